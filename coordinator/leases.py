@@ -1,0 +1,160 @@
+"""The lease: one frame the server gave us, from its grant to exactly one end.
+
+A lease is the only truth about a frame. Celery messages, nodes and pictures are claims about a lease, and a claim
+counts only when it names the lease's current *attempt*: a node that was thought dead and comes back with attempt 1 of
+a lease that is at attempt 2 is told to drop it. So a frame is accepted once and none is forgotten.
+
+``TRANSITIONS`` is the whole machine. :func:`advance` looks a step up in it; an illegal step raises and changes nothing.
+The diagram in ``docs/leases.md`` is generated from the same table.
+
+Pure: no I/O and no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from .protocol.messages import JobOffer
+
+
+class LeaseState(StrEnum):
+    """Where a lease stands."""
+
+    #: The server gave us the frame; no node has it.
+    GRANTED = "granted"
+    #: A node's queue holds the order.
+    ORDERED = "ordered"
+    #: The node passed the start-fence and works on it.
+    RENDERING = "rendering"
+    #: The picture is in the spool, on disk, and passed inspection.
+    DELIVERED = "delivered"
+    #: The server took the frame.
+    ACCEPTED = "accepted"
+    #: The server said no for good.
+    REFUSED = "refused"
+    #: The attempts are used up; the server was sent an error report.
+    FAILED = "failed"
+    #: The server (400) or the operator no longer wants it.
+    CANCELLED = "cancelled"
+    #: The server no longer knows it.
+    LOST = "lost"
+
+
+class LeaseEvent(StrEnum):
+    """What can happen to a lease."""
+
+    ORDER = "order"
+    START = "start"
+    DELIVER = "deliver"
+    #: The attempt is over without a picture (node lost or failed); another attempt follows.
+    RETRY = "retry"
+    #: The attempt is over without a picture, and it was the last.
+    GIVE_UP = "give up"
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+    CANCEL = "cancel"
+    #: The server no longer knows the lease.
+    LOSE = "lose"
+
+
+S, E = LeaseState, LeaseEvent
+
+ACTIVE = frozenset({S.GRANTED, S.ORDERED, S.RENDERING, S.DELIVERED})
+ENDED = frozenset(S) - ACTIVE
+
+#: (state, event) → next state. What is not here is illegal.
+TRANSITIONS: dict[tuple[LeaseState, LeaseEvent], LeaseState] = {
+    (S.GRANTED, E.ORDER): S.ORDERED,
+    (S.ORDERED, E.START): S.RENDERING,
+    (S.RENDERING, E.DELIVER): S.DELIVERED,
+    (S.ORDERED, E.RETRY): S.GRANTED,
+    (S.RENDERING, E.RETRY): S.GRANTED,
+    # A spooled picture that is gone or unreadable when its turn to upload comes is rendered again.
+    (S.DELIVERED, E.RETRY): S.GRANTED,
+    (S.GRANTED, E.GIVE_UP): S.FAILED,
+    (S.ORDERED, E.GIVE_UP): S.FAILED,
+    (S.RENDERING, E.GIVE_UP): S.FAILED,
+    (S.DELIVERED, E.GIVE_UP): S.FAILED,
+    (S.DELIVERED, E.ACCEPT): S.ACCEPTED,
+    (S.DELIVERED, E.REFUSE): S.REFUSED,
+    **{(state, E.CANCEL): S.CANCELLED for state in sorted(ACTIVE)},
+    **{(state, E.LOSE): S.LOST for state in sorted(ACTIVE)},
+}
+
+
+class LeaseError(Exception):
+    """A claim about a lease does not hold; the lease is unchanged."""
+
+
+class UnknownLease(LeaseError):
+    """There is no lease with this id."""
+
+
+class IllegalTransition(LeaseError):
+    """The lease's state does not allow this event."""
+
+    def __init__(self, state: LeaseState, event: LeaseEvent) -> None:
+        self.state, self.event = state, event
+        super().__init__(f"a lease that is {state.value} cannot {event.value}")
+
+
+class StaleAttempt(LeaseError):
+    """The claim names an attempt that is no longer (or not yet) the lease's current one."""
+
+    def __init__(self, claimed: int, current: int) -> None:
+        self.claimed, self.current = claimed, current
+        super().__init__(f"attempt {claimed} is not the current attempt {current}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """One frame the server gave us."""
+
+    #: Random hex, ours; the server knows only job and frame.
+    id: str
+    #: Which server session holds it (:attr:`coordinator.sessions.FarmSession.key`).
+    session_key: str
+    offer: JobOffer
+    state: LeaseState = LeaseState.GRANTED
+    #: Counts from 1; the fence every claim must name.
+    attempt: int = 1
+    #: The node of the current attempt, once ordered.
+    node_id: str | None = None
+    #: Nodes of earlier attempts that failed or were lost, oldest first.
+    tried_nodes: tuple[str, ...] = ()
+    #: Unix seconds.
+    granted_at: float = 0.0
+    #: Unix seconds of the last transition.
+    changed_at: float = 0.0
+    #: Why the last attempt or the lease ended, for a person.
+    reason: str = ""
+
+    @property
+    def label(self) -> str:
+        """``frame 0012 · demo``, as people read it in logs and in Flower."""
+        return f"frame {self.offer.frame} · {self.offer.name or self.offer.path.rsplit('/', 1)[-1] or self.offer.job_id}"
+
+
+def advance(
+    lease: Lease, event: LeaseEvent, *, attempt: int | None = None, node_id: str | None = None, reason: str = ""
+) -> Lease:
+    """The lease after ``event``.
+
+    ``attempt`` is the fence: a claim that names one is checked against the current attempt first; ``None`` is for the
+    coordinator's own decisions. ``node_id`` is the ordered node. A RETRY raises the attempt and remembers the node.
+
+    Raises :class:`StaleAttempt` or :class:`IllegalTransition`; the given lease is never changed.
+    """
+    if attempt is not None and attempt != lease.attempt:
+        raise StaleAttempt(attempt, lease.attempt)
+    try:
+        state = TRANSITIONS[lease.state, event]
+    except KeyError:
+        raise IllegalTransition(lease.state, event) from None
+    if event is LeaseEvent.RETRY:
+        tried = (*lease.tried_nodes, lease.node_id) if lease.node_id else lease.tried_nodes
+        return replace(
+            lease, state=state, attempt=lease.attempt + 1, node_id=None, tried_nodes=tried, reason=reason or lease.reason
+        )
+    return replace(lease, state=state, node_id=node_id or lease.node_id, reason=reason or lease.reason)

@@ -1,0 +1,366 @@
+"""What coordinator and worker agree on: orders, their signature, the presence record, the depot's messages.
+
+Pure: no I/O and no clock. Everything here crosses a process boundary as JSON; :func:`to_json` and :func:`from_json` are
+the only way over. A reader ignores fields it does not know and refuses a message that lacks one it needs.
+
+Redis, as far as the two sides share it (Celery's own keys aside)::
+
+    farm.<node id>             list   Celery queue of one node
+    sheepfold:presence         hash   node id → Presence as JSON
+    sheepfold:seen             zset   node id → Redis TIME (seconds) of its last record
+
+The depot (HTTP on the LAN, ``Authorization: Bearer <farm token>`` on every call)::
+
+    POST /api/join                                     JoinRequest → JoinAnswer
+    GET  /api/archives/{md5}                           the archive, with Range
+    POST /api/leases/{id}/start?node=&attempt=         200, or 409: drop this order
+    PUT  /api/leases/{id}/frame?node=&attempt=&...     FrameReport as query, picture as body: 200, 409 drop, 422 bad
+    POST /api/leases/{id}/failure?node=&attempt=       FailureReport: 200, or 409 drop
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+#: Raised when a message changes its meaning; a worker with another number is told to update.
+CONTRACT_VERSION = 1
+
+#: Celery's name of the one task.
+RENDER_TASK = "render"
+#: Celery's name of the control command that ends a render; arguments ``lease_id`` and ``attempt``.
+CANCEL_COMMAND = "cancel_lease"
+
+PRESENCE_HASH = "sheepfold:presence"
+PRESENCE_SEEN = "sheepfold:seen"
+#: A record is written this often.
+PRESENCE_EVERY_S = 5
+#: Three missed records: the node is gone.
+NODE_SILENT_AFTER_S = 15
+
+#: An order is a few kB; the script is the longest part of it.
+MAX_ORDER_BYTES = 4 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class ContractError(Exception):
+    """A message between coordinator and worker cannot be used."""
+
+
+class MalformedContract(ContractError):
+    """The text is not a message of the kind asked for."""
+
+
+class ForgedOrder(ContractError):
+    """The order's signature is not the coordinator's, or it was made for another node."""
+
+
+def queue_of(node_id: str) -> str:
+    """The Celery queue of one node."""
+    return f"farm.{node_id}"
+
+
+def celery_name_of(node_name: str) -> str:
+    """The Celery worker name of a node; Flower shows it."""
+    return f"worker@{node_name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveRef:
+    """An archive the depot holds, by content."""
+
+    #: Lower-case hex; it becomes a path, so nothing else is let through.
+    md5: str
+    #: Bytes.
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOrder:
+    """One attempt at one frame, for one node."""
+
+    lease_id: str
+    attempt: int
+    node_id: str
+    job_id: str
+    #: A person's name for the job.
+    job_name: str
+    #: Exactly as the server wrote it (``"0340"``).
+    frame: str
+    #: Path of the .blend inside the scene archive, as the server wrote it.
+    scene_path: str
+    command_line: str
+    script: str
+    #: ``remainingtime``, ``blenderinternal``, ``by_tile`` or empty.
+    update_method: str
+    use_gpu: bool
+    scene_archive: ArchiveRef
+    renderer_archive: ArchiveRef
+    #: Seconds after which a render is killed and reported; ``None``: no limit.
+    time_limit_s: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedOrder:
+    """An order as it travels: the exact JSON text and the coordinator's signature over it."""
+
+    #: A :class:`RenderOrder` as JSON text.
+    order: str
+    #: Ed25519 over the UTF-8 of ``order``, base64.
+    signature: str
+
+
+class Compute(StrEnum):
+    """What a node lets the farm use."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeHardware:
+    """A PC as a session describes it, and what placement needs."""
+
+    #: ``windows``, ``mac`` or ``linux``.
+    os: str
+    #: ``32bit`` or ``64bit``.
+    bits: str
+    cpu_family: str
+    cpu_model: str
+    cpu_model_name: str
+    #: Threads available.
+    cpu_cores: int
+    #: Bytes.
+    ram: int
+    #: Names of usable GPUs, empty where there are none.
+    gpus: tuple[str, ...] = ()
+
+
+class Stage(StrEnum):
+    """What a slot is doing with its lease."""
+
+    FETCHING = "fetching"
+    RENDERING = "rendering"
+    DELIVERING = "delivering"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotState:
+    """One lease a node holds right now."""
+
+    lease_id: str
+    attempt: int
+    job_name: str
+    frame: str
+    stage: Stage
+    #: 0 to 1, ``None`` while Blender has said nothing.
+    progress: float | None = None
+    #: Seconds Blender expects to need.
+    remaining_s: float | None = None
+    #: Peak memory so far, kB.
+    memory_kb: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """A node's record in Redis, written every :data:`PRESENCE_EVERY_S`."""
+
+    node_id: str
+    #: Unique on this LAN; a person reads it.
+    name: str
+    hardware: NodeHardware
+    #: Frames rendered side by side.
+    slots: int
+    compute: Compute
+    #: Leases in hand, at most ``slots`` of them rendering.
+    busy: tuple[SlotState, ...] = ()
+    #: MD5 sums of archives in this node's cache.
+    archives: tuple[str, ...] = ()
+    #: False while the node takes nothing more (it is about to stop).
+    accepting: bool = True
+    #: Address the node joined from; the worker leaves it empty, a person may want it.
+    address: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinRequest:
+    """A worker asks to be one of the farm's nodes."""
+
+    contract_version: int
+    #: Stable UUID kept in the work folder.
+    node_id: str
+    #: The name the PC would like to have.
+    wanted_name: str
+    hardware: NodeHardware
+    slots: int
+    compute: Compute
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinAnswer:
+    """What a node needs to take orders."""
+
+    #: ``wanted_name``, made unique.
+    name: str
+    #: Holds a password; never logged.
+    redis_url: str = field(repr=False)
+    queue: str
+    #: Ed25519 public key, raw bytes in base64: orders are signed with it.
+    order_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameReport:
+    """What goes with a delivered picture, as query parameters of the PUT."""
+
+    #: File name of the picture; only its suffix is used.
+    name: str
+    #: Of the picture, lower-case hex: a cut-off body is refused.
+    md5: str
+    #: Wall seconds from renderer start to exit.
+    render_s: float
+    #: Peak memory, kB.
+    memory_kb: int
+    #: Threads the renderer could use.
+    cores: int
+
+
+class FailureKind(StrEnum):
+    """Why an attempt gave no picture."""
+
+    #: The renderer died of a signal or left a crash file.
+    RENDERER_CRASHED = "renderer crashed"
+    #: Exit code 127 within ten seconds.
+    MISSING_LIBRARIES = "missing libraries"
+    NO_OUTPUT = "no output file"
+    OUT_OF_MEMORY = "out of memory"
+    DISK_FULL = "disk full"
+    TIME_LIMIT = "time limit"
+    #: An archive cannot be extracted, or does not hold what the order names.
+    BAD_ARCHIVE = "bad archive"
+    #: The order itself cannot be carried out (unknown placeholders, hostile paths).
+    BAD_ORDER = "bad order"
+    #: The node is stopping; nobody's fault, and no attempt is used up.
+    NODE_LEAVING = "node leaving"
+    #: The depot could not be reached for an archive.
+    NO_ARCHIVE = "archive not fetched"
+    #: Something of ours went wrong.
+    INTERNAL = "internal error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureReport:
+    """An attempt that gave no picture."""
+
+    kind: FailureKind
+    #: One line for a person.
+    reason: str
+    #: The renderer's output, last part; at most a few hundred kB.
+    log: str = ""
+    render_s: float = 0.0
+    memory_kb: int = 0
+
+
+def to_json(message: Any) -> str:
+    """Any message of this file as JSON text."""
+    return json.dumps(dataclasses.asdict(message), separators=(",", ":"), ensure_ascii=False)
+
+
+def from_json(kind: type[T], text: str | bytes) -> T:
+    """A message of ``kind`` from JSON text.
+
+    Raises :class:`MalformedContract` when the text is not JSON, lacks a field or holds one of the wrong type.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedContract(f"not JSON: {error}") from None
+    return from_data(kind, data)
+
+
+def from_data(kind: type[T], data: object) -> T:
+    """A message of ``kind`` from decoded JSON; raises :class:`MalformedContract`."""
+    if not isinstance(data, dict):
+        raise MalformedContract(f"a {kind.__name__} is an object, not {type(data).__name__}")
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for one in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if one.name in data:
+            values[one.name] = _convert(hints[one.name], data[one.name], f"{kind.__name__}.{one.name}")
+        elif one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
+            raise MalformedContract(f"{kind.__name__}.{one.name} is missing")
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(next(arg for arg in typing.get_args(hint) if arg is not type(None)), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise MalformedContract(f"{where} is a list, not {type(value).__name__}")
+        return tuple(_convert(typing.get_args(hint)[0], item, where) for item in value)
+    if dataclasses.is_dataclass(hint):
+        return from_data(typing.cast("type[Any]", hint), value)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        try:
+            return hint(value)
+        except ValueError:
+            raise MalformedContract(f"{where} cannot be {value!r}") from None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise MalformedContract(f"{where} is {hint.__name__}, not {type(value).__name__}")
+    return value
+
+
+def sign_order(order: RenderOrder, key: Ed25519PrivateKey) -> SignedOrder:
+    """The order as it travels."""
+    text = to_json(order)
+    return SignedOrder(order=text, signature=base64.b64encode(key.sign(text.encode())).decode("ascii"))
+
+
+def open_order(signed: SignedOrder, key: Ed25519PublicKey, node_id: str) -> RenderOrder:
+    """The order inside, once its signature and its addressee are right.
+
+    Raises :class:`ForgedOrder` or :class:`MalformedContract`. Replays are not caught here: the start-fence does that.
+    """
+    text = signed.order.encode()
+    if len(text) > MAX_ORDER_BYTES:
+        raise MalformedContract(f"an order of {len(text)} bytes is larger than any order")
+    try:
+        key.verify(base64.b64decode(signed.signature, validate=True), text)
+    except (InvalidSignature, ValueError):
+        raise ForgedOrder("the order is not signed by this farm's coordinator") from None
+    order = from_json(RenderOrder, text)
+    if order.node_id != node_id:
+        raise ForgedOrder(f"the order was made for node {order.node_id}, not for this one")
+    return order
+
+
+def public_key_text(key: Ed25519PrivateKey) -> str:
+    """The public half as it stands in :attr:`JoinAnswer.order_key`."""
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode("ascii")
+
+
+def public_key_from(text: str) -> Ed25519PublicKey:
+    """The inverse of :func:`public_key_text`; raises :class:`MalformedContract`."""
+    try:
+        return Ed25519PublicKey.from_public_bytes(base64.b64decode(text, validate=True))
+    except ValueError:
+        raise MalformedContract("the order key is not an Ed25519 public key") from None
