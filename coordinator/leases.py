@@ -108,6 +108,22 @@ class StaleAttempt(LeaseError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """A picture that arrived and passed inspection."""
+
+    #: File name inside the spool.
+    picture: str
+    #: Bytes.
+    size: int
+    #: Wall seconds from renderer start to exit.
+    render_s: float
+    #: Peak memory, kB.
+    memory_kb: int
+    #: Threads the renderer could use.
+    cores: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lease:
     """One frame the server gave us."""
 
@@ -121,6 +137,8 @@ class Lease:
     attempt: int = 1
     #: The node of the current attempt, once ordered.
     node_id: str | None = None
+    #: Present from DELIVERED on.
+    delivery: Delivery | None = None
     #: Nodes of earlier attempts that failed or were lost, oldest first.
     tried_nodes: tuple[str, ...] = ()
     #: Unix seconds.
@@ -137,12 +155,18 @@ class Lease:
 
 
 def advance(
-    lease: Lease, event: LeaseEvent, *, attempt: int | None = None, node_id: str | None = None, reason: str = ""
+    lease: Lease,
+    event: LeaseEvent,
+    *,
+    attempt: int | None = None,
+    node_id: str | None = None,
+    delivery: Delivery | None = None,
+    reason: str = "",
 ) -> Lease:
     """The lease after ``event``.
 
     ``attempt`` is the fence: a claim that names one is checked against the current attempt first; ``None`` is for the
-    coordinator's own decisions. ``node_id`` is the ordered node. A RETRY raises the attempt and remembers the node.
+    coordinator's own decisions. ``node_id`` is the ordered node, ``delivery`` what arrived. A RETRY raises the attempt and remembers the node.
 
     Raises :class:`StaleAttempt` or :class:`IllegalTransition`; the given lease is never changed.
     """
@@ -155,6 +179,18 @@ def advance(
     if event is LeaseEvent.RETRY:
         tried = (*lease.tried_nodes, lease.node_id) if lease.node_id else lease.tried_nodes
         return replace(
-            lease, state=state, attempt=lease.attempt + 1, node_id=None, tried_nodes=tried, reason=reason or lease.reason
+            lease,
+            state=state,
+            attempt=lease.attempt + 1,
+            node_id=None,
+            delivery=None,
+            tried_nodes=tried,
+            reason=reason or lease.reason,
         )
-    return replace(lease, state=state, node_id=node_id or lease.node_id, reason=reason or lease.reason)
+    return replace(
+        lease,
+        state=state,
+        node_id=node_id or lease.node_id,
+        delivery=delivery or lease.delivery,
+        reason=reason or lease.reason,
+    )

@@ -1,0 +1,4 @@
+"""The ``sheepfold`` command."""
+
+
+def main() -> None: ...
