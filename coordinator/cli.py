@@ -1,4 +1,148 @@
-"""The ``sheepfold`` command."""
+"""The ``sheepfold`` command. Each part of the farm is imported only when its command runs.
+
+Exit codes: 0 done or stopped on request, 1 something failed, 2 a wrong setting or argument, 3 a refusal that waiting
+can't mend.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from lab import cli as lab_cli
+
+app = typer.Typer(
+    name="sheepfold",
+    help="Every PC of the LAN behind one account of a SheepIt-protocol render server.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ledger_app = typer.Typer(help="The durable record of every frame.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+app.command("server")(lab_cli.server)
+app.command("submit")(lab_cli.submit)
+app.command("lab")(lab_cli.lab)
+
+EXIT_WRONG_SETTING = 2
 
 
-def main() -> None: ...
+@app.command()
+def coordinator() -> None:
+    """Hold the account's session and keep the LAN's PCs rendering."""
+    from .settings import CoordinatorSettings
+    from .start import run_coordinator
+
+    log_to_stderr()
+    raise typer.Exit(run_coordinator(CoordinatorSettings()))  # type: ignore[call-arg]
+
+
+@app.command()
+def worker() -> None:
+    """Render on this PC for the coordinator."""
+    from render_tasks.cli import worker as run_worker
+
+    raise typer.Exit(run_worker())
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole status as JSON.")] = False,
+) -> None:
+    """Show the session, the leases, and what each PC renders."""
+    from .operator_client import OperatorClient
+    from .settings import FarmSettings
+    from .status_page import print_status
+
+    answer = OperatorClient(FarmSettings()).status()
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    else:
+        print_status(answer)
+
+
+@app.command()
+def cancel(
+    target: Annotated[str, typer.Argument(metavar="JOB[:FRAME]", help="Which job, or which frame of it.")],
+) -> None:
+    """Stop rendering a job, or one frame of it; nothing is reported to the server."""
+    from .operator_client import OperatorClient
+    from .settings import FarmSettings
+
+    job, _, frame = target.partition(":")
+    count = OperatorClient(FarmSettings()).cancel(job, frame or None)
+    typer.echo(f"{count} frame{'' if count == 1 else 's'} cancelled")
+    raise typer.Exit(0 if count else 1)
+
+
+@app.command()
+def flower() -> None:
+    """Show the farm's tasks in Flower, behind a login."""
+    from .flower import FlowerSettings, run_flower
+    from .operator_client import OperatorClient
+    from .settings import FarmSettings
+
+    log_to_stderr()
+    settings = FlowerSettings()
+    raise typer.Exit(run_flower(settings, lambda: OperatorClient(FarmSettings()).redis_url()))
+
+
+@ledger_app.command()
+def backup(file: Annotated[Path, typer.Argument(help="Where the copy goes.")]) -> None:
+    """Copy the ledger while the coordinator runs."""
+    from .ledger_file import backup_ledger
+    from .settings import FarmSettings
+
+    source = FarmSettings().state_dir / "ledger.sqlite"
+    if not source.is_file():
+        _fail(f"there is no ledger at {source}: is SHEEPFOLD_STATE_DIR the coordinator's?", EXIT_WRONG_SETTING)
+    backup_ledger(source, file)
+    typer.echo(f"{file} holds the ledger")
+
+
+def log_to_stderr() -> None:
+    """One line an event, to standard error."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
+    )
+    for noisy in ("urllib3", "httpx", "uvicorn.access", "celery", "kombu"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Entry point: turns the errors an operator can mend into one line each."""
+    try:
+        app()
+    except ValidationError as error:
+        _fail("\n".join(_setting_line(one) for one in error.errors()), EXIT_WRONG_SETTING)
+    except (SettingsError, tomllib.TOMLDecodeError) as error:
+        _fail(f"sheepfold.toml cannot be read: {error}", EXIT_WRONG_SETTING)
+    except OperatorError as error:
+        _fail(str(error), error.exit_code)
+
+
+def _setting_line(error: Any) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return message  # a validator of the whole, which names its variable itself
+    name = "SHEEPFOLD_" + str(error["loc"][0]).upper()
+    return f"{name}: {'is required' if error['type'] == 'missing' else message}"
+
+
+def _fail(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)
+
+
+from .operator_client import OperatorError  # noqa: E402  (light: needs only the standard library at import)
+
+if __name__ == "__main__":
+    main()

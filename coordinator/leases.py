@@ -47,8 +47,10 @@ class LeaseEvent(StrEnum):
     ORDER = "order"
     START = "start"
     DELIVER = "deliver"
-    #: The attempt is over without a picture (node lost or failed); another attempt follows.
+    #: The attempt is over through nobody's fault (node lost or leaving); another attempt follows.
     RETRY = "retry"
+    #: The attempt failed; another attempt on another node follows.
+    FAIL = "fail"
     #: The attempt is over without a picture, and it was the last.
     GIVE_UP = "give up"
     ACCEPT = "accept"
@@ -70,6 +72,8 @@ TRANSITIONS: dict[tuple[LeaseState, LeaseEvent], LeaseState] = {
     (S.RENDERING, E.DELIVER): S.DELIVERED,
     (S.ORDERED, E.RETRY): S.GRANTED,
     (S.RENDERING, E.RETRY): S.GRANTED,
+    (S.ORDERED, E.FAIL): S.GRANTED,
+    (S.RENDERING, E.FAIL): S.GRANTED,
     # A spooled picture that is gone or unreadable when its turn to upload comes is rendered again.
     (S.DELIVERED, E.RETRY): S.GRANTED,
     (S.GRANTED, E.GIVE_UP): S.FAILED,
@@ -139,7 +143,9 @@ class Lease:
     node_id: str | None = None
     #: Present from DELIVERED on.
     delivery: Delivery | None = None
-    #: Nodes of earlier attempts that failed or were lost, oldest first.
+    #: Attempts that failed; lost nodes do not count.
+    failures: int = 0
+    #: Nodes whose attempts failed, oldest first.
     tried_nodes: tuple[str, ...] = ()
     #: Unix seconds.
     granted_at: float = 0.0
@@ -149,9 +155,14 @@ class Lease:
     reason: str = ""
 
     @property
+    def job_name(self) -> str:
+        """What a person calls the job: the server's name for it, else the scene's file name."""
+        return self.offer.name or self.offer.path.rsplit("/", 1)[-1] or self.offer.job_id
+
+    @property
     def label(self) -> str:
         """``frame 0012 · demo``, as people read it in logs and in Flower."""
-        return f"frame {self.offer.frame} · {self.offer.name or self.offer.path.rsplit('/', 1)[-1] or self.offer.job_id}"
+        return f"frame {self.offer.frame} · {self.job_name}"
 
 
 def advance(
@@ -166,7 +177,8 @@ def advance(
     """The lease after ``event``.
 
     ``attempt`` is the fence: a claim that names one is checked against the current attempt first; ``None`` is for the
-    coordinator's own decisions. ``node_id`` is the ordered node, ``delivery`` what arrived. A RETRY raises the attempt and remembers the node.
+    coordinator's own decisions. ``node_id`` is the ordered node, ``delivery`` what arrived. A step back
+    to GRANTED raises the attempt; after a FAIL it also remembers the node.
 
     Raises :class:`StaleAttempt` or :class:`IllegalTransition`; the given lease is never changed.
     """
@@ -176,15 +188,16 @@ def advance(
         state = TRANSITIONS[lease.state, event]
     except KeyError:
         raise IllegalTransition(lease.state, event) from None
-    if event is LeaseEvent.RETRY:
-        tried = (*lease.tried_nodes, lease.node_id) if lease.node_id else lease.tried_nodes
+    if state is LeaseState.GRANTED:
+        failed = event is LeaseEvent.FAIL
         return replace(
             lease,
             state=state,
             attempt=lease.attempt + 1,
             node_id=None,
             delivery=None,
-            tried_nodes=tried,
+            failures=lease.failures + failed,
+            tried_nodes=(*lease.tried_nodes, lease.node_id) if failed and lease.node_id else lease.tried_nodes,
             reason=reason or lease.reason,
         )
     return replace(

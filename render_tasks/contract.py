@@ -13,7 +13,7 @@ The depot (HTTP on the LAN, ``Authorization: Bearer <farm token>`` on every call
 
     POST /api/join                                     JoinRequest → JoinAnswer
     GET  /api/archives/{md5}                           the archive, with Range
-    POST /api/leases/{id}/start?node=&attempt=         200, or 409: drop this order
+    POST /api/leases/{id}/start?node=&attempt=&claim=  200, or 409: drop this order; claim: a random word of this execution
     PUT  /api/leases/{id}/frame?node=&attempt=&...     FrameReport as query, picture as body: 200, 409 drop, 422 bad
     POST /api/leases/{id}/failure?node=&attempt=       FailureReport: 200, or 409 drop
 """
@@ -151,6 +151,8 @@ class Stage(StrEnum):
     """What a slot is doing with its lease."""
 
     FETCHING = "fetching"
+    #: Archives are there, and every slot is rendering.
+    WAITING = "waiting"
     RENDERING = "rendering"
     DELIVERING = "delivering"
 
@@ -192,6 +194,8 @@ class Presence:
     #: Address the node joined from; the worker leaves it empty, a person may want it.
     address: str = ""
     version: str = ""
+    #: Random per worker process: with a new one, whatever the earlier process was rendering is gone.
+    run_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +211,10 @@ class JoinRequest:
     slots: int
     compute: Compute
     version: str = ""
+    #: As in :attr:`Presence.run_id`.
+    run_id: str = ""
+    #: ``<lease id>.<attempt>`` of finished frames that an earlier process kept and this one is about to deliver.
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +228,8 @@ class JoinAnswer:
     queue: str
     #: Ed25519 public key, raw bytes in base64: orders are signed with it.
     order_key: str
+    #: Where to find the depot from now on; empty: where the join was answered.
+    depot_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +267,8 @@ class FailureKind(StrEnum):
     NODE_LEAVING = "node leaving"
     #: The depot could not be reached for an archive.
     NO_ARCHIVE = "archive not fetched"
+    #: What came out is no picture, or not one that may go to the server.
+    BAD_PICTURE = "bad picture"
     #: Something of ours went wrong.
     INTERNAL = "internal error"
 

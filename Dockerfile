@@ -1,0 +1,35 @@
+# One image for every part of the farm: `sheepfold` is its entry point, the part is its argument.
+
+# The names of our dependencies alone: their layer below is made anew when these change, not whenever the source does.
+FROM python:3.11-slim-bookworm AS requirements
+COPY pyproject.toml /
+RUN python -c "import tomllib; project = tomllib.load(open('/pyproject.toml', 'rb')); \
+print(*project['build-system']['requires'], *project['project']['dependencies'], sep='\n')" > /requirements.txt
+
+FROM python:3.11-slim-bookworm
+ENV LANG=C.UTF-8 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PYTHONUNBUFFERED=1
+RUN apt-get update -q \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends blender \
+ && rm -rf /var/lib/apt/lists/*
+# An environment of our own: Debian's Blender brings Debian's Python packages along.
+RUN python -m venv /opt/sheepfold
+COPY --from=requirements /requirements.txt /opt/requirements.txt
+RUN /opt/sheepfold/bin/pip install -q --only-binary :all: -r /opt/requirements.txt
+# Whatever lasts lies below /var/lib/sheepfold; a new volume takes over these folders' owner.
+RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/sheepfold --create-home sheepfold \
+ && cd /var/lib/sheepfold \
+ && install -d -m 0700 -o sheepfold -g sheepfold coordinator server worker flower
+COPY . /usr/src/sheepfold
+RUN /opt/sheepfold/bin/pip install -q --no-deps --no-build-isolation /usr/src/sheepfold
+ENV PATH=/opt/sheepfold/bin:$PATH \
+    SHEEPFOLD_BLENDER=/usr/bin/blender \
+    SHEEPFOLD_STATE_DIR=/var/lib/sheepfold/coordinator \
+    SHEEPFOLD_SERVER_DIR=/var/lib/sheepfold/server \
+    SHEEPFOLD_WORK_DIR=/var/lib/sheepfold/worker
+USER sheepfold
+WORKDIR /var/lib/sheepfold
+ENTRYPOINT ["sheepfold"]
+CMD ["--help"]

@@ -1,0 +1,65 @@
+# Two commands matter: `make lab` shows the whole farm at work, `make test` proves it.
+# Nothing but git, make and Python 3.11 or later has to be there beforehand.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python on PATH that is new enough; `make PYTHON=/path/to/python lab` chooses another one.
+PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+#: Options for `sheepfold lab`, as in `make lab ARGS="--blend my.blend --frames 1-24 --keep"`.
+ARGS ?=
+#: Options for pytest, as in `make test PYTEST_ARGS="-k lease"`.
+PYTEST_ARGS ?=
+
+.PHONY: help lab test check test-compose format clean
+
+help:
+	@echo "make lab           a farm on this machine: server, coordinator, Redis, worker, Blender; 12 frames of a demo"
+	@echo "make test          every test: unit, integration, acceptance"
+	@echo "make check         linters, types, import contracts"
+	@echo "make test-compose  the same farm in containers (needs a Docker Engine and docker-compose)"
+	@echo "make format        formats the code"
+	@echo "make clean         removes what the other targets made, the Python environment included"
+
+lab: $(VENV)/.lab
+	@blender=$$($(BIN)/python tools/find_blender.py) && SHEEPFOLD_BLENDER="$$blender" $(BIN)/sheepfold lab $(ARGS)
+
+test: $(VENV)/.test
+	@blender=$$($(BIN)/python tools/find_blender.py) && \
+	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m pytest $(PYTEST_ARGS) tests
+
+test-compose: $(VENV)/.test
+	@$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/acceptance/test_compose.py
+
+# Every linter runs, also when the first finds something; the exit code tells whether any did.
+check: $(VENV)/.test
+	@failed=; \
+	$(BIN)/ruff check . || failed=1; \
+	$(BIN)/ruff format --check . || failed=1; \
+	$(BIN)/basedpyright || failed=1; \
+	$(BIN)/lint-imports || failed=1; \
+	[ -z "$$failed" ]
+
+format: $(VENV)/.test
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .blender build dist lab-run *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps make a second run quick: they are renewed only when pyproject.toml asks for something else.
+$(VENV)/.made:
+	@[ -n "$(PYTHON)" ] || { echo "sheepfold needs Python 3.11 or later, and none is on PATH" >&2; exit 1; }
+	@$(PYTHON) tools/make_venv.py $(VENV)
+	@touch $@
+
+$(VENV)/.lab: pyproject.toml | $(VENV)/.made
+	@echo "Installing sheepfold and what the lab needs into $(VENV) (a minute or two, the first time)" >&2
+	@$(PIP_INSTALL) --editable '.[lab]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/.made
+	@echo "Installing sheepfold, the lab and the tests' tools into $(VENV) (a minute or two, the first time)" >&2
+	@$(PIP_INSTALL) --editable '.[lab,test]'
+	@touch $@ $(VENV)/.lab

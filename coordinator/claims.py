@@ -1,0 +1,183 @@
+"""What nodes claim about leases: I start it, here is its picture, it failed. Every claim names its attempt.
+
+A claim that names another attempt or another node than the ledger does is stale: the node is told to drop it, and
+nothing changes. A claim that is repeated because its answer was lost is answered as the first one was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from render_tasks.contract import FailureKind, FailureReport, FrameReport
+
+from .leases import ENDED, Delivery, Lease, LeaseError, LeaseEvent, LeaseState
+from .ledger import Ledger
+from .spool import Spool, Spooled
+
+log = logging.getLogger(__name__)
+
+#: Kinds of failure that are nobody's fault: the lease goes back without an attempt being used up.
+BLAMELESS = frozenset({FailureKind.NODE_LEAVING})
+
+
+class StaleClaim(Exception):
+    """The node must drop this lease: it is no longer its own."""
+
+
+class FrameRejected(Exception):
+    """What arrived is not a picture that may go to the server; the attempt has failed."""
+
+
+class Inspect(Protocol):
+    """Looks at a picture on disk; raises ``NotAPicture`` with the reason."""
+
+    def __call__(self, path: Path, /) -> object: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """Whom the claims tell: each is called after the ledger has it."""
+
+    #: A picture is ready to upload.
+    delivered: Callable[[Lease], None]
+    #: The lease is GRANTED again and wants a node.
+    returned: Callable[[Lease], None]
+    #: The lease failed for good; its last log goes to the server.
+    gave_up: Callable[[Lease, FailureReport], None]
+
+
+class Claims:
+    """Checks claims against the ledger and carries them out."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        inspect: Inspect,
+        events: Events,
+        *,
+        attempts: int,
+        not_a_picture: type[Exception],
+    ) -> None:
+        self._ledger, self._spool, self._inspect, self._events = ledger, spool, inspect, events
+        self._attempts = attempts
+        self._not_a_picture = not_a_picture
+        self._starts: dict[str, tuple[int, str]] = {}
+        self._lock = threading.Lock()
+
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> Lease:
+        """The start-fence: true once for each attempt.
+
+        ``claim`` is a random word of the one execution that asks: the same word again is an answer that was lost,
+        another word is an order delivered twice. Raises :class:`StaleClaim`.
+        """
+        with self._lock:
+            lease = self._own(lease_id, attempt, node_id)
+            if lease.state is LeaseState.RENDERING:
+                if self._starts.get(lease_id, (attempt, claim)) == (attempt, claim):
+                    return lease
+                raise StaleClaim("this attempt was already started")
+            try:
+                lease = self._ledger.apply(lease_id, LeaseEvent.START, attempt=attempt)
+            except LeaseError as error:
+                raise StaleClaim(str(error)) from None
+            self._starts[lease_id] = (attempt, claim)
+            return lease
+
+    def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterable[bytes]) -> None:
+        """Takes a picture: to disk, looked at, into the ledger, in this order.
+
+        Raises :class:`StaleClaim`, :class:`FrameRejected`, or what the spool raises; only a rejected frame uses up
+        the attempt.
+        """
+        lease = self._own(lease_id, attempt, node_id, delivering=True)
+        if lease.state is not LeaseState.RENDERING:
+            return  # delivered before; the answer was lost
+        stored = self._spool.store(lease_id, attempt, Path(report.name).suffix, chunks, md5=report.md5)
+        try:
+            self._inspect(stored.path)
+        except self._not_a_picture as error:
+            self._spool.discard(stored.name)
+            self.fail(lease_id, attempt, node_id, FailureReport(kind=FailureKind.BAD_PICTURE, reason=str(error)))
+            raise FrameRejected(str(error)) from None
+        lease = self._delivered(lease, report, stored)
+        log.info("%s arrived, %d bytes, %.1f s", lease.label, stored.size, report.render_s)
+        self._events.delivered(lease)
+
+    def fail(self, lease_id: str, attempt: int, node_id: str, report: FailureReport) -> None:
+        """An attempt is over without a picture: another node tries, or the frame is given up."""
+        lease = self._own(lease_id, attempt, node_id, delivering=True)
+        if report.kind in BLAMELESS:
+            self._back(lease, LeaseEvent.RETRY, report)
+        elif lease.failures + 1 < self._attempts:
+            self._back(lease, LeaseEvent.FAIL, report)
+        else:
+            self.give_up(lease, report)
+
+    def take_back(self, lease: Lease, reason: str) -> None:
+        """The coordinator takes an order back from its node, through nobody's fault."""
+        self._back(lease, LeaseEvent.RETRY, FailureReport(kind=FailureKind.NODE_LEAVING, reason=reason))
+
+    def give_up(self, lease: Lease, report: FailureReport) -> None:
+        """The lease has failed for good."""
+        try:
+            lease = self._ledger.apply(lease.id, LeaseEvent.GIVE_UP, attempt=lease.attempt, reason=_line(report))
+        except LeaseError as error:
+            log.info("%s was not given up: %s", lease.label, error)
+            return
+        self._forget_start(lease.id)
+        log.warning("%s failed: %s", lease.label, _line(report))
+        self._events.gave_up(lease, report)
+
+    def _delivered(self, lease: Lease, report: FrameReport, stored: Spooled) -> Lease:
+        delivery = Delivery(
+            picture=stored.name,
+            size=stored.size,
+            render_s=report.render_s,
+            memory_kb=report.memory_kb,
+            cores=report.cores,
+        )
+        try:
+            lease = self._ledger.apply(lease.id, LeaseEvent.DELIVER, attempt=lease.attempt, delivery=delivery)
+        except LeaseError as error:
+            now = self._ledger.get(lease.id)
+            if now.delivery is None or now.delivery.picture != stored.name:
+                self._spool.discard(stored.name)
+            raise StaleClaim(str(error)) from None
+        self._forget_start(lease.id)
+        return lease
+
+    def _back(self, lease: Lease, event: LeaseEvent, report: FailureReport) -> None:
+        try:
+            lease = self._ledger.apply(lease.id, event, attempt=lease.attempt, reason=_line(report))
+        except LeaseError as error:
+            log.info("%s stays as it is: %s", lease.label, error)
+            return
+        self._forget_start(lease.id)
+        log.warning("%s goes to another node (attempt %d): %s", lease.label, lease.attempt, _line(report))
+        self._events.returned(lease)
+
+    def _forget_start(self, lease_id: str) -> None:
+        with self._lock:
+            self._starts.pop(lease_id, None)
+
+    def _own(self, lease_id: str, attempt: int, node_id: str, *, delivering: bool = False) -> Lease:
+        try:
+            lease = self._ledger.get(lease_id)
+        except LeaseError as error:
+            raise StaleClaim(str(error)) from None
+        if lease.attempt != attempt or lease.node_id != node_id:
+            raise StaleClaim(f"attempt {attempt} of this frame is no longer yours")
+        arrived = lease.state in (LeaseState.DELIVERED, LeaseState.ACCEPTED, LeaseState.REFUSED)
+        if (lease.state in ENDED or arrived) and not (delivering and arrived):
+            raise StaleClaim(f"this frame is already {lease.state.value}")
+        return lease
+
+
+def _line(report: FailureReport) -> str:
+    return f"{report.kind.value}: {report.reason}"

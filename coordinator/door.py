@@ -1,0 +1,69 @@
+"""Where PCs come in: a worker that knows the farm token becomes a node and learns what it needs to take orders."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable
+from urllib.parse import urlsplit, urlunsplit
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from render_tasks.contract import JoinAnswer, JoinRequest, public_key_text, queue_of
+
+from .ledger import Ledger
+from .nodes import Nodes
+
+log = logging.getLogger(__name__)
+
+_ORDER_KEY = "order-key"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Door:
+    """Admits nodes, and keeps the key that orders are signed with."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        nodes: Nodes,
+        redis_url: str,
+        public_url: str | None,
+        on_join: Callable[[JoinRequest], None],
+    ) -> None:
+        self._nodes, self._redis_url, self._public_url, self._on_join = nodes, redis_url, public_url, on_join
+        self.order_key = _kept_key(ledger)
+
+    def join(self, wish: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
+        """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own."""
+        name = self._nodes.unique_name(wish.node_id, wish.wanted_name)
+        self._on_join(wish)
+        log.info("%s joined from %s: %s, %d slots", name, address, wish.hardware.cpu_model_name, wish.slots)
+        return JoinAnswer(
+            name=name,
+            redis_url=self.redis_url_for(reached_by),
+            queue=queue_of(wish.node_id),
+            order_key=public_key_text(self.order_key),
+            depot_url=self._public_url or "",
+        )
+
+    def redis_url_for(self, reached_by: str) -> str:
+        """The Redis address for somebody elsewhere: a loopback one is our own host's, by the name they know it by."""
+        parts = urlsplit(self._redis_url)
+        if parts.hostname not in _LOOPBACK:
+            return self._redis_url
+        host = urlsplit(self._public_url).hostname if self._public_url else reached_by
+        login = parts.netloc.rpartition("@")[0]
+        shown = f"[{host}]" if host and ":" in host else host
+        netloc = f"{login}@{shown}:{parts.port or 6379}" if login else f"{shown}:{parts.port or 6379}"
+        return urlunsplit(parts._replace(netloc=netloc))
+
+
+def _kept_key(ledger: Ledger) -> Ed25519PrivateKey:
+    """The farm's signing key: made once, kept in the ledger, which only its owner can read."""
+    kept = ledger.kept(_ORDER_KEY)
+    if kept is not None:
+        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(kept))
+    key = Ed25519PrivateKey.generate()
+    ledger.keep(_ORDER_KEY, base64.b64encode(key.private_bytes_raw()).decode("ascii"))
+    return key

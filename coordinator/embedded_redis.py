@@ -1,0 +1,344 @@
+"""A Redis of our own: found, started, adopted after a crash, and stopped with us.
+
+What lies in its folder (0700; every file 0600)::
+
+    redis.json   port and password, chosen at the first start and kept, since workers were told both; and the process
+    redis.conf   written anew at each start; the password stands here and in neither argv nor environment
+    redis.log    what the server says
+    data/        its append-only file
+
+The server runs in its own session, so that Ctrl+C reaches us and not it. It therefore outlives a coordinator that was
+killed with -9: the next one finds it by port and password and adopts it with all queues intact. Two servers on one
+append-only file would destroy it, so a predecessor that runs but cannot be adopted is ended first.
+
+::
+
+    EmbeddedRedisError
+    ├── NoRedis        nothing here can run as a Redis server
+    └── RedisFailed    it was started and did not come up
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import psutil
+
+from .find_redis import EmbeddedRedisError, NoRedis, find_redis
+from .redis_probe import (
+    EVERYWHERE,
+    Address,
+    Health,
+    free_port,
+    health_of,
+    port_is_free,
+    process_of,
+    reachable,
+    shut_down,
+)
+
+__all__ = ["EmbeddedRedis", "EmbeddedRedisError", "NoRedis", "RedisFailed", "find_redis"]
+
+log = logging.getLogger(__name__)
+
+#: Loading a large append-only file takes its time.
+READY_WITHIN_S = 120
+#: How often a starting server is looked at.
+LOOK_EVERY_S = 0.02
+#: After SHUTDOWN, SIGTERM and SIGKILL each; everything of ours stops within 10 s.
+STOP_WITHIN_S = 2
+#: Ports tried before giving up; a stranger may take one between choice and start.
+PORT_TRIES = 5
+#: 4 to 9 connections a worker, and a thousand workers.
+MAX_CLIENTS = 20_000
+#: Lines of its log that go into an error.
+LOG_LINES = 5
+#: Two readings of one process's birth differ by rounding only.
+SAME_BIRTH_S = 0.1
+
+_CONFIG = """\
+bind {bind}
+port {port}
+protected-mode yes
+requirepass {password}
+daemonize no
+dir "{data}"
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+maxclients {max_clients}
+tcp-keepalive 60
+"""
+
+
+class RedisFailed(EmbeddedRedisError):
+    """The Redis server was started and did not come up."""
+
+
+class EmbeddedRedis:
+    """One Redis server that belongs to this folder; ``bind`` lists the addresses it listens on.
+
+    ``binary`` is for a server that :func:`~coordinator.find_redis.find_redis` would not choose.
+    """
+
+    def __init__(self, folder: Path, *, bind: Sequence[str] = ("127.0.0.1",), binary: Path | None = None) -> None:
+        self._folder = folder
+        # A port bound for every address cannot be bound once more for one of them.
+        self._bind = next(((one,) for one in bind if one in EVERYWHERE), tuple(dict.fromkeys(bind)))
+        self._binary = binary
+        self._address: Address | None = None
+        #: Our own child; ``None`` for an adopted server.
+        self._child: subprocess.Popen[bytes] | None = None
+        self._server: psutil.Process | None = None
+
+    def __repr__(self) -> str:
+        return f"EmbeddedRedis({str(self._folder)!r}, port={self._address.port if self._address else None})"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """For this machine. Holds the password: never log it."""
+        return self._started().url
+
+    def url_for(self, host: str) -> str:
+        """The same for a worker that reaches us as ``host``. Holds the password: never log it."""
+        here = self._started()
+        return Address(host=host, port=here.port, password=here.password).url
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._started().port
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs under us."""
+        return self._server.pid if self._server else None
+
+    def alive(self) -> bool:
+        """Whether the server takes commands under our password."""
+        return self._address is not None and health_of(self._address) is Health.READY
+
+    def start(self) -> None:
+        """Adopt our server if it still runs, else start one; returns when it takes commands.
+
+        After the server died, call it again: it starts the same one on its data. Raises :class:`NoRedis` or
+        :class:`RedisFailed`.
+        """
+        for folder in (self._folder, self._data):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+        kept = self._recall()
+        self._address = self._address_of(kept)
+        if self._adopt():
+            return
+        self._end_predecessor(kept)
+        self._binary = self._binary or find_redis()
+        for _ in range(PORT_TRIES):
+            if self._address is None or not port_is_free(self._address.host, self._address.port):
+                self._address = self._new_address()
+            if self._launch(self._address):
+                log.info("started the embedded Redis on port %d (%s)", self._address.port, self._binary)
+                return
+        raise RedisFailed(f"no port for the embedded Redis after {PORT_TRIES} tries: {self._last_words()}")
+
+    def stop(self) -> None:
+        """Shut the server down with its data safe on disk, within 8 s whatever happens. Stopping twice is fine."""
+        server, self._server = self._server, None
+        if server is not None:
+            self._end(server)
+        self._child = None
+
+    # Adopting
+
+    def _adopt(self) -> bool:
+        here = self._address
+        if here is None or self._wait_while_loading(here) is not Health.READY:
+            return False
+        self._server = process_of(here)
+        if self._server is None or _text_of(self._config_file) != self._config(here):
+            return False
+        log.info("adopted the embedded Redis that still runs on port %d", here.port)
+        return True
+
+    def _wait_while_loading(self, address: Address) -> Health:
+        give_up_at = time.monotonic() + READY_WITHIN_S
+        while (health := health_of(address)) is Health.LOADING and time.monotonic() < give_up_at:
+            time.sleep(LOOK_EVERY_S)
+        return health
+
+    def _end_predecessor(self, kept: dict[str, Any]) -> None:
+        server, self._server = self._server or _process_of_record(kept), None
+        if server is not None:
+            log.warning("ending the embedded Redis (pid %d), which is stuck or has other settings", server.pid)
+            self._end(server)
+
+    def _end(self, server: psutil.Process) -> None:
+        for ask in (lambda: self._address and shut_down(self._address), server.terminate, server.kill):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                ask()
+            if _has_ended(server, self._child):
+                return
+        log.error("the embedded Redis (pid %d) cannot be ended", server.pid)
+
+    # Starting
+
+    def _launch(self, address: Address) -> bool:
+        """False when somebody else took the port; raises :class:`RedisFailed`."""
+        _write_private(self._config_file, self._config(address))
+        self._log_file.unlink(missing_ok=True)
+        with os.fdopen(os.open(self._log_file, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as said:
+            child = self._child = _spawn([str(self._binary), str(self._config_file)], said)
+        try:
+            self._server = psutil.Process(child.pid)
+            self._remember(address, self._server)
+            return self._wait_until_ready(address, child)
+        except psutil.NoSuchProcess:
+            raise RedisFailed(f"the embedded Redis ended at once: {self._last_words()}") from None
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_ready(self, address: Address, child: subprocess.Popen[bytes]) -> bool:
+        give_up_at = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < give_up_at:
+            if child.poll() is not None:
+                self._server = self._child = None
+                words = self._last_words()
+                if "in use" in words.lower():
+                    return False
+                raise RedisFailed(f"the embedded Redis ended with code {child.returncode}: {words}")
+            if health_of(address) is Health.READY:
+                return True
+            time.sleep(LOOK_EVERY_S)
+        raise RedisFailed(f"the embedded Redis was not ready after {READY_WITHIN_S} s: {self._last_words()}")
+
+    def _new_address(self) -> Address:
+        host = reachable(self._bind)
+        password = self._address.password if self._address else secrets.token_urlsafe(32)
+        return Address(host=host, port=free_port(host), password=password)
+
+    def _config(self, address: Address) -> str:
+        return _CONFIG.format(
+            bind=" ".join(self._bind),
+            port=address.port,
+            password=address.password,
+            data=str(self._data.absolute()).replace("\\", "\\\\").replace('"', '\\"'),
+            max_clients=MAX_CLIENTS,
+        )
+
+    def _last_words(self) -> str:
+        """The end of its log. A complaint about the configuration quotes the line, so the password is blanked."""
+        lines = _text_of(self._log_file).splitlines()[-LOG_LINES:]
+        words = " | ".join(line.strip() for line in lines if line.strip()) or "it said nothing"
+        return words.replace(self._address.password, "***") if self._address else words
+
+    def _started(self) -> Address:
+        if self._address is None:
+            raise EmbeddedRedisError("the embedded Redis has not been started")
+        return self._address
+
+    # The folder
+
+    def _remember(self, address: Address, server: psutil.Process) -> None:
+        record = {"port": address.port, "password": address.password, "pid": server.pid, "born": server.create_time()}
+        _write_private(self._state_file, json.dumps(record))
+
+    def _recall(self) -> dict[str, Any]:
+        try:
+            kept = json.loads(self._state_file.read_text())
+            return {"port": int(kept["port"]), "password": str(kept["password"])} | kept
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError):
+            log.warning("%s is unreadable; the embedded Redis gets a new port and password", self._state_file)
+            return {}
+
+    def _address_of(self, kept: dict[str, Any]) -> Address | None:
+        if not kept:
+            return None
+        return Address(host=reachable(self._bind), port=kept["port"], password=kept["password"])
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    @property
+    def _state_file(self) -> Path:
+        return self._folder / "redis.json"
+
+    @property
+    def _config_file(self) -> Path:
+        return self._folder / "redis.conf"
+
+    @property
+    def _log_file(self) -> Path:
+        return self._folder / "redis.log"
+
+
+def _process_of_record(kept: dict[str, Any]) -> psutil.Process | None:
+    """The process we once started, if it is still that one: a number alone may be somebody else's by now."""
+    try:
+        server = psutil.Process(int(kept["pid"]))
+        return server if abs(server.create_time() - float(kept["born"])) < SAME_BIRTH_S else None
+    except (psutil.Error, KeyError, ValueError, TypeError):
+        return None
+
+
+def _has_ended(server: psutil.Process, child: subprocess.Popen[bytes] | None) -> bool:
+    """Waits for the end; a child of ours must be reaped, else it stays as a zombie."""
+    try:
+        if child is not None:
+            child.wait(STOP_WITHIN_S)
+        else:
+            server.wait(STOP_WITHIN_S)
+    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        return False
+    return True
+
+
+def _spawn(argv: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+    posix = os.name != "nt"
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=said,
+        start_new_session=posix,
+        umask=0o077 if posix else -1,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _write_private(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

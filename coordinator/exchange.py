@@ -1,0 +1,320 @@
+"""One HTTP exchange with the render server: made within a deadline, answered within bounds, or silent.
+
+The only file of the coordinator that imports requests. It knows nothing of the protocol: :class:`Exchanges` takes a
+:class:`Call` and a function that reads the answer, and either returns what that function made of it or raises
+:class:`ServerSilent`, whatever went wrong on the way.
+
+**What is repeated by itself.** Only a call that says it may arrive twice (``repeated``): twice more on a lost
+connection or 502 to 504. Nothing is repeated longer than the call's deadline.
+
+**Where a call may lead.** Any host: services keep downloads and uploads apart, and the cookie jar gives a host its own
+cookies only. Two things are refused: any scheme but http and https, and the step from https down to http. Redirects
+follow the same rule, and keep method and body (a POST that turns into a GET would lose a frame) except on 303.
+
+**Secrets.** A query may hold the password. No exception of this file has a query in its text or as its context, and
+urllib3, which logs URLs, is kept quiet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import ssl
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from http.cookiejar import Cookie
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit, urlunsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
+from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
+
+from .deadline import HELD_POOLS, Deadline, DeadlinePassed
+
+logging.getLogger("urllib3").setLevel(logging.WARNING)
+# Its warning about a repeated request shows the whole URL.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+#: Seconds for one whole exchange, redirects and repetitions included; files get more as they move.
+ANSWER_DEADLINE_S = 120.0
+#: A transfer that is slower than this on average is as good as dead. Bytes per second.
+SLOWEST_TRANSFER = 8 * 1024
+PIECE_BYTES = 64 * 1024
+MAX_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+try:
+    USER_AGENT = f"sheepfold/{version('sheepfold')}"
+except PackageNotFoundError:
+    USER_AGENT = "sheepfold"
+
+T = TypeVar("T")
+Response = requests.Response
+
+
+class ServerSilent(Exception):
+    """The server gave no usable answer: unreachable, too slow, HTTP 5xx, or not a message of the protocol.
+
+    ``url`` has neither query nor user name; ``reason`` is one line for a person.
+    """
+
+    def __init__(self, exchange: str, url: str, reason: str) -> None:
+        self.exchange, self.url, self.reason = exchange, url, reason
+        super().__init__(f"{exchange} at {url}: {reason}")
+
+
+class Unusable(Exception):
+    """What came is no answer; the text says why."""
+
+
+class SharedJar(RequestsCookieJar):
+    """A cookie jar that one thread may walk through while another puts a cookie in."""
+
+    _cookies_lock: Any
+
+    def __iter__(self) -> Iterator[Cookie]:
+        with self._cookies_lock:
+            return iter(list(super().__iter__()))
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that a deadline can end, through a proxy too."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = HELD_POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if type(manager) is urllib3.ProxyManager:
+            manager.pool_classes_by_scheme = HELD_POOLS
+        return manager
+
+
+class _Session(requests.Session):
+    """Never follows a redirect by itself: requests would first read that answer's body, however long it is."""
+
+    def __init__(self, retry: urllib3.Retry) -> None:
+        super().__init__()
+        # Nothing here is worth compressing, and what is not compressed cannot be a bomb.
+        self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(max_retries=retry, pool_connections=4, pool_maxsize=2))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+_ONCE = urllib3.Retry(0, redirect=False, read=False, respect_retry_after_header=False)
+_REPEATED = urllib3.Retry(
+    total=2,
+    redirect=False,
+    status_forcelist=(502, 503, 504),
+    allowed_methods=("GET",),
+    backoff_factor=0.5,
+    backoff_jitter=0.5,
+    raise_on_status=False,
+    # A server could make us sleep for a year.
+    respect_retry_after_header=False,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One exchange that is about to happen."""
+
+    exchange: str
+    #: What ``path`` is relative to; when it is https, so is everything else.
+    base: str
+    #: As the server wrote it: absolute, relative or a whole URL, perhaps with a query.
+    path: str
+    jar: SharedJar
+    method: str = "GET"
+    params: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
+    #: Makes (body, content type) anew for each try; it may extend the deadline as it is read.
+    body: Callable[[Deadline], tuple[Any, str]] | None = None
+    repeated: bool = False
+    deadline_s: float = ANSWER_DEADLINE_S
+    abandoned: Callable[[], bool] | None = None
+    #: Texts that no reason may show.
+    secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+
+
+class Exchanges:
+    """Makes calls for any number of threads; each has connections of its own."""
+
+    def __init__(self, connect_timeout_s: float, read_timeout_s: float) -> None:
+        self._timeouts = (connect_timeout_s, read_timeout_s)
+        self._of_thread = threading.local()
+        self._lock = threading.Lock()
+        self._under_way: set[Deadline] = set()
+        self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+
+    def make(self, call: Call, read: Callable[[requests.Response, Deadline], T]) -> T:
+        """Makes the call and reads its answer; every way to get none becomes :class:`ServerSilent`."""
+        with Deadline(call.deadline_s, abandoned=call.abandoned) as deadline, self._counted(deadline):
+            try:
+                with self._answer(call, deadline) as response:
+                    result = read(response, deadline)
+                # A body without a length that was cut looks complete.
+                deadline.check()
+                return result
+            except (Unusable, DeadlinePassed) as error:
+                reason = str(error)
+            except _NETWORK_ERRORS as error:
+                reason = deadline.ended or _reason(error)
+        for secret in filter(None, call.secrets):
+            reason = reason.replace(secret, "***")
+        # Raised out here, it has no context: the error above holds the whole URL.
+        raise ServerSilent(call.exchange, _shown(call), reason)
+
+    @contextlib.contextmanager
+    def _counted(self, deadline: Deadline) -> Iterator[None]:
+        with self._lock:
+            self._under_way.add(deadline)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way.discard(deadline)
+
+    def _answer(self, call: Call, deadline: Deadline) -> requests.Response:
+        """The answer at the end of all redirects, its body unread."""
+        url, method, params = _allowed(call.base, call.path), call.method, call.params
+        for _ in range(MAX_REDIRECTS + 1):
+            body, content_type = call.body(deadline) if call.body and method == "POST" else (None, None)
+            response = self._session(call).request(
+                method,
+                url,
+                params=params,
+                data=body,
+                headers={"Content-Type": content_type} if content_type else None,
+                timeout=self._timeouts,
+                allow_redirects=False,
+                stream=True,
+            )
+            location = response.headers.get("location")
+            if response.status_code not in REDIRECTS or not location:
+                return response
+            response.close()
+            url = _allowed(response.url, location.encode("latin-1", "replace").decode("utf-8", "replace"))
+            method, params = ("GET" if response.status_code == 303 else method), None
+        raise Unusable(f"more than {MAX_REDIRECTS} redirects")
+
+    def _session(self, call: Call) -> _Session:
+        """This thread's connections, with the call's cookies."""
+        name = "repeated" if call.repeated else "once"
+        session: _Session | None = getattr(self._of_thread, name, None)
+        if session is None:
+            session = _Session(_REPEATED if call.repeated else _ONCE)
+            setattr(self._of_thread, name, session)
+            with self._lock:
+                self._sessions.add(session)
+        session.cookies = call.jar
+        return session
+
+    def abort(self) -> None:
+        """Ends every exchange that is under way: each raises :class:`ServerSilent` in its own thread."""
+        with self._lock:
+            for deadline in self._under_way:
+                deadline.cut("the farm is stopping")
+
+    def close(self) -> None:
+        """Closes the idle connections of all threads."""
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.close()
+
+
+_NETWORK_ERRORS = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+)
+
+
+def _allowed(base: str, reference: str) -> str:
+    """The URL that ``reference`` means, unless it leads where no server may send us."""
+    try:
+        url = urljoin(base, reference)
+        parts = urlsplit(url)
+    except ValueError:
+        raise Unusable("the server names an address that is no URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Unusable("the server names an address that is neither http nor https")
+    if parts.scheme == "http" and urlsplit(base).scheme == "https":
+        raise Unusable("the server would leave https for http")
+    return url
+
+
+def _shown(call: Call) -> str:
+    try:
+        return public(urljoin(call.base, call.path))
+    except ValueError:
+        return public(call.base)
+
+
+def pieces_of(response: requests.Response, limit: int) -> Iterator[bytes]:
+    """The body, at most ``limit`` bytes of it."""
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Unusable("the body is compressed, which nobody asked for")
+    length = response.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise Unusable(f"a body of {length[:20]} bytes is larger than the limit of {limit}")
+    size = 0
+    for piece in response.raw.stream(PIECE_BYTES, decode_content=False):
+        size += len(piece)
+        if size > limit:
+            raise Unusable(f"the body is larger than the limit of {limit} bytes")
+        yield piece
+
+
+def multipart(name: str, content: Any, kind: str, deadline: Deadline) -> tuple[Any, str]:
+    """A form with one part, ``file``, that is read as it is sent."""
+    encoder = MultipartEncoder({"file": (name, content, kind)})
+    sent = 0
+
+    def moved(monitor: MultipartEncoderMonitor) -> None:
+        nonlocal sent
+        deadline.extend((monitor.bytes_read - sent) / SLOWEST_TRANSFER)
+        sent = monitor.bytes_read
+
+    return MultipartEncoderMonitor(encoder, moved), encoder.content_type
+
+
+def public(url: str) -> str:
+    """The URL as it may be shown: no user, query or fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _reason(error: BaseException) -> str:
+    """Why there was no answer, in words that hold no URL (the texts of requests and urllib3 do)."""
+    if isinstance(error, requests.ConnectTimeout):
+        return "no connection in time"
+    if isinstance(error, (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError)):
+        return "no answer in time"
+    cause = error
+    for _ in range(10):
+        inner = [getattr(cause, "reason", None), *cause.args, cause.__cause__]
+        following = next((one for one in inner if isinstance(one, BaseException) and one is not cause), None)
+        if following is None:
+            break
+        cause = following
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    if isinstance(cause, (HTTPException, urllib3.exceptions.ProtocolError)):
+        return f"the answer broke off ({type(cause).__name__})"
+    return type(cause).__name__

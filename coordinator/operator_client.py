@@ -1,0 +1,90 @@
+"""The operator's commands talk to a running coordinator through its depot, with the farm token."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .settings import FarmSettings
+
+#: A coordinator on the LAN answers at once, or something is wrong.
+TIMEOUT_S = 10
+
+
+class OperatorError(Exception):
+    """A command cannot be carried out; the text is for the operator."""
+
+    exit_code = 1
+
+
+class CoordinatorUnreachable(OperatorError):
+    """No coordinator answers at this address."""
+
+
+class NoFarmToken(OperatorError):
+    """The farm token is neither set nor in the state folder."""
+
+    exit_code = 2
+
+
+def token_file(state_dir: Path) -> Path:
+    """Where a coordinator keeps the token it made itself."""
+    return state_dir / "farm-token"
+
+
+class OperatorClient:
+    """One method per command."""
+
+    def __init__(self, settings: FarmSettings) -> None:
+        self._url = settings.coordinator_url
+        self._token = settings.farm_token.get_secret_value() if settings.farm_token else _read(settings.state_dir)
+
+    def status(self) -> dict[str, Any]:
+        """What the farm does right now."""
+        return self._call("GET", "/api/status")
+
+    def cancel(self, job: str, frame: str | None) -> int:
+        """Ends leases; returns how many."""
+        query = {"job": job} | ({"frame": frame} if frame else {})
+        return int(self._call("POST", "/api/cancel?" + urllib.parse.urlencode(query))["cancelled"])
+
+    def redis_url(self) -> str:
+        """Where the farm's Redis is; holds a password."""
+        return str(self._call("GET", "/api/broker")["redis_url"])
+
+    def _call(self, method: str, path: str) -> dict[str, Any]:
+        request = urllib.request.Request(  # noqa: S310  (the address is checked to be http by the settings)
+            self._url + path, method=method, headers={"Authorization": f"Bearer {self._token}"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise CoordinatorUnreachable(
+                f"the coordinator at {self._url} says {error.code}: {_detail(error)}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise CoordinatorUnreachable(
+                f"no coordinator answers at {self._url} ({error}): does it run, and is SHEEPFOLD_COORDINATOR_URL right?"
+            ) from None
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return error.reason
+
+
+def _read(state_dir: Path) -> str:
+    try:
+        return token_file(state_dir).read_text(encoding="utf-8").strip()
+    except OSError:
+        raise NoFarmToken(
+            f"SHEEPFOLD_FARM_TOKEN: set it, or SHEEPFOLD_STATE_DIR to the coordinator's folder (tried {state_dir})"
+        ) from None

@@ -1,0 +1,393 @@
+"""One session of the account at the server: signing in, asking for frames, and what each refusal makes of it.
+
+::
+
+                    sign-in 0                         203
+    SIGNED_OUT ─────────────────▶ SIGNED_IN ─────────────────▶ DISABLED
+        ▲                             │                           for good
+        └──── 202, 304, log-out ──────┘
+
+Two waits run beside the states. *Signing in* waits after an answer that is neither yes nor a final no, and after a
+sign-in that led to nothing: a session that dies is replaced at once, one that dies before the server gave any sign of
+life is replaced ever more slowly. *Asking* waits after every answer that is not a frame. Both grow and are jittered, so
+that a hundred farms don't come back in the same second.
+
+Threads share a session: one asks, one uploads, several beat. Only one of them signs in at a time; the others wait for
+it and go on with what it got. A thread that finds the session dead can only say so of the session it used: each
+remembers the generation it was given by :meth:`FarmSession.ensure_signed_in`, and a claim about an older one is
+passed over.
+
+DISABLED is the server's word that broken frames come from us. Signing in again would hide that from it and cost the
+account, so the session only finishes its uploads, as far as the server lets it, until the farm logs it out.
+
+Final noes raise :class:`FatalRefusal`, in every thread that asks again: sign-in 100, 101, 102 and 104, job request 201.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum, StrEnum, auto
+
+from .protocol.messages import ComputeMethod, Credentials, Hardware, JobAnswer, JobRequest, SignInRequest
+from .protocol.status import JobStatus, SignInStatus, explain
+from .server_client import ServerClient, ServerSilent
+
+logger = logging.getLogger(__name__)
+
+#: What the original client waits after "no job"; a setting changes it.
+NO_JOB_WAIT_S = 900.0
+#: An idle farm still asks twice an hour ...
+NO_JOB_CAP_S = 1800.0
+#: ... and one that starts with short waits (a lab) never waits much longer than it began.
+NO_JOB_CAP_TIMES = 16
+#: First wait when the server is down; a setting changes it.
+RETRY_WAIT_S = 5.0
+#: A server that was down for hours is found again within ten minutes.
+RETRY_CAP_S = 600.0
+#: Renderers for a new platform appear with a release, not within minutes.
+NO_RENDERER_WAIT_S = 3600.0
+#: Maintenance and overload: "wait 10 to 30 minutes".
+LATER_WAIT_S = (600.0, 1800.0)
+#: Waits are multiplied with a random number from here.
+JITTER = (0.75, 1.25)
+
+
+class FatalRefusal(Exception):
+    """The server said no in a way that waiting can't mend; the text is one line for the operator."""
+
+
+class Backoff:
+    """Growing waits with jitter: ``first_s``, twice that, and so on up to ``cap_s``; jitter is applied last."""
+
+    def __init__(self, first_s: float, cap_s: float, rng: random.Random, *, growth: float = 2.0) -> None:
+        self._first_s, self._cap_s, self._rng, self._growth = first_s, max(first_s, cap_s), rng, growth
+        self._wait_s = first_s
+
+    def next(self) -> float:
+        """Seconds to wait now; the next wait is longer."""
+        wait_s, self._wait_s = self._wait_s, min(self._wait_s * self._growth, self._cap_s)
+        return wait_s * self._rng.uniform(*JITTER)
+
+    def reset(self) -> None:
+        """The wait was worth it: the next one is the first again."""
+        self._wait_s = self._first_s
+
+
+class SessionState(StrEnum):
+    """Where a session stands."""
+
+    SIGNED_OUT = "signed out"
+    SIGNED_IN = "signed in"
+    #: The server wants no more frames from it (203).
+    DISABLED = "disabled"
+
+
+class Reaction(Enum):
+    """What an answer makes of the session."""
+
+    GO_ON = auto()
+    #: Wait as for "no job", longer each time.
+    WAIT_FOR_JOBS = auto()
+    #: Wait an hour.
+    WAIT_LONG = auto()
+    #: Wait 10 to 30 minutes.
+    WAIT_LATER = auto()
+    #: Sign in again and ask again at once, but once.
+    SIGN_IN_AGAIN = auto()
+    DISABLE = auto()
+    GIVE_UP = auto()
+    #: Wait as for a server that is down.
+    RETRY = auto()
+
+
+#: Answers to a job request. A status that is not here is an unknown error: RETRY.
+ON_JOB_ANSWER: dict[int, Reaction] = {
+    JobStatus.OK: Reaction.GO_ON,
+    JobStatus.NO_JOB: Reaction.WAIT_FOR_JOBS,
+    JobStatus.NO_RENDERING_RIGHT: Reaction.GIVE_UP,
+    JobStatus.SESSION_DEAD: Reaction.SIGN_IN_AGAIN,
+    JobStatus.SESSION_DISABLED: Reaction.DISABLE,
+    JobStatus.NO_RENDERER: Reaction.WAIT_LONG,
+    JobStatus.MAINTENANCE: Reaction.WAIT_LATER,
+    JobStatus.OVERLOADED: Reaction.WAIT_LATER,
+}
+
+#: Answers to a sign-in; each try has fresh cookies, which is what 103 asks for. Not here: RETRY.
+ON_SIGN_IN_ANSWER: dict[int, Reaction] = {
+    SignInStatus.OK: Reaction.GO_ON,
+    SignInStatus.NO_VERSION: Reaction.GIVE_UP,
+    SignInStatus.CLIENT_TOO_OLD: Reaction.GIVE_UP,
+    SignInStatus.AUTHENTICATION_FAILED: Reaction.GIVE_UP,
+    SignInStatus.WEB_SESSION_EXPIRED: Reaction.RETRY,
+    SignInStatus.MISSING_PARAMETER: Reaction.GIVE_UP,
+}
+
+
+def _remember_nothing(_text: str) -> None:
+    """Sessions end with the process."""
+
+
+def _recall_nothing() -> str | None:
+    """There is nothing to recall."""
+
+
+class FarmSession:
+    """One session of the account, shared by the farm's threads.
+
+    ``remember`` and ``recall`` keep the server session across a restart; what they keep is a secret. ``hardware`` may
+    be replaced while the session is not signed in.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        hardware: Hardware,
+        client: ServerClient,
+        credentials: Credentials,
+        version: str,
+        extras: str | None = None,
+        no_job_wait_s: float = NO_JOB_WAIT_S,
+        retry_wait_s: float = RETRY_WAIT_S,
+        remember: Callable[[str], None] = _remember_nothing,
+        recall: Callable[[], str | None] = _recall_nothing,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.key, self.hardware, self.client = key, hardware, client
+        self.state = SessionState.SIGNED_OUT
+        #: The last thing the server said, for a person.
+        self.notice = "not signed in yet"
+        self._credentials, self._version, self._extras = credentials, version, extras
+        self._remember, self._recall = remember, recall
+        self._clock, self._rng = clock, rng or random.Random()
+        self._no_job = Backoff(no_job_wait_s, min(NO_JOB_CAP_S, no_job_wait_s * NO_JOB_CAP_TIMES), self._rng)
+        self._ask_retry = Backoff(retry_wait_s, RETRY_CAP_S, self._rng)
+        self._sign_in_retry = Backoff(retry_wait_s, RETRY_CAP_S, self._rng)
+        self._sign_in_at = self._ask_at = -math.inf
+        self._waits_for_jobs = False
+        #: DISABLED, and not even uploads get through any more.
+        self._gone = False
+        #: What was refused for good, by exchange.
+        self._fatal: dict[str, str] = {}
+        self._remembered = ""
+        #: Counts sign-ins; each thread keeps the one it works with.
+        self._generation = 0
+        self._of_thread = threading.local()
+        self._lock = threading.RLock()
+        self._signing_in = threading.Lock()
+        self._take_up_remembered()
+
+    def __repr__(self) -> str:
+        return f"FarmSession({self.key!r}, {self.state.value})"
+
+    # Signing in
+
+    def ensure_signed_in(self) -> bool:
+        """True when exchanges may be tried; signs in where that is due. False: not now, or DISABLED and past use.
+
+        Raises :class:`FatalRefusal`.
+        """
+        if self._has_session():
+            return True
+        with self._signing_in:
+            # Somebody else may have been faster.
+            if self._has_session():
+                return True
+            if self.state is SessionState.DISABLED or self._clock() < self._sign_in_at:
+                return False
+            return self._sign_in() and self._has_session()
+
+    def session_died(self) -> None:
+        """The server said so (304 or the like): the next exchange signs in first.
+
+        Counts only for the session that the calling thread got from its last :meth:`ensure_signed_in`.
+        """
+        with self._lock:
+            if getattr(self._of_thread, "generation", self._generation) != self._generation:
+                return
+            if self.state is SessionState.DISABLED:
+                self._gone = True
+            elif self.state is SessionState.SIGNED_IN:
+                self.state = SessionState.SIGNED_OUT
+                self.notice = "the session died; signing in again"
+                logger.warning("%s: %s", self.key, self.notice)
+
+    def log_out(self) -> None:
+        """Ends the session at the server, as far as it listens. A disabled session stays disabled."""
+        with self._lock:
+            if self.state is SessionState.SIGNED_IN:
+                self.state = SessionState.SIGNED_OUT
+            self._gone = self.state is SessionState.DISABLED
+        try:
+            self.client.log_out()
+        except ServerSilent as error:
+            logger.warning("%s: not logged out: %s", self.key, error)
+        self._keep("")
+
+    def _has_session(self) -> bool:
+        with self._lock:
+            if "sign-in" in self._fatal:
+                raise FatalRefusal(self._fatal["sign-in"])
+            self._of_thread.generation = self._generation
+            if self.state is SessionState.DISABLED:
+                return not self._gone
+            return self.state is SessionState.SIGNED_IN
+
+    def _sign_in(self) -> bool:
+        request = SignInRequest(
+            credentials=self._credentials, version=self._version, hardware=self.hardware, extras=self._extras
+        )
+        try:
+            status = self.client.sign_in(request).status
+        except ServerSilent as error:
+            self._sign_in_later(str(error))
+            return False
+        reaction = ON_SIGN_IN_ANSWER.get(status, Reaction.RETRY)
+        if reaction is Reaction.GIVE_UP:
+            raise self._refused("sign-in", f"signing in was refused: {explain(status)}")
+        if reaction is Reaction.RETRY:
+            self._sign_in_later(f"not signed in: {explain(status)}")
+            return False
+        with self._lock:
+            self.state, self.notice = SessionState.SIGNED_IN, "signed in"
+            self._generation += 1
+            # Lifted by the first sign of life: only a session that dies at once makes the next one wait.
+            self._sign_in_at = self._clock() + self._sign_in_retry.next()
+        logger.info("%s: signed in", self.key)
+        self._keep_client()
+        return True
+
+    def _sign_in_later(self, notice: str) -> None:
+        with self._lock:
+            self.notice = notice
+            wait_s = self._sign_in_retry.next()
+            self._sign_in_at = self._clock() + wait_s
+        logger.warning("%s: %s; next try in %.0f s", self.key, notice, wait_s)
+
+    # Asking
+
+    def waits_until(self) -> float:
+        """The clock's time before which :meth:`ask` does nothing; infinite for a disabled session."""
+        with self._lock:
+            if self.state is SessionState.DISABLED:
+                return math.inf
+            return max(self._ask_at, self._sign_in_at) if self.state is SessionState.SIGNED_OUT else self._ask_at
+
+    def job_may_be_there(self) -> None:
+        """A frame of ours came to its end. Servers grant so many unvalidated frames a session: a wait for jobs is over.
+
+        Such a wait was about our own frames, so it does not make the next one longer.
+        """
+        with self._lock:
+            if self._waits_for_jobs:
+                self._waits_for_jobs = False
+                self._ask_at = self._clock()
+                self._no_job.reset()
+
+    def ask(self, method: ComputeMethod, held: Sequence[str]) -> JobAnswer | None:
+        """Asks for one frame; ``held`` are MD5 sums of archives we have.
+
+        ``None``: not now (see :meth:`waits_until`). An answer without an offer still names archives to delete. Raises
+        :class:`FatalRefusal`.
+        """
+        with self._lock:
+            if "asking" in self._fatal:
+                raise FatalRefusal(self._fatal["asking"])
+        if self._clock() < self.waits_until() or not self.ensure_signed_in():
+            return None
+        request = JobRequest(compute_method=method, held_archives=tuple(held))
+        answer = self._request(request)
+        if answer is not None and answer.status == JobStatus.SESSION_DEAD:
+            self.session_died()
+            if not self.ensure_signed_in():
+                return None
+            answer = self._request(request)
+        if answer is None:
+            return None
+        self._heed(answer)
+        return answer if answer.offer or answer.delete_archives else None
+
+    def _request(self, request: JobRequest) -> JobAnswer | None:
+        try:
+            return self.client.request_job(request)
+        except ServerSilent as error:
+            self._wait(self._ask_retry.next(), str(error))
+            return None
+
+    def _heed(self, answer: JobAnswer) -> None:
+        """Does what the answer's status asks for."""
+        status = answer.status
+        reaction = ON_JOB_ANSWER.get(status, Reaction.RETRY)
+        if reaction in (Reaction.SIGN_IN_AGAIN, Reaction.RETRY):
+            if reaction is Reaction.SIGN_IN_AGAIN:
+                self.session_died()
+            self._wait(self._ask_retry.next(), explain(status))
+            return
+        self._sign_of_life()
+        if reaction is Reaction.GO_ON:
+            self._no_job.reset()
+            self.notice = "the server gave a frame"
+        elif reaction is Reaction.WAIT_FOR_JOBS:
+            self._wait(self._no_job.next(), explain(status), for_jobs=True)
+        elif reaction is Reaction.WAIT_LONG:
+            self._wait(NO_RENDERER_WAIT_S * self._rng.uniform(*JITTER), explain(status))
+        elif reaction is Reaction.WAIT_LATER:
+            self._wait(self._rng.uniform(*LATER_WAIT_S), explain(status))
+        elif reaction is Reaction.DISABLE:
+            self._disable(explain(status))
+        else:
+            raise self._refused("asking", explain(status))
+        self._keep_client()
+
+    def _sign_of_life(self) -> None:
+        with self._lock:
+            self._ask_retry.reset()
+            self._sign_in_retry.reset()
+            self._sign_in_at = -math.inf
+
+    def _wait(self, wait_s: float, notice: str, *, for_jobs: bool = False) -> None:
+        with self._lock:
+            self.notice, self._waits_for_jobs = notice, for_jobs
+            self._ask_at = self._clock() + wait_s
+        logger.log(logging.INFO if for_jobs else logging.WARNING, "%s: %s; asking in %.0f s", self.key, notice, wait_s)
+
+    def _disable(self, notice: str) -> None:
+        with self._lock:
+            if self.state is SessionState.DISABLED:
+                return
+            self.state, self.notice = SessionState.DISABLED, notice
+        logger.critical("%s: %s. It asks for nothing more; find the PC that breaks frames first", self.key, notice)
+
+    def _refused(self, what: str, notice: str) -> FatalRefusal:
+        with self._lock:
+            self.notice = self._fatal[what] = notice
+        return FatalRefusal(notice)
+
+    # Across restarts
+
+    def _take_up_remembered(self) -> None:
+        try:
+            kept = json.loads(self._recall() or "{}")
+            if kept.get("login") == self._credentials.login:
+                self.client.thaw(kept["client"])
+        except (ValueError, KeyError, AttributeError):
+            logger.warning("%s: the remembered session cannot be read; signing in again", self.key)
+        if self.client.endpoints is not None:
+            self.state, self.notice = SessionState.SIGNED_IN, "goes on with the session from before the restart"
+
+    def _keep_client(self) -> None:
+        """Servers change cookies as they like; only a change is written down."""
+        self._keep(json.dumps({"login": self._credentials.login, "client": self.client.freeze()}))
+
+    def _keep(self, text: str) -> None:
+        with self._lock:
+            if text != self._remembered:
+                self._remember(text)
+                self._remembered = text

@@ -1,0 +1,137 @@
+"""The coordinator's settings: environment ``SHEEPFOLD_*`` first, then ``sheepfold.toml`` in the working directory."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from .protocol.messages import RamUnit
+
+
+class SessionMode(StrEnum):
+    """How many server sessions the farm holds under its one account."""
+
+    #: One for all PCs of a platform.
+    FARM = "farm"
+    #: One per PC.
+    MACHINE = "machine"
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an address such as https://render.example.org")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a login; use SHEEPFOLD_LOGIN and SHEEPFOLD_PASSWORD")
+    return text.rstrip("/")
+
+
+def _redis_url(secret: SecretStr) -> SecretStr:
+    parts = urlsplit(secret.get_secret_value())
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise ValueError("must be an address such as redis://:password@host:6379/0")
+    return secret
+
+
+HttpAddress = Annotated[str, AfterValidator(_http_url)]
+RedisAddress = Annotated[SecretStr, AfterValidator(_redis_url)]
+
+
+def default_state_dir() -> Path:
+    """Where state lives when nothing is set: the XDG state folder of the user who runs the coordinator."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "sheepfold"
+
+
+class FarmSettings(BaseSettings):
+    """What every command of the coordinator's side needs to find the farm."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHEEPFOLD_",
+        toml_file="sheepfold.toml",
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    state_dir: Path = Field(default_factory=default_state_dir)
+    #: Shared by every node; generated into the state folder when unset.
+    farm_token: SecretStr | None = Field(default=None, min_length=8)
+    #: Where a worker or ``sheepfold status`` finds the depot.
+    coordinator_url: HttpAddress = "http://127.0.0.1:8420"
+    #: Unset: the coordinator starts a Redis of its own.
+    redis_url: RedisAddress | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class CoordinatorSettings(FarmSettings):
+    """What ``sheepfold coordinator`` reads."""
+
+    server_url: HttpAddress
+    login: str = Field(min_length=1)
+    password: SecretStr | None = Field(default=None, min_length=1)
+    password_file: Path | None = None
+    #: The generation of the protocol we speak, as servers know it from the original client; old ones are refused (101).
+    client_version: str = Field(default="3.3.1762", min_length=1)
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=8420, ge=1, le=65535)
+    #: What workers are told; unset: the address they joined at.
+    public_url: HttpAddress | None = None
+    sessions: SessionMode = SessionMode.FARM
+    #: Upper bound of the seconds between two heartbeats of a lease; half of the server's ``max-period`` is another.
+    heartbeat_s: float = Field(default=600, gt=0)
+    #: First wait after "no job", seconds; grows with jitter.
+    no_job_wait_s: float = Field(default=900, gt=0)
+    #: First wait when the server is down, seconds; grows with jitter.
+    retry_wait_s: float = Field(default=5, gt=0)
+    config_path: str = Field(default="/server/config.php", pattern="^/")
+    ram_unit: RamUnit = RamUnit.BYTES
+    #: Seconds after which a render is killed and tried elsewhere; unset: no limit.
+    render_limit_s: int | None = Field(default=None, gt=0)
+    #: How many nodes may fail a frame before it is reported as failed.
+    attempts: int = Field(default=2, ge=1, le=20)
+    #: Frames each slot holds ready beside the one it renders.
+    look_ahead: int = Field(default=1, ge=0, le=10)
+    #: Bytes of archives kept on the coordinator's disk.
+    archive_quota: int = Field(default=100 * 1024**3, gt=0)
+    #: A picture larger than this many bytes is no frame.
+    max_picture: int = Field(default=2 * 1024**3, gt=0)
+
+    @model_validator(mode="after")
+    def _one_password(self) -> CoordinatorSettings:
+        if self.password is None and self.password_file is None:
+            raise ValueError("SHEEPFOLD_PASSWORD: set it, or SHEEPFOLD_PASSWORD_FILE to a file that holds it")
+        if self.password is None:
+            self.password = _read_password(self.password_file)  # type: ignore[arg-type]
+        return self
+
+
+def _read_password(path: Path) -> SecretStr:
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"SHEEPFOLD_PASSWORD_FILE: cannot read {path}: {error}") from None
+    if not text:
+        raise ValueError(f"SHEEPFOLD_PASSWORD_FILE: {path} is empty")
+    return SecretStr(text)

@@ -1,0 +1,73 @@
+"""What happens before the farm runs: folders, the farm token, Redis."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from pathlib import Path
+
+from .embedded_redis import EmbeddedRedis, EmbeddedRedisError
+from .farm import Farm
+from .ledger_file import LedgerError
+from .operator_client import token_file
+from .settings import CoordinatorSettings
+from .web import AddressInUse
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED = 1
+EXIT_WRONG_SETTING = 2
+_LOOPBACK = "127.0.0.1"
+
+
+def run_coordinator(settings: CoordinatorSettings) -> int:
+    """Runs the coordinator until it is stopped; returns the exit code."""
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        farm_token = _farm_token(settings)
+    except OSError as error:
+        log.critical("SHEEPFOLD_STATE_DIR: cannot use %s: %s", settings.state_dir, error.strerror)
+        return EXIT_WRONG_SETTING
+    if settings.redis_url is not None:
+        return _run(settings, settings.redis_url.get_secret_value(), farm_token)
+    return _run_with_own_redis(settings, farm_token)
+
+
+def _run_with_own_redis(settings: CoordinatorSettings, farm_token: str) -> int:
+    # Nodes on other PCs reach Redis at the address where they reach the depot.
+    bind = (_LOOPBACK,) if settings.host in (_LOOPBACK, "localhost") else (_LOOPBACK, settings.host)
+    redis = EmbeddedRedis(settings.state_dir / "redis", bind=bind)
+    try:
+        redis.start()
+    except EmbeddedRedisError as error:
+        log.critical("%s", error)
+        return EXIT_FAILED
+    try:
+        return _run(settings, redis.url, farm_token)
+    finally:
+        redis.stop()
+
+
+def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str) -> int:
+    try:
+        farm = Farm(settings, redis_url, farm_token)
+    except AddressInUse as error:
+        log.critical("%s", error)
+        return EXIT_WRONG_SETTING
+    except LedgerError as error:
+        log.critical("%s", error)
+        return EXIT_FAILED
+    return farm.run()
+
+
+def _farm_token(settings: CoordinatorSettings) -> str:
+    """The shared secret of the LAN: the setting, or one made once and kept where only the owner can read it."""
+    if settings.farm_token is not None:
+        return settings.farm_token.get_secret_value()
+    path: Path = token_file(settings.state_dir)
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(24))
+        log.info("a farm token was made; workers need it as SHEEPFOLD_FARM_TOKEN, it is in %s", path)
+    return path.read_text(encoding="utf-8").strip()

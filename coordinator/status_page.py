@@ -1,0 +1,40 @@
+"""The farm's status as an operator reads it in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def print_status(status: dict[str, Any], console: Console | None = None) -> None:
+    """Sessions, leases by state, and one row a slot."""
+    console = console or Console()
+    for session in status["sessions"]:
+        notice = f": {escape(session['notice'])}" if session["notice"] else ""
+        console.print(f"[bold]{escape(session['key'])}[/bold] {session['state']}{notice}")
+    counts = ", ".join(f"{count} {state}" for state, count in status["leases"].items() if count)
+    console.print(f"Leases: {counts or 'none yet'}")
+    remaining = status["frames_remaining"]
+    console.print(f"Frames accepted: {status['accepted']}" + (f", {remaining} left" if remaining is not None else ""))
+    console.print(_nodes_table(status["nodes"]))
+
+
+def _nodes_table(nodes: list[dict[str, Any]]) -> Table:
+    table = Table("PC", "Slots", "Frame", "Job", "Stage", "Done", "Left", "Memory", title=f"{len(nodes)} PCs")
+    for node in nodes:
+        slots = f"{sum(slot['stage'] == 'rendering' for slot in node['busy'])}/{node['slots']}"
+        rows = node["busy"] or [None]
+        for number, slot in enumerate(rows):
+            head = (escape(node["name"]), slots) if number == 0 else ("", "")
+            table.add_row(*head, *(_slot_cells(slot) if slot else ("", "", "idle", "", "", "")))
+    return table
+
+
+def _slot_cells(slot: dict[str, Any]) -> tuple[str, ...]:
+    done = "" if slot["progress"] is None else f"{slot['progress']:.0%}"
+    left = "" if slot["remaining_s"] is None else f"{slot['remaining_s']:.0f} s"
+    memory = "" if slot["memory_kb"] is None else f"{slot['memory_kb'] / 1024:.0f} MB"
+    return escape(slot["frame"]), escape(slot["job_name"]), slot["stage"], done, left, memory

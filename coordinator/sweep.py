@@ -1,0 +1,113 @@
+"""Looks who is on the LAN and brings leases and nodes back together where they disagree.
+
+* A node that fell silent is lost: its leases go to others at once.
+* A node that says it holds a lease that is no longer its own is told again to drop it (a message can be missed).
+* A lease whose node is there but does not hold it (it restarted, or Redis lost the order) goes back.
+
+Silence proves nothing while records could not arrive; :class:`coordinator.nodes.Sweep` says when it does (``settled``).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from render_tasks.contract import NODE_SILENT_AFTER_S, JoinRequest, Presence, Stage
+
+from .claims import Claims
+from .leases import Lease, LeaseError, LeaseState
+from .ledger import Ledger
+from .nodes import BrokerDown, Nodes
+
+log = logging.getLogger(__name__)
+
+#: A node with an idle slot picks an order up at once; after this many seconds the order was lost on its way.
+ORDER_LOST_AFTER_S = 30.0
+
+
+class Sweeper:
+    """One look at the LAN each time :meth:`sweep_once` is called."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        ledger: Ledger,
+        claims: Claims,
+        cancel_on_node: Callable[[Lease], None],
+        *,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._nodes, self._ledger, self._claims, self._cancel_on_node = nodes, ledger, claims, cancel_on_node
+        self._wall_clock = wall_clock
+        self._broker_down = False
+        #: Node id → its latest record. Replaced as a whole, so that any thread may read it.
+        self.present: dict[str, Presence] = {}
+
+    def sweep_once(self) -> bool:
+        """True when there may be something new to place or to ask for."""
+        try:
+            sweep = self._nodes.sweep()
+        except BrokerDown as error:
+            if not self._broker_down:
+                log.error("nobody can be seen: %s; nodes keep rendering, leases are kept", error)
+            self._broker_down = True
+            return False
+        if self._broker_down:
+            log.info("Redis is back")
+            self._broker_down = False
+        before, self.present = self.present, sweep.present
+        for node_id in sweep.returned:
+            log.info("%s is here", sweep.present[node_id].name)
+        for node_id in sweep.lost:
+            log.warning("%s fell silent", before[node_id].name)
+            self._nodes.forget(node_id)
+        for node in sweep.present.values():
+            self._drop_strangers(node)
+        taken_back = sweep.settled and self._take_back_lost(sweep.present)
+        return taken_back or sweep.present != before
+
+    def joined(self, wish: JoinRequest) -> None:
+        """A worker process that takes another's place has none of its leases, but for the frames it kept."""
+        known = self.present.get(wish.node_id)
+        if known is None or not wish.run_id or known.run_id == wish.run_id:
+            return
+        for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
+            if lease.node_id == wish.node_id and f"{lease.id}.{lease.attempt}" not in wish.kept:
+                self._claims.take_back(lease, f"{known.name} was started anew")
+
+    def _take_back_lost(self, present: dict[str, Presence]) -> bool:
+        taken_back = False
+        for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
+            node = present.get(lease.node_id or "")
+            if node is None:
+                self._claims.take_back(lease, "its PC fell silent")
+            elif self._is_lost_on(node, lease):
+                self._claims.take_back(lease, f"{node.name} does not have it")
+            else:
+                continue
+            taken_back = True
+        return taken_back
+
+    def _drop_strangers(self, node: Presence) -> None:
+        for slot in node.busy:
+            if slot.stage is Stage.DELIVERING:
+                continue  # the fence at the delivery decides
+            try:
+                lease = self._ledger.get(slot.lease_id)
+            except LeaseError:
+                continue
+            if lease.attempt != slot.attempt or lease.node_id != node.node_id or lease.state not in _ON_NODES:
+                self._cancel_on_node(lease)
+
+    def _is_lost_on(self, node: Presence, lease: Lease) -> bool:
+        if any(slot.lease_id == lease.id for slot in node.busy):
+            return False
+        quiet_s = self._wall_clock() - lease.changed_at
+        if lease.state is LeaseState.RENDERING:
+            # Its record is at most one silence period old, so it was written after the start.
+            return quiet_s > NODE_SILENT_AFTER_S
+        return quiet_s > ORDER_LOST_AFTER_S and len(node.busy) < node.slots
+
+
+_ON_NODES = (LeaseState.ORDERED, LeaseState.RENDERING, LeaseState.DELIVERED)

@@ -1,0 +1,57 @@
+"""Runs a web application on uvicorn beside the coordinator's loops."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import uvicorn
+from fastapi import FastAPI
+
+#: Answers under way when we stop get this long (seconds).
+GRACE_S = 2
+
+
+class AddressInUse(Exception):
+    """Nothing can be served at this address."""
+
+
+class WebServer:
+    """An application at an address; the socket is bound at once, so that a taken port is told at once."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        self._socket = _bind(host, port)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_S,
+            lifespan="off",
+            log_config=None,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="web", daemon=True)
+
+    def start(self) -> None:
+        """Serves from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends within the grace."""
+        self._server.should_exit = True
+        self._thread.join(GRACE_S + 1)
+        self._socket.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise AddressInUse(
+            f"SHEEPFOLD_HOST, SHEEPFOLD_PORT: cannot listen on {host}:{port}: {error.strerror}"
+        ) from None
+    return listening

@@ -1,0 +1,124 @@
+"""The lab's commands: `sheepfold server`, `sheepfold submit` and `sheepfold lab`.
+
+Exit codes: 0, 2 for a wrong setting or input, 3 when the server refuses, 1 for everything else. Heavy imports wait
+until a command runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from .errors import LabError
+
+log = logging.getLogger("lab")
+
+
+def server(
+    renderer: Annotated[
+        list[str] | None, typer.Option(help="A renderer archive: linux/64bit=/path/blender.zip. Repeatable.")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Create the demo project, if it is not there yet.")] = False,
+    faults: Annotated[bool, typer.Option("--faults", help="Take scripted faults; for tests.")] = False,
+    fault_rate: Annotated[float, typer.Option(min=0, max=1, help="This share of all answers fails.")] = 0.0,
+    fault_seed: Annotated[int, typer.Option(help="The same seed gives the same faults.")] = 0,
+) -> None:
+    """Run a project server of the render protocol."""
+    from .errors import LabError
+    from .office import Office
+    from .server import Server, build, listen
+    from .settings import ServerSettings, parse_renderers
+
+    _log_to_stderr()
+    try:
+        # Only what was given on the command line comes before environment and file.
+        given = {"renderers": parse_renderers(renderer)} if renderer else {}
+        given |= {"faults": True} if faults else {}
+        given |= {"fault_rate": fault_rate, "fault_seed": fault_seed} if fault_rate else {}
+        settings = ServerSettings(**given)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    except ValueError as error:
+        if type(error) is ValueError:  # not pydantic's, which names the variable itself
+            _stop(f"--renderer {error}", 2)
+        raise
+    try:
+        listener = listen(settings.server_host, settings.server_port)
+        office = Office(settings)
+        if demo:
+            from .demo import create_demo
+
+            create_demo(office)
+    except LabError as error:
+        _stop_for(error)
+    running = Server(build(office), on_start=lambda url: log.info("the lab server is at %s", url))
+    running.run(sockets=[listener])
+
+
+def submit(
+    scene: Annotated[Path, typer.Argument(help="A .blend file; textures and libraries are packed with it.")],
+    frames: Annotated[str, typer.Option(help="For example 1-100,120 or 1-100x5.")],
+    name: Annotated[str, typer.Option(help="What people call the project; default: the file's name.")] = "",
+    url: Annotated[str, typer.Option(help="Root of the server; default: SHEEPFOLD_SERVER_URL.")] = "",
+    compute: Annotated[str, typer.Option(help="cpu, gpu or either.")] = "cpu",
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Submit even if files are missing.")] = False,
+) -> None:
+    """Pack a scene and give it to a lab server."""
+    from .errors import LabError
+    from .frame_range import parse_frames
+    from .packing import pack_scene
+    from .settings import AccountSettings
+    from .submission import LabClient
+
+    settings = AccountSettings(**({"server_url": url} if url else {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    try:
+        parse_frames(frames)
+        with tempfile.TemporaryDirectory(prefix="sheepfold-submit-") as folder:
+            packed = pack_scene(scene, Path(folder) / "project.zip", allow_missing=allow_missing)
+            for missing in packed.missing:
+                print(f"warning: missing and left out: {missing}", file=sys.stderr)
+            fields = {"name": name or scene.stem, "frames": frames, "scene": packed.scene, "compute": compute}
+            if packed.size:
+                fields |= {"width": str(packed.size[0]), "height": str(packed.size[1])}
+            taken = LabClient(settings.server_url, settings.login, settings.secret()).submit(packed.path, fields)
+    except LabError as error:
+        _stop_for(error)
+    print(f"project {taken.id} {taken.name!r}: {taken.frames} frames, {settings.server_url}")
+
+
+def lab(
+    blend: Annotated[Path | None, typer.Option(help="A scene of one's own; default: the demo scene.")] = None,
+    frames: Annotated[str, typer.Option(help="For example 1-24.")] = "1-12",
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl+C.")] = False,
+    folder: Annotated[Path, typer.Option("--dir", help="Each run gets a new folder in here.")] = Path("lab-run"),
+    stall_s: Annotated[int, typer.Option(min=10, help="Give up when nothing happens for so many seconds.")] = 300,
+) -> None:
+    """Run server, coordinator and workers on this computer and render a scene through all of them."""
+    from .errors import LabError
+    from .run import LabRun, run_lab
+
+    _log_to_stderr(logging.WARNING)
+    try:
+        run_lab(LabRun(blend=blend, frames=frames, workers=workers, keep=keep, folder=folder, stall_s=stall_s))
+    except LabError as error:
+        _stop_for(error)
+
+
+def _log_to_stderr(level: int = logging.INFO) -> None:
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _stop_for(error: LabError) -> NoReturn:
+    from .errors import BadInput, NoBlender, ServerRefused
+
+    _stop(str(error), 2 if isinstance(error, (BadInput, NoBlender)) else 3 if isinstance(error, ServerRefused) else 1)
+
+
+def _stop(text: str, code: int) -> NoReturn:
+    print(text, file=sys.stderr)
+    raise typer.Exit(code)

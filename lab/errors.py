@@ -1,0 +1,100 @@
+"""What can go wrong in the lab, split by whose fault it is.
+
+::
+
+    LabError
+    ├── BadInput              a person or client gave us something unusable
+    │   ├── BadFrameRange     ... a frame range nobody can read
+    │   ├── BadScene          ... a .blend that cannot be packed, or lacks files
+    │   ├── BadArchive        ... a project zip that is broken or hostile
+    │   ├── BadForm           ... a body that is no form, or too large
+    │   └── NotAPicture       ... an upload that is no picture
+    ├── UnknownProject        no project with this number
+    ├── NotNow                the project's state does not allow it
+    ├── NoBlender             the demo scene needs a Blender and there is none
+    ├── ServerRefused         the server we submit to says no
+    ├── StoreTooNew           the database was written by a later sheepfold
+    └── RunFailed             `sheepfold lab` did not reach its end
+
+Every text is written for a person: one line, no password, no stack.
+"""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Something went wrong in the lab server or its commands."""
+
+
+class BadInput(LabError):
+    """What was given cannot be used; the text says why."""
+
+
+class BadFrameRange(BadInput):
+    """The frames cannot be read. ``part`` is the piece that is wrong."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        self.part = part[:40]
+        super().__init__(f"frames {self.part!r}: {reason}")
+
+
+class BadScene(BadInput):
+    """The scene cannot be packed. ``missing`` lists the files it asks for that are not there."""
+
+    def __init__(self, reason: str, missing: tuple[str, ...] = ()) -> None:
+        self.missing = missing
+        super().__init__(reason)
+
+
+class BadArchive(BadInput):
+    """The project's zip is broken, hostile or does not hold its scene."""
+
+
+class BadForm(BadInput):
+    """The body of a request is no form, is cut off, or is larger than allowed."""
+
+    def __init__(self, reason: str, *, too_large: bool = False) -> None:
+        self.too_large = too_large
+        super().__init__(reason)
+
+
+class NotAPicture(BadInput):
+    """The file cannot be decoded as a picture."""
+
+
+class UnknownProject(LabError):
+    """There is no such project."""
+
+    def __init__(self, project_id: object) -> None:
+        super().__init__(f"there is no project {str(project_id)[:20]}")
+
+
+class NotNow(LabError):
+    """The project's state does not allow this."""
+
+    def __init__(self, state: str, step: str) -> None:
+        self.state, self.step = state, step
+        super().__init__(f"a project that is {state} cannot {step}")
+
+
+class NoBlender(LabError):
+    """No Blender was found, or the one that was found failed."""
+
+
+class ServerRefused(LabError):
+    """The server did not take it. ``http_status`` is 0 where it did not answer at all."""
+
+    def __init__(self, reason: str, http_status: int = 0) -> None:
+        self.http_status = http_status
+        super().__init__(reason)
+
+
+class StoreTooNew(LabError):
+    """The database was written by a later version of sheepfold."""
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(f"the server's database has schema {found}; this sheepfold knows {known} and older")
+
+
+class RunFailed(LabError):
+    """The lab run ended without all its pictures."""

@@ -1,0 +1,387 @@
+"""Frames and the leases on them: who renders what, and until when.
+
+A frame's life::
+
+    WAITING ──grant──▶ LEASED ──picture taken──▶ ACCEPTED
+       ▲                 │
+       ├──no heartbeat───┤   in time, or logged out, or its project rests
+       ├──refused────────┤   no picture, wrong size, black where others are not
+       └──error report───┴──too many──▶ FAILED ──retry──▶ WAITING
+
+A lease belongs to the *account*: a new session of the same account goes on beating, and its beat makes the lease the
+new session's. Whoever was ever granted a frame may bring it as long as it is not ACCEPTED, however late. A frame that
+is here already is answered 0 and thrown away: the protocol has no idempotency key, so a client whose answer was lost
+sends it again.
+
+Every method is one transaction. Only the server's database thread calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, func, select, text, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from coordinator.protocol.messages import ComputeMethod, FrameUpload
+from coordinator.protocol.status import BeatStatus, JobStatus
+
+from .errors import UnknownProject
+from .frame_range import frame_number, frame_text
+from .pictures import Picture
+from .projects import SUITS, Project, Projects, ProjectState
+from .sessions import WebSession
+from .store import Store, frames, grants
+
+#: A frame refused as black this often is believed: films do fade to black.
+BLACK_BELIEVED_AFTER = 3
+#: Of an error report, the end is kept.
+MAX_LOG_BYTES = 256 * 1024
+
+
+class FrameState(StrEnum):
+    """Where a frame stands."""
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+
+
+class Wanted(Enum):
+    """What an upload's frame is to us."""
+
+    TAKE = auto()
+    #: It is here already.
+    HAVE = auto()
+    #: No such frame, or it was never this account's.
+    UNKNOWN = auto()
+
+
+class Verdict(Enum):
+    """What became of a picture."""
+
+    ACCEPTED = auto()
+    BROKEN = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Granted:
+    """A frame somebody may render now."""
+
+    project: Project
+    frame: str
+
+
+class Frames:
+    """All frames of all projects."""
+
+    def __init__(
+        self,
+        store: Store,
+        projects: Projects,
+        *,
+        lease_s: float,
+        max_errors: int,
+        max_unvalidated: int | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._projects = projects
+        self._lease_s = lease_s
+        self._max_errors = max_errors
+        self._max_unvalidated = max_unvalidated
+        self._clock = clock
+
+    def grant(self, session: WebSession, method: ComputeMethod) -> Granted | JobStatus:
+        """The next frame for this session: oldest project first, frames ascending."""
+        now = self._clock()
+        with self._store.transaction() as db:
+            self._expire(db, now)
+            if self._max_unvalidated is not None:
+                held = db.execute(_HELD_BY_SESSION, {"session": session.id}).scalar_one()
+                if held >= self._max_unvalidated:
+                    return JobStatus.NO_JOB
+            row = db.execute(_NEXT[method]).first()
+            if row is None:
+                return JobStatus.NO_JOB
+            key = {"project": row.project_id, "frame": row.number}
+            lease = {"login": session.login, "session": session.id, "now": now, "until": now + self._lease_s}
+            db.execute(_LEASE, key | lease)
+            db.execute(_NOTE_GRANT, {"project_id": row.project_id, "number": row.number, "login": session.login})
+        self._projects.touch(row.project_id)
+        return Granted(project=self._projects.get(row.project_id), frame=frame_text(row.number))
+
+    def beat(self, session: WebSession, job: str, frame: str) -> BeatStatus:
+        """Extend a lease, or say that it is over."""
+        now = self._clock()
+        found = self._find(job, frame)
+        if found is None or found[0].state is not ProjectState.ACTIVE:
+            return BeatStatus.STOP
+        with self._store.transaction() as db:
+            lease = {"login": session.login, "session": session.id, "now": now, "until": now + self._lease_s}
+            extended = db.execute(_EXTEND, {"project": found[0].id, "frame": found[1], **lease})
+        return BeatStatus.OK if extended.rowcount else BeatStatus.STOP
+
+    def wanted(self, session: WebSession, job: str, frame: str) -> Wanted:
+        """Whether an upload of this frame is of any use; counts the ones that come again."""
+        found = self._find(job, frame)
+        if found is None:
+            return Wanted.UNKNOWN
+        with self._store.transaction() as db:
+            row = self._row(db, found)
+            if row is None or not self._was_granted(db, found, session.login):
+                return Wanted.UNKNOWN
+            if row.state != FrameState.ACCEPTED:
+                return Wanted.TAKE
+            db.execute(_COUNT_AGAIN, {"project": found[0].id, "frame": found[1]})
+            return Wanted.HAVE
+
+    def take(self, session: WebSession, upload: FrameUpload, picture: Picture, path: Path) -> Verdict:
+        """Judge a picture by its project and keep it, or refuse it. ``path`` is moved to its place, if kept.
+
+        Raises ``OSError`` where it cannot be stored; then nothing has changed.
+        """
+        project, number = self._must_find(upload.job, upload.frame)
+        with self._store.transaction() as db:
+            row = self._row(db, (project, number))
+            if row is None or row.state == FrameState.ACCEPTED:
+                return Verdict.ACCEPTED
+            broken = self._is_broken(db, project, row, picture)
+            if broken:
+                db.execute(_COUNT_REFUSAL, {"project": project.id, "frame": number})
+                db.execute(_END_LEASE, {"project": project.id, "frame": number, "login": session.login})
+            else:
+                project = self._keep(db, project, row, session, upload, picture, path)
+        self._projects.committed(project)
+        return Verdict.BROKEN if broken else Verdict.ACCEPTED
+
+    def refuse(self, session: WebSession, job: str, frame: str) -> None:
+        """What came is no picture: the frame waits for somebody else, or is given up."""
+        project, number = self._must_find(job, frame)
+        with self._store.transaction() as db:
+            row = self._row(db, (project, number))
+            if row is not None and row.state == FrameState.LEASED and row.login == session.login:
+                project = self._count_error(db, project, row)
+        self._projects.committed(project)
+
+    def fail(self, session: WebSession, job: str, frame: str, log: bytes) -> bool:
+        """An error report; false where the frame is not this account's any more (the report is then only noted)."""
+        found = self._find(job, frame)
+        if found is None:
+            return False
+        project, number = found
+        with self._store.transaction() as db:
+            row = self._row(db, found)
+            if row is None or row.state != FrameState.LEASED or row.login != session.login:
+                return False
+            project = self._count_error(db, project, row)
+        self._projects.committed(project)
+        self._write_log(project, number, log)
+        return True
+
+    def release(self, session: WebSession) -> None:
+        """Log-out: the session's leases end."""
+        with self._store.transaction() as db:
+            freed = db.execute(_RELEASE, {"session": session.id}).all()
+        for project_id in {row.project_id for row in freed}:
+            self._projects.touch(project_id)
+
+    def expire(self) -> None:
+        """End the leases nobody beats for. Job requests do this by themselves; a page that shows leases wants it too."""
+        with self._store.transaction() as db:
+            self._expire(db, self._clock())
+
+    def rows(self, project: Project) -> list[Row[Any]]:
+        """Every frame of a project, ascending."""
+        with self._store.transaction() as db:
+            return list(db.execute(select(frames).where(frames.c.project_id == project.id).order_by(frames.c.number)))
+
+    def row(self, project: Project, frame: str) -> Row[Any] | None:
+        """One frame."""
+        number = frame_number(frame)
+        if number is None:
+            return None
+        with self._store.transaction() as db:
+            return self._row(db, (project, number))
+
+    def leased(self) -> list[Row[Any]]:
+        """What is being rendered now, the longest first."""
+        with self._store.transaction() as db:
+            return list(db.execute(_LEASED))
+
+    def counts(self) -> dict[int, dict[str, int]]:
+        """Frames by state of every project."""
+        counted: dict[int, dict[str, int]] = {}
+        with self._store.transaction() as db:
+            for row in db.execute(_COUNTS):
+                counted.setdefault(row.project_id, {})[row.state] = row.times
+        return counted
+
+    def totals(self) -> dict[str, int]:
+        """The server's own books: grants, accepted, again, refusals, errors, expiries."""
+        with self._store.transaction() as db:
+            sums = db.execute(_TOTALS).mappings().one()
+            granted = db.execute(select(func.coalesce(func.sum(grants.c.times), 0))).scalar_one()
+        return {"grants": int(granted), **{key: int(value or 0) for key, value in sums.items()}}
+
+    def picture(self, project: Project, row: Row[Any]) -> Path:
+        """Where an accepted picture lies."""
+        return self.folder(project) / "frames" / f"{frame_text(row.number)}.{row.suffix}"
+
+    def folder(self, project: Project) -> Path:
+        """The project's folder."""
+        return self._store.project_folder(project.id, project.name)
+
+    def _find(self, job: str, frame: str) -> tuple[Project, int] | None:
+        number = frame_number(frame)
+        if number is None:
+            return None
+        try:
+            return self._projects.get(job), number
+        except UnknownProject:
+            return None
+
+    def _must_find(self, job: str, frame: str) -> tuple[Project, int]:
+        found = self._find(job, frame)
+        if found is None:
+            raise UnknownProject(job)
+        return found
+
+    @staticmethod
+    def _row(db: Connection, found: tuple[Project, int]) -> Row[Any] | None:
+        return db.execute(_ONE, {"project": found[0].id, "frame": found[1]}).first()
+
+    @staticmethod
+    def _was_granted(db: Connection, found: tuple[Project, int], login: str) -> bool:
+        key = {"project": found[0].id, "frame": found[1], "login": login}
+        return db.execute(_GRANTED_TO, key).first() is not None
+
+    def _expire(self, db: Connection, now: float) -> None:
+        for row in db.execute(_EXPIRE, {"now": now}).all():
+            self._projects.touch(row.project_id)
+
+    @staticmethod
+    def _is_broken(db: Connection, project: Project, row: Row[Any], picture: Picture) -> bool:
+        if project.width and project.height and (picture.width, picture.height) != (project.width, project.height):
+            return True
+        if not picture.is_empty or row.refusals >= BLACK_BELIEVED_AFTER:
+            return False
+        return db.execute(_OTHERS_SHOW_SOMETHING, {"project": project.id}).first() is not None
+
+    def _keep(
+        self,
+        db: Connection,
+        project: Project,
+        row: Row[Any],
+        session: WebSession,
+        upload: FrameUpload,
+        picture: Picture,
+        path: Path,
+    ) -> Project:
+        values = {"project": project.id, "frame": row.number, "login": session.login, "now": self._clock()}
+        values |= {"seconds": upload.render_time_s, "memory": upload.memory_used_kb, "threads": upload.cores}
+        values |= {"ending": picture.suffix, "size": path.stat().st_size, "empty": picture.is_empty}
+        db.execute(_ACCEPT, values)
+        changed = self._projects.count_down(db, project) if row.state != FrameState.FAILED else project
+        target = self.folder(project) / "frames" / f"{frame_text(row.number)}.{picture.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Last, and inside the transaction: a move that fails rolls the row back, and two uploads of one frame that
+        # arrive together cannot both be kept.
+        path.replace(target)
+        return changed
+
+    def _count_error(self, db: Connection, project: Project, row: Row[Any]) -> Project:
+        given_up = row.errors + 1 >= self._max_errors
+        state = FrameState.FAILED if given_up else FrameState.WAITING
+        db.execute(_ERROR, {"project": project.id, "frame": row.number, "then": state})
+        return self._projects.count_down(db, project) if given_up else project
+
+    def _write_log(self, project: Project, number: int, log: bytes) -> None:
+        path = self.folder(project) / "logs" / f"{frame_text(number)}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(log[-MAX_LOG_BYTES:])
+
+
+_THIS = (frames.c.project_id == bindparam("project")) & (frames.c.number == bindparam("frame"))
+_LEASED_NOW = frames.c.state == "leased"
+_NO_LEASE = {"session_id": None, "expires_at": None}
+
+_ONE = select(frames).where(_THIS)
+# CROSS JOIN fixes the order of the loops for SQLite: projects by age, then one step into the index of their frames.
+# Without it, a planner that has no statistics may sort every waiting frame.
+_NEXT = {
+    method: text(
+        "SELECT f.project_id, f.number FROM projects p CROSS JOIN frames f ON f.project_id = p.id "
+        "WHERE p.state = 'active' AND f.state = 'waiting' AND p.compute IN "
+        f"({', '.join(repr(str(one)) for one in suits)}) ORDER BY p.id, f.number LIMIT 1"
+    )
+    for method, suits in SUITS.items()
+}
+_LEASE = (
+    update(frames)
+    .where(_THIS)
+    .values(state="leased", login=bindparam("login"), session_id=bindparam("session"))
+    .values(granted_at=bindparam("now"), expires_at=bindparam("until"))
+)
+_EXTEND = (
+    update(frames)
+    .where(_THIS, _LEASED_NOW, frames.c.login == bindparam("login"), frames.c.expires_at >= bindparam("now"))
+    .values(session_id=bindparam("session"), expires_at=bindparam("until"))
+)
+_EXPIRE = (
+    update(frames)
+    .where(_LEASED_NOW, frames.c.expires_at < bindparam("now"))
+    .values(state="waiting", expiries=frames.c.expiries + 1, **_NO_LEASE)
+    .returning(frames.c.project_id)
+)
+_RELEASE = (
+    update(frames)
+    .where(_LEASED_NOW, frames.c.session_id == bindparam("session"))
+    .values(state="waiting", **_NO_LEASE)
+    .returning(frames.c.project_id)
+)
+_ACCEPT = (
+    update(frames)
+    .where(_THIS)
+    .values(state="accepted", login=bindparam("login"), accepted_at=bindparam("now"), **_NO_LEASE)
+    .values(render_s=bindparam("seconds"), memory_kb=bindparam("memory"), cores=bindparam("threads"))
+    .values(suffix=bindparam("ending"), bytes=bindparam("size"), black=bindparam("empty"))
+)
+_COUNT_REFUSAL = update(frames).where(_THIS).values(refusals=frames.c.refusals + 1)
+_END_LEASE = (
+    update(frames)
+    .where(_THIS, _LEASED_NOW, frames.c.login == bindparam("login"))
+    .values(state="waiting", **_NO_LEASE)
+)
+_ERROR = update(frames).where(_THIS).values(state=bindparam("then"), errors=frames.c.errors + 1, **_NO_LEASE)
+_COUNT_AGAIN = update(frames).where(_THIS).values(again=frames.c.again + 1)
+_NOTE_GRANT = upsert(grants).values(times=1).on_conflict_do_update(
+    index_elements=["project_id", "number", "login"], set_={"times": grants.c.times + 1}
+)
+_GRANTED_TO = select(grants.c.times).where(
+    grants.c.project_id == bindparam("project"),
+    grants.c.number == bindparam("frame"),
+    grants.c.login == bindparam("login"),
+)
+_HELD_BY_SESSION = select(func.count()).where(_LEASED_NOW, frames.c.session_id == bindparam("session"))
+_OTHERS_SHOW_SOMETHING = (
+    select(frames.c.number)
+    .where(frames.c.project_id == bindparam("project"), frames.c.state == "accepted", frames.c.black.is_(False))
+    .limit(1)
+)
+_LEASED = select(frames).where(_LEASED_NOW).order_by(frames.c.granted_at)
+_COUNTS = select(frames.c.project_id, frames.c.state, func.count().label("times")).group_by(
+    frames.c.project_id, frames.c.state
+)
+_TOTALS = select(
+    func.count().filter(frames.c.state == "accepted").label("accepted"),
+    func.sum(frames.c.again).label("again"),
+    func.sum(frames.c.refusals).label("refusals"),
+    func.sum(frames.c.errors).label("errors"),
+    func.sum(frames.c.expiries).label("expiries"),
+)

@@ -1,0 +1,77 @@
+"""The server's parts put together, and the threads they work on.
+
+- one *database* thread: every read and write of the store, one transaction at a time, so nothing waits for a lock
+- two *picture* threads: decoding uploads, thumbnails, checking project zips
+- two *password* threads: scrypt takes 40 ms and 16 MiB on purpose
+
+The event loop itself only moves bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from .frames import Frames
+from .projects import Projects
+from .renderers import gather_renderers
+from .sessions import Account, Accounts, Sessions
+from .settings import ServerSettings
+from .store import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Office:
+    """Everything the routes need. ``clock`` gives seconds since 1970; tests pass their own."""
+
+    def __init__(self, settings: ServerSettings, *, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.mode = settings.server_mode
+        self.store = Store(settings.server_dir)
+        self.renderers = gather_renderers(self.store, settings.renderers)
+        self.accounts = Accounts(self.store, clock=clock)
+        self.accounts.put(settings.login, settings.secret(), is_owner=True)
+        self.sessions = Sessions(
+            self.store, idle_s=settings.session_idle_s, max_broken=settings.max_broken_frames, clock=clock
+        )
+        self.projects = Projects(self.store, clock=clock)
+        self.frames = Frames(
+            self.store,
+            self.projects,
+            lease_s=settings.lease_s,
+            max_errors=settings.max_frame_errors,
+            max_unvalidated=settings.max_unvalidated,
+            clock=clock,
+        )
+        self._database = ThreadPoolExecutor(1, "database")
+        self._pictures = ThreadPoolExecutor(2, "pictures")
+        self._passwords = ThreadPoolExecutor(2, "passwords")
+
+    async def ask(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run something on the database thread."""
+        return await _result(self._database.submit(work, *args, **kwargs))
+
+    async def look(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run something that reads pictures or archives."""
+        return await _result(self._pictures.submit(work, *args, **kwargs))
+
+    async def check_password(self, login: str, password: str) -> Account | None:
+        """The account, if login and password are right."""
+        return await _result(self._passwords.submit(self.accounts.check, login, password))
+
+    def close(self) -> None:
+        """Let the threads finish what they have begun, and close the store."""
+        for threads in (self._passwords, self._pictures, self._database):
+            threads.shutdown(wait=True, cancel_futures=True)
+        self.store.close()
+
+
+async def _result(future: Future[T]) -> T:
+    # Shielded: a client that hangs up must not leave half of a step done.
+    return await asyncio.shield(asyncio.wrap_future(future))

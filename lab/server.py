@@ -1,0 +1,114 @@
+"""The lab server as an ASGI application, and the loop that serves it.
+
+The protocol's exchanges are in ``desk.py``, the JSON and the page in ``api.py``, injected faults in ``faults.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from .api import add_api
+from .desk import ENDPOINTS, Desk
+from .errors import BadInput
+from .faults import FaultDesk, Faults
+from .office import Office
+from .settings import ServerSettings
+
+log = logging.getLogger(__name__)
+
+#: Answers under way may take this long when the server stops; what is left is cut off.
+STOP_WITHIN_S = 5
+_GET_POST = ["GET", "POST"]
+
+
+def create_app(settings: ServerSettings, *, clock: Callable[[], float] = time.time) -> ASGIApp:
+    """The server as an ASGI application. It opens its store at once and closes it at shutdown."""
+    return build(Office(settings, clock=clock))
+
+
+def build(office: Office) -> ASGIApp:
+    """The application around parts that are there already."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        office.close()
+
+    app = FastAPI(title="sheepfold lab server", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    desk = Desk(office)
+    app.add_route("/server/config.php", desk.sign_in, _GET_POST)
+    app.add_route(ENDPOINTS.request_job, desk.request_job, _GET_POST)
+    app.add_route(ENDPOINTS.validate_job, desk.validate, _GET_POST)
+    app.add_route(ENDPOINTS.keepmealive, desk.beat, _GET_POST)
+    app.add_route(ENDPOINTS.error, desk.report_error, _GET_POST)
+    app.add_route(ENDPOINTS.download_archive, desk.download, _GET_POST)
+    app.add_route("/account.php", desk.log_out, _GET_POST)
+    faults = FaultDesk(rate=office.settings.fault_rate, seed=office.settings.fault_seed)
+    scripted = office.settings.faults or office.settings.fault_rate > 0
+    add_api(app, office, sign_in=desk.sign_in, faults=faults if scripted else None)
+    return Faults(app, faults) if scripted else app
+
+
+class Server(uvicorn.Server):
+    """uvicorn, stopping on SIGTERM and Ctrl+C with exit code 0; ``on_start`` is told the address."""
+
+    def __init__(self, app: ASGIApp, on_start: Callable[[str], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            # The query of a sign-in holds the password: no access log.
+            access_log=False,
+            log_config=None,
+            lifespan="on",
+            server_header=False,
+            timeout_graceful_shutdown=STOP_WITHIN_S,
+            timeout_keep_alive=75,
+        )
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if sockets and not self.should_exit:
+            self._on_start(address_of(sockets[0]))
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but the signal is not raised once more at the end: being told to stop is no failure."""
+        try:
+            former = {one: signal.signal(one, self._stop) for one in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: whoever runs us stops us
+            former = {}
+        try:
+            yield
+        finally:
+            for one, handler in former.items():
+                signal.signal(one, handler)
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises :class:`BadInput` naming the settings."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(f"SHEEPFOLD_SERVER_HOST, SHEEPFOLD_SERVER_PORT: {host} port {port}: {reason}") from None
+
+
+def address_of(listener: socket.socket) -> str:
+    """The root URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,161 @@
+"""Settings of the lab server: ``SHEEPFOLD_*`` in the environment, then ``sheepfold.toml``."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+MIB = 1024 * 1024
+_PLATFORM = re.compile(r"(windows|mac|linux)/(32bit|64bit)", re.ASCII)
+_VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){0,7}", re.ASCII)
+
+
+class Mode(StrEnum):
+    """How the server treats job requests."""
+
+    NORMAL = "normal"
+    #: Every job request is answered 206.
+    MAINTENANCE = "maintenance"
+    #: Every job request is answered 207.
+    OVERLOADED = "overloaded"
+
+
+class _Flat(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SHEEPFOLD_", extra="ignore", toml_file="sheepfold.toml")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class AccountSettings(_Flat):
+    """The account, and where it is at home."""
+
+    login: str = Field(min_length=1, max_length=200)
+    password: SecretStr | None = None
+    #: A file whose first line is the password.
+    password_file: Path | None = None
+    #: Root of the server that `sheepfold submit` talks to.
+    server_url: str = "http://127.0.0.1:8421"
+
+    @field_validator("server_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("has to begin with http:// or https://")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _some_password(self) -> AccountSettings:
+        if self.password is None and self.password_file is None:
+            raise ValueError("SHEEPFOLD_PASSWORD or SHEEPFOLD_PASSWORD_FILE has to be set")
+        if self.password is None and self.password_file is not None:
+            self.password = _password_from(self.password_file)
+        return self
+
+    def secret(self) -> str:
+        """The password in plain text; it goes to the wire and nowhere else."""
+        return self.password.get_secret_value() if self.password is not None else ""
+
+
+def _password_from(path: Path) -> SecretStr:
+    try:
+        with path.open(encoding="utf-8") as file:
+            password = file.readline(4096).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise ValueError(f"SHEEPFOLD_PASSWORD_FILE cannot be read: {reason}") from None
+    if not password:
+        raise ValueError("SHEEPFOLD_PASSWORD_FILE is empty")
+    return SecretStr(password)
+
+
+class ServerSettings(AccountSettings):
+    """Everything `sheepfold server` can be told."""
+
+    server_host: str = "127.0.0.1"
+    server_port: int = Field(default=8421, ge=0, le=65535)
+    #: Database, archives and pictures.
+    server_dir: Path = Path("sheepfold-server")
+    #: Longest pause between two heartbeats that clients are told, seconds.
+    max_period_s: int = Field(default=1440, ge=1, le=86_400)
+    #: A lease lives this much longer than ``max_period_s``: a beat that left in time may travel.
+    lease_grace_s: int = Field(default=60, ge=0, le=3600)
+    #: A session nobody used for this long is over.
+    session_idle_s: int = Field(default=86_400, ge=1)
+    #: Oldest client version that may sign in, for example 3.3.0; empty: any.
+    min_version: str = ""
+    #: Broken frames after which a session is disabled.
+    max_broken_frames: int = Field(default=3, ge=1)
+    #: Error reports after which a frame is given up.
+    max_frame_errors: int = Field(default=3, ge=1)
+    #: Frames a session may hold without having uploaded them; unset: any number.
+    max_unvalidated: int | None = Field(default=None, ge=1)
+    #: ``linux/64bit=/path/blender.zip``, several separated by commas.
+    renderers: Annotated[dict[str, Path], NoDecode] = Field(default_factory=dict)
+    max_frame_bytes: int = Field(default=512 * MIB, ge=1024)
+    max_project_bytes: int = Field(default=16 * 1024 * MIB, ge=1024)
+    server_mode: Mode = Mode.NORMAL
+    #: Anyone may look at projects and pictures; unset: only where the server listens on loopback.
+    server_open: bool | None = None
+    #: Scripted faults may be posted; for tests only.
+    faults: bool = False
+    #: This share of all answers fails.
+    fault_rate: float = Field(default=0.0, ge=0.0, le=1.0)
+    fault_seed: int = 0
+
+    @field_validator("renderers", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return dict(_renderer(part) for part in value.split(",") if part.strip())
+
+    @field_validator("min_version")
+    @classmethod
+    def _dotted(cls, value: str) -> str:
+        if value and not _VERSION.fullmatch(value):
+            raise ValueError("has to be numbers with dots, for example 3.3.1762")
+        return value
+
+    @property
+    def lease_s(self) -> int:
+        """Seconds a lease lives without a heartbeat."""
+        return self.max_period_s + self.lease_grace_s
+
+    @property
+    def open_to_look(self) -> bool:
+        """Whether reading needs no password."""
+        if self.server_open is not None:
+            return self.server_open
+        return self.server_host in ("127.0.0.1", "::1", "localhost")
+
+
+def _renderer(part: str) -> tuple[str, Path]:
+    platform, equals, path = part.strip().partition("=")
+    if not equals or not _PLATFORM.fullmatch(platform) or not path:
+        raise ValueError("has to look like linux/64bit=/path/blender.zip")
+    return platform, Path(path)
+
+
+def parse_renderers(parts: list[str]) -> dict[str, Path]:
+    """The ``--renderer`` options of the command line; raises ``ValueError`` with a text for a person."""
+    return dict(_renderer(part) for part in parts)

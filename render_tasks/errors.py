@@ -1,0 +1,116 @@
+"""What can go wrong on a PC of the farm, split by whose fault it is.
+
+::
+
+    NodeError
+    ├── DepotError              the coordinator's side of the LAN
+    │   ├── DepotSilent         no usable answer: ask again later
+    │   ├── TokenRefused        401, 403: the farm token is not the coordinator's
+    │   ├── StaleLease          409: this attempt is no longer ours, drop it
+    │   ├── FrameRejected       422: the depot read the picture and does not want it
+    │   ├── ArchiveMissing      404: the depot does not hold this archive
+    │   └── DepotRefused        any other definite no
+    ├── AttemptFailed           one attempt gives no picture; carries the report for the depot
+    ├── AttemptDropped          one attempt is no longer wanted; nothing is reported
+    ├── ArchiveError
+    │   ├── BadArchive          hostile, broken, or not what its MD5 promised
+    │   └── DiskFull            no room for it
+    ├── BadOrder                the order cannot be carried out by anybody
+    └── WorkFolderTaken         another worker lives in this work folder
+"""
+
+from __future__ import annotations
+
+from .contract import FailureKind, FailureReport
+
+
+class NodeError(Exception):
+    """Something went wrong on this node."""
+
+
+class DepotError(NodeError):
+    """The coordinator's depot did not do what was asked."""
+
+
+class DepotSilent(DepotError):
+    """The depot gave no usable answer."""
+
+    def __init__(self, call: str, reason: str) -> None:
+        self.call, self.reason = call, reason
+        super().__init__(f"the coordinator gave no usable answer to {call}: {reason}")
+
+
+class TokenRefused(DepotError):
+    """The coordinator does not accept this farm token."""
+
+    def __init__(self) -> None:
+        super().__init__("the coordinator does not accept this farm token")
+
+
+class StaleLease(DepotError):
+    """This attempt is no longer ours."""
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(detail or "this attempt is no longer ours")
+
+
+class FrameRejected(DepotError):
+    """The depot looked at the picture and does not want it."""
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(detail or "the picture was not accepted")
+
+
+class ArchiveMissing(DepotError):
+    """The depot does not hold this archive."""
+
+    def __init__(self, md5: str) -> None:
+        self.md5 = md5
+        super().__init__(f"the coordinator does not hold archive {md5}")
+
+
+class DepotRefused(DepotError):
+    """A definite no that waiting can't mend."""
+
+    def __init__(self, call: str, status: int, detail: str = "") -> None:
+        self.call, self.status, self.detail = call, status, detail
+        super().__init__(f"the coordinator answered {call} with {status}" + (f": {detail}" if detail else ""))
+
+
+class AttemptFailed(NodeError):
+    """One attempt gives no picture; ``report`` is what the depot is told."""
+
+    def __init__(self, report: FailureReport) -> None:
+        self.report = report
+        super().__init__(f"{report.kind.value}: {report.reason}")
+
+    @classmethod
+    def because(cls, kind: FailureKind, reason: str) -> AttemptFailed:
+        """A failure that has no log: nothing was rendered."""
+        return cls(FailureReport(kind=kind, reason=reason))
+
+
+class AttemptDropped(NodeError):
+    """One attempt is no longer wanted; nothing is reported."""
+
+
+class ArchiveError(NodeError):
+    """An archive cannot be used."""
+
+
+class BadArchive(ArchiveError):
+    """The archive is hostile, broken, or not what its MD5 promised."""
+
+
+class DiskFull(ArchiveError):
+    """There is no room for the archive."""
+
+
+class BadOrder(NodeError):
+    """The order cannot be carried out, here or anywhere."""
+
+
+class WorkFolderTaken(NodeError):
+    """Another worker lives in this work folder."""

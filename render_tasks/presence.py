@@ -1,0 +1,92 @@
+"""The node's record in Redis: I am here, this is what I have, this is what I do.
+
+Written every :data:`~render_tasks.contract.PRESENCE_EVERY_S` seconds and at once when something changes, by a thread of
+its own and over a connection of its own, so that neither Celery nor a busy slot can make a living node look dead. The
+time in the record is Redis', not this PC's: a PC whose clock is wrong is as present as any other.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+
+from .contract import PRESENCE_EVERY_S, PRESENCE_HASH, PRESENCE_SEEN, Presence, to_json
+
+log = logging.getLogger(__name__)
+
+#: A burst of changes is one record.
+AT_MOST_EVERY_S = 0.3
+#: Redis may be restarting; after this long the coordinator is asked whether it is somewhere else now.
+SILENCE_S = 30
+
+_WRITE = """
+local now = redis.call('TIME')
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], now[1] + now[2] / 1000000, ARGV[1])
+"""
+
+
+class PresenceWriter:
+    """Keeps one node's record alive."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        node_id: str,
+        record: Callable[[], Presence],
+        on_silence: Callable[[], None],
+        *,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        self._redis = redis.Redis.from_url(redis_url, socket_timeout=4, socket_connect_timeout=4)
+        self._node_id, self._record, self._on_silence, self._silence_s = node_id, record, on_silence, silence_s
+        self._changed = threading.Event()
+        self._stopping = threading.Event()
+        self._written_at = time.monotonic()
+        self._thread = threading.Thread(target=self._loop, name="presence", daemon=True)
+
+    def start(self) -> None:
+        """Writes the first record and goes on in the background."""
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """Something changed: write soon."""
+        self._changed.set()
+
+    def stop(self) -> None:
+        """The last word: this node is gone, on purpose."""
+        self._stopping.set()
+        self._changed.set()
+        self._thread.join(5)
+        try:
+            with self._redis.pipeline() as both:
+                both.hdel(PRESENCE_HASH, self._node_id)
+                both.zrem(PRESENCE_SEEN, self._node_id)
+                both.execute()
+        except (redis.RedisError, OSError):
+            log.info("Redis is away: the coordinator will notice by itself that this node has left")
+
+    def write_once(self) -> bool:
+        """One record; ``False`` when Redis did not take it."""
+        try:
+            self._redis.eval(_WRITE, 2, PRESENCE_HASH, PRESENCE_SEEN, self._node_id, to_json(self._record()))
+        except (redis.RedisError, OSError) as error:
+            log.debug("no presence record: %s", type(error).__name__)
+            return False
+        return True
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            self._changed.clear()
+            if self.write_once():
+                self._written_at = time.monotonic()
+            elif time.monotonic() - self._written_at > self._silence_s:
+                log.warning("Redis has not answered for %d s", self._silence_s)
+                self._written_at = time.monotonic()
+                self._on_silence()
+            self._stopping.wait(AT_MOST_EVERY_S)
+            self._changed.wait(PRESENCE_EVERY_S - AT_MOST_EVERY_S)

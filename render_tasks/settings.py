@@ -1,0 +1,79 @@
+"""The worker's settings: environment ``SHEEPFOLD_*``, then ``sheepfold.toml`` in the working directory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from .contract import Compute
+
+
+def default_node_name() -> str:
+    """This PC's host name, without its domain."""
+    return platform.node().split(".")[0] or "pc"
+
+
+def default_work_dir() -> Path:
+    """Where this system keeps a user's caches; one worker per folder."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "sheepfold" / "worker"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "sheepfold" / "worker"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sheepfold" / "worker"
+
+
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")) or not value.split("://", 1)[1].strip("/"):
+        raise ValueError("must be the coordinator's address, for example http://192.168.1.10:8420")
+    return value.rstrip("/")
+
+
+def _some_token(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value().strip()
+    if not text or not text.isascii() or not text.isprintable():
+        raise ValueError("must be the farm token that the coordinator was given, in plain ASCII")
+    return SecretStr(text)
+
+
+class WorkerSettings(BaseSettings):
+    """What a person decides about one PC."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHEEPFOLD_", toml_file="sheepfold.toml", extra="ignore", hide_input_in_errors=True
+    )
+
+    #: Root URL of the coordinator's depot.
+    coordinator_url: Annotated[str, AfterValidator(_http_url)]
+    #: Shared by coordinator and workers.
+    farm_token: Annotated[SecretStr, AfterValidator(_some_token)]
+    #: What people call this PC; the coordinator makes it unique.
+    node_name: Annotated[
+        str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    ] = Field(default_factory=default_node_name)
+    #: Archives, scratch folders and frames not yet delivered.
+    work_dir: Path = Field(default_factory=default_work_dir)
+    #: Frames rendered side by side.
+    slots: Annotated[int, Field(ge=1, le=256)] = 1
+    compute: Compute = Compute.CPU
+    #: Threads of one slot; unset: all threads divided by the slots.
+    cores: Annotated[int, Field(ge=1, le=4096)] | None = None
+    #: Gigabytes the archive cache may fill before the least recently used archive goes.
+    cache_gb: Annotated[float, Field(gt=0)] = 40.0
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then the file; nothing else."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

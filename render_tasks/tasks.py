@@ -1,0 +1,80 @@
+"""The Celery side of a node: one task, one control command. Decode, call, done.
+
+How an attempt ends is what Flower shows::
+
+    node.carry_out returns     SUCCESS   the coordinator has the frame
+    ... raises AttemptFailed   FAILURE   with kind and reason in one line
+    ... raises AttemptDropped  REVOKED   cancelled, or no longer ours
+
+Celery sends no event for a task that raises ``Ignore``; :class:`OrderRequest` sends the revoke. It also leaves the
+traceback out of failure events: it names files of this PC and helps nobody in a task list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Protocol
+
+from celery import Celery, signals
+from celery.exceptions import Ignore
+from celery.worker.control import control_command
+from celery.worker.request import Request
+
+from .celery_app import attempt_of
+from .contract import CANCEL_COMMAND, RENDER_TASK, SignedOrder
+from .errors import AttemptDropped, AttemptFailed
+
+
+class OrderTaker(Protocol):
+    """What the task needs of the node."""
+
+    def expect(self, lease_id: str, attempt: int) -> None: ...
+    def carry_out(self, signed: SignedOrder) -> None: ...
+    def cancel(self, lease_id: str, attempt: int) -> bool: ...
+
+
+class FrameFailed(Exception):
+    """What Celery and Flower see of a failed attempt: its reason in one line."""
+
+
+class FrameDropped(Ignore):
+    """What Celery sees of an attempt nobody wants any more."""
+
+
+class OrderRequest(Request):
+    """Celery's request for one order, with the events Flower needs."""
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Celery calls this for every way to end but success."""
+        if isinstance(getattr(exc_info.exception, "exc", exc_info.exception), FrameDropped):
+            self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def send_event(self, type: str, **fields: Any) -> Any:  # noqa: A002 (Celery's name)
+        """Every event of this request passes here."""
+        if "traceback" in fields:
+            fields["traceback"] = None
+        return super().send_event(type, **fields)
+
+
+def install(app: Celery, node: OrderTaker) -> None:
+    """Gives the app its task and the worker its control command."""
+
+    @app.task(name=RENDER_TASK, Request=OrderRequest, throws=(FrameFailed,), acks_late=False, ignore_result=True)
+    def render(order: str, signature: str) -> str:
+        try:
+            node.carry_out(SignedOrder(order=order, signature=signature))
+        except AttemptFailed as failed:
+            raise FrameFailed(str(failed)) from None
+        except AttemptDropped as dropped:
+            raise FrameDropped(str(dropped)) from None
+        return "delivered"
+
+    @control_command(name=CANCEL_COMMAND, args=[("lease_id", str), ("attempt", int)])
+    def cancel_lease(state: Any, lease_id: str, attempt: int) -> dict[str, bool]:
+        return {"cancelled": node.cancel(lease_id, attempt)}
+
+    @signals.task_received.connect(weak=False)
+    def received(request: Request, **_: Any) -> None:
+        with contextlib.suppress(ValueError):
+            node.expect(*attempt_of(request.id))

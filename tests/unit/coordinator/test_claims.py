@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+from farm_parts import Told, offer, rendering, report
+
+from coordinator.claims import Claims, FrameRejected, StaleClaim
+from coordinator.leases import LeaseEvent, LeaseState
+from coordinator.ledger import Ledger
+from coordinator.spool import CutOff, Spool
+from render_tasks.contract import FailureKind, FailureReport
+
+CRASH = FailureReport(kind=FailureKind.RENDERER_CRASHED, reason="signal 11", log="boom")
+
+
+def test_an_attempt_starts_once_however_often_its_order_arrives(ledger: Ledger, claims: Claims) -> None:
+    lease = ledger.grant(offer(), "s")
+    ledger.apply(lease.id, LeaseEvent.ORDER, node_id="n1")
+
+    claims.start(lease.id, 1, "n1", "first")
+    claims.start(lease.id, 1, "n1", "first")  # its answer was lost
+
+    with pytest.raises(StaleClaim):
+        claims.start(lease.id, 1, "n1", "second")  # its order was doubled
+    assert ledger.get(lease.id).state is LeaseState.RENDERING
+
+
+@pytest.mark.parametrize(("attempt", "node"), [(2, "n1"), (1, "n2"), (0, "n1")])
+def test_another_attempt_or_node_is_stale(ledger: Ledger, claims: Claims, attempt: int, node: str) -> None:
+    lease = rendering(ledger)
+    for claim in (
+        lambda: claims.start(lease.id, attempt, node, "x"),
+        lambda: claims.deliver(lease.id, attempt, node, report(), [b"PNG data"]),
+        lambda: claims.fail(lease.id, attempt, node, CRASH),
+    ):
+        with pytest.raises(StaleClaim):
+            claim()
+    assert ledger.get(lease.id) == lease
+
+
+def test_a_lease_nobody_knows_is_stale(claims: Claims) -> None:
+    with pytest.raises(StaleClaim):
+        claims.start("f" * 32, 1, "n1", "x")
+
+
+def test_a_picture_is_in_the_spool_before_the_ledger_says_delivered(
+    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+) -> None:
+    lease = rendering(ledger)
+    claims.deliver(lease.id, 1, "n1", report(), [b"PNG ", b"data"])
+
+    delivered = ledger.get(lease.id)
+    assert delivered.state is LeaseState.DELIVERED
+    assert delivered.delivery is not None
+    assert spool.path(delivered.delivery.picture).read_bytes() == b"PNG data"
+    assert (delivered.delivery.size, delivered.delivery.memory_kb, delivered.delivery.cores) == (8, 5000, 2)
+    assert told.delivered == [delivered]
+
+
+def test_a_delivery_whose_answer_was_lost_is_answered_again_and_kept_once(
+    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+) -> None:
+    lease = rendering(ledger)
+    claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
+    claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
+    assert len(told.delivered) == 1
+    assert len(list(spool.names())) == 1
+
+
+def test_a_picture_that_was_cut_off_costs_no_attempt(ledger: Ledger, claims: Claims, spool: Spool) -> None:
+    lease = rendering(ledger)
+    with pytest.raises(CutOff):
+        claims.deliver(lease.id, 1, "n1", report(), [b"PNG d"])
+    assert ledger.get(lease.id) == lease
+    assert not list(spool.names())
+
+
+def test_what_is_no_picture_never_waits_for_the_server(
+    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+) -> None:
+    lease = rendering(ledger)
+    with pytest.raises(FrameRejected, match="no picture"):
+        claims.deliver(lease.id, 1, "n1", report(b"black"), [b"black"])
+    back = ledger.get(lease.id)
+    assert (back.state, back.attempt, back.tried_nodes) == (LeaseState.GRANTED, 2, ("n1",))
+    assert not list(spool.names())
+    assert told.returned == [back]
+
+
+def test_a_failed_frame_is_tried_elsewhere_and_then_given_up_with_its_log(
+    ledger: Ledger, claims: Claims, told: Told
+) -> None:
+    lease = rendering(ledger)
+    claims.fail(lease.id, 1, "n1", CRASH)
+    ledger.apply(lease.id, LeaseEvent.ORDER, node_id="n2")
+    claims.start(lease.id, 2, "n2", "x")
+    claims.fail(lease.id, 2, "n2", CRASH)
+
+    assert ledger.get(lease.id).state is LeaseState.FAILED
+    [(failed, failure)] = told.gave_up
+    assert failed.id == lease.id
+    assert failure.log == "boom"
+
+
+def test_lost_nodes_use_up_no_attempt(ledger: Ledger, claims: Claims, told: Told) -> None:
+    lease = rendering(ledger)
+    for attempt in range(1, 8):
+        claims.take_back(ledger.get(lease.id), "silent")
+        ledger.apply(lease.id, LeaseEvent.ORDER, node_id=f"n{attempt + 1}")
+    back = ledger.get(lease.id)
+    assert (back.attempt, back.failures, back.tried_nodes) == (8, 0, ())
+    assert not told.gave_up
+
+
+def test_the_late_picture_of_a_lost_node_is_stale(ledger: Ledger, claims: Claims) -> None:
+    lost = rendering(ledger, "0001", "n1")
+    claims.take_back(lost, "its PC fell silent")
+    assert ledger.get(lost.id).state is LeaseState.GRANTED
+    with pytest.raises(StaleClaim):
+        claims.deliver(lost.id, 1, "n1", report(), [b"PNG data"])
+
+
+def test_a_picture_that_arrives_after_the_cancel_is_dropped(ledger: Ledger, claims: Claims, spool: Spool) -> None:
+    lease = rendering(ledger)
+    ledger.apply(lease.id, LeaseEvent.CANCEL)
+    with pytest.raises(StaleClaim):
+        claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
+    assert not list(spool.names())

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
+
+from coordinator.claims import FrameRejected, StaleClaim
+from coordinator.depot import MAX_JSON_BYTES, DepotParts, make_depot
+from coordinator.disk import DiskFull
+from coordinator.nodes import BrokerDown
+from coordinator.spool import CutOff
+from render_tasks.contract import (
+    CONTRACT_VERSION,
+    Compute,
+    FailureKind,
+    FailureReport,
+    FrameReport,
+    JoinAnswer,
+    JoinRequest,
+    NodeHardware,
+    from_json,
+    to_json,
+)
+
+TOKEN = "a-token-of-the-farm"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+ARCHIVE = "c" * 32
+HARDWARE = NodeHardware(
+    os="linux", bits="64bit", cpu_family="6", cpu_model="85", cpu_model_name="Xeon", cpu_cores=8, ram=16 * 1024**3
+)
+JOIN = JoinRequest(
+    contract_version=CONTRACT_VERSION, node_id="n1", wanted_name="pc", hardware=HARDWARE, slots=1, compute=Compute.CPU
+)
+FRAME = {"node": "n1", "attempt": 1, "name": "a.png", "md5": "0" * 32, "render_s": 1.5, "memory_kb": 9, "cores": 2}
+
+
+@dataclass
+class Desk:
+    """Notes claims, and raises ``error`` where one is set."""
+
+    error: Exception | None = None
+    seen: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> None:
+        self._note(lease_id, attempt, node_id, claim)
+
+    def deliver(
+        self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterator[bytes]
+    ) -> None:
+        self._note(lease_id, attempt, node_id, report, b"".join(chunks))
+
+    def fail(self, lease_id: str, attempt: int, node_id: str, report: FailureReport) -> None:
+        self._note(lease_id, attempt, node_id, report)
+
+    def _note(self, *what: Any) -> None:
+        self.seen.append(what)
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def client(desk: Desk, tmp_path: Path) -> TestClient:
+    archive = tmp_path / ARCHIVE
+    archive.write_bytes(b"0123456789")
+    parts = DepotParts(
+        farm_token=TOKEN,
+        claims=desk,
+        join=lambda wish, host, address: JoinAnswer(
+            name=f"{wish.wanted_name}-{host}", redis_url="redis://h", queue="farm.n1", order_key="key"
+        ),
+        archive_path=lambda md5: archive if md5 == ARCHIVE else None,
+        status=lambda: {"accepted": 3},
+        cancel=lambda job, frame: 2 if (job, frame) == ("7", "0012") else 0,
+        redis_url=lambda host: f"redis://{host}",
+        metrics=CollectorRegistry(),
+    )
+    return TestClient(make_depot(parts), base_url="http://coordinator:8420")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/join"),
+        ("GET", f"/api/archives/{ARCHIVE}"),
+        ("POST", "/api/leases/aa/start?node=n&attempt=1"),
+        ("PUT", "/api/leases/aa/frame"),
+        ("POST", "/api/leases/aa/failure?node=n&attempt=1"),
+        ("GET", "/api/status"),
+        ("POST", "/api/cancel?job=7"),
+        ("GET", "/api/broker"),
+        ("GET", "/metrics"),
+    ],
+)
+def test_nothing_is_told_without_the_farm_token(client: TestClient, desk: Desk, method: str, path: str) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}):
+        answer = client.request(method, path, headers=headers)
+        assert answer.status_code == 401
+        assert "SHEEPFOLD_FARM_TOKEN" in answer.json()["detail"]
+    assert not desk.seen
+
+
+def test_a_worker_joins_and_is_told_by_the_name_it_knows_us_by(client: TestClient) -> None:
+    answer = client.post("/api/join", content=to_json(JOIN), headers=BEARER)
+    assert from_json(JoinAnswer, answer.content).name == "pc-coordinator"
+
+
+def test_a_worker_of_another_contract_is_told_to_update(client: TestClient) -> None:
+    old = to_json(JOIN).replace(f'"contract_version":{CONTRACT_VERSION}', '"contract_version":0')
+    answer = client.post("/api/join", content=old, headers=BEARER)
+    assert answer.status_code == 426
+    assert "update" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"contract_version": "1"}'])
+def test_a_join_that_is_none_is_told_why(client: TestClient, body: bytes) -> None:
+    assert client.post("/api/join", content=body, headers=BEARER).status_code == 422
+
+
+def test_a_message_without_end_is_cut_short(client: TestClient) -> None:
+    body = b" " * (MAX_JSON_BYTES + 1)
+    assert client.post("/api/join", content=body, headers=BEARER).status_code == 413
+
+
+def test_an_archive_is_served_whole_and_in_parts(client: TestClient) -> None:
+    assert client.get(f"/api/archives/{ARCHIVE}", headers=BEARER).content == b"0123456789"
+    part = client.get(f"/api/archives/{ARCHIVE}", headers=BEARER | {"Range": "bytes=4-6"})
+    assert (part.status_code, part.content) == (206, b"456")
+
+
+@pytest.mark.parametrize("md5", ["d" * 32, "..%2f..%2fetc%2fpasswd", "C" * 32, "x"])
+def test_an_archive_that_is_not_here_is_not_found(client: TestClient, md5: str) -> None:
+    assert client.get(f"/api/archives/{md5}", headers=BEARER).status_code == 404
+
+
+def test_claims_arrive_as_they_were_made(client: TestClient, desk: Desk) -> None:
+    report = FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing", log="log")
+    client.post("/api/leases/aa/start", params={"node": "n1", "attempt": 1, "claim": "w"}, headers=BEARER)
+    client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
+    client.post("/api/leases/aa/failure", params={"node": "n1", "attempt": 2}, content=to_json(report), headers=BEARER)
+    frame = FrameReport(name="a.png", md5="0" * 32, render_s=1.5, memory_kb=9, cores=2)
+    assert desk.seen == [("aa", 1, "n1", "w"), ("aa", 1, "n1", frame, b"picture"), ("aa", 2, "n1", report)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StaleClaim("no longer yours"), 409),
+        (FrameRejected("black"), 422),
+        (CutOff("a", "b"), 400),
+        (BrokerDown("away"), 503),
+        (DiskFull(Path("spool")), 507),
+    ],
+)
+def test_a_node_reads_from_the_status_what_to_do(
+    client: TestClient, desk: Desk, error: Exception, status: int
+) -> None:
+    desk.error = error
+    answer = client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
+    assert (answer.status_code, answer.json()["detail"]) == (status, str(error))
+
+
+@pytest.mark.parametrize("change", [{"md5": "../x"}, {"render_s": -1}, {"attempt": "x"}, {"memory_kb": "1e99"}])
+def test_a_report_that_makes_no_sense_is_refused(client: TestClient, desk: Desk, change: dict[str, Any]) -> None:
+    answer = client.put("/api/leases/aa/frame", params=FRAME | change, content=b"picture", headers=BEARER)
+    assert answer.status_code == 422
+    assert not desk.seen
+
+
+def test_operators_cancel_and_read(client: TestClient) -> None:
+    assert client.get("/api/status", headers=BEARER).json() == {"accepted": 3}
+    assert client.post("/api/cancel?job=7&frame=0012", headers=BEARER).json() == {"cancelled": 2}
+    assert client.get("/api/broker", headers=BEARER).json() == {"redis_url": "redis://coordinator"}
+    assert client.get("/healthz").json() == {"status": "ok"}

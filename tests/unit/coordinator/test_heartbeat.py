@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from farm_parts import offer, rendering
+
+from coordinator.heartbeat import DEFAULT_MAX_PERIOD_S, RETRY_SHARE, Heartbeat
+from coordinator.leases import Lease, LeaseEvent
+from coordinator.ledger import Ledger
+from coordinator.protocol.messages import Beat, BeatAnswer, Endpoints
+from coordinator.protocol.status import BeatStatus
+from coordinator.server_client import ServerSilent
+
+KEY = "farm:linux/64bit"
+
+
+@dataclass
+class Server:
+    """Takes beats; answers what ``says`` holds, or nothing."""
+
+    max_period_s: int | None = 100
+    says: int | None = 0
+    beats: list[Beat] = field(default_factory=list)
+
+    @property
+    def client(self) -> Server:
+        return self
+
+    @property
+    def endpoints(self) -> Endpoints:
+        return Endpoints(
+            validate_job="v",
+            request_job="r",
+            download_archive="d",
+            error="e",
+            keepmealive="k",
+            logout="l",
+            max_period_s=self.max_period_s,
+        )
+
+    def ensure_signed_in(self) -> bool:
+        return True
+
+    def beat(self, beat: Beat) -> BeatAnswer:
+        self.beats.append(beat)
+        if self.says is None:
+            raise ServerSilent("heartbeat", "http://server", "no answer")
+        return BeatAnswer(status=self.says)
+
+
+@dataclass
+class Clock:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def heartbeat(ledger: Ledger, server: Server, clock: Clock, at_most_every_s: float = 600.0) -> tuple[Heartbeat, list]:
+    stopped: list[Lease] = []
+    beats = Heartbeat(
+        ledger,
+        {KEY: server},
+        lambda lease, _: stopped.append(lease),
+        at_most_every_s=at_most_every_s,
+        clock=clock,
+    )
+    beats.beat_once()  # the round of the start; nothing is there yet
+    return beats, stopped
+
+
+@pytest.mark.parametrize(
+    ("setting_s", "max_period_s", "interval_s"),
+    [(600, 100, 50), (20, 100, 20), (600, None, DEFAULT_MAX_PERIOD_S / 2), (5000, 1440, 720)],
+)
+def test_a_lease_is_beaten_at_the_smaller_of_the_setting_and_half_the_period(
+    ledger: Ledger, setting_s: float, max_period_s: int | None, interval_s: float
+) -> None:
+    server, clock = Server(max_period_s=max_period_s), Clock()
+    beats, _ = heartbeat(ledger, server, clock, setting_s)
+    rendering(ledger)
+    assert beats.beat_once() == pytest.approx(interval_s)
+
+    clock.now += interval_s - 0.01
+    beats.beat_once()
+    assert not server.beats
+    clock.now += 0.02
+    beats.beat_once()
+    assert server.beats == [Beat(job="77", frame="0012", extras="opaque")]
+
+
+def test_every_active_lease_has_a_beat_of_its_own_and_ended_ones_have_none(ledger: Ledger) -> None:
+    server, clock = Server(), Clock()
+    beats, _ = heartbeat(ledger, server, clock)
+    rendering(ledger, "0001")
+    ledger.grant(offer("0002"), KEY)
+    ended = rendering(ledger, "0003")
+    ledger.apply(ended.id, LeaseEvent.CANCEL)
+    beats.beat_once()
+    clock.now += 51
+    beats.beat_once()
+    assert sorted(beat.frame for beat in server.beats) == ["0001", "0002"]
+
+
+def test_a_beat_without_an_answer_does_not_count_and_is_tried_again_soon(ledger: Ledger) -> None:
+    server, clock = Server(says=None), Clock()
+    beats, _ = heartbeat(ledger, server, clock)
+    rendering(ledger)
+    beats.beat_once()
+    clock.now += 51
+    assert beats.beat_once() == pytest.approx(50 * RETRY_SHARE)
+    assert beats.missed == 1
+    server.says = 0
+    clock.now += 50 * RETRY_SHARE
+    assert beats.beat_once() == pytest.approx(50)
+    assert len(server.beats) == 2
+
+
+def test_a_stop_ends_the_lease(ledger: Ledger) -> None:
+    server, clock = Server(says=BeatStatus.STOP), Clock()
+    beats, stopped = heartbeat(ledger, server, clock)
+    lease = rendering(ledger)
+    beats.beat_once()
+    clock.now += 51
+    beats.beat_once()
+    assert stopped == [lease]
+
+
+def test_after_a_restart_every_lease_is_beaten_at_once(ledger: Ledger) -> None:
+    rendering(ledger)
+    server = Server()
+    heartbeat(ledger, server, Clock())
+    assert len(server.beats) == 1

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from farm_parts import rendering, report
+
+from coordinator.claims import Claims
+from coordinator.leases import Lease, LeaseEvent, LeaseState
+from coordinator.ledger import Ledger
+from coordinator.protocol.messages import ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
+from coordinator.server_client import ServerSilent
+from coordinator.sessions import Backoff
+from coordinator.spool import Spool
+from coordinator.uploads import DEFINITE_AFTER, ReportBox, Uploads
+from render_tasks.contract import FailureKind, FailureReport
+
+KEY = "farm:linux/64bit"
+
+
+@dataclass
+class Session:
+    """A session whose server answers with ``says``, one after the other; ``None`` is silence."""
+
+    says: list[int | None]
+    key: str = KEY
+    uploads: list[FrameUpload] = field(default_factory=list)
+    reports: list[tuple[ErrorReport, str]] = field(default_factory=list)
+    died: int = 0
+
+    @property
+    def client(self) -> Session:
+        return self
+
+    def ensure_signed_in(self) -> bool:
+        return True
+
+    def session_died(self) -> None:
+        self.died += 1
+
+    def job_may_be_there(self) -> None:
+        pass
+
+    def validate(self, upload: FrameUpload, picture: Path) -> ValidationAnswer:
+        assert picture.read_bytes().startswith(b"PNG")
+        self.uploads.append(upload)
+        return ValidationAnswer(status=self._answer())
+
+    def report_error(self, report: ErrorReport, log: str) -> ErrorAnswer:
+        self.reports.append((report, log))
+        return ErrorAnswer(status=self._answer())
+
+    def _answer(self) -> int:
+        status = self.says.pop(0) if self.says else 0
+        if status is None:
+            raise ServerSilent("validation", "http://server", "no answer")
+        return status
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> ReportBox:
+    return ReportBox(tmp_path / "reports")
+
+
+def uploads(session: Session, ledger: Ledger, spool: Spool, reports: ReportBox, clock: Clock | None = None) -> Uploads:
+    backoff = Backoff(10, 100, random.Random(1))
+    return Uploads(session, ledger, spool, reports, backoff, clock=clock or Clock(1.0))
+
+
+def delivered(ledger: Ledger, claims: Claims, frame: str = "0012") -> Lease:
+    lease = rendering(ledger, frame)
+    claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
+    return ledger.get(lease.id)
+
+
+def test_a_frame_goes_up_with_everything_the_server_wants_and_leaves_the_spool(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    lease, session = delivered(ledger, claims), Session(says=[0])
+    assert uploads(session, ledger, spool, reports).flush_once()
+    assert session.uploads == [
+        FrameUpload(
+            job="77", frame="0012", render_time_s=2, revision="3", extras="opaque", memory_used_kb=5000, cores=2
+        )
+    ]
+    assert ledger.get(lease.id).state is LeaseState.ACCEPTED
+    assert not spool.names()
+
+
+@pytest.mark.parametrize("status", [300, 301, 302])
+def test_a_refusal_is_for_good_and_keeps_the_pc_that_made_it(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int
+) -> None:
+    lease, session = delivered(ledger, claims), Session(says=[status])
+    sender = uploads(session, ledger, spool, reports)
+    assert sender.flush_once()
+    assert not sender.flush_once()
+    refused = ledger.get(lease.id)
+    assert (refused.state, refused.node_id) == (LeaseState.REFUSED, "n1")
+    assert str(status) in refused.reason
+    assert len(session.uploads) == 1
+    assert not spool.names()
+
+
+@pytest.mark.parametrize("status", [303, 304, None])
+def test_what_the_server_did_not_decide_is_kept_and_sent_again_later(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int | None
+) -> None:
+    lease, session, clock = delivered(ledger, claims), Session(says=[status, 0]), Clock(1.0)
+    sender = uploads(session, ledger, spool, reports, clock)
+    assert not sender.flush_once()
+    assert ledger.get(lease.id) == lease
+    assert not sender.flush_once()
+    assert len(session.uploads) == 1, "it waits before it tries again"
+    clock.now += 20
+    assert sender.flush_once()
+    assert ledger.get(lease.id).state is LeaseState.ACCEPTED
+    assert session.died == (status == 304)
+
+
+def test_an_answer_nobody_knows_is_asked_again_a_few_times_and_then_means_no(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    lease, session, clock = delivered(ledger, claims), Session(says=[742] * 99), Clock(1.0)
+    sender = uploads(session, ledger, spool, reports, clock)
+    for _ in range(20):
+        sender.flush_once()
+        clock.now += 1000
+    assert len(session.uploads) == DEFINITE_AFTER
+    assert ledger.get(lease.id).state is LeaseState.REFUSED
+    assert "unknown error 742" in ledger.get(lease.id).reason
+
+
+def test_frames_go_up_in_the_order_in_which_they_were_finished(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    for frame in ("0009", "0002", "0005"):
+        delivered(ledger, claims, frame)
+    session = Session(says=[])
+    sender = uploads(session, ledger, spool, reports)
+    while sender.flush_once():
+        pass
+    assert [upload.frame for upload in session.uploads] == ["0009", "0002", "0005"]
+
+
+def test_a_picture_that_is_gone_from_the_spool_is_rendered_again(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    lease = delivered(ledger, claims)
+    assert lease.delivery is not None
+    spool.discard(lease.delivery.picture)
+    uploads(Session(says=[]), ledger, spool, reports).flush_once()
+    assert (ledger.get(lease.id).state, ledger.get(lease.id).attempt) == (LeaseState.GRANTED, 2)
+
+
+def test_an_error_report_survives_a_restart_and_silence_and_is_sent_once(
+    ledger: Ledger, spool: Spool, reports: ReportBox, tmp_path: Path
+) -> None:
+    lease = rendering(ledger)
+    failed = ledger.apply(lease.id, LeaseEvent.GIVE_UP)
+    reports.put(failed, FailureReport(kind=FailureKind.OUT_OF_MEMORY, reason="9 GB", log="line", render_s=3.2))
+    session, clock = Session(says=[None, 0]), Clock(1.0)
+    sender = uploads(session, ledger, spool, ReportBox(tmp_path / "reports"), clock)
+    assert not sender.flush_once()
+    clock.now += 20
+    assert sender.flush_once()
+    assert sender.idle()
+    report_sent, log = session.reports[-1]
+    assert (report_sent.job, report_sent.frame, report_sent.extras) == ("77", "0012", "opaque")
+    assert report_sent.render_time_s == 4
+    assert log == "out of memory: 9 GB\n\nline"
+
+
+def test_another_sessions_frames_are_left_alone(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    delivered(ledger, claims)
+    other = Session(says=[], key="node:other")
+    assert not uploads(other, ledger, spool, reports).flush_once()
+    assert not other.uploads

@@ -1,0 +1,56 @@
+"""Debian packages, where we may install them: as root, with apt-get at hand. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+#: A large package on a slow line; apt gives up on a dead mirror by itself, much earlier.
+APT_TIMEOUT_S = 1800
+
+
+class AptFailed(Exception):
+    """apt-get could not install the packages; holds what it said last."""
+
+
+def may_install() -> bool:
+    """Whether this process can install Debian packages."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def install(*packages: str) -> None:
+    """Install the packages without recommendations and without questions.
+
+    The package lists are fetched only when the first try fails: on most machines they are there. Raises
+    :class:`AptFailed`.
+    """
+    print(f"apt-get install {' '.join(packages)}", file=sys.stderr)
+    try:
+        _apt_get("install", "--no-install-recommends", *packages)
+    except AptFailed:
+        _apt_get("update")
+        _apt_get("install", "--no-install-recommends", *packages)
+
+
+def _apt_get(*arguments: str) -> None:
+    # Without a timeout for the lock, a machine that updates itself just now would make us fail at once.
+    command = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", *arguments]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=APT_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise AptFailed(f"{' '.join(command)} took more than {APT_TIMEOUT_S} s") from error
+    if done.returncode:
+        raise AptFailed(f"{' '.join(command)} failed:\n" + "\n".join(done.stdout.splitlines()[-8:]))
