@@ -15,6 +15,7 @@ from typing import Protocol
 
 from render_tasks.contract import FailureKind, FailureReport, FrameReport
 
+from .judgement import BrokenPicture
 from .leases import ENDED, Delivery, Lease, LeaseError, LeaseEvent, LeaseState
 from .ledger import Ledger
 from .spool import Spool, Spooled
@@ -33,10 +34,10 @@ class FrameRejected(Exception):
     """What arrived is not a picture that may go to the server; the attempt has failed."""
 
 
-class Inspect(Protocol):
-    """Looks at a picture on disk; raises ``NotAPicture`` with the reason."""
+class JudgePicture(Protocol):
+    """Looks at a picture on disk; raises :class:`~coordinator.judgement.BrokenPicture` with the reason."""
 
-    def __call__(self, path: Path, /) -> object: ...
+    def __call__(self, lease: Lease, path: Path, /) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class Events:
 
     #: A picture is ready to upload.
     delivered: Callable[[Lease], None]
+    #: An attempt failed, and not through nobody's fault; the lease still names its node.
+    failed: Callable[[Lease, FailureReport], None]
     #: The lease is GRANTED again and wants a node.
     returned: Callable[[Lease], None]
     #: The lease failed for good; its last log goes to the server.
@@ -58,15 +61,13 @@ class Claims:
         self,
         ledger: Ledger,
         spool: Spool,
-        inspect: Inspect,
+        judge: JudgePicture,
         events: Events,
         *,
         attempts: int,
-        not_a_picture: type[Exception],
     ) -> None:
-        self._ledger, self._spool, self._inspect, self._events = ledger, spool, inspect, events
+        self._ledger, self._spool, self._judge, self._events = ledger, spool, judge, events
         self._attempts = attempts
-        self._not_a_picture = not_a_picture
         self._starts: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
 
@@ -100,8 +101,8 @@ class Claims:
             return  # delivered before; the answer was lost
         stored = self._spool.store(lease_id, attempt, Path(report.name).suffix, chunks, md5=report.md5)
         try:
-            self._inspect(stored.path)
-        except self._not_a_picture as error:
+            self._judge(lease, stored.path)
+        except BrokenPicture as error:
             self._spool.discard(stored.name)
             self.fail(lease_id, attempt, node_id, FailureReport(kind=FailureKind.BAD_PICTURE, reason=str(error)))
             raise FrameRejected(str(error)) from None
@@ -114,7 +115,9 @@ class Claims:
         lease = self._own(lease_id, attempt, node_id, delivering=True)
         if report.kind in BLAMELESS:
             self._back(lease, LeaseEvent.RETRY, report)
-        elif lease.failures + 1 < self._attempts:
+            return
+        self._events.failed(lease, report)
+        if lease.failures + 1 < self._attempts:
             self._back(lease, LeaseEvent.FAIL, report)
         else:
             self.give_up(lease, report)

@@ -26,8 +26,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+node_app = typer.Typer(help="The PCs of the farm.", no_args_is_help=True)
 ledger_app = typer.Typer(help="The durable record of every frame.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(node_app, name="node")
 app.command("server")(lab_cli.server)
 app.command("submit")(lab_cli.submit)
 app.command("lab")(lab_cli.lab)
@@ -93,6 +95,17 @@ def flower() -> None:
     log_to_stderr()
     settings = FlowerSettings()
     raise typer.Exit(run_flower(settings, lambda: OperatorClient(FarmSettings()).redis_url()))
+
+
+@node_app.command()
+def forgive(name: Annotated[str, typer.Argument(help="The PC's name, as the status shows it.")]) -> None:
+    """Let a PC that was set aside render again."""
+    from .operator_client import OperatorClient
+    from .settings import FarmSettings
+
+    if not OperatorClient(FarmSettings()).forgive(name):
+        _fail(f"no PC called {name!r} has a mark; sheepfold status shows who was set aside", 1)
+    typer.echo(f"{name} may render again")
 
 
 @ledger_app.command()

@@ -76,6 +76,8 @@ class DepotParts:
     status: Callable[[], dict[str, Any]]
     #: Ends leases: job, and one frame of it or ``None`` for all; returns how many.
     cancel: Callable[[str, str | None], int]
+    #: Gives a PC a fresh start, by name; false when it has no mark.
+    forgive: Callable[[str], bool]
     #: The Redis address as told to somebody who reached us by this host name.
     redis_url: Callable[[str], str]
     metrics: CollectorRegistry
@@ -159,6 +161,10 @@ def _add_operator_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
     @app.post("/api/cancel", dependencies=[guard])
     def cancel(job: str, frame: str | None = None) -> dict[str, int]:
         return {"cancelled": parts.cancel(job, frame)}
+
+    @app.post("/api/nodes/{name}/forgive", dependencies=[guard])
+    def forgive(name: str) -> dict[str, bool]:
+        return {"forgiven": parts.forgive(name)}
 
     @app.get("/api/broker", dependencies=[guard])
     def broker(request: Request) -> dict[str, str]:

@@ -116,7 +116,7 @@ class Dispatcher:
         account: Account,
         archives: ArchiveStore,
         claims: Claims,
-        present: Callable[[], dict[str, Presence]],
+        usable: Callable[[], dict[str, Presence]],
         send_order: SendOrder,
         order_key: Ed25519PrivateKey,
         backoff: Callable[[], Backoff],
@@ -125,7 +125,7 @@ class Dispatcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger, self._account, self._archives, self._claims = ledger, account, archives, claims
-        self._present, self._send_order, self._order_key = present, send_order, order_key
+        self._usable, self._send_order, self._order_key = usable, send_order, order_key
         self._look_ahead, self._render_limit_s = look_ahead, render_limit_s
         self._fetches = Fetches(archives, backoff, clock)
         #: Set whenever there may be something to place.
@@ -203,7 +203,7 @@ class Dispatcher:
         return (found[0], found[1]) if found[0] and found[1] else None
 
     def _place(self, lease: Lease, scene: ArchiveRef, renderer: ArchiveRef) -> bool:
-        nodes = self._account.groups(self._present()).get(lease.session_key, [])
+        nodes = self._account.groups(self._usable()).get(lease.session_key, [])
         if not nodes:
             return False
         # All nodes of a session are of its platform.

@@ -1,7 +1,7 @@
 """The composition root: builds the coordinator's parts, runs their loops, and takes them down in order.
 
-Loops: *sweep* (who is on the LAN), *place* (orders for granted frames), *beat* (leases stay alive), and for each server
-session *ask* (frames for free slots) and *upload* (frames and reports back). The depot serves HTTP beside them.
+Loops: *tenure* (the farm is ours), *sweep* (who is on the LAN), *place* (orders for granted frames), *beat* (leases
+stay alive), and two for each server session (:mod:`coordinator.session_loops`). The depot serves HTTP beside them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+import uuid
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -21,209 +21,133 @@ from render_tasks.celery_app import cancel_order, make_app, send_order
 from render_tasks.contract import FailureKind, FailureReport, Presence
 from render_tasks.hardware import detect
 
-from . import __version__
 from .account import Account
 from .archives import ArchiveStore
 from .claims import Claims, Events
+from .conduct import Conduct
 from .depot import DepotParts, make_depot
 from .dispatcher import Dispatcher
 from .door import Door
 from .heartbeat import Heartbeat
-from .inspection import NotAPicture, inspect
+from .inspection import inspect
+from .judgement import Judge
 from .leases import ACTIVE, Lease, LeaseError, LeaseEvent, LeaseState
 from .ledger import Ledger
 from .ledger_file import sqlite_url
 from .loops import Loop
 from .metrics import make_metrics
 from .nodes import BrokerDown, Nodes, connect
+from .office import Office
 from .protocol.messages import Credentials, Hardware
 from .server_client import ServerClient
-from .sessions import Backoff, FarmSession, FatalRefusal, SessionState
+from .session_loops import IDLE_S, SessionLoops
+from .sessions import RETRY_CAP_S, Backoff, FarmSession, FatalRefusal
 from .settings import CoordinatorSettings
 from .spool import Spool
 from .sweep import Sweeper
+from .tenure import FarmHeld, Tenure
 from .uploads import ReportBox, Uploads
 from .web import WebServer
 
 log = logging.getLogger(__name__)
 
+EXIT_FOLLOWED = 1
 EXIT_REFUSED = 3
 #: Every command is gone this long after SIGTERM; the parts share it.
 STOP_WITHIN_S = 9.0
+#: Of that, for logging out and closing.
+LAST_STEPS_S = 3.0
 #: After a refusal nothing new comes; pictures in the spool may take this long to reach the server.
 FLUSH_AFTER_REFUSAL_S = 120.0
-#: Loops look around this often even when nobody wakes them.
-IDLE_S = 1.0
-#: The longest wait between two tries to reach a server that is down.
-RETRY_CAP_S = 600.0
 
 
 class Farm:
-    """A running coordinator."""
+    """A running coordinator. Raises what its parts raise when they cannot begin."""
 
     def __init__(self, settings: CoordinatorSettings, redis_url: str, farm_token: str) -> None:
-        state = settings.state_dir
         self._settings = settings
         self._stopping = threading.Event()
-        self._fatal: Exception | None = None
-        self.ledger = Ledger(sqlite_url(state / "ledger.sqlite"))
-        self.spool = Spool(state / "spool", limit_bytes=settings.max_picture)
-        self.reports = ReportBox(state / "reports")
-        self.archives = ArchiveStore(state / "archives", quota_bytes=settings.archive_quota, pinned=self._pinned)
-        self.nodes = Nodes(connect(redis_url))
-        self._app = make_app(redis_url)
-        own = detect()
-        self.account = Account(settings.sessions, own, self._make_session)
-        for lease in self.ledger.leases(*ACTIVE):
-            self.account.reopen(lease.session_key, own)
-        for key in self.reports.session_keys():
-            self.account.reopen(key, own)
-        events = Events(delivered=self._on_delivered, returned=self._on_returned, gave_up=self._on_gave_up)
-        self.claims = Claims(
-            self.ledger, self.spool, inspect, events, attempts=settings.attempts, not_a_picture=NotAPicture
-        )
-        self.sweeper = Sweeper(self.nodes, self.ledger, self.claims, self._cancel_on_node)
-        door = Door(self.ledger, self.nodes, redis_url, settings.public_url, self.sweeper.joined)
-        self.dispatcher = Dispatcher(
-            ledger=self.ledger,
-            account=self.account,
-            archives=self.archives,
-            claims=self.claims,
-            present=self._present,
-            send_order=self._send_order,
-            order_key=door.order_key,
-            backoff=self._backoff,
-            look_ahead=settings.look_ahead,
-            render_limit_s=settings.render_limit_s,
-        )
-        self.heartbeat = Heartbeat(self.ledger, self.account, self.cancel_lease, at_most_every_s=settings.heartbeat_s)
-        self._uploads: dict[str, Uploads] = {}
-        self._ask_loops: dict[str, Loop] = {}
-        self._upload_loops: dict[str, Loop] = {}
+        self._ended_by: Exception | None = None
         self._loops: list[Loop] = []
-        self._web = WebServer(
-            make_depot(
-                DepotParts(
-                    farm_token=farm_token,
-                    claims=self.claims,
-                    join=door.join,
-                    archive_path=self.archives.path_of,
-                    status=self.status,
-                    cancel=self.cancel_job,
-                    redis_url=door.redis_url_for,
-                    metrics=make_metrics(self.ledger, self._present, self.heartbeat),
-                )
-            ),
-            settings.host,
-            settings.port,
+        self._open_stores(redis_url)
+        self._build_lan_side(redis_url)
+        self._build_server_side()
+        self._web = WebServer(make_depot(self._depot_parts(farm_token)), settings.host, settings.port)
+
+    def _open_stores(self, redis_url: str) -> None:
+        settings, state = self._settings, self._settings.state_dir
+        self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"))
+        redis = connect(redis_url)
+        self._tenure = Tenure(redis, _farm_id(self._ledger))
+        self._tenure.take()
+        self._nodes = Nodes(redis)
+        self._app = make_app(redis_url)
+        self._spool = Spool(state / "spool", limit_bytes=settings.max_picture)
+        self._reports = ReportBox(state / "reports")
+        self._archives = ArchiveStore(
+            state / "archives",
+            quota_bytes=settings.archive_quota,
+            pinned=lambda: self._dispatcher.needed_archives(),
+        )
+        own = detect()
+        self._account = Account(settings.sessions, own, self._make_session)
+        for key in {lease.session_key for lease in self._ledger.leases(*ACTIVE)} | self._reports.session_keys():
+            self._account.reopen(key, own)
+
+    def _build_lan_side(self, redis_url: str) -> None:
+        self._conduct = Conduct(self._ledger)
+        events = Events(
+            delivered=self._on_delivered,
+            failed=self._on_failed,
+            returned=lambda _lease: self._dispatcher.wake_placing.set(),
+            gave_up=self._on_gave_up,
+        )
+        judge = Judge(inspect).judge
+        self._claims = Claims(self._ledger, self._spool, judge, events, attempts=self._settings.attempts)
+        self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node)
+        self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
+        self._dispatcher = Dispatcher(
+            ledger=self._ledger,
+            account=self._account,
+            archives=self._archives,
+            claims=self._claims,
+            usable=self._usable,
+            send_order=self._send_order,
+            order_key=self._door.order_key,
+            backoff=self._backoff,
+            look_ahead=self._settings.look_ahead,
+            render_limit_s=self._settings.render_limit_s,
         )
 
-    # Running
+    def _build_server_side(self) -> None:
+        self._heartbeat = Heartbeat(
+            self._ledger, self._account, self._cancel_lease, at_most_every_s=self._settings.heartbeat_s
+        )
+        self._session_loops = SessionLoops(
+            self._account, self._ledger, self._dispatcher, self._make_uploads, self._usable, self._end
+        )
+        self._office = Office(
+            ledger=self._ledger,
+            account=self._account,
+            conduct=self._conduct,
+            dispatcher=self._dispatcher,
+            present=self._present,
+            cancel_lease=self._cancel_lease,
+            on_forgiven=self._session_loops.wake_asking,
+        )
 
-    def run(self) -> int:
-        """Runs until SIGTERM, Ctrl+C or a refusal; returns the exit code."""
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: self._stopping.set())
-        self._web.start()
-        log.info("the depot listens on %s:%d", self._settings.host, self._settings.port)
-        self._loop("sweep", self._sweep_once)
-        self._loop("place", self._place_once, wake=self.dispatcher.wake_placing)
-        self._loop("beat", self._beat_once)
-        self._open_session_loops()
-        self._stopping.wait()
-        return self._stop()
-
-    def _stop(self) -> int:
-        refused = self._fatal is not None
-        log.info("stopping%s", ": pictures that are ready are uploaded first" if refused else "")
-        deadline = time.monotonic() + (FLUSH_AFTER_REFUSAL_S if refused else 0) + STOP_WITHIN_S
-        for loop in [*self._loops, *self._ask_loops.values()]:
-            loop.stop()
-        self._give_back_unfinished()
-        # Three seconds are kept for logging out and closing.
-        while time.monotonic() < deadline - 3 and not all(uploads.idle() for uploads in self._uploads.values()):
-            for loop in self._upload_loops.values():
-                loop.wake()
-            time.sleep(0.05)
-        for loop in self._upload_loops.values():
-            loop.stop()
-        self._log_out(deadline - 1)
-        self._web.stop()
-        self.dispatcher.close()
-        self.heartbeat.close()
-        self.ledger.close()
-        if self._fatal is not None:
-            log.critical("%s", self._fatal)
-            return EXIT_REFUSED
-        return 0
-
-    def _give_back_unfinished(self) -> None:
-        """Frames without a picture go back to the server: with our session it forgets who renders them."""
-        report = FailureReport(kind=FailureKind.NODE_LEAVING, reason="the farm was stopped by its operator")
-        for lease in self.ledger.leases(LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING):
-            self._cancel_on_node(lease)
-            self.claims.give_up(lease, report)
-
-    def _log_out(self, deadline: float) -> None:
-        threads = [threading.Thread(target=session.log_out, daemon=True) for session in self.account.values()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _refused(self, error: Exception) -> None:
-        self._fatal = self._fatal or error
-        self._stopping.set()
-
-    def _loop(self, name: str, once: Callable[[], float], wake: threading.Event | None = None) -> Loop:
-        loop = Loop(name, once, fatal=FatalRefusal, on_fatal=self._refused, wake=wake).start()
-        self._loops.append(loop)
-        return loop
-
-    # One turn of each loop
-
-    def _sweep_once(self) -> float:
-        changed = self.sweeper.sweep_once()
-        self.account.groups(self.sweeper.present)
-        self._open_session_loops()
-        if changed:
-            self.dispatcher.wake_placing.set()
-            self._wake_asking()
-        return IDLE_S
-
-    def _place_once(self) -> float:
-        try:
-            self.dispatcher.place_once()
-        except BrokerDown as error:
-            log.warning("orders wait: %s", error)
-        return IDLE_S
-
-    def _beat_once(self) -> float:
-        return min(self.heartbeat.beat_once(), IDLE_S)
-
-    def _ask_once(self, session: FarmSession) -> float:
-        if not self._stopping.is_set() and session.ensure_signed_in():
-            nodes = self.account.groups(self.sweeper.present).get(session.key, [])
-            if self.dispatcher.ask_once(session, nodes):
-                return 0
-        return IDLE_S
-
-    def _upload_once(self, uploads: Uploads, key: str) -> float:
-        if not uploads.flush_once():
-            self._leave_if_disabled(key)
-            return IDLE_S
-        self._ask_loops[key].wake()
-        return 0
-
-    def _leave_if_disabled(self, key: str) -> None:
-        """A disabled session is logged out once its last frame has been told to the server."""
-        session = self.account[key]
-        if session.state is SessionState.DISABLED and session.client.endpoints is not None:
-            busy = any(lease.session_key == key for lease in self.ledger.leases(*ACTIVE))
-            if not busy and self._uploads[key].idle():
-                session.log_out()
-
-    # Parts and what they tell each other
+    def _depot_parts(self, farm_token: str) -> DepotParts:
+        return DepotParts(
+            farm_token=farm_token,
+            claims=self._claims,
+            join=self._door.join,
+            archive_path=self._archives.path_of,
+            status=self._office.status,
+            cancel=self._office.cancel,
+            forgive=self._office.forgive,
+            redis_url=self._door.redis_url_for,
+            metrics=make_metrics(self._ledger, self._present, self._heartbeat),
+        )
 
     def _make_session(self, key: str, hardware: Hardware) -> FarmSession:
         settings = self._settings
@@ -237,44 +161,138 @@ class Farm:
             version=settings.client_version,
             no_job_wait_s=settings.no_job_wait_s,
             retry_wait_s=settings.retry_wait_s,
-            remember=functools.partial(self.ledger.keep, kept),
-            recall=functools.partial(self.ledger.kept, kept),
+            remember=functools.partial(self._ledger.keep, kept),
+            recall=functools.partial(self._ledger.kept, kept),
         )
+
+    def _make_uploads(self, session: FarmSession) -> Uploads:
+        return Uploads(session, self._ledger, self._spool, self._reports, self._backoff(), self._conduct.refused)
 
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.retry_wait_s, RETRY_CAP_S, random.Random())
 
-    def _open_session_loops(self) -> None:
-        for key, session in self.account.items():
-            if key not in self._ask_loops:
-                uploads = Uploads(session, self.ledger, self.spool, self.reports, self._backoff())
-                self._uploads[key] = uploads
-                ask, upload = (
-                    functools.partial(self._ask_once, session),
-                    functools.partial(self._upload_once, uploads, key),
-                )
-                refused = {"fatal": FatalRefusal, "on_fatal": self._refused}
-                self._ask_loops[key] = Loop(f"ask {key}", ask, **refused).start()
-                self._upload_loops[key] = Loop(f"upload {key}", upload, **refused).start()
+    # Running
 
-    def _wake_asking(self) -> None:
-        for loop in list(self._ask_loops.values()):
-            loop.wake()
+    def run(self) -> int:
+        """Runs until SIGTERM, Ctrl+C or a refusal; returns the exit code."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: self._stopping.set())
+        self._web.start()
+        log.info("the depot listens on %s:%d", self._settings.host, self._settings.port)
+        self._loops = [
+            Loop("tenure", self._tenure.renew_once, fatal=FarmHeld, on_fatal=self._end),
+            Loop("sweep", self._sweep_once, fatal=FatalRefusal, on_fatal=self._end),
+            Loop("place", self._place_once, fatal=FatalRefusal, on_fatal=self._end, wake=self._dispatcher.wake_placing),
+            Loop("beat", self._beat_once, fatal=FatalRefusal, on_fatal=self._end),
+        ]
+        for loop in self._loops:
+            loop.start()
+        self._session_loops.open_new()
+        self._stopping.wait()
+        return self._leave_to_follower() if isinstance(self._ended_by, FarmHeld) else self._stop()
+
+    def _sweep_once(self) -> float:
+        if self._sweeper.sweep_once():
+            self._account.groups(self._present())
+            self._session_loops.open_new()
+            self._dispatcher.wake_placing.set()
+            self._session_loops.wake_asking()
+        return IDLE_S
+
+    def _place_once(self) -> float:
+        try:
+            self._dispatcher.place_once()
+        except BrokerDown as error:
+            log.warning("orders wait: %s", error)
+        return IDLE_S
+
+    def _beat_once(self) -> float:
+        return min(self._heartbeat.beat_once(), IDLE_S)
+
+    # Stopping
+
+    def _end(self, error: Exception) -> None:
+        self._ended_by = self._ended_by or error
+        self._stopping.set()
+
+    def _stop(self) -> int:
+        refused = self._ended_by is not None
+        log.info("stopping%s", ": pictures that are ready are uploaded first" if refused else "")
+        deadline = time.monotonic() + (FLUSH_AFTER_REFUSAL_S if refused else 0) + STOP_WITHIN_S
+        for loop in self._loops:
+            loop.stop()
+        self._session_loops.stop_asking()
+        self._give_back_unfinished()
+        while time.monotonic() < deadline - LAST_STEPS_S and not self._session_loops.all_sent():
+            self._session_loops.wake_uploading()
+            time.sleep(0.05)
+        self._session_loops.stop()
+        self._log_out(deadline - 1)
+        self._tenure.release()
+        self._close()
+        if refused:
+            log.critical("%s", self._ended_by)
+        return EXIT_REFUSED if refused else 0
+
+    def _leave_to_follower(self) -> int:
+        """Another coordinator took the farm while Redis was out of our reach: the account's session is its now."""
+        for loop in self._loops:
+            loop.stop()
+        self._session_loops.stop()
+        self._close()
+        log.critical("this coordinator was followed by another one: %s", self._ended_by)
+        return EXIT_FOLLOWED
+
+    def _give_back_unfinished(self) -> None:
+        """Frames without a picture go back to the server: with our session it forgets who renders them."""
+        report = FailureReport(kind=FailureKind.NODE_LEAVING, reason="the farm was stopped by its operator")
+        for lease in self._ledger.leases(LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING):
+            self._cancel_on_node(lease)
+            self._claims.give_up(lease, report)
+
+    def _log_out(self, deadline: float) -> None:
+        threads = [threading.Thread(target=session.log_out, daemon=True) for session in self._account.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _close(self) -> None:
+        self._web.stop()
+        self._dispatcher.close()
+        self._heartbeat.close()
+        self._ledger.close()
+
+    # What the parts tell each other
 
     def _present(self) -> dict[str, Presence]:
-        return self.sweeper.present
+        return self._sweeper.present
 
-    def _pinned(self) -> set[str]:
-        return self.dispatcher.needed_archives()
+    def _usable(self) -> dict[str, Presence]:
+        """PCs that may get frames."""
+        return {id_: node for id_, node in self._present().items() if not self._conduct.is_set_aside(id_)}
 
     def _send_order(self, *order: Any) -> None:
         try:
             send_order(self._app, *order)
         except OperationalError as error:
-            raise BrokerDown(f"Redis does not take orders: {error}") from None
+            raise BrokerDown(f"it does not take orders: {error}") from None
+
+    def _cancel_lease(self, lease: Lease, reason: str) -> None:
+        """Ends a lease without a report, and its renderer with it."""
+        try:
+            self._ledger.apply(lease.id, LeaseEvent.CANCEL, reason=reason)
+        except LeaseError:
+            return
+        log.warning("%s cancelled: %s", lease.label, reason)
+        self._cancel_on_node(lease)
+        self._conduct.ended(lease)
+        if lease.delivery is not None:
+            self._spool.discard(lease.delivery.picture)
+        self._session_loops.wake_asking()
 
     def _cancel_on_node(self, lease: Lease) -> None:
-        node = self.sweeper.present.get(lease.node_id or "")
+        node = self._present().get(lease.node_id or "")
         if node is not None:
             try:
                 cancel_order(self._app, node.name, lease.id, lease.attempt)
@@ -282,77 +300,26 @@ class Farm:
                 log.warning("%s could not be told to stop: %s", node.name, error)
 
     def _on_delivered(self, lease: Lease) -> None:
-        self._wake_asking()
-        if (loop := self._upload_loops.get(lease.session_key)) is not None:
-            loop.wake()
+        self._conduct.succeeded(lease)
+        self._wake(lease)
 
-    def _on_returned(self, lease: Lease) -> None:
-        self.dispatcher.wake_placing.set()
+    def _on_failed(self, lease: Lease, report: FailureReport) -> None:
+        node = self._present().get(lease.node_id or "")
+        if lease.node_id is not None:
+            self._conduct.failed(lease, lease.node_id, node.name if node else "", report.kind, report.reason)
 
     def _on_gave_up(self, lease: Lease, report: FailureReport) -> None:
-        self.reports.put(lease, report)
-        self._on_delivered(lease)
+        self._reports.put(lease, report)
+        self._conduct.ended(lease)
+        self._wake(lease)
 
-    # What operators ask for
-
-    def cancel_lease(self, lease: Lease, reason: str) -> None:
-        """Ends a lease without a report, and its renderer with it."""
-        try:
-            self.ledger.apply(lease.id, LeaseEvent.CANCEL, reason=reason)
-        except LeaseError:
-            return
-        log.warning("%s cancelled: %s", lease.label, reason)
-        self._cancel_on_node(lease)
-        if lease.delivery is not None:
-            self.spool.discard(lease.delivery.picture)
-        self._wake_asking()
-
-    def cancel_job(self, job: str, frame: str | None) -> int:
-        """Ends a job's leases, or those of one frame; returns how many."""
-        chosen = [
-            lease
-            for lease in self.ledger.leases(*ACTIVE)
-            if job in (lease.offer.job_id, lease.job_name) and frame in (None, lease.offer.frame)
-        ]
-        for lease in chosen:
-            self.cancel_lease(lease, "cancelled by the operator")
-        return len(chosen)
-
-    def status(self) -> dict[str, Any]:
-        """What ``sheepfold status --json`` prints."""
-        counts = self.ledger.counts()
-        return {
-            "version": __version__,
-            "sessions": self.account.status(),
-            "leases": {state.value: count for state, count in counts.items()},
-            "accepted": counts[LeaseState.ACCEPTED],
-            "frames_remaining": self.dispatcher.frames_remaining,
-            "nodes": [_node_status(node) for node in sorted(self._present().values(), key=lambda node: node.name)],
-        }
+    def _wake(self, lease: Lease) -> None:
+        self._session_loops.wake_asking()
+        self._session_loops.wake_uploading(lease.session_key)
 
 
-def _node_status(node: Presence) -> dict[str, Any]:
-    return {
-        "name": node.name,
-        "id": node.node_id,
-        "address": node.address,
-        "slots": node.slots,
-        "compute": node.compute.value,
-        "accepting": node.accepting,
-        "cpu": node.hardware.cpu_model_name,
-        "cores": node.hardware.cpu_cores,
-        "ram": node.hardware.ram,
-        "busy": [
-            {
-                "lease": slot.lease_id,
-                "attempt": slot.attempt,
-                "job_name": slot.job_name,
-                "frame": slot.frame,
-                "stage": slot.stage.value,
-                "progress": slot.progress,
-                "remaining_s": slot.remaining_s,
-                "memory_kb": slot.memory_kb,
-            }
-            for slot in node.busy
-        ],
-    }
+def _farm_id(ledger: Ledger) -> str:
+    """Who we are to other coordinators, for as long as the ledger lives."""
+    farm_id = ledger.kept("farm-id") or uuid.uuid4().hex
+    ledger.keep("farm-id", farm_id)
+    return farm_id

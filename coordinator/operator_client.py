@@ -53,6 +53,10 @@ class OperatorClient:
         query = {"job": job} | ({"frame": frame} if frame else {})
         return int(self._call("POST", "/api/cancel?" + urllib.parse.urlencode(query))["cancelled"])
 
+    def forgive(self, name: str) -> bool:
+        """Gives a PC a fresh start; false when it has no mark."""
+        return bool(self._call("POST", f"/api/nodes/{urllib.parse.quote(name, safe='')}/forgive")["forgiven"])
+
     def redis_url(self) -> str:
         """Where the farm's Redis is; holds a password."""
         return str(self._call("GET", "/api/broker")["redis_url"])

@@ -10,8 +10,10 @@ from pathlib import Path
 from .embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from .farm import Farm
 from .ledger_file import LedgerError
+from .nodes import BrokerDown
 from .operator_client import token_file
 from .settings import CoordinatorSettings
+from .tenure import FarmHeld
 from .web import AddressInUse
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str) -> int:
     except AddressInUse as error:
         log.critical("%s", error)
         return EXIT_WRONG_SETTING
-    except LedgerError as error:
+    except (LedgerError, FarmHeld, BrokerDown) as error:
         log.critical("%s", error)
         return EXIT_FAILED
     return farm.run()

@@ -20,6 +20,11 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
     remaining = status["frames_remaining"]
     console.print(f"Frames accepted: {status['accepted']}" + (f", {remaining} left" if remaining is not None else ""))
     console.print(_nodes_table(status["nodes"]))
+    for name in status["set_aside"]:
+        console.print(
+            f"[bold red]{escape(name)} is set aside[/]: its frames go wrong; when it is mended: "
+            f"sheepfold node forgive {escape(name)}"
+        )
 
 
 def _nodes_table(nodes: list[dict[str, Any]]) -> Table:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Answers that refuse the frame for good.
 REFUSALS = frozenset({ValidationStatus.MISSING_PARAMETER, ValidationStatus.BROKEN_FRAME, ValidationStatus.NOT_AN_IMAGE})
+#: Those that are the fault of the PC that rendered it.
+BROKEN = frozenset({ValidationStatus.BROKEN_FRAME, ValidationStatus.NOT_AN_IMAGE})
 #: A server that answers "session dead" to this many fresh sessions, or a code nobody knows this often, means no.
 DEFINITE_AFTER = 5
 #: Of a renderer's output, this much is worth a server's while (characters, from the end).
@@ -135,11 +137,12 @@ class Uploads:
         spool: Spool,
         reports: ReportBox,
         backoff: Backoff,
+        on_broken: Callable[[Lease, str], None] = lambda _lease, _reason: None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session, self._ledger, self._spool, self._reports = session, ledger, spool, reports
-        self._backoff, self._clock = backoff, clock
+        self._backoff, self._on_broken, self._clock = backoff, on_broken, clock
         self._not_before = 0.0
         self._odd_answers: dict[str, int] = {}
         self.wake = threading.Event()
@@ -201,6 +204,8 @@ class Uploads:
         elif status in REFUSALS or (status != ValidationStatus.UPLOAD_FAILED and self._odd_too_often(lease)):
             self._apply(lease, LeaseEvent.REFUSE, reason=explain(status), answer=int(status))
             log.error("%s refused, rendered by node %s: %s", lease.label, lease.node_id, explain(status))
+            if status in BROKEN:
+                self._on_broken(lease, explain(status))
         else:
             if status == ValidationStatus.SESSION_DEAD:
                 self._session.session_died()

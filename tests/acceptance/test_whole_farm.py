@@ -24,7 +24,7 @@ LAUNCHER = b'#!/bin/sh\nexec "${SHEEPFOLD_BLENDER:-blender}" "$@"\n'
 def pixels(path: Path) -> tuple[tuple[int, ...], bytes]:
     """Shape and every value of a picture."""
     buffer = oiio.ImageBuf(str(path))
-    array = buffer.get_pixels(oiio.UNKNOWN)
+    array = buffer.get_pixels(oiio.FLOAT)
     assert array is not None, oiio.geterror()
     return array.shape, array.tobytes()
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from farm_parts import NotPng, Told
+from farm_parts import Told
 
 from coordinator.claims import Claims, Events
+from coordinator.judgement import BrokenPicture
+from coordinator.leases import Lease
 from coordinator.ledger import Ledger
 from coordinator.ledger_file import sqlite_url
 from coordinator.spool import Spool
@@ -33,13 +35,14 @@ def told() -> Told:
 
 @pytest.fixture
 def claims(ledger: Ledger, spool: Spool, told: Told) -> Claims:
-    def inspect(path: Path) -> None:
+    def judge(_lease: Lease, path: Path) -> None:
         if not path.read_bytes().startswith(b"PNG"):
-            raise NotPng("this is no picture")
+            raise BrokenPicture("this is no picture")
 
     events = Events(
         delivered=told.delivered.append,
+        failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
         returned=told.returned.append,
         gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
     )
-    return Claims(ledger, spool, inspect, events, attempts=2, not_a_picture=NotPng)
+    return Claims(ledger, spool, judge, events, attempts=2)

@@ -8,11 +8,7 @@ from dataclasses import dataclass, field
 from coordinator.leases import Lease, LeaseEvent
 from coordinator.ledger import Ledger
 from coordinator.protocol.messages import JobOffer, RendererOffer
-from render_tasks.contract import FailureReport, FrameReport
-
-
-class NotPng(Exception):
-    """The picture does not begin as it should."""
+from render_tasks.contract import FailureKind, FailureReport, FrameReport
 
 
 @dataclass
@@ -20,6 +16,7 @@ class Told:
     """What the claims told the rest of the farm."""
 
     delivered: list[Lease] = field(default_factory=list)
+    failed: list[tuple[str | None, FailureKind]] = field(default_factory=list)
     returned: list[Lease] = field(default_factory=list)
     gave_up: list[tuple[Lease, FailureReport]] = field(default_factory=list)
 

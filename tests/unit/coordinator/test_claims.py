@@ -99,6 +99,7 @@ def test_a_failed_frame_is_tried_elsewhere_and_then_given_up_with_its_log(
     [(failed, failure)] = told.gave_up
     assert failed.id == lease.id
     assert failure.log == "boom"
+    assert told.failed == [("n1", FailureKind.RENDERER_CRASHED), ("n2", FailureKind.RENDERER_CRASHED)]
 
 
 def test_lost_nodes_use_up_no_attempt(ledger: Ledger, claims: Claims, told: Told) -> None:

@@ -49,9 +49,7 @@ class Desk:
     def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> None:
         self._note(lease_id, attempt, node_id, claim)
 
-    def deliver(
-        self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterator[bytes]
-    ) -> None:
+    def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterator[bytes]) -> None:
         self._note(lease_id, attempt, node_id, report, b"".join(chunks))
 
     def fail(self, lease_id: str, attempt: int, node_id: str, report: FailureReport) -> None:
@@ -81,6 +79,7 @@ def client(desk: Desk, tmp_path: Path) -> TestClient:
         archive_path=lambda md5: archive if md5 == ARCHIVE else None,
         status=lambda: {"accepted": 3},
         cancel=lambda job, frame: 2 if (job, frame) == ("7", "0012") else 0,
+        forgive=lambda name: name == "pc",
         redis_url=lambda host: f"redis://{host}",
         metrics=CollectorRegistry(),
     )
@@ -97,6 +96,7 @@ def client(desk: Desk, tmp_path: Path) -> TestClient:
         ("POST", "/api/leases/aa/failure?node=n&attempt=1"),
         ("GET", "/api/status"),
         ("POST", "/api/cancel?job=7"),
+        ("POST", "/api/nodes/pc/forgive"),
         ("GET", "/api/broker"),
         ("GET", "/metrics"),
     ],
@@ -161,9 +161,7 @@ def test_claims_arrive_as_they_were_made(client: TestClient, desk: Desk) -> None
         (DiskFull(Path("spool")), 507),
     ],
 )
-def test_a_node_reads_from_the_status_what_to_do(
-    client: TestClient, desk: Desk, error: Exception, status: int
-) -> None:
+def test_a_node_reads_from_the_status_what_to_do(client: TestClient, desk: Desk, error: Exception, status: int) -> None:
     desk.error = error
     answer = client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
     assert (answer.status_code, answer.json()["detail"]) == (status, str(error))
@@ -179,5 +177,6 @@ def test_a_report_that_makes_no_sense_is_refused(client: TestClient, desk: Desk,
 def test_operators_cancel_and_read(client: TestClient) -> None:
     assert client.get("/api/status", headers=BEARER).json() == {"accepted": 3}
     assert client.post("/api/cancel?job=7&frame=0012", headers=BEARER).json() == {"cancelled": 2}
+    assert client.post("/api/nodes/pc/forgive", headers=BEARER).json() == {"forgiven": True}
     assert client.get("/api/broker", headers=BEARER).json() == {"redis_url": "redis://coordinator"}
     assert client.get("/healthz").json() == {"status": "ok"}
