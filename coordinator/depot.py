@@ -1,7 +1,9 @@
 """The LAN's HTTP side: nodes join, fetch archives, start, deliver or fail a lease; operators read status and metrics.
 
-Paths and messages are those of :mod:`render_tasks.contract`. Every path but ``/healthz`` wants the farm token. This
-file only speaks HTTP; what a claim means is decided in :mod:`coordinator.claims`.
+Paths and messages are those of :mod:`render_tasks.contract`. Every path but ``/healthz`` wants the farm token, as a
+bearer token or, for a person who reads with a browser, as the password of a login. A browser sends that login along
+with whatever another site makes it send, so it opens nothing but reading. This file only speaks HTTP; what a claim
+means is decided in :mod:`coordinator.claims`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import anyio.from_thread
 import anyio.to_thread
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from render_tasks.contract import (
@@ -40,7 +42,12 @@ from .spool import BadName, CutOff, TooLarge
 #: A join or a failure report with its log is far smaller.
 MAX_JSON_BYTES = 4 * 1024 * 1024
 
-_BEARER = HTTPBearer(auto_error=False)
+_BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
+_PAGE = Path(__file__).with_name("dashboard") / "index.html"
+#: The page is one file; nothing from elsewhere runs or is shown in it.
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'"
+)
 #: What a node reads off the status: 409 drop it, 422 the attempt failed, anything else: keep it and try again.
 _HTTP_STATUS: dict[type[Exception], int] = {
     StaleClaim: 409,
@@ -86,14 +93,29 @@ class DepotParts:
 def make_depot(parts: DepotParts) -> FastAPI:
     """The depot's web application."""
 
+    def is_token(given: str) -> bool:
+        return hmac.compare_digest(given.encode(), parts.farm_token.encode())
+
     def token_holder(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        if given is None or not hmac.compare_digest(given.credentials.encode(), parts.farm_token.encode()):
+        if given is None or not is_token(given.credentials):
             raise HTTPException(401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides")
+
+    def reader(
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+        login: Annotated[HTTPBasicCredentials | None, Depends(_LOGIN)],
+    ) -> None:
+        if not (login and is_token(login.password)) and not (bearer and is_token(bearer.credentials)):
+            raise HTTPException(
+                401,
+                "any user name, and the farm token (SHEEPFOLD_FARM_TOKEN) as the password",
+                {"WWW-Authenticate": 'Basic realm="sheepfold: the farm token is the password"'},
+            )
 
     app = FastAPI(title="sheepfold depot", docs_url=None, redoc_url=None)
     _add_open_paths(app)
     _add_node_paths(app, parts, Depends(token_holder))
     _add_operator_paths(app, parts, Depends(token_holder))
+    _add_reading_paths(app, parts, Depends(reader))
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
     return app
@@ -154,10 +176,6 @@ def _add_node_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
 
 
 def _add_operator_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
-    @app.get("/api/status", dependencies=[guard])
-    def status() -> dict[str, Any]:
-        return parts.status()
-
     @app.post("/api/cancel", dependencies=[guard])
     def cancel(job: str, frame: str | None = None) -> dict[str, int]:
         return {"cancelled": parts.cancel(job, frame)}
@@ -169,6 +187,16 @@ def _add_operator_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
     @app.get("/api/broker", dependencies=[guard])
     def broker(request: Request) -> dict[str, str]:
         return {"redis_url": parts.redis_url(request.url.hostname or "")}
+
+
+def _add_reading_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
+    @app.get("/", dependencies=[guard])
+    def page() -> FileResponse:
+        return FileResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"})
+
+    @app.get("/api/status", dependencies=[guard])
+    def status() -> dict[str, Any]:
+        return parts.status()
 
     @app.get("/metrics", dependencies=[guard])
     def metrics() -> Response:

@@ -27,7 +27,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -163,7 +163,7 @@ class EmbeddedRedis:
         """Shut the server down with its data safe on disk, within 8 s whatever happens. Stopping twice is fine."""
         server, self._server = self._server, None
         if server is not None:
-            self._end(server)
+            self._end(server, (self._ask, server.terminate, server.kill))
         self._child = None
 
     # Adopting
@@ -188,12 +188,17 @@ class EmbeddedRedis:
         server, self._server = self._server or _process_of_record(kept), None
         if server is not None:
             log.warning("ending the embedded Redis (pid %d), which is stuck or has other settings", server.pid)
-            self._end(server)
+            # SIGTERM is as gentle to it as SHUTDOWN, and one that is stuck answers neither.
+            self._end(server, (server.terminate, server.kill))
 
-    def _end(self, server: psutil.Process) -> None:
-        for ask in (lambda: self._address and shut_down(self._address), server.terminate, server.kill):
+    def _ask(self) -> None:
+        if self._address is not None:
+            shut_down(self._address)
+
+    def _end(self, server: psutil.Process, ways: Sequence[Callable[[], object]]) -> None:
+        for way in ways:
             with contextlib.suppress(psutil.NoSuchProcess):
-                ask()
+                way()
             if _has_ended(server, self._child):
                 return
         log.error("the embedded Redis (pid %d) cannot be ended", server.pid)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import logging
 import ssl
 import threading
@@ -113,6 +114,7 @@ class _Session(requests.Session):
         return None
 
 
+_NO_PROXY: Any = {"http": None, "https": None, "all": None}
 _ONCE = urllib3.Retry(0, redirect=False, read=False, respect_retry_after_header=False)
 _REPEATED = urllib3.Retry(
     total=2,
@@ -163,12 +165,13 @@ class Exchanges:
         with Deadline(call.deadline_s, abandoned=call.abandoned) as deadline, self._counted(deadline):
             try:
                 with self._answer(call, deadline) as response:
+                    # Headers that were cut look complete, and so does a body without a length.
+                    deadline.check()
                     result = read(response, deadline)
-                # A body without a length that was cut looks complete.
                 deadline.check()
                 return result
             except (Unusable, DeadlinePassed) as error:
-                reason = str(error)
+                reason = deadline.ended or str(error)
             except _NETWORK_ERRORS as error:
                 reason = deadline.ended or _reason(error)
         for secret in filter(None, call.secrets):
@@ -189,6 +192,9 @@ class Exchanges:
     def _answer(self, call: Call, deadline: Deadline) -> requests.Response:
         """The answer at the end of all redirects, its body unread."""
         url, method, params = _allowed(call.base, call.path), call.method, call.params
+        # A deadline can cut a connection, but not an attempt to make one.
+        connect_s, read_s = self._timeouts
+        timeouts = (min(connect_s, call.deadline_s), min(read_s, call.deadline_s))
         for _ in range(MAX_REDIRECTS + 1):
             body, content_type = call.body(deadline) if call.body and method == "POST" else (None, None)
             response = self._session(call).request(
@@ -197,7 +203,8 @@ class Exchanges:
                 params=params,
                 data=body,
                 headers={"Content-Type": content_type} if content_type else None,
-                timeout=self._timeouts,
+                timeout=timeouts,
+                proxies=_NO_PROXY if _is_this_machine(url) else None,
                 allow_redirects=False,
                 stream=True,
             )
@@ -257,6 +264,15 @@ def _allowed(base: str, reference: str) -> str:
     if parts.scheme == "http" and urlsplit(base).scheme == "https":
         raise Unusable("the server would leave https for http")
     return url
+
+
+def _is_this_machine(url: str) -> bool:
+    """The lab lives on loopback, where no studio's proxy leads; requests would send it there."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _shown(call: Call) -> str:

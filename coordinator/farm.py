@@ -251,6 +251,8 @@ class Farm:
             self._claims.give_up(lease, report)
 
     def _log_out(self, deadline: float) -> None:
+        for session in self._account.values():
+            session.client.abort()
         threads = [threading.Thread(target=session.log_out, daemon=True) for session in self._account.values()]
         for thread in threads:
             thread.start()

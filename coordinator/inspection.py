@@ -24,7 +24,7 @@ MAX_CHANNELS = 256
 #: Parts of a multi-part EXR: one for each layer and pass.
 MAX_PARTS = 64
 #: Bytes OpenImageIO itself may hold for one picture, as it must for interlaced PNG and progressive JPEG.
-MAX_PICTURE_MB = 4_096
+MAX_PICTURE_MB = 2_048
 #: Decoded bytes held at a time; most frames fit whole.
 CHUNK_BYTES = 16 * 1024 * 1024
 

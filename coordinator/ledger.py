@@ -184,7 +184,7 @@ class Ledger:
             for row in connection.execute(schema.SELECT_LEASES.where(schema.leases.c.ended_at.is_(None))):
                 self._active[row.id] = schema.lease_of(row)
             tally = sa.select(schema.leases.c.state, sa.func.count()).group_by(schema.leases.c.state)
-            self._counts.update({LeaseState(state): count for state, count in connection.execute(tally).tuples()})
+            self._counts.update({LeaseState(state): count for state, count in connection.execute(tally)})
             self._kept.update({row.key: row.value for row in connection.execute(sa.select(schema.kept))})
 
     # Writing

@@ -28,7 +28,17 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
 
 
 def _nodes_table(nodes: list[dict[str, Any]]) -> Table:
-    table = Table("PC", "Slots", "Frame", "Job", "Stage", "Done", "Left", "Memory", title=f"{len(nodes)} PCs")
+    table = Table(
+        "PC",
+        "Slots",
+        "Frame",
+        "Job",
+        "Stage",
+        "Done",
+        "Left",
+        "Memory",
+        title=f"{len(nodes)} PC{'' if len(nodes) == 1 else 's'}",
+    )
     for node in nodes:
         slots = f"{sum(slot['stage'] == 'rendering' for slot in node['busy'])}/{node['slots']}"
         rows = node["busy"] or [None]

@@ -131,6 +131,8 @@ class _Refused(Exception):
 def _as_utf8(data: bytes) -> bytes:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16").lstrip().encode()
+    if data.startswith((b"<\0", b"\0<")):
+        return data.decode("utf-16-le" if data.startswith(b"<") else "utf-16-be").encode()
     data = data.removeprefix(b"\xef\xbb\xbf").lstrip()
     # Once more: white space may come before the mark as well as after it.
     data = data.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -94,6 +94,7 @@ def client(desk: Desk, tmp_path: Path) -> TestClient:
         ("POST", "/api/leases/aa/start?node=n&attempt=1"),
         ("PUT", "/api/leases/aa/frame"),
         ("POST", "/api/leases/aa/failure?node=n&attempt=1"),
+        ("GET", "/"),
         ("GET", "/api/status"),
         ("POST", "/api/cancel?job=7"),
         ("POST", "/api/nodes/pc/forgive"),
@@ -172,6 +173,15 @@ def test_a_report_that_makes_no_sense_is_refused(client: TestClient, desk: Desk,
     answer = client.put("/api/leases/aa/frame", params=FRAME | change, content=b"picture", headers=BEARER)
     assert answer.status_code == 422
     assert not desk.seen
+
+
+def test_a_person_reads_with_the_token_as_password_and_changes_nothing(client: TestClient) -> None:
+    login = ("anybody", TOKEN)
+    assert "<title>sheepfold</title>" in client.get("/", auth=login).text
+    assert client.get("/api/status", auth=login).json() == {"accepted": 3}
+    assert client.get("/metrics", auth=login).status_code == 200
+    for path in ("/api/cancel?job=7&frame=0012", "/api/nodes/pc/forgive", "/api/leases/aa/start?node=n&attempt=1"):
+        assert client.post(path, auth=login).status_code == 401
 
 
 def test_operators_cancel_and_read(client: TestClient) -> None:
