@@ -308,15 +308,16 @@ def _process_of_record(kept: dict[str, Any]) -> psutil.Process | None:
 
 
 def _has_ended(server: psutil.Process, child: subprocess.Popen[bytes] | None) -> bool:
-    """Waits for the end; a child of ours must be reaped, else it stays as a zombie."""
-    try:
-        if child is not None:
-            child.wait(STOP_WITHIN_S)
-        else:
-            server.wait(STOP_WITHIN_S)
-    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-        return False
-    return True
+    """Waits for the end. A child of ours is reaped; an adopted one may stay as a zombie, which is an end too."""
+    give_up_at = time.monotonic() + STOP_WITHIN_S
+    while time.monotonic() < give_up_at:
+        try:
+            if (child and child.poll() is not None) or server.status() == psutil.STATUS_ZOMBIE:
+                return child is None or child.poll() is not None
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(LOOK_EVERY_S)
+    return False
 
 
 def _spawn(argv: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -40,6 +40,7 @@ from .ledger_file import (
     sqlite_url,
     typed_errors,
 )
+from .ledger_steps import Attempt, Batch, Grant, Step
 from .protocol.messages import JobOffer
 
 __all__ = [
@@ -56,98 +57,12 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One event of one lease; the fields are those of :func:`coordinator.leases.advance`."""
-
-    lease_id: str
-    event: LeaseEvent
-    attempt: int | None = None
-    node_id: str | None = None
-    delivery: Delivery | None = None
-    reason: str = ""
-    #: Status with which the server answered, for the accounts.
-    answer: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grant:
-    """The server gave us a frame."""
-
-    offer: JobOffer
-    session_key: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """What one order of a lease came to."""
-
-    lease_id: str
-    attempt: int
-    node_id: str | None
-    #: Unix seconds, like the two after it.
-    ordered_at: float
-    started_at: float | None
-    ended_at: float | None
-    #: ``None`` while under way, ``retry`` or ``fail`` when another followed, else the lease's state after it.
-    outcome: str | None
-    reason: str
-    #: Wall seconds.
-    render_s: float | None
-    #: Peak, kB.
-    memory_kb: int | None
-    #: Size of the picture.
-    bytes: int | None
-
-
 class _Waiting:
     """A write that waits for the next transaction."""
 
     def __init__(self, work: Grant | Step) -> None:
         self.work = work
         self.outcome: Lease | Exception | None = None
-
-
-class _Batch:
-    """The rows of one transaction, gathered first so that each statement runs once for all of them."""
-
-    def __init__(self) -> None:
-        self.changed: dict[str, Lease] = {}
-        self.moves: list[tuple[LeaseState | None, LeaseState]] = []
-        self.scripts: dict[str, str] = {}
-        # In the order in which they must run: an attempt may be ordered and started in one transaction.
-        self.rows: dict[sa.Executable, list[dict[str, Any]]] = {
-            schema.INSERT_LEASE: [],
-            schema.INSERT_ATTEMPT: [],
-            schema.UPDATE_LEASE: [],
-            schema.UPDATE_ATTEMPT: [],
-        }
-
-    def grant(self, lease: Lease) -> None:
-        row = schema.lease_row(lease)
-        self.scripts[row["script"]] = lease.offer.script
-        self.rows[schema.INSERT_LEASE].append(row)
-        self._note(None, lease)
-
-    def step(self, before: Lease, after: Lease, step: Step) -> None:
-        self.rows[schema.UPDATE_LEASE].append(schema.lease_update(before, after, step.answer))
-        if step.event is LeaseEvent.ORDER:
-            self.rows[schema.INSERT_ATTEMPT].append(schema.attempt_row(after))
-        elif before.node_id:
-            self.rows[schema.UPDATE_ATTEMPT].append(schema.attempt_update(before, after, step.event, step.reason))
-        self._note(before.state, after)
-
-    def _note(self, before: LeaseState | None, after: Lease) -> None:
-        self.changed[after.id] = after
-        self.moves.append((before, after.state))
-
-    def write(self, connection: sa.Connection, known_scripts: set[str]) -> None:
-        for digest in self.scripts.keys() - known_scripts:
-            schema.keep_script(connection, digest, self.scripts[digest])
-        for statement, rows in self.rows.items():
-            written = connection.execute(statement, rows).rowcount if rows else 0
-            if statement is schema.UPDATE_LEASE and written != len(rows):
-                raise LedgerUnwritable("the ledger on disk is not the one in memory: something else wrote to it")
 
 
 class Ledger:
@@ -250,7 +165,7 @@ class Ledger:
 
     def _write_waiting(self) -> None:
         todo = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        batch, now = _Batch(), self._clock()
+        batch, now = Batch(), self._clock()
         try:
             for one in todo:
                 one.outcome = self._plan(one.work, batch, now)
@@ -261,7 +176,7 @@ class Ledger:
             for one in todo:
                 one.outcome = one.outcome if isinstance(one.outcome, LeaseError) else error
 
-    def _plan(self, work: Grant | Step, batch: _Batch, now: float) -> Lease | LeaseError:
+    def _plan(self, work: Grant | Step, batch: Batch, now: float) -> Lease | LeaseError:
         if isinstance(work, Grant):
             key = work.session_key
             lease = Lease(id=uuid.uuid4().hex, session_key=key, offer=work.offer, granted_at=now, changed_at=now)
@@ -289,7 +204,7 @@ class Ledger:
         with typed_errors(), self._writer.begin():
             write(self._writer)
 
-    def _publish(self, batch: _Batch) -> None:
+    def _publish(self, batch: Batch) -> None:
         with self._memory_lock:
             self._known_scripts.update(batch.scripts)
             for lease in batch.changed.values():

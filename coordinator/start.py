@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import secrets
 from pathlib import Path
 
+import psutil
+
 from .embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from .farm import Farm
 from .ledger_file import LedgerError
+from .loops import Loop
 from .nodes import BrokerDown
 from .operator_client import token_file
 from .settings import CoordinatorSettings
@@ -21,6 +25,8 @@ log = logging.getLogger(__name__)
 EXIT_FAILED = 1
 EXIT_WRONG_SETTING = 2
 _LOOPBACK = "127.0.0.1"
+#: Nodes notice an outage after five seconds.
+WATCH_EVERY_S = 1.0
 
 
 def run_coordinator(settings: CoordinatorSettings) -> int:
@@ -45,10 +51,39 @@ def _run_with_own_redis(settings: CoordinatorSettings, farm_token: str) -> int:
     except EmbeddedRedisError as error:
         log.critical("%s", error)
         return EXIT_FAILED
+    revive = functools.partial(_revive_once, redis)
+    watch = Loop("redis", revive, fatal=RedisMoved, on_fatal=lambda error: log.critical("%s", error)).start()
     try:
         return _run(settings, redis.url, farm_token)
     finally:
+        watch.stop()
+        watch.join(WATCH_EVERY_S)
         redis.stop()
+
+
+class RedisMoved(Exception):
+    """The embedded Redis had to come back on another port; restart the coordinator, nothing is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+def _revive_once(redis: EmbeddedRedis) -> float:
+    """Starts the embedded Redis again on its data if its process is gone. One that is only slow is left alone."""
+    if _is_gone(redis.pid):
+        log.error("the embedded Redis died and is started again")
+        before = redis.url
+        redis.start()
+        if redis.url != before:
+            raise RedisMoved
+    return WATCH_EVERY_S
+
+
+def _is_gone(pid: int | None) -> bool:
+    try:
+        return pid is not None and psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str) -> int:
