@@ -13,7 +13,7 @@ The depot (HTTP on the LAN, ``Authorization: Bearer <farm token>`` on every call
 
     POST /api/join                                     JoinRequest → JoinAnswer
     GET  /api/archives/{md5}                           the archive, with Range
-    POST /api/leases/{id}/start?node=&attempt=&claim=  200, or 409: drop this order; claim: a random word of this execution
+    POST /api/leases/{id}/start?node=&attempt=&claim=  200, or 409: drop this order; claim: a random word
     PUT  /api/leases/{id}/frame?node=&attempt=&...     FrameReport as query, picture as body: 200, 409 drop, 422 bad
     POST /api/leases/{id}/failure?node=&attempt=       FailureReport: 200, or 409 drop
 """
