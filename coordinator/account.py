@@ -64,10 +64,16 @@ class Account(Mapping[str, FarmSession]):
         """The session of a lease from before a restart, whose PC may not be back yet."""
         return self._open(key, own)
 
-    def status(self) -> list[dict[str, Any]]:
-        """For the status page: one entry a session."""
+    def status(self, present: Mapping[str, Presence]) -> list[dict[str, Any]]:
+        """For the status page: one entry a session, called after its PC or platform."""
+        names = {self.key_of(node): node.name for node in present.values()} if self._mode is SessionMode.MACHINE else {}
         return [
-            {"key": session.key, "state": session.state.value, "notice": session.notice}
+            {
+                "key": session.key,
+                "name": names.get(session.key, session.key.partition(":")[2]),
+                "state": session.state.value,
+                "notice": session.notice,
+            }
             for session in list(self._sessions.values())
         ]
 

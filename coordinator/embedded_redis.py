@@ -1,15 +1,10 @@
 """A Redis of our own: found, started, adopted after a crash, and stopped with us.
 
-What lies in its folder (0700; every file 0600)::
-
-    redis.json   port and password, chosen at the first start and kept, since workers were told both; and the process
-    redis.conf   written anew at each start; the password stands here and in neither argv nor environment
-    redis.log    what the server says
-    data/        its append-only file
-
 The server runs in its own session, so that Ctrl+C reaches us and not it. It therefore outlives a coordinator that was
 killed with -9: the next one finds it by port and password and adopts it with all queues intact. Two servers on one
 append-only file would destroy it, so a predecessor that runs but cannot be adopted is ended first.
+
+What lies in its folder is told in :mod:`coordinator.redis_folder`.
 
 ::
 
@@ -21,7 +16,6 @@ append-only file would destroy it, so a predecessor that runs but cannot be adop
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import secrets
@@ -30,11 +24,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import psutil
 
 from .find_redis import EmbeddedRedisError, NoRedis, find_redis
+from .redis_folder import RedisFolder
 from .redis_probe import (
     EVERYWHERE,
     Address,
@@ -53,33 +48,12 @@ log = logging.getLogger(__name__)
 
 #: Loading a large append-only file takes its time.
 READY_WITHIN_S = 120
-#: How often a starting server is looked at.
+#: How often a starting or ending server is looked at.
 LOOK_EVERY_S = 0.02
 #: After SHUTDOWN, SIGTERM and SIGKILL each; everything of ours stops within 10 s.
 STOP_WITHIN_S = 2
 #: Ports tried before giving up; a stranger may take one between choice and start.
 PORT_TRIES = 5
-#: 4 to 9 connections a worker, and a thousand workers.
-MAX_CLIENTS = 20_000
-#: Lines of its log that go into an error.
-LOG_LINES = 5
-#: Two readings of one process's birth differ by rounding only.
-SAME_BIRTH_S = 0.1
-
-_CONFIG = """\
-bind {bind}
-port {port}
-protected-mode yes
-requirepass {password}
-daemonize no
-dir "{data}"
-appendonly yes
-appendfsync everysec
-save ""
-maxmemory-policy noeviction
-maxclients {max_clients}
-tcp-keepalive 60
-"""
 
 
 class RedisFailed(EmbeddedRedisError):
@@ -93,14 +67,14 @@ class EmbeddedRedis:
     """
 
     def __init__(self, folder: Path, *, bind: Sequence[str] = ("127.0.0.1",), binary: Path | None = None) -> None:
-        self._folder = folder
+        self._folder = RedisFolder(folder)
         # A port bound for every address cannot be bound once more for one of them.
         self._bind = next(((one,) for one in bind if one in EVERYWHERE), tuple(dict.fromkeys(bind)))
         self._binary = binary
         self._address: Address | None = None
-        #: Our own child; ``None`` for an adopted server.
-        self._child: subprocess.Popen[bytes] | None = None
         self._server: psutil.Process | None = None
+        #: The same process where it is our own child: that has to be reaped.
+        self._child: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
         return f"EmbeddedRedis({str(self._folder)!r}, port={self._address.port if self._address else None})"
@@ -142,14 +116,11 @@ class EmbeddedRedis:
         After the server died, call it again: it starts the same one on its data. Raises :class:`NoRedis` or
         :class:`RedisFailed`.
         """
-        for folder in (self._folder, self._data):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.chmod(0o700)
-        kept = self._recall()
-        self._address = self._address_of(kept)
+        self._folder.prepare()
+        self._address = self._folder.address(self._bind)
         if self._adopt():
             return
-        self._end_predecessor(kept)
+        self._end_predecessor()
         self._binary = self._binary or find_redis()
         for _ in range(PORT_TRIES):
             if self._address is None or not port_is_free(self._address.host, self._address.port):
@@ -173,7 +144,7 @@ class EmbeddedRedis:
         if here is None or self._wait_while_loading(here) is not Health.READY:
             return False
         self._server = process_of(here)
-        if self._server is None or _text_of(self._config_file) != self._config(here):
+        if self._server is None or not self._folder.is_configured(here, self._bind):
             return False
         log.info("adopted the embedded Redis that still runs on port %d", here.port)
         return True
@@ -184,12 +155,14 @@ class EmbeddedRedis:
             time.sleep(LOOK_EVERY_S)
         return health
 
-    def _end_predecessor(self, kept: dict[str, Any]) -> None:
-        server, self._server = self._server or _process_of_record(kept), None
-        if server is not None:
+    def _end_predecessor(self) -> None:
+        server, self._server = self._server or self._folder.process(), None
+        if server is not None and not self._has_ended(server):
             log.warning("ending the embedded Redis (pid %d), which is stuck or has other settings", server.pid)
             # SIGTERM is as gentle to it as SHUTDOWN, and one that is stuck answers neither.
             self._end(server, (server.terminate, server.kill))
+
+    # Ending
 
     def _ask(self) -> None:
         if self._address is not None:
@@ -199,21 +172,32 @@ class EmbeddedRedis:
         for way in ways:
             with contextlib.suppress(psutil.NoSuchProcess):
                 way()
-            if _has_ended(server, self._child):
-                return
+            give_up_at = time.monotonic() + STOP_WITHIN_S
+            while time.monotonic() < give_up_at:
+                if self._has_ended(server):
+                    return
+                time.sleep(LOOK_EVERY_S)
         log.error("the embedded Redis (pid %d) cannot be ended", server.pid)
+
+    def _has_ended(self, server: psutil.Process) -> bool:
+        if self._child is not None and self._child.pid == server.pid:
+            return self._child.poll() is not None
+        try:
+            # Nobody may be there to reap an adopted one: a zombie has ended too.
+            return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
     # Starting
 
     def _launch(self, address: Address) -> bool:
         """False when somebody else took the port; raises :class:`RedisFailed`."""
-        _write_private(self._config_file, self._config(address))
-        self._log_file.unlink(missing_ok=True)
-        with os.fdopen(os.open(self._log_file, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as said:
-            child = self._child = _spawn([str(self._binary), str(self._config_file)], said)
+        self._folder.configure(address, self._bind)
+        with self._folder.open_log() as said:
+            child = self._child = _spawn([str(self._binary), str(self._folder.config_file)], said)
         try:
             self._server = psutil.Process(child.pid)
-            self._remember(address, self._server)
+            self._folder.remember(address, self._server)
             return self._wait_until_ready(address, child)
         except psutil.NoSuchProcess:
             raise RedisFailed(f"the embedded Redis ended at once: {self._last_words()}") from None
@@ -240,84 +224,13 @@ class EmbeddedRedis:
         password = self._address.password if self._address else secrets.token_urlsafe(32)
         return Address(host=host, port=free_port(host), password=password)
 
-    def _config(self, address: Address) -> str:
-        return _CONFIG.format(
-            bind=" ".join(self._bind),
-            port=address.port,
-            password=address.password,
-            data=str(self._data.absolute()).replace("\\", "\\\\").replace('"', '\\"'),
-            max_clients=MAX_CLIENTS,
-        )
-
     def _last_words(self) -> str:
-        """The end of its log. A complaint about the configuration quotes the line, so the password is blanked."""
-        lines = _text_of(self._log_file).splitlines()[-LOG_LINES:]
-        words = " | ".join(line.strip() for line in lines if line.strip()) or "it said nothing"
-        return words.replace(self._address.password, "***") if self._address else words
+        return self._folder.last_words(self._address)
 
     def _started(self) -> Address:
         if self._address is None:
             raise EmbeddedRedisError("the embedded Redis has not been started")
         return self._address
-
-    # The folder
-
-    def _remember(self, address: Address, server: psutil.Process) -> None:
-        record = {"port": address.port, "password": address.password, "pid": server.pid, "born": server.create_time()}
-        _write_private(self._state_file, json.dumps(record))
-
-    def _recall(self) -> dict[str, Any]:
-        try:
-            kept = json.loads(self._state_file.read_text())
-            return {"port": int(kept["port"]), "password": str(kept["password"])} | kept
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError):
-            log.warning("%s is unreadable; the embedded Redis gets a new port and password", self._state_file)
-            return {}
-
-    def _address_of(self, kept: dict[str, Any]) -> Address | None:
-        if not kept:
-            return None
-        return Address(host=reachable(self._bind), port=kept["port"], password=kept["password"])
-
-    @property
-    def _data(self) -> Path:
-        return self._folder / "data"
-
-    @property
-    def _state_file(self) -> Path:
-        return self._folder / "redis.json"
-
-    @property
-    def _config_file(self) -> Path:
-        return self._folder / "redis.conf"
-
-    @property
-    def _log_file(self) -> Path:
-        return self._folder / "redis.log"
-
-
-def _process_of_record(kept: dict[str, Any]) -> psutil.Process | None:
-    """The process we once started, if it is still that one: a number alone may be somebody else's by now."""
-    try:
-        server = psutil.Process(int(kept["pid"]))
-        return server if abs(server.create_time() - float(kept["born"])) < SAME_BIRTH_S else None
-    except (psutil.Error, KeyError, ValueError, TypeError):
-        return None
-
-
-def _has_ended(server: psutil.Process, child: subprocess.Popen[bytes] | None) -> bool:
-    """Waits for the end. A child of ours is reaped; an adopted one may stay as a zombie, which is an end too."""
-    give_up_at = time.monotonic() + STOP_WITHIN_S
-    while time.monotonic() < give_up_at:
-        try:
-            if (child and child.poll() is not None) or server.status() == psutil.STATUS_ZOMBIE:
-                return child is None or child.poll() is not None
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(LOOK_EVERY_S)
-    return False
 
 
 def _spawn(argv: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -331,20 +244,3 @@ def _spawn(argv: Sequence[str], said: IO[bytes]) -> subprocess.Popen[bytes]:
         umask=0o077 if posix else -1,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _write_private(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

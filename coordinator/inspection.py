@@ -1,9 +1,9 @@
 """Is it a picture, whole, and is there anything on it?
 
 OpenImageIO reads every sample once, a few rows at a time, so that memory stays small however large the picture is; the
-header is judged before the first of them, so that a small file can't ask for a huge picture. Three things it lets pass
-are caught here: a JPEG that breaks off (read to the end in grey, with a note), and the last bytes of PNG and JPEG (never
-looked at once all rows are there). A TGA has no end mark; its rows are all there or it is refused.
+header is judged before the first of them, so that a small file can't ask for a huge picture. Two things it lets pass
+are caught here: a JPEG that breaks off, which it reads to the end in grey with a note; and missing last bytes of PNG
+and JPEG, which it never looks at once all rows are there. A TGA has no end mark: without all its rows it is refused.
 
 Threads may inspect at the same time; OpenImageIO gives the interpreter lock away while it decodes.
 """

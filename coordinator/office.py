@@ -57,7 +57,7 @@ class Office:
         nodes = sorted(self._present().values(), key=lambda node: node.name)
         return {
             "version": __version__,
-            "sessions": self._account.status(),
+            "sessions": self._account.status(self._present()),
             "leases": {state.value: count for state, count in counts.items()},
             "accepted": counts[LeaseState.ACCEPTED],
             "frames_remaining": self._dispatcher.frames_remaining,

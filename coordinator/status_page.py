@@ -14,7 +14,7 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
     console = console or Console()
     for session in status["sessions"]:
         notice = f": {escape(session['notice'])}" if session["notice"] else ""
-        console.print(f"[bold]{escape(session['key'])}[/bold] {session['state']}{notice}")
+        console.print(f"[bold]{escape(session['name'])}[/bold] {session['state']}{notice}")
     counts = ", ".join(f"{count} {state}" for state, count in status["leases"].items() if count)
     console.print(f"Leases: {counts or 'none yet'}")
     remaining = status["frames_remaining"]

@@ -9,7 +9,8 @@
     GET  /api/projects/ID/frames.zip            all accepted pictures
     GET  /api/projects/ID/frames/0001/log       the last error report
     GET  /projects/ID/frames/0001[?thumb=1]     a picture
-    POST /api/projects                          multipart: name, frames, scene, [compute, width, height, test_frame] + zip
+    POST /api/projects                          multipart: a zip, and name, frames, scene[, compute, width, height,
+                                                test_frame]
     POST /api/projects/ID/pause|resume|cancel|retry
     GET  /api/accounting                        the server's own books
     PUT  /api/accounts/LOGIN                    {"password": "…", "may_render": true}
@@ -48,7 +49,6 @@ from .settings import Mode
 from .submissions import receive_project
 
 Handler = Callable[[Request], Awaitable[Response]]
-#: A JSON body is a few words.
 _CHANGES_NOTHING = ("GET", "HEAD")
 
 
@@ -155,7 +155,8 @@ class Api:
         return [self._shown(project, counts.get(project.id, {})) for project in self._office.projects.all()]
 
     def _shown(self, project: Project, counts: dict[str, int]) -> dict[str, Any]:
-        shown = {key: getattr(project, key) for key in ("id", "name", "owner", "state", "width", "height", "created_at")}
+        plain = ("id", "name", "owner", "state", "width", "height", "created_at")
+        shown: dict[str, Any] = {key: getattr(project, key) for key in plain}
         shown |= {"compute": project.compute, "archive_bytes": project.archive_bytes, "scene": project.scene_path}
         shown |= {state.value: counts.get(state.value, 0) for state in FrameState}
         shown["frames"] = sum(counts.values())
@@ -177,6 +178,7 @@ class Api:
         listed = [
             {"frame": frame_text(row.number), "state": row.state, "login": row.login, "errors": row.errors,
              "refusals": row.refusals, "render_s": row.render_s, "memory_kb": row.memory_kb, "bytes": row.bytes,
+             "expires_at": row.expires_at,
              "file": self._office.frames.picture(project, row).name if row.suffix else None}
             for row in rows
         ]  # fmt: skip

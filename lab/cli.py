@@ -104,9 +104,10 @@ def lab(
 
     _log_to_stderr(logging.WARNING)
     try:
-        run_lab(LabRun(blend=blend, frames=frames, workers=workers, keep=keep, folder=folder, stall_s=stall_s))
+        code = run_lab(LabRun(blend=blend, frames=frames, workers=workers, keep=keep, folder=folder, stall_s=stall_s))
     except LabError as error:
         _stop_for(error)
+    raise typer.Exit(code)
 
 
 def _log_to_stderr(level: int = logging.INFO) -> None:

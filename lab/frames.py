@@ -106,11 +106,11 @@ class Frames:
                 held = db.execute(_HELD_BY_SESSION, {"session": session.id}).scalar_one()
                 if held >= self._max_unvalidated:
                     return JobStatus.NO_JOB
-            row = db.execute(_NEXT[method]).first()
+            row = db.execute(_NEXT, _SUITS[method]).first()
             if row is None:
                 return JobStatus.NO_JOB
             key = {"project": row.project_id, "frame": row.number}
-            lease = {"login": session.login, "session": session.id, "now": now, "until": now + self._lease_s}
+            lease = {"who": session.login, "session": session.id, "now": now, "until": now + self._lease_s}
             db.execute(_LEASE, key | lease)
             db.execute(_NOTE_GRANT, {"project_id": row.project_id, "number": row.number, "login": session.login})
         self._projects.touch(row.project_id)
@@ -123,7 +123,7 @@ class Frames:
         if found is None or found[0].state is not ProjectState.ACTIVE:
             return BeatStatus.STOP
         with self._store.transaction() as db:
-            lease = {"login": session.login, "session": session.id, "now": now, "until": now + self._lease_s}
+            lease = {"who": session.login, "session": session.id, "now": now, "until": now + self._lease_s}
             extended = db.execute(_EXTEND, {"project": found[0].id, "frame": found[1], **lease})
         return BeatStatus.OK if extended.rowcount else BeatStatus.STOP
 
@@ -154,7 +154,7 @@ class Frames:
             broken = self._is_broken(db, project, row, picture)
             if broken:
                 db.execute(_COUNT_REFUSAL, {"project": project.id, "frame": number})
-                db.execute(_END_LEASE, {"project": project.id, "frame": number, "login": session.login})
+                db.execute(_END_LEASE, {"project": project.id, "frame": number, "who": session.login})
             else:
                 project = self._keep(db, project, row, session, upload, picture, path)
         self._projects.committed(project)
@@ -192,7 +192,7 @@ class Frames:
             self._projects.touch(project_id)
 
     def expire(self) -> None:
-        """End the leases nobody beats for. Job requests do this by themselves; a page that shows leases wants it too."""
+        """End the leases nobody beats for, as every job request does; a page that shows leases wants it too."""
         with self._store.transaction() as db:
             self._expire(db, self._clock())
 
@@ -258,7 +258,7 @@ class Frames:
 
     @staticmethod
     def _was_granted(db: Connection, found: tuple[Project, int], login: str) -> bool:
-        key = {"project": found[0].id, "frame": found[1], "login": login}
+        key = {"project": found[0].id, "frame": found[1], "who": login}
         return db.execute(_GRANTED_TO, key).first() is not None
 
     def _expire(self, db: Connection, now: float) -> None:
@@ -283,7 +283,7 @@ class Frames:
         picture: Picture,
         path: Path,
     ) -> Project:
-        values = {"project": project.id, "frame": row.number, "login": session.login, "now": self._clock()}
+        values = {"project": project.id, "frame": row.number, "who": session.login, "now": self._clock()}
         values |= {"seconds": upload.render_time_s, "memory": upload.memory_used_kb, "threads": upload.cores}
         values |= {"ending": picture.suffix, "size": path.stat().st_size, "empty": picture.is_empty}
         db.execute(_ACCEPT, values)
@@ -314,23 +314,24 @@ _NO_LEASE = {"session_id": None, "expires_at": None}
 _ONE = select(frames).where(_THIS)
 # CROSS JOIN fixes the order of the loops for SQLite: projects by age, then one step into the index of their frames.
 # Without it, a planner that has no statistics may sort every waiting frame.
-_NEXT = {
-    method: text(
-        "SELECT f.project_id, f.number FROM projects p CROSS JOIN frames f ON f.project_id = p.id "
-        "WHERE p.state = 'active' AND f.state = 'waiting' AND p.compute IN "
-        f"({', '.join(repr(str(one)) for one in suits)}) ORDER BY p.id, f.number LIMIT 1"
-    )
-    for method, suits in SUITS.items()
+_NEXT = text(
+    "SELECT f.project_id, f.number FROM projects p CROSS JOIN frames f ON f.project_id = p.id "
+    "WHERE p.state = 'active' AND f.state = 'waiting' AND p.compute IN (:one, :other, :third) "
+    "ORDER BY p.id, f.number LIMIT 1"
+)
+#: The three of ``_NEXT``; a client that takes less fills up with what it takes.
+_SUITS: dict[ComputeMethod, dict[str, Any]] = {
+    method: dict(zip(("one", "other", "third"), (suits * 2)[:3], strict=True)) for method, suits in SUITS.items()
 }
 _LEASE = (
     update(frames)
     .where(_THIS)
-    .values(state="leased", login=bindparam("login"), session_id=bindparam("session"))
+    .values(state="leased", login=bindparam("who"), session_id=bindparam("session"))
     .values(granted_at=bindparam("now"), expires_at=bindparam("until"))
 )
 _EXTEND = (
     update(frames)
-    .where(_THIS, _LEASED_NOW, frames.c.login == bindparam("login"), frames.c.expires_at >= bindparam("now"))
+    .where(_THIS, _LEASED_NOW, frames.c.login == bindparam("who"), frames.c.expires_at >= bindparam("now"))
     .values(session_id=bindparam("session"), expires_at=bindparam("until"))
 )
 _EXPIRE = (
@@ -348,25 +349,25 @@ _RELEASE = (
 _ACCEPT = (
     update(frames)
     .where(_THIS)
-    .values(state="accepted", login=bindparam("login"), accepted_at=bindparam("now"), **_NO_LEASE)
+    .values(state="accepted", login=bindparam("who"), accepted_at=bindparam("now"), **_NO_LEASE)
     .values(render_s=bindparam("seconds"), memory_kb=bindparam("memory"), cores=bindparam("threads"))
     .values(suffix=bindparam("ending"), bytes=bindparam("size"), black=bindparam("empty"))
 )
 _COUNT_REFUSAL = update(frames).where(_THIS).values(refusals=frames.c.refusals + 1)
 _END_LEASE = (
-    update(frames)
-    .where(_THIS, _LEASED_NOW, frames.c.login == bindparam("login"))
-    .values(state="waiting", **_NO_LEASE)
+    update(frames).where(_THIS, _LEASED_NOW, frames.c.login == bindparam("who")).values(state="waiting", **_NO_LEASE)
 )
 _ERROR = update(frames).where(_THIS).values(state=bindparam("then"), errors=frames.c.errors + 1, **_NO_LEASE)
 _COUNT_AGAIN = update(frames).where(_THIS).values(again=frames.c.again + 1)
-_NOTE_GRANT = upsert(grants).values(times=1).on_conflict_do_update(
-    index_elements=["project_id", "number", "login"], set_={"times": grants.c.times + 1}
+_NOTE_GRANT = (
+    upsert(grants)
+    .values(times=1)
+    .on_conflict_do_update(index_elements=["project_id", "number", "login"], set_={"times": grants.c.times + 1})
 )
 _GRANTED_TO = select(grants.c.times).where(
     grants.c.project_id == bindparam("project"),
     grants.c.number == bindparam("frame"),
-    grants.c.login == bindparam("login"),
+    grants.c.login == bindparam("who"),
 )
 _HELD_BY_SESSION = select(func.count()).where(_LEASED_NOW, frames.c.session_id == bindparam("session"))
 _OTHERS_SHOW_SOMETHING = (

@@ -143,9 +143,8 @@ class Projects:
 
     def get(self, project_id: int | str) -> Project:
         """A project by its number, as a number or as plain digits; raises :class:`UnknownProject`."""
-        if isinstance(project_id, str):
-            project_id = int(project_id) if project_id.isascii() and project_id.isdigit() and len(project_id) < 10 else -1
-        project = self._projects.get(project_id)
+        plain = isinstance(project_id, int) or (project_id.isascii() and project_id.isdigit() and len(project_id) < 10)
+        project = self._projects.get(int(project_id)) if plain else None
         if project is None:
             raise UnknownProject(project_id)
         return project

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class LabClient:
     def __init__(self, root_url: str, login: str, password: str) -> None:
         self._root = root_url.rstrip("/")
         self._session = requests.Session()
-        self._session.auth = (login.encode(), password.encode())
+        encoded = base64.b64encode(f"{login}:{password}".encode()).decode("ascii")
+        self._session.headers["authorization"] = f"Basic {encoded}"
         # A .netrc or a proxy of the environment must not answer for a server on the LAN.
         self._session.trust_env = False
 

@@ -11,8 +11,8 @@ The renderer has the lowest CPU priority and a session of its own, so that Ctrl+
 reach it. Its environment carries a random mark (see :mod:`render_tasks.guard`) and none of the farm's secrets. When
 the attempt is over, for whatever reason, every process with the mark is gone before :func:`render` returns.
 
-A stop is decided before anything is killed: :attr:`Switch.reason` is set first, so the death that follows is never
-taken for a crash.
+A stop is decided before anything is killed: the :class:`~render_tasks.switch.Switch` is thrown first, so the death that
+follows is never taken for a crash.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import secrets
 import shutil
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +33,16 @@ import psutil
 
 from .command import expand, newest_picture
 from .contract import FailureKind, FailureReport
+from .environment import USER_FOLDERS, environment, renderer_binary
 from .errors import AttemptDropped, AttemptFailed
 from .failures import Remains, why
-from .guard import MARK_VARIABLE, Guard, kill_marked
+from .guard import Guard, kill_marked
+from .hardware import usable_ram
+from .memory import tree_memory_kb
 from .output import Output
 from .progress import Progress, read_line
 from .script import our_script
+from .switch import Switch
 
 log = logging.getLogger(__name__)
 
@@ -51,34 +53,6 @@ LOOK_EVERY_S = 0.1
 MEASURE_EVERY_S = 0.5
 #: The last output of a renderer that ended, unless a stray child holds the pipe open.
 LAST_OUTPUT_S = 2
-
-#: What a renderer may know of our settings: where Blender is, for renderer archives that only launch it.
-_PASSED_ON = frozenset({"SHEEPFOLD_BLENDER", "SHEEPFOLD_BLENDER_PYTHON"})
-_OURS = re.compile(
-    r"^(SHEEPFOLD|CELERY|FLOWER|REDIS)_|PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|API_?KEY|ACCESS_KEY", re.I
-)
-
-
-class Switch:
-    """Stops one render from another thread; the first reason counts."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self.reason = ""
-
-    def stop(self, reason: str) -> None:
-        """Ends the render within two seconds."""
-        if not self._event.is_set():
-            self.reason = reason
-            self._event.set()
-
-    def stopped(self) -> bool:
-        """Whether somebody stopped it."""
-        return self._event.is_set()
-
-    def wait(self, seconds: float) -> bool:
-        """Sleeps unless stopped; whether it is stopped now."""
-        return self._event.wait(seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +83,6 @@ class Rendered:
     memory_kb: int
 
 
-def renderer_binary(folder: Path, system: str = sys.platform) -> Path:
-    """The binary inside an unpacked renderer archive."""
-    if system == "darwin":
-        return folder / "Blender" / "blender.app" / "Contents" / "MacOS" / "blender"
-    return folder / "rend.exe"
-
-
 def render(job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progress], None]) -> Rendered:
     """Renders one frame.
 
@@ -139,7 +106,7 @@ def _prepare(job: Job) -> list[str]:
     if not binary.is_file():
         raise AttemptFailed.because(FailureKind.BAD_ARCHIVE, f"the renderer archive holds no {binary.name}")
     shutil.rmtree(job.scratch, ignore_errors=True)
-    for name in ("out", "tmp", "config", "scripts", "datafiles", "extensions", "resources"):
+    for name in ("out", "tmp", *USER_FOLDERS):
         (job.scratch / name).mkdir(parents=True)
     server_script = job.scratch / "server.py"
     server_script.write_text(job.script, "utf-8")
@@ -156,22 +123,6 @@ def _prepare(job: Job) -> list[str]:
     )
     nice = shutil.which("nice") if os.name == "posix" else None
     return [nice, "-n", "19", *argv] if nice else argv
-
-
-def environment(renderer: Path, scratch: Path, mark: str, ours: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The renderer's environment."""
-    env = {name: value for name, value in ours.items() if name in _PASSED_ON or not _OURS.search(name)}
-    # An inherited BLENDER_SYSTEM_* would put another installation's add-ons under this renderer, and pointing them into
-    # the scratch folder would take its own away, Cycles included: only the user's folders are moved.
-    env = {name: value for name, value in env.items() if not name.startswith("BLENDER_")}
-    for name in ("config", "scripts", "datafiles", "extensions", "resources"):
-        env[f"BLENDER_USER_{name.upper()}"] = str(scratch / name)
-    for name in ("TMPDIR", "TEMP", "TMP"):
-        env[name] = str(scratch / "tmp")
-    if sys.platform == "linux":
-        env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(renderer / "lib"), env.get("LD_LIBRARY_PATH")]))
-    env[MARK_VARIABLE] = mark
-    return env
 
 
 class _Run:
@@ -204,14 +155,13 @@ class _Run:
             reader = threading.Thread(target=self._stream, args=(process,), daemon=True)
             reader.start()
             self._watch(process, began)
-            _end(self._mark, process)
-            self._exit_code = process.wait()
-            self.render_s = time.monotonic() - began
-            reader.join(LAST_OUTPUT_S)
-            self._output.close()
         finally:
             _end(self._mark, process)
             self._guard.over(self._mark)
+        self._exit_code = process.wait()
+        self.render_s = time.monotonic() - began
+        reader.join(LAST_OUTPUT_S)
+        self._output.close()
 
     def report(self) -> FailureReport:
         """What the depot is told about a render without a picture."""
@@ -226,7 +176,7 @@ class _Run:
                 log=log_text,
                 crash_file=bool(crash_files),
                 memory_kb=self.memory_kb,
-                ram_kb=psutil.virtual_memory().total // 1024,
+                ram_kb=usable_ram() // 1024,
             )
             kind, reason = why(remains)
             log_text += _first_of(crash_files)
@@ -297,27 +247,6 @@ def _end(mark: str, process: subprocess.Popen[bytes] | None) -> None:
         for one in [*root.children(recursive=True), root]:
             with contextlib.suppress(psutil.Error):
                 one.kill()
-
-
-def tree_memory_kb(pid: int) -> int:
-    """What a process and its descendants hold now, or held at most where the system remembers it, kB."""
-    try:
-        root = psutil.Process(pid)
-        tree = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return 0
-    return sum(_peak_kb(one) for one in tree)
-
-
-def _peak_kb(process: psutil.Process) -> int:
-    try:
-        if sys.platform == "linux":
-            found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text("utf-8", "replace"))
-            return int(found.group(1)) if found else 0
-        memory = process.memory_info()
-        return getattr(memory, "peak_wset", memory.rss) // 1024
-    except (psutil.Error, OSError):
-        return 0
 
 
 def _first_of(crash_files: list[Path]) -> str:

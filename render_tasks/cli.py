@@ -193,7 +193,7 @@ class _Worker:
             loglevel="INFO",
         )
         celery_worker.start()
-        return celery_worker.exitcode or STOPPED
+        return STOPPED if self._stopping.is_set() else celery_worker.exitcode or ENDED
 
     # Stopping, and starting anew.
 

@@ -148,6 +148,7 @@ class DepotClient:
         stream: bool = False,
         read_timeout_s: float | None = None,
     ) -> requests.Response:
+        read_s = read_timeout_s or self._read_timeout_s
         try:
             answer = self._session().request(
                 method,
@@ -155,7 +156,7 @@ class DepotClient:
                 params=params,
                 data=data,
                 headers={"Content-Type": "application/json" if json else "application/octet-stream"},
-                timeout=(CONNECT_TIMEOUT_S, read_timeout_s or self._read_timeout_s),
+                timeout=(min(CONNECT_TIMEOUT_S, read_s), read_s),
                 allow_redirects=False,
                 stream=stream,
             )

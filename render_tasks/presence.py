@@ -72,8 +72,9 @@ class PresenceWriter:
 
     def write_once(self) -> bool:
         """One record; ``False`` when Redis did not take it."""
+        record = to_json(self._record())
         try:
-            self._redis.eval(_WRITE, 2, PRESENCE_HASH, PRESENCE_SEEN, self._node_id, to_json(self._record()))
+            self._redis.eval(_WRITE, 2, PRESENCE_HASH, PRESENCE_SEEN, self._node_id, record)
         except (redis.RedisError, OSError) as error:
             log.debug("no presence record: %s", type(error).__name__)
             return False

@@ -29,6 +29,7 @@ class OrderTaker(Protocol):
     """What the task needs of the node."""
 
     def expect(self, lease_id: str, attempt: int) -> None: ...
+    def begin(self, lease_id: str, attempt: int) -> None: ...
     def carry_out(self, signed: SignedOrder) -> None: ...
     def cancel(self, lease_id: str, attempt: int) -> bool: ...
 
@@ -60,8 +61,10 @@ class OrderRequest(Request):
 def install(app: Celery, node: OrderTaker) -> None:
     """Gives the app its task and the worker its control command."""
 
-    @app.task(name=RENDER_TASK, Request=OrderRequest, throws=(FrameFailed,), acks_late=False, ignore_result=True)
-    def render(order: str, signature: str) -> str:
+    @app.task(name=RENDER_TASK, bind=True, Request=OrderRequest, throws=(FrameFailed,), ignore_result=True)
+    def render(self: Any, order: str, signature: str) -> str:
+        with contextlib.suppress(ValueError):
+            node.begin(*attempt_of(self.request.id))
         try:
             node.carry_out(SignedOrder(order=order, signature=signature))
         except AttemptFailed as failed:

@@ -53,10 +53,13 @@ class Mesh:
             for segment in range(segments):
                 down, around = math.pi * ring / rings, 2 * math.pi * (segment + 0.5 * (ring % 2)) / segments
                 grow = 1 + (rng.uniform(-jitter, jitter) if rng else 0)
-                vertices.append((
-                    math.sin(down) * math.cos(around) * grow, math.sin(down) * math.sin(around) * grow,
-                    math.cos(down) * grow,
-                ))
+                vertices.append(
+                    (
+                        math.sin(down) * math.cos(around) * grow,
+                        math.sin(down) * math.sin(around) * grow,
+                        math.cos(down) * grow,
+                    )
+                )
         vertices.append((0, 0, -1))
         last = len(vertices) - 1
         for segment in range(segments):
@@ -134,9 +137,10 @@ def ground_height(x, y):
 
 
 def meadow(rng):
-    greens = [material(f"grass {i}", c) for i, c in enumerate(
-        [(0.16, 0.34, 0.05), (0.20, 0.40, 0.07), (0.25, 0.44, 0.08), (0.30, 0.46, 0.10)]
-    )]
+    greens = [
+        material(f"grass {i}", c)
+        for i, c in enumerate([(0.16, 0.34, 0.05), (0.20, 0.40, 0.07), (0.25, 0.44, 0.08), (0.30, 0.46, 0.10)])
+    ]
     land = Mesh("meadow")
     columns, rows = 34, 26
     points = []
@@ -144,10 +148,13 @@ def meadow(rng):
         for column in range(columns + 1):
             x, y = -17 + 34 * column / columns, -6 + 32 * row / rows
             inner = 0 < row < rows and 0 < column < columns
-            points.append((
-                x + (rng.uniform(-0.3, 0.3) if inner else 0), y + (rng.uniform(-0.3, 0.3) if inner else 0),
-                ground_height(x, y) + (rng.uniform(-0.05, 0.05) if inner else 0),
-            ))
+            points.append(
+                (
+                    x + (rng.uniform(-0.3, 0.3) if inner else 0),
+                    y + (rng.uniform(-0.3, 0.3) if inner else 0),
+                    ground_height(x, y) + (rng.uniform(-0.05, 0.05) if inner else 0),
+                )
+            )
     for row in range(rows):
         for column in range(columns):
             a = row * (columns + 1) + column
@@ -165,11 +172,13 @@ def meadow(rng):
         blades.add([foot - wide, foot + wide, foot + Vector((lean, lean, tall))], [(0, 1, 2)], rng.choice(tips))
     blades.build()
     flowers = Mesh("flowers")
-    petals = [material("daisy", (0.9, 0.88, 0.8)), material("poppy", (0.8, 0.10, 0.05)), material("butter", (0.95, 0.7, 0.05))]
+    colours = {"daisy": (0.9, 0.88, 0.8), "poppy": (0.8, 0.10, 0.05), "butter": (0.95, 0.7, 0.05)}
+    petals = [material(name, colour) for name, colour in colours.items()]
     for _ in range(70):
         x, y = rng.uniform(-6, 6), -3.0 + 8 * rng.random() ** 1.4
         size = rng.uniform(0.035, 0.06)
-        flowers.ball((x, y, ground_height(x, y) + 0.2), (size, size, size * 0.7), rng.choice(petals), rings=4, segments=6)
+        centre = (x, y, ground_height(x, y) + 0.2)
+        flowers.ball(centre, (size, size, size * 0.7), rng.choice(petals), rings=4, segments=6)
     flowers.build()
 
 
@@ -185,11 +194,16 @@ def fence():
 
 
 def trees(rng):
-    bark, crowns = material("bark", (0.22, 0.12, 0.06)), [
-        material(f"leaves {i}", c) for i, c in enumerate([(0.10, 0.26, 0.05), (0.15, 0.32, 0.06), (0.36, 0.30, 0.05)])
-    ]
+    bark, crowns = (
+        material("bark", (0.22, 0.12, 0.06)),
+        [
+            material(f"leaves {i}", c)
+            for i, c in enumerate([(0.10, 0.26, 0.05), (0.15, 0.32, 0.06), (0.36, 0.30, 0.05)])
+        ],
+    )
     wood = Mesh("trees")
-    for x, y, size in ((-9, 13, 1.5), (-6.4, 15, 1.9), (7.6, 12.5, 1.6), (10.5, 15, 2.1), (-12.5, 16, 2.2), (3.4, 17, 1.7)):
+    stand = ((-9, 13, 1.5), (-6.4, 15, 1.9), (7.6, 12.5, 1.6), (10.5, 15, 2.1), (-12.5, 16, 2.2), (3.4, 17, 1.7))
+    for x, y, size in stand:
         z = ground_height(x, y)
         wood.box((x, y, z + 0.6 * size), (0.22 * size, 0.22 * size, 1.3 * size), bark)
         crown = rng.choice(crowns)
@@ -207,11 +221,11 @@ def flock(rng):
     jumper = sheep_mesh("jumper", colours, rng, leap=0.75).build()
     leap(jumper)
     standing = [
-        ("watcher", (2.75, 0.9, 0), math.pi * 0.93, 0.95, colours, False),
+        ("watcher", (3.0, 1.7, 0), math.pi * 0.95, 0.95, colours, False),
         ("grazer", (-2.9, 2.6, 0), math.pi * 0.10, 1.0, colours, True),
-        ("black sheep", (3.6, 3.6, 0), math.pi * 1.15, 0.95, night, False),
+        ("black sheep", (1.5, 4.2, 0), math.pi * 1.15, 0.95, night, False),
         ("far grazer", (-5.3, 6.2, 0), math.pi * 0.8, 1.0, colours, True),
-        ("lamb", (3.9, -0.35, 0), math.pi * 0.85, 0.55, colours, False),
+        ("lamb", (3.35, 0.15, 0), math.pi * 0.85, 0.55, colours, False),
         ("far watcher", (5.6, 7.2, 0), math.pi * 1.3, 1.0, colours, False),
     ]
     for name, where, heading, size, palette, grazing in standing:
@@ -261,9 +275,11 @@ def light_and_camera(scene):
     links.new(split.outputs["Z"], ramp.inputs["Fac"])
     links.new(ramp.outputs["Color"], nodes["Background"].inputs["Color"])
     low, high = ramp.color_ramp.elements
-    low.position, low.color = 0.0, (1.0, 0.72, 0.46, 1)
-    high.position, high.color = 0.42, (0.30, 0.52, 0.85, 1)
+    low.position, low.color = 0.0, (1.0, 0.62, 0.32, 1)
+    high.position, high.color = 0.32, (0.30, 0.55, 0.90, 1)
     nodes["Background"].inputs["Strength"].default_value = 0.75
+    # No importance map: it would take longer to build than a frame to render, for a sky this smooth.
+    world.cycles.sampling_method = "NONE"
     scene.world = world
     camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
     camera.location = (0.55, -9.2, 2.05)
@@ -287,8 +303,9 @@ def render_settings(scene):
     cycles.use_adaptive_sampling = False
     cycles.use_denoising = False
     cycles.seed = 7
-    cycles.max_bounces = 3
-    cycles.diffuse_bounces = 2
+    cycles.max_bounces = cycles.diffuse_bounces = 1
+    cycles.glossy_bounces = cycles.transmission_bounces = 0
+    cycles.caustics_reflective = cycles.caustics_refractive = False
     scene.frame_start, scene.frame_end = 1, FRAMES
     scene.frame_set(1)
     scene.view_settings.view_transform = "Filmic"

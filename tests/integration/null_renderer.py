@@ -3,7 +3,7 @@
 What it does besides is chosen by the frame's number, so that a test says all in its order::
 
     1 to 899    a picture, at once
-    900         renders for a minute, with a child that made itself a daemon (its pid goes into $TMPDIR/../../daemon.pid)
+    900         renders for a minute, with a child that made itself a daemon (its pid: $TMPDIR/../../daemon.pid)
     901         dies of SIGSEGV
     902         exit code 127
     903         ends well, without a picture
@@ -36,7 +36,7 @@ assert Path(scene).is_file() and Path(script).is_file()
 print("Blender 3.4.1", flush=True)
 print("arguments:", words, flush=True)
 print("leaked:", sorted(name for name in os.environ if name.startswith("SHEEPFOLD_")), flush=True)
-print(f"Fra:{{frame}} Mem:9.04M (Peak 10.83M) | Time:00:00.01 | Remaining:00:00.03 | Scene, ViewLayer | Sample 1/4", flush=True)
+print(f"Fra:{{frame}} Mem:9.04M (Peak 10.83M) | Time:00:00.01 | Remaining:00:00.03 | Scene | Sample 1/4", flush=True)
 if frame == 900:
     code = "import os, time; os.setsid(); time.sleep(120)"
     child = subprocess.Popen([sys.executable, "-ISc", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

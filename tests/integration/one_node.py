@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from null_renderer import COMMAND_LINE, renderer_archive, scene_archive
 
 from render_tasks.celery_app import make_app, send_order
 from render_tasks.contract import (
@@ -37,8 +38,6 @@ from render_tasks.contract import (
     sign_order,
     to_json,
 )
-
-from null_renderer import COMMAND_LINE, renderer_archive, scene_archive
 
 TOKEN = "a-token-nobody-may-see"
 
@@ -103,7 +102,7 @@ class SmallDepot:
         self.fetched: list[str] = []
         self.stale: set[str] = set()
         self.silent = False
-        self.archives = dict((ref.md5, content) for ref, content in (renderer_archive(), scene_archive()))
+        self.archives = {ref.md5: content for ref, content in (renderer_archive(), scene_archive())}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -163,7 +162,7 @@ class SmallDepot:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_PUT = _do
+            do_GET = do_POST = do_PUT = _do  # noqa: N815 (http.server's names)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 pass
@@ -180,6 +179,7 @@ class OneNode:
         self.depot = SmallDepot()
         self.depot.redis_url = self.redis.url
         self.settings = settings
+        self.program = "import sys; from render_tasks.cli import worker; sys.exit(worker())"
         self.log = folder / "worker.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -192,9 +192,8 @@ class OneNode:
             "SHEEPFOLD_WORK_DIR": str(self.work_dir),
             **self.settings,
         }
-        code = "import sys; from render_tasks.cli import worker; sys.exit(worker())"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=log, stdout=log)
+            self.process = subprocess.Popen([sys.executable, "-c", self.program], env=env, stderr=log, stdout=log)
         return self
 
     def until_ready(self) -> OneNode:

@@ -1,0 +1,145 @@
+"""The folder of the embedded Redis, 0700 with every file 0600.
+
+::
+
+    redis.json   port and password, chosen at the first start and kept, since workers were told both; and the process
+    redis.conf   written anew at each start; the password stands here and in neither argv nor environment
+    redis.log    what the server says
+    data/        its append-only file
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from .redis_probe import Address, reachable
+
+log = logging.getLogger(__name__)
+
+#: 4 to 9 connections a worker, and a thousand workers.
+MAX_CLIENTS = 20_000
+#: Lines of the server's log that go into an error.
+LOG_LINES = 5
+#: Two readings of one process's birth differ by rounding only.
+SAME_BIRTH_S = 0.1
+
+_CONFIG = """\
+bind {bind}
+port {port}
+protected-mode yes
+requirepass {password}
+daemonize no
+dir "{data}"
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+maxclients {max_clients}
+tcp-keepalive 60
+"""
+
+
+class RedisFolder:
+    """What one embedded Redis leaves on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._record = folder / "redis.json"
+        self.config_file = folder / "redis.conf"
+        self._log = folder / "redis.log"
+
+    def __str__(self) -> str:
+        return str(self._folder)
+
+    def prepare(self) -> None:
+        """Make it, for its owner alone."""
+        for folder in (self._folder, self._data):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+
+    def remember(self, address: Address, server: psutil.Process) -> None:
+        """Where the server listens and which process it is."""
+        record = {"port": address.port, "password": address.password, "pid": server.pid, "born": server.create_time()}
+        _write_private(self._record, json.dumps(record))
+
+    def address(self, bind: Sequence[str]) -> Address | None:
+        """Where the server of an earlier start listened."""
+        record = self._read()
+        try:
+            return Address(host=reachable(bind), port=int(record["port"]), password=str(record["password"]))
+        except (KeyError, ValueError, TypeError):
+            return None
+
+    def process(self) -> psutil.Process | None:
+        """The process of an earlier start, if it is still that one: a number alone may be somebody else's by now."""
+        record = self._read()
+        try:
+            server = psutil.Process(int(record["pid"]))
+            return server if abs(server.create_time() - float(record["born"])) < SAME_BIRTH_S else None
+        except (psutil.Error, KeyError, ValueError, TypeError):
+            return None
+
+    def is_configured(self, address: Address, bind: Sequence[str]) -> bool:
+        """Whether the server of an earlier start was told what we would tell it."""
+        return _text_of(self.config_file) == self._config(address, bind)
+
+    def configure(self, address: Address, bind: Sequence[str]) -> None:
+        """Write the server's configuration."""
+        _write_private(self.config_file, self._config(address, bind))
+
+    def open_log(self) -> IO[bytes]:
+        """A fresh log."""
+        self._log.unlink(missing_ok=True)
+        return os.fdopen(os.open(self._log, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
+
+    def last_words(self, address: Address | None) -> str:
+        """The end of the log. A complaint about the configuration quotes the line, so the password is blanked."""
+        lines = _text_of(self._log).splitlines()[-LOG_LINES:]
+        words = " | ".join(line.strip() for line in lines if line.strip()) or "it said nothing"
+        return words.replace(address.password, "***") if address else words
+
+    def _config(self, address: Address, bind: Sequence[str]) -> str:
+        return _CONFIG.format(
+            bind=" ".join(bind),
+            port=address.port,
+            password=address.password,
+            data=str(self._data.absolute()).replace("\\", "\\\\").replace('"', '\\"'),
+            max_clients=MAX_CLIENTS,
+        )
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            record = json.loads(self._record.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError):
+            record = None
+        if isinstance(record, dict):
+            return record
+        log.warning("%s is unreadable; the embedded Redis gets a new port and password", self._record)
+        return {}
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _write_private(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,65 @@
+"""How a lab run shows its frames: a bar on a terminal, one line per frame anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+_console = Console(stderr=True)
+#: Said once per frame and state, by what it means to a person.
+_WORDS = {"accepted": "done", "failed": "FAILED"}
+_SHOWN_AT_ONCE = 6
+
+
+def say(text: str) -> None:
+    """One line for a person; addresses and paths are never wrapped or coloured in the middle."""
+    _console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+class FrameDisplay:
+    """Follows one project."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._seen: dict[str, str] = {}
+
+    def __enter__(self) -> FrameDisplay:
+        if _console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, TextColumn("{task.fields[now]}", markup=False), console=_console)
+            self._task = self._bar.add_task("frames", total=None, now="waiting for the first frame")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, project: Mapping[str, Any]) -> None:
+        """The project as ``/api/projects/ID`` tells it."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task, total=project["frames"], completed=project["accepted"], now=_now_rendering(project)
+            )
+            return
+        for one in project["list"]:
+            state = str(one["state"])
+            if state in _WORDS and self._seen.get(one["frame"]) != state:
+                self._seen[one["frame"]] = state
+                done = sum(1 for seen in self._seen.values() if seen == "accepted")
+                seconds = f" ({one['render_s']} s)" if one["render_s"] is not None else ""
+                say(f"frame {one['frame']} {_WORDS[state]}{seconds}   {done}/{project['frames']}")
+
+
+def _now_rendering(project: Mapping[str, Any]) -> str:
+    leased = [one["frame"] for one in project["list"] if one["state"] == "leased"]
+    failed = f"   {project['failed']} failed" if project["failed"] else ""
+    more = " …" if len(leased) > _SHOWN_AT_ONCE else ""
+    return (f"rendering {', '.join(leased[:_SHOWN_AT_ONCE])}{more}" if leased else "") + failed

@@ -1,0 +1,274 @@
+"""`sheepfold lab`: server, coordinator and workers on this computer, and one scene rendered through all of them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import requests
+
+from .children import Children
+from .demo import FRAMES as DEMO_FRAMES
+from .demo import NAME as DEMO
+from .demo import find_blender
+from .errors import BadInput, RunFailed, ServerRefused
+from .frame_range import parse_frames
+from .packing import pack_scene
+from .progress import FrameDisplay, say
+from .submission import LabClient
+
+LOGIN = "lab"
+POLL_S = 0.5
+#: Blender builds the demo scene before the server answers.
+SERVER_LIMIT_S = 240
+COORDINATOR_LIMIT_S = 60
+#: A heartbeat is a sign of life; with this, one comes at least every minute.
+MAX_PERIOD_S = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabRun:
+    """What a person asked for."""
+
+    #: ``None``: the demo scene.
+    blend: Path | None
+    frames: str
+    workers: int
+    keep: bool
+    #: Each run makes a new folder in here.
+    folder: Path
+    #: Nothing changes and nobody beats for so long: it has failed.
+    stall_s: float
+
+
+class Told(BaseException):
+    """SIGTERM or Ctrl+C."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Farm:
+    """Addresses and credentials of one run; nothing of it is ever an argument of a process."""
+
+    folder: Path
+    server_url: str
+    coordinator_url: str
+    password: str
+    farm_token: str
+    blender: str
+
+    def server(self) -> dict[str, str]:
+        return {
+            **self.account(),
+            "SHEEPFOLD_SERVER_HOST": "127.0.0.1",
+            "SHEEPFOLD_SERVER_PORT": self.server_url.rpartition(":")[2],
+            "SHEEPFOLD_SERVER_DIR": str(self.folder / "server"),
+            "SHEEPFOLD_MAX_PERIOD_S": str(MAX_PERIOD_S),
+            "SHEEPFOLD_BLENDER": self.blender,
+        }
+
+    def coordinator(self) -> dict[str, str]:
+        return {
+            **self.account(),
+            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
+            "SHEEPFOLD_STATE_DIR": str(self.folder / "coordinator"),
+            "SHEEPFOLD_HOST": "127.0.0.1",
+            "SHEEPFOLD_PORT": self.coordinator_url.rpartition(":")[2],
+            "SHEEPFOLD_PUBLIC_URL": self.coordinator_url,
+            "SHEEPFOLD_RETRY_WAIT_S": "1",
+            "SHEEPFOLD_NO_JOB_WAIT_S": "2",
+        }
+
+    def worker(self, name: str, cores: int | None) -> dict[str, str]:
+        return {
+            "SHEEPFOLD_COORDINATOR_URL": self.coordinator_url,
+            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
+            "SHEEPFOLD_NODE_NAME": name,
+            "SHEEPFOLD_WORK_DIR": str(self.folder / name),
+            "SHEEPFOLD_SLOTS": "1",
+            "SHEEPFOLD_BLENDER": self.blender,
+            **({"SHEEPFOLD_CORES": str(cores)} if cores else {}),
+        }
+
+    def account(self) -> dict[str, str]:
+        return {
+            "SHEEPFOLD_SERVER_URL": self.server_url,
+            "SHEEPFOLD_LOGIN": LOGIN,
+            "SHEEPFOLD_PASSWORD": self.password,
+        }
+
+
+def run_lab(run: LabRun) -> int:
+    """Render, show, and leave nothing running; the answer is the exit code.
+
+    Raises :class:`RunFailed` when a frame is missing, a process died or nothing happens any more, and what
+    ``pack_scene`` and ``find_blender`` raise.
+    """
+    if parse_frames(run.frames) != tuple(DEMO_FRAMES) and run.blend is None:
+        raise BadInput("--frames goes with --blend; the demo scene has frames 1-12")
+    farm = _new_farm(run)
+    children = Children(farm.folder, (farm.password, farm.farm_token))
+    done = False
+    try:
+        with _told_by_signals():
+            client = LabClient(farm.server_url, LOGIN, farm.password)
+            project_id = _start(run, farm, children, client)
+            _follow(client, project_id, children, run.stall_s)
+            _tell_result(client.project(project_id))
+            done = True
+            if run.keep:
+                _keep(farm, children)
+    except Told as told:
+        return 0 if done else 128 + told.number
+    finally:
+        # A second Ctrl+C must not leave anything behind; this takes ten seconds at most.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        children.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return 0
+
+
+def _new_farm(run: LabRun) -> _Farm:
+    blender = find_blender()
+    folder = run.folder.resolve() / datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    folder.mkdir(parents=True, mode=0o700)
+    ports = _free_ports(2)
+    return _Farm(
+        folder=folder,
+        server_url=f"http://127.0.0.1:{ports[0]}",
+        coordinator_url=f"http://127.0.0.1:{ports[1]}",
+        password=secrets.token_urlsafe(18),
+        farm_token=secrets.token_urlsafe(24),
+        blender=blender,
+    )
+
+
+def _start(run: LabRun, farm: _Farm, children: Children, client: LabClient) -> int:
+    """Bring everything up; the answer is the number of the project to follow."""
+    say(f"logs and state: {farm.folder}")
+    children.start("server", ["server"] if run.blend else ["server", "--demo"], farm.server())
+    children.wait_for("the lab server", lambda: _is_healthy(farm.server_url), limit_s=SERVER_LIMIT_S)
+    children.start("coordinator", ["coordinator"], farm.coordinator())
+    children.wait_for("the coordinator", lambda: _listens(farm.coordinator_url), limit_s=COORDINATOR_LIMIT_S)
+    # Workers that share a PC share its cores.
+    cores = max(1, (os.cpu_count() or 1) // run.workers) if run.workers > 1 else None
+    for number in range(1, run.workers + 1):
+        name = f"worker-{number:02d}"
+        children.start(name, ["worker"], farm.worker(name, cores))
+    say(f"lab server {farm.server_url}   coordinator {farm.coordinator_url}   workers {run.workers}")
+    if run.blend is not None:
+        return _submit(run.blend, run.frames, client)
+    return next(int(one["id"]) for one in client.projects() if one["name"] == DEMO)
+
+
+def _submit(blend: Path, frames: str, client: LabClient) -> int:
+    with tempfile.TemporaryDirectory(prefix="sheepfold-lab-") as folder:
+        packed = pack_scene(blend, Path(folder) / "project.zip")
+        fields = {"name": blend.stem, "frames": frames, "scene": packed.scene}
+        if packed.size:
+            fields |= {"width": str(packed.size[0]), "height": str(packed.size[1])}
+        return client.submit(packed.path, fields).id
+
+
+def _follow(client: LabClient, project_id: int, children: Children, stall_s: float) -> None:
+    """Show the frames until the project is done."""
+    last_sign, last_change = None, time.monotonic()
+    with FrameDisplay() as display:
+        while True:
+            children.check()
+            project = _asked(client, project_id)
+            if project is not None:
+                display.show(project)
+                if project["state"] != "active":
+                    return
+                sign = _sign_of_life(project)
+                if sign != last_sign:
+                    last_sign, last_change = sign, time.monotonic()
+            if time.monotonic() - last_change > stall_s:
+                raise RunFailed(f"nothing has happened for {stall_s:.0f} s")
+            time.sleep(POLL_S)
+
+
+def _asked(client: LabClient, project_id: int) -> dict[str, Any] | None:
+    try:
+        return client.project(project_id)
+    except ServerRefused as error:
+        if error.http_status:
+            raise
+        return None  # it does not answer right now; if it died, the check of the children says so
+
+
+def _sign_of_life(project: Mapping[str, Any]) -> tuple[object, ...]:
+    """Changes with every frame that is granted, beaten for, refused, accepted or given up."""
+    return project["changes"], sum(one["expires_at"] or 0 for one in project["list"])
+
+
+def _tell_result(project: Mapping[str, Any]) -> None:
+    missing = [one["frame"] for one in project["list"] if one["state"] != "accepted"]
+    if missing:
+        raise RunFailed(f"{len(missing)} of {project['frames']} frames are missing: {', '.join(missing[:20])}")
+    say(f"{project['accepted']} pictures: {project['folder']}")
+
+
+def _keep(farm: _Farm, children: Children) -> NoReturn:
+    path = farm.folder / "lab.env"
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {key}={shlex.quote(value)}\n" for key, value in farm.account().items()))
+    say(f"lab server:  {farm.server_url}")
+    say(f"coordinator: {farm.coordinator_url}")
+    say(f"more frames: . {shlex.quote(str(path))} && sheepfold submit my.blend --frames 1-24 --name shot7")
+    say("Ctrl+C stops everything.")
+    while True:
+        children.check()
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def _told_by_signals() -> Iterator[None]:
+    def tell(number: int, _frame: object) -> NoReturn:
+        raise Told(number)
+
+    former = {one: signal.signal(one, tell) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/healthz", timeout=2, proxies={"http": ""}).ok
+    except requests.RequestException:
+        return False
+
+
+def _listens(url: str) -> bool:
+    host, _, port = url.removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in taken]
+    for one in taken:
+        one.close()
+    return ports

@@ -1,0 +1,386 @@
+"""One renderer process: a real Blender, and scripts that misbehave in its place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import OpenImageIO as oiio
+import psutil
+import pytest
+from null_renderer import COMMAND_LINE, renderer_archive, unpack
+from one_node import wait_for
+
+from render_tasks.blender import PREFIX, Job, Rendered, render
+from render_tasks.contract import FailureKind
+from render_tasks.errors import AttemptDropped, AttemptFailed
+from render_tasks.guard import Guard
+from render_tasks.hardware import list_gpus
+from render_tasks.progress import Progress
+from render_tasks.switch import Switch
+
+#: What the specification's own sample sends: written for 2.7x, it fails in every newer Blender.
+OLD_SCRIPT = """import bpy
+# disable the GPU for Cycles
+bpy.context.user_preferences.system.compute_device_type = "NONE"
+"""
+PNG_SCRIPT = """import bpy
+if bpy.context.scene.render.image_settings.file_format not in {"BMP", "PNG", "JPEG", "TARGA", "TARGA_RAW"}:
+    bpy.context.scene.render.image_settings.file_format = "PNG"
+"""
+
+_SCENE = """
+import bpy, sys
+scene = bpy.context.scene
+scene.render.engine = "CYCLES"
+scene.cycles.samples = {samples}
+scene.cycles.use_denoising = False
+scene.cycles.device = "GPU"
+scene.render.resolution_x = scene.render.resolution_y = {size}
+scene.render.resolution_percentage = 100
+scene.render.threads_mode = "AUTO"
+scene.render.image_settings.file_format = "OPEN_EXR"
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
+"""
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    guard = Guard()
+    guard.start()
+    yield guard
+    guard.stop()
+
+
+@pytest.fixture(scope="module")
+def blender_archive(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A renderer archive that launches the Blender of this PC, unpacked."""
+    folder = tmp_path_factory.mktemp("renderer")
+    launcher = folder / "rend.exe"
+    launcher.write_text(f'#!/bin/sh\nexec "${{SHEEPFOLD_BLENDER:-{blender}}}" "$@"\n')
+    launcher.chmod(0o755)
+    return folder
+
+
+def scene(blender: str, folder: Path, *, samples: int, size: int) -> Path:
+    path = folder / f"scene {samples}.blend"
+    code = _SCENE.format(samples=samples, size=size)
+    argv = [blender, "-b", "--factory-startup", "--python-expr", code, "--", str(path)]
+    subprocess.run(argv, check=True, capture_output=True, timeout=60)
+    return path
+
+
+@pytest.fixture(scope="module")
+def light_scene(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scene(blender, tmp_path_factory.mktemp("light"), samples=4, size=48)
+
+
+@pytest.fixture(scope="module")
+def heavy_scene(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scene(blender, tmp_path_factory.mktemp("heavy"), samples=100_000, size=1000)
+
+
+def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **changes: object) -> Job:
+    settings: dict[str, object] = {
+        "renderer": renderer,
+        "scene": scene,
+        "command_line": COMMAND_LINE,
+        "script": PNG_SCRIPT,
+        "frame": frame,
+        "update_method": "remainingtime",
+        "gpu": False,
+        "cores": None,
+        "time_limit_s": None,
+        "scratch": scratch / "attempt",
+    }
+    return Job(**(settings | changes))  # type: ignore[arg-type]
+
+
+def run(job: Job, guard: Guard) -> tuple[Rendered, list[Progress]]:
+    told: list[Progress] = []
+    return render(job, Switch(), guard, told.append), told
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(oiio.ImageBuf(str(path)).get_pixels(oiio.FLOAT))
+
+
+def null_job(tmp_path: Path, frame: str, **changes: object) -> Job:
+    renderer = unpack(renderer_archive()[1], tmp_path / "renderer")
+    scene = tmp_path / "scene.blend"
+    scene.write_bytes(b"BLENDER")
+    (tmp_path / "scratch").mkdir()
+    return job(renderer, scene, tmp_path / "scratch", frame, **changes)
+
+
+def fake(tmp_path: Path, body: str, **changes: object) -> Job:
+    """A renderer that is a few lines of shell."""
+    folder = tmp_path / "renderer"
+    folder.mkdir()
+    (folder / "rend.exe").write_text(f"#!/bin/sh\n{textwrap.dedent(body)}\n")
+    (folder / "rend.exe").chmod(0o755)
+    scene = tmp_path / "scene.blend"
+    scene.write_bytes(b"BLENDER")
+    return job(folder, scene, tmp_path, "7", **changes)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.blender
+@pytest.mark.parametrize("script", [PNG_SCRIPT, OLD_SCRIPT + PNG_SCRIPT, "this is (no Python"])
+def test_a_picture_has_the_pixels_blender_gives_by_itself(
+    blender: str, blender_archive: Path, light_scene: Path, tmp_path: Path, guard: Guard, script: str
+) -> None:
+    rendered, told = run(job(blender_archive, light_scene, tmp_path, script=script), guard)
+    (tmp_path / "server.py").write_text(script)
+    by_hand = [blender, "--factory-startup", "--disable-autoexec", "-b", str(light_scene), "-P"]
+    by_hand += [str(tmp_path / "server.py"), "-o", str(tmp_path / "direct_"), "-f", "7", "-x", "1"]
+    subprocess.run(by_hand, check=True, capture_output=True, timeout=60)
+    direct = next(tmp_path.glob("direct_*"))
+    assert rendered.picture.suffix == direct.suffix == (".png" if script == PNG_SCRIPT else ".exr")
+    assert np.array_equal(pixels(rendered.picture), pixels(direct))
+    assert rendered.memory_kb > 50_000
+    assert told[-1].fraction == pytest.approx(1.0, abs=0.5)
+
+
+@pytest.mark.blender
+def test_blender_keeps_to_the_scratch_folder(
+    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: Guard
+) -> None:
+    look = """
+    import bpy, os, tempfile
+    print("user:", bpy.utils.user_resource("CONFIG"), bpy.utils.user_resource("SCRIPTS"))
+    print("temporary:", os.environ["TMPDIR"], tempfile.gettempdir())
+    print("nice:", os.nice(0))
+    print("session:", os.getsid(0) == os.getpid())
+    raise SystemExit(3)
+    """
+    with pytest.raises(AttemptFailed) as failed:
+        run(job(blender_archive, light_scene, tmp_path, script=textwrap.dedent(look)), guard)
+    scratch = tmp_path / "attempt"
+    log = failed.value.report.log
+    assert f"user: {scratch / 'config'} {scratch / 'scripts'}" in log
+    assert f"temporary: {scratch / 'tmp'} {scratch / 'tmp'}" in log
+    assert "nice: 19" in log
+    assert "session: True" in log
+
+
+@pytest.mark.blender
+def test_our_lines_choose_the_cpu_and_the_temporary_folder_in_this_blender(
+    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: Guard
+) -> None:
+    look = """
+    import atexit, bpy
+    def look():
+        scene = bpy.context.scene
+        print("device:", scene.cycles.device, bpy.context.preferences.addons["cycles"].preferences.compute_device_type)
+        print("folder:", bpy.context.preferences.filepaths.temporary_directory)
+    bpy.app.handlers.render_pre.append(lambda *_: (look(), __import__("os")._exit(3)))
+    """
+    with pytest.raises(AttemptFailed) as failed:
+        run(job(blender_archive, light_scene, tmp_path, script=textwrap.dedent(look), gpu=True), guard)
+    log = failed.value.report.log
+    assert "device: CPU NONE" in log or list_gpus(blender_archive / "rend.exe")
+    assert f"folder: {tmp_path / 'attempt' / 'tmp'}" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.blender
+def test_a_real_render_is_cancelled_within_two_seconds(
+    blender_archive: Path, heavy_scene: Path, tmp_path: Path, guard: Guard
+) -> None:
+    switch, told = Switch(), threading.Event()
+    ended_at: list[float] = []
+
+    def attempt() -> None:
+        with contextlib.suppress(AttemptDropped):
+            render(job(blender_archive, heavy_scene, tmp_path), switch, guard, lambda _: told.set())
+        ended_at.append(time.monotonic())
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    assert told.wait(30)
+    began = time.monotonic()
+    switch.stop("cancelled")
+    thread.join(10)
+    assert ended_at[0] - began < 2
+    assert not _processes_naming(tmp_path)
+
+
+def _processes_naming(path: Path) -> list[int]:
+    found = []
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if one.pid != os.getpid() and str(path) in " ".join(one.cmdline()):
+                found.append(one.pid)
+    return found
+
+
+@pytest.mark.blender
+def test_a_blender_that_dies_of_a_signal_has_crashed(
+    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: Guard
+) -> None:
+    script = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
+    with pytest.raises(AttemptFailed) as failed:
+        run(job(blender_archive, light_scene, tmp_path, script=script), guard)
+    assert failed.value.report.kind is FailureKind.RENDERER_CRASHED
+    assert ".crash.txt" in failed.value.report.log
+
+
+@pytest.mark.blender
+def test_a_blender_without_gpus_lists_none_and_a_blender_that_is_none_does_not_hurt(blender: str) -> None:
+    assert all(isinstance(name, str) for name in list_gpus(Path(blender)))
+    assert list_gpus(Path("/nowhere/blender")) == ()
+    assert list_gpus(Path("/bin/false")) == ()
+
+
+def test_a_cancel_takes_daemonised_children_along(tmp_path: Path, guard: Guard) -> None:
+    switch = Switch()
+    pid_file = tmp_path / "scratch" / "daemon.pid"
+    one = null_job(tmp_path, "900")
+
+    def attempt() -> None:
+        with pytest.raises(AttemptDropped):
+            render(one, switch, guard, lambda _: None)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    daemon = int(wait_for(lambda: pid_file.exists() and pid_file.read_text(), 10))
+    began = time.monotonic()
+    switch.stop("cancelled")
+    thread.join(10)
+    assert time.monotonic() - began < 2
+    assert gone(daemon)
+
+
+def test_a_time_limit_counts_even_if_a_picture_is_there(tmp_path: Path, guard: Guard) -> None:
+    with pytest.raises(AttemptFailed) as failed:
+        run(fake(tmp_path, 'echo picture > "$8"7.png; sleep 30', time_limit_s=0.3), guard)
+    assert failed.value.report.kind is FailureKind.TIME_LIMIT
+    assert failed.value.report.render_s < 3
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("kill -SEGV $$", FailureKind.RENDERER_CRASHED),
+        ("kill -ABRT $$", FailureKind.RENDERER_CRASHED),
+        ("(kill -SEGV $(exec sh -c 'echo $PPID')); exit $?", FailureKind.RENDERER_CRASHED),
+        ("kill -KILL $$", FailureKind.RENDERER_CRASHED),
+        ('echo "# crash" > "$TMPDIR/scene.crash.txt"; exit 1', FailureKind.RENDERER_CRASHED),
+        ("exit 127", FailureKind.MISSING_LIBRARIES),
+        (
+            "echo 'error while loading shared libraries: libX11.so.6: cannot open'; exit 1",
+            FailureKind.MISSING_LIBRARIES,
+        ),
+        (
+            "echo 'terminate called after throwing an instance of std::bad_alloc'; kill -ABRT $$",
+            FailureKind.OUT_OF_MEMORY,
+        ),
+        ("echo 'Error: No space left on device'; exit 1", FailureKind.DISK_FULL),
+        ("exit 0", FailureKind.NO_OUTPUT),
+        (': > "$8"7.png', FailureKind.NO_OUTPUT),
+        ('echo other > "$8"71.png; echo other > "$8"07.png.part', FailureKind.NO_OUTPUT),
+    ],
+)
+def test_a_renderer_without_a_picture_is_told_apart(tmp_path: Path, guard: Guard, body: str, kind: FailureKind) -> None:
+    with pytest.raises(AttemptFailed) as failed:
+        run(fake(tmp_path, body), guard)
+    assert failed.value.report.kind is kind
+
+
+def test_a_picture_counts_whatever_the_exit_code(tmp_path: Path, guard: Guard) -> None:
+    rendered, _ = run(fake(tmp_path, 'echo picture > "$8"00007.png; kill -SEGV $$'), guard)
+    assert rendered.picture.name == f"{PREFIX}00007.png"
+
+
+def test_endless_output_fills_neither_memory_nor_report(tmp_path: Path, guard: Guard) -> None:
+    body = "head -c 30000000 /dev/zero | tr '\\0' x; echo; seq 1 200000; echo the end"
+    with pytest.raises(AttemptFailed) as failed:
+        run(fake(tmp_path, body), guard)
+    log = failed.value.report.log
+    assert len(log) < 400_000
+    assert log.endswith("the end\n")
+    assert "bytes not kept" in log
+
+
+def test_a_stray_child_that_keeps_the_output_open_does_not_hold_the_slot(tmp_path: Path, guard: Guard) -> None:
+    began = time.monotonic()
+    rendered, _ = run(fake(tmp_path, 'setsid sleep 60 & echo picture > "$8"7.png; echo $! > "$TMPDIR/pid"'), guard)
+    assert time.monotonic() - began < 5
+    assert gone(int((tmp_path / "attempt" / "tmp" / "pid").read_text()))
+    assert rendered.picture.read_text() == "picture\n"
+
+
+def test_a_renderer_that_cannot_be_started_is_a_bad_archive(tmp_path: Path, guard: Guard) -> None:
+    one = fake(tmp_path, "")
+    (one.renderer / "rend.exe").write_bytes(b"\x7fELF rubbish")
+    with pytest.raises(AttemptFailed) as failed:
+        run(one, guard)
+    assert failed.value.report.kind in (FailureKind.BAD_ARCHIVE, FailureKind.NO_OUTPUT, FailureKind.MISSING_LIBRARIES)
+    (one.renderer / "rend.exe").unlink()
+    with pytest.raises(AttemptFailed) as failed:
+        run(one, guard)
+    assert failed.value.report.kind is FailureKind.BAD_ARCHIVE
+
+
+def test_the_renderer_knows_none_of_our_secrets(tmp_path: Path, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "SHEEPFOLD_FARM_TOKEN",
+        "SHEEPFOLD_PASSWORD",
+        "SHEEPFOLD_REDIS_URL",
+        "FLOWER_BASIC_AUTH",
+        "AWS_SECRET_KEY",
+    ):
+        monkeypatch.setenv(name, "hidden-value")
+    monkeypatch.setenv("SHEEPFOLD_BLENDER", "/opt/blender")
+    monkeypatch.setenv("BLENDER_SYSTEM_SCRIPTS", "/elsewhere")
+    with pytest.raises(AttemptFailed) as failed:
+        run(fake(tmp_path, "env"), guard)
+    log = failed.value.report.log
+    assert "hidden-value" not in log
+    assert "SHEEPFOLD_BLENDER=/opt/blender" in log
+    assert "BLENDER_SYSTEM" not in log
+    assert f"LD_LIBRARY_PATH={tmp_path / 'renderer' / 'lib'}" in log
+
+
+_LONELY_WORKER = """
+import sys
+from pathlib import Path
+from render_tasks.blender import Job, render
+from render_tasks.switch import Switch
+from render_tasks.guard import Guard
+guard = Guard()
+guard.start()
+folder = Path(sys.argv[1])
+job = Job(renderer=folder / "renderer", scene=folder / "scene.blend", command_line=sys.argv[2], script="", frame="900",
+          update_method="", gpu=False, cores=None, time_limit_s=None, scratch=folder / "scratch" / "attempt")
+render(job, Switch(), guard, lambda _: None)
+"""
+
+
+def test_the_guard_kills_the_tree_of_a_killed_worker(tmp_path: Path) -> None:
+    null_job(tmp_path, "900")
+    worker = subprocess.Popen([sys.executable, "-c", _LONELY_WORKER, str(tmp_path), COMMAND_LINE])
+    pid_file = tmp_path / "scratch" / "daemon.pid"
+    daemon = int(wait_for(lambda: pid_file.exists() and pid_file.read_text(), 10))
+    renderers = [pid for pid in _processes_naming(tmp_path) if pid != worker.pid]
+    worker.send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    worker.wait()
+    wait_for(lambda: all(map(gone, (daemon, *renderers))), 2)
+    print(f"tree gone {time.monotonic() - began:.3f} s after kill -9")
+    assert renderers
+    shutil.rmtree(tmp_path / "scratch")

@@ -1,0 +1,365 @@
+"""The ledger on a real disk: what it promises, also to whoever comes after a kill -9."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from ledger_writer import DELIVERY, offer
+
+from coordinator import ledger_file, ledger_schema
+from coordinator.leases import ACTIVE, IllegalTransition, Lease, LeaseEvent, LeaseState, StaleAttempt, UnknownLease
+from coordinator.ledger import (
+    Grant,
+    Ledger,
+    LedgerError,
+    LedgerInUse,
+    LedgerTooNew,
+    LedgerUnwritable,
+    Step,
+    backup_ledger,
+    sqlite_url,
+)
+
+S, E = LeaseState, LeaseEvent
+SESSION = "farm:linux/64bit"
+WRITER = Path(__file__).with_name("ledger_writer.py")
+
+
+class Clock:
+    """Ticks one second each time it is read."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    opened = Ledger(sqlite_url(path), clock=Clock())
+    yield opened
+    opened.close()
+
+
+def reopened(ledger: Ledger, path: Path) -> Ledger:
+    ledger.close()
+    return Ledger(sqlite_url(path), clock=Clock())
+
+
+def delivered(ledger: Ledger, frame: int = 1) -> Lease:
+    lease = ledger.grant(offer(frame), SESSION)
+    ledger.apply(lease.id, E.ORDER, node_id="n1")
+    ledger.apply(lease.id, E.START, attempt=1)
+    return ledger.apply(lease.id, E.DELIVER, attempt=1, delivery=DELIVERY)
+
+
+def test_a_lease_comes_back_from_disk_exactly_as_it_went_in(ledger: Ledger, path: Path) -> None:
+    lease = delivered(ledger)
+    granted = ledger.grant(offer(2), SESSION)
+    failed = ledger.apply(granted.id, E.ORDER, node_id="n1")
+    failed = ledger.apply(failed.id, E.FAIL, attempt=1, reason="renderer crashed")
+    again = reopened(ledger, path)
+    assert again.get(lease.id) == lease
+    assert again.get(failed.id) == failed
+    assert (failed.failures, failed.tried_nodes, failed.attempt) == (1, ("n1",), 2)
+    assert again.leases() == [lease, failed]
+    again.close()
+
+
+def test_an_ended_lease_is_remembered_with_the_servers_answer(ledger: Ledger, path: Path) -> None:
+    lease = delivered(ledger)
+    refused = ledger.apply(lease.id, E.REFUSE, reason="broken frame", answer=301)
+    again = reopened(ledger, path)
+    assert again.get(lease.id) == refused
+    assert again.answer(lease.id) == 301
+    assert again.leases() == []
+    assert again.history() == [refused] == again.leases(S.REFUSED)
+    again.close()
+
+
+def test_the_accounts_know_what_each_attempt_came_to(ledger: Ledger) -> None:
+    lease = ledger.grant(offer(1), SESSION)
+    ledger.apply(lease.id, E.ORDER, node_id="n1")
+    ledger.apply(lease.id, E.START, attempt=1)
+    ledger.apply(lease.id, E.FAIL, attempt=1, reason="out of memory")
+    ledger.apply(lease.id, E.ORDER, node_id="n2")
+    ledger.apply(lease.id, E.RETRY, reason="n2 fell silent")
+    ledger.apply(lease.id, E.ORDER, node_id="n3")
+    ledger.apply(lease.id, E.START, attempt=3)
+    arrived = ledger.apply(lease.id, E.DELIVER, attempt=3, delivery=DELIVERY)
+    ledger.apply(lease.id, E.ACCEPT, answer=0)
+    first, second, third = ledger.attempts(lease.id)
+    assert (first.node_id, first.outcome, first.reason) == ("n1", "fail", "out of memory")
+    assert first.started_at is not None
+    assert (second.node_id, second.outcome, second.started_at) == ("n2", "retry", None)
+    assert (third.node_id, third.outcome, third.ended_at) == ("n3", "accepted", arrived.changed_at)
+    assert (third.render_s, third.memory_kb, third.bytes) == (1.5, 2, 10)
+
+
+def test_a_wrong_claim_changes_nothing_in_memory_or_on_disk(ledger: Ledger, path: Path) -> None:
+    lease = delivered(ledger)
+    for event, attempt, error in ((E.DELIVER, 1, IllegalTransition), (E.ACCEPT, 2, StaleAttempt)):
+        with pytest.raises(error):
+            ledger.apply(lease.id, event, attempt=attempt)
+    with pytest.raises(UnknownLease):
+        ledger.apply("f" * 32, E.CANCEL)
+    ended = ledger.apply(lease.id, E.CANCEL)
+    with pytest.raises(IllegalTransition):
+        ledger.apply(lease.id, E.ACCEPT)
+    again = reopened(ledger, path)
+    assert again.get(lease.id) == ended
+    again.close()
+
+
+def test_counts_know_every_state_before_and_after_a_restart(ledger: Ledger, path: Path) -> None:
+    delivered(ledger, 1)
+    ledger.grant(offer(2), SESSION)
+    ledger.apply(delivered(ledger, 3).id, E.ACCEPT)
+    expected = dict.fromkeys(S, 0) | {S.DELIVERED: 1, S.GRANTED: 1, S.ACCEPTED: 1}
+    assert ledger.counts() == expected
+    again = reopened(ledger, path)
+    assert again.counts() == expected
+    again.close()
+
+
+def test_history_gives_the_latest_ends_first(ledger: Ledger) -> None:
+    ids = [delivered(ledger, frame).id for frame in range(4)]
+    for lease_id in reversed(ids):
+        ledger.apply(lease_id, E.ACCEPT)
+    assert [lease.id for lease in ledger.history(3)] == ids[:3]
+
+
+def test_one_transaction_takes_what_holds_and_tells_what_does_not(ledger: Ledger) -> None:
+    one, other = ledger.apply_many([Grant(offer=offer(n), session_key=SESSION) for n in range(2)])
+    assert isinstance(one, Lease)
+    assert isinstance(other, Lease)
+    outcomes = ledger.apply_many(
+        [
+            Step(lease_id=one.id, event=E.ORDER, node_id="n1"),
+            Step(lease_id=other.id, event=E.ACCEPT),
+            Step(lease_id=one.id, event=E.START, attempt=1),
+            Step(lease_id=one.id, event=E.START, attempt=1),
+        ]
+    )
+    assert [type(outcome) for outcome in outcomes] == [Lease, IllegalTransition, Lease, IllegalTransition]
+    assert ledger.get(one.id).state is S.RENDERING
+    assert ledger.get(other.id).state is S.GRANTED
+    assert ledger.attempts(one.id)[0].started_at is not None
+
+
+def test_of_many_threads_that_claim_the_same_step_one_wins(ledger: Ledger) -> None:
+    lease = ledger.apply(ledger.grant(offer(1), SESSION).id, E.ORDER, node_id="n1")
+    together = threading.Barrier(8)
+
+    def start() -> bool:
+        together.wait(10)
+        try:
+            ledger.apply(lease.id, E.START, attempt=1)
+        except IllegalTransition:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda _: start(), range(8)))
+    assert sum(won) == 1
+
+
+def test_a_script_is_stored_once_however_many_frames_carry_it(ledger: Ledger, path: Path) -> None:
+    for frame in range(5):
+        ledger.grant(offer(frame), SESSION)
+    again = reopened(ledger, path)
+    again.grant(offer(6), SESSION)
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("SELECT count(*) FROM scripts").fetchone() == (1,)
+    assert {lease.offer.script for lease in again.leases()} == {offer(1).script}
+    again.close()
+
+
+def test_small_texts_are_kept_replaced_and_dropped(ledger: Ledger, path: Path) -> None:
+    ledger.keep("session", "one")
+    ledger.keep("session", "two")
+    ledger.keep("key", "k")
+    ledger.drop("key")
+    ledger.drop("never kept")
+    again = reopened(ledger, path)
+    assert (again.kept("session"), again.kept("key"), again.kept("other")) == ("two", None, None)
+    again.close()
+
+
+def test_a_second_coordinator_is_kept_out_until_the_first_has_gone(ledger: Ledger, path: Path) -> None:
+    with pytest.raises(LedgerInUse):
+        Ledger(sqlite_url(path))
+    ledger.close()
+    ledger.close()
+    Ledger(sqlite_url(path)).close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX file modes")
+def test_only_the_owner_may_read_any_of_its_files(ledger: Ledger, path: Path) -> None:
+    delivered(ledger)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert set(modes) >= {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_writes_wait_for_the_disk(ledger: Ledger) -> None:
+    with ledger._engine.connect() as connection:
+        pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+        foreign = connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
+    assert (pragmas, foreign) == (["wal", 2], 1)
+
+
+def test_a_backup_is_whole_while_leases_go_on(ledger: Ledger, path: Path, tmp_path: Path) -> None:
+    lease = delivered(ledger)
+    target = tmp_path / "copies" / "ledger.backup"
+    target.parent.mkdir()
+    target.write_bytes(b"an older copy")
+    stop = threading.Event()
+
+    def go_on() -> None:
+        while not stop.is_set():
+            ledger.grant(offer(1), SESSION)
+
+    writing = threading.Thread(target=go_on)
+    writing.start()
+    try:
+        backup_ledger(path, target)
+    finally:
+        stop.set()
+        writing.join()
+    assert [file.name for file in target.parent.iterdir()] == [target.name]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    copy = Ledger(sqlite_url(target))
+    assert copy.get(lease.id) == lease
+    copy.close()
+
+
+def test_a_backup_of_nothing_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LedgerUnwritable):
+        backup_ledger(tmp_path / "none.db", tmp_path / "copy.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_of_a_later_sheepfold_is_left_alone(ledger: Ledger, path: Path) -> None:
+    ledger.close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE schema_version SET version = 99")
+    before = path.read_bytes()
+    with pytest.raises(LedgerTooNew) as caught:
+        Ledger(sqlite_url(path))
+    assert caught.value.found == 99
+    assert path.read_bytes() == before
+
+
+def test_an_older_ledger_is_brought_forward_step_by_step(ledger: Ledger, path: Path) -> None:
+    lease = delivered(ledger)
+    ledger.close()
+    engine = ledger_file.engine_of(sqlite_url(path))
+    steps = {
+        1: ("ALTER TABLE leases ADD COLUMN colour TEXT",),
+        2: ("UPDATE leases SET colour = 'red'", "CREATE INDEX by_colour ON leases (colour)"),
+    }
+    with engine.connect() as connection, connection.begin():
+        ledger_schema.prepare_schema(connection, target=3, migrations=steps)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == 3
+        assert connection.execute(sa.text("SELECT id, colour FROM leases")).one() == (lease.id, "red")
+    engine.dispose()
+
+
+def test_a_migration_that_fails_leaves_the_older_ledger(ledger: Ledger, path: Path) -> None:
+    ledger.close()
+    engine = ledger_file.engine_of(sqlite_url(path))
+    steps = {1: ("ALTER TABLE leases ADD COLUMN colour TEXT", "THIS IS NO SQL")}
+    with pytest.raises(sa.exc.OperationalError), engine.connect() as connection, connection.begin():
+        ledger_schema.prepare_schema(connection, target=2, migrations=steps)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == 1
+        assert "colour" not in {column["name"] for column in sa.inspect(connection).get_columns("leases")}
+    engine.dispose()
+
+
+def test_a_write_the_database_refuses_is_typed_and_changes_nothing(ledger: Ledger, path: Path) -> None:
+    lease = delivered(ledger)
+    ledger.keep("session", "cookie=secret")
+    with sqlite3.connect(path) as raw:
+        raw.execute("CREATE TRIGGER full BEFORE UPDATE ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        raw.execute("CREATE TRIGGER kept_full BEFORE UPDATE ON kept BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    with pytest.raises(LedgerUnwritable, match="disk full"):
+        ledger.apply(lease.id, E.ACCEPT)
+    with pytest.raises(LedgerUnwritable) as caught:
+        ledger.keep("session", "cookie=hidden")
+    assert "hidden" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert (ledger.get(lease.id), ledger.counts()[S.DELIVERED]) == (lease, 1)
+    assert ledger.kept("session") == "cookie=secret"
+    with sqlite3.connect(path) as raw:
+        raw.execute("DROP TRIGGER full")
+    assert ledger.apply(lease.id, E.ACCEPT).state is S.ACCEPTED
+
+
+def test_a_ledger_somebody_else_wrote_to_is_noticed(ledger: Ledger, path: Path) -> None:
+    lease = delivered(ledger)
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE leases SET state = 'accepted'")
+    with pytest.raises(LedgerUnwritable, match="something else wrote"):
+        ledger.apply(lease.id, E.CANCEL)
+
+
+def test_a_closed_ledger_takes_nothing(ledger: Ledger) -> None:
+    ledger.close()
+    with pytest.raises(LedgerError):
+        ledger.grant(offer(1), SESSION)
+
+
+def test_a_ledger_in_memory_is_refused() -> None:
+    with pytest.raises(LedgerError):
+        Ledger("sqlite://")
+
+
+@pytest.mark.parametrize("after_lines", [1, 50, 400])
+def test_after_a_kill_9_every_transition_that_was_told_is_there(path: Path, after_lines: int) -> None:
+    with subprocess.Popen([sys.executable, str(WRITER), str(path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        try:
+            told = [writer.stdout.readline() for _ in range(after_lines)]
+        finally:
+            writer.kill()
+        told += writer.stdout.read().splitlines(keepends=True)
+    latest: dict[str, tuple[LeaseState, int]] = {}
+    order = list(S)
+    for line in told:
+        lease_id, state, attempt = line.decode().split()
+        latest[lease_id] = (LeaseState(state), int(attempt))
+
+    ledger = Ledger(sqlite_url(path))
+    for lease_id, (state, attempt) in latest.items():
+        lease = ledger.get(lease_id)
+        # The writer died between the disk and its word at most once for each of its threads: one step further.
+        assert (lease.attempt, order.index(lease.state)) >= (attempt, order.index(state))
+    assert sum(ledger.counts().values()) - len(latest) in range(4)
+    assert len(ledger.leases()) == sum(count for state, count in ledger.counts().items() if state in ACTIVE) <= 3
+    for lease in ledger.leases():
+        assert ledger.apply(lease.id, E.CANCEL).state is S.CANCELLED
+    ledger.close()
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert raw.execute("PRAGMA foreign_key_check").fetchall() == []

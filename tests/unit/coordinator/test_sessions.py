@@ -1,0 +1,504 @@
+"""The session machine against a client that answers from a script, with a clock that only the test moves."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from coordinator.protocol.messages import (
+    ComputeMethod,
+    Credentials,
+    Endpoints,
+    Hardware,
+    JobAnswer,
+    JobOffer,
+    JobRequest,
+    RendererOffer,
+    SignInAnswer,
+    SignInRequest,
+)
+from coordinator.protocol.status import JobStatus, SignInStatus
+from coordinator.server_client import ServerClient, ServerSilent
+from coordinator.sessions import (
+    LATER_WAIT_S,
+    NO_RENDERER_WAIT_S,
+    RETRY_CAP_S,
+    Backoff,
+    FarmSession,
+    FatalRefusal,
+    SessionState,
+)
+
+HARDWARE = Hardware(os="linux", bits="64bit", cpu_family="6", cpu_model="1", cpu_model_name="x", cpu_cores=8, ram=2**34)
+ENDPOINTS = Endpoints(validate_job="v", request_job="r", download_archive="d", error="e", keepmealive="k", logout="l")
+OFFER = JobOffer(
+    job_id="1",
+    frame="0001",
+    path="a.blend",
+    use_gpu=False,
+    archive_md5="a" * 32,
+    revision="0",
+    renderer=RendererOffer(md5="b" * 32, command_line=".e .c .f"),
+    script="",
+)
+FRAME = JobAnswer(status=JobStatus.OK, offer=OFFER)
+SILENCE = ServerSilent("exchange", "http://server/x", "no answer in time")
+
+
+class Even(random.Random):
+    """Jitter that is none: every wait is exactly its middle."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return (a + b) / 2
+
+
+class Script:
+    """Stands for the server client: takes its answers from lists, the last one again and again."""
+
+    def __init__(self) -> None:
+        self.endpoints: Endpoints | None = None
+        self.sign_ins: list[Any] = [SignInStatus.OK]
+        self.jobs: list[Any] = [FRAME]
+        self.signed_in_with: list[SignInRequest] = []
+        self.asked_with: list[JobRequest] = []
+        self.logged_out = 0
+        self.log_out_fails = False
+        self.thawed: list[str] = []
+        self.cookie = "one"
+        self.during_sign_in: Callable[[], None] = lambda: None
+
+    def sign_in(self, request: SignInRequest) -> SignInAnswer:
+        self.signed_in_with.append(request)
+        self.during_sign_in()
+        status = self._next(self.sign_ins)
+        if status == SignInStatus.OK:
+            self.endpoints = ENDPOINTS
+        return SignInAnswer(status=status, endpoints=self.endpoints if status == SignInStatus.OK else None)
+
+    def request_job(self, request: JobRequest) -> JobAnswer:
+        self.asked_with.append(request)
+        answer = self._next(self.jobs)
+        return answer if isinstance(answer, JobAnswer) else JobAnswer(status=answer)
+
+    def log_out(self) -> None:
+        self.logged_out += 1
+        if self.log_out_fails:
+            raise SILENCE
+
+    def freeze(self) -> str:
+        return f"cookie {self.cookie}"
+
+    def thaw(self, text: str) -> None:
+        self.thawed.append(text)
+        self.endpoints = ENDPOINTS
+
+    @staticmethod
+    def _next(answers: list[Any]) -> Any:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Stage:
+    """A session, its scripted client, its clock and what it remembers."""
+
+    def __init__(self, *, remembered: str | None = None, rng: random.Random | None = None) -> None:
+        self.client = Script()
+        self.now = 1000.0
+        self.kept: list[str] = []
+        self.session = FarmSession(
+            key="farm:linux/64bit",
+            hardware=HARDWARE,
+            client=cast("ServerClient", self.client),
+            credentials=Credentials(login="studio", password="s3cret"),
+            version="3.3.1762",
+            remember=self.kept.append,
+            recall=lambda: remembered,
+            clock=lambda: self.now,
+            rng=rng or Even(),
+        )
+
+    def ask(self) -> JobAnswer | None:
+        return self.session.ask(ComputeMethod.CPU_ONLY, ["c" * 32])
+
+    @property
+    def wait(self) -> float:
+        return self.session.waits_until() - self.now
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+# Backoff
+
+
+def test_waits_double_up_to_their_cap() -> None:
+    backoff = Backoff(5, 60, Even())
+    assert [backoff.next() for _ in range(6)] == [5, 10, 20, 40, 60, 60]
+
+
+def test_a_reset_begins_again() -> None:
+    backoff = Backoff(5, 60, Even())
+    backoff.next()
+    backoff.next()
+    backoff.reset()
+    assert backoff.next() == 5
+
+
+def test_waits_are_spread_by_a_quarter_either_way() -> None:
+    backoff = Backoff(100, 100, random.Random(1))
+    waits = [backoff.next() for _ in range(1000)]
+    assert 75 <= min(waits) < 80
+    assert 120 < max(waits) <= 125
+    assert len(set(waits)) > 900
+
+
+def test_a_first_wait_above_the_cap_is_kept() -> None:
+    backoff = Backoff(900, 600, Even())
+    assert [backoff.next(), backoff.next()] == [900, 900]
+
+
+# Signing in
+
+
+def test_the_first_question_signs_in_and_brings_a_frame(stage: Stage) -> None:
+    assert stage.ask() == FRAME
+
+    assert stage.session.state is SessionState.SIGNED_IN
+    [request] = stage.client.signed_in_with
+    assert (request.hardware, request.version) == (HARDWARE, "3.3.1762")
+    assert stage.client.asked_with == [
+        JobRequest(compute_method=ComputeMethod.CPU_ONLY, held_archives=("c" * 32,)),
+    ]
+
+
+@pytest.mark.parametrize("status", [100, 101, 102, 104])
+def test_a_final_no_to_the_sign_in_is_fatal_for_every_thread_that_asks(stage: Stage, status: int) -> None:
+    stage.client.sign_ins = [SignInStatus(status)]
+
+    for _ in range(3):
+        with pytest.raises(FatalRefusal, match=f"signing in was refused: .*{status}") as refusal:
+            stage.session.ensure_signed_in()
+        assert "\n" not in str(refusal.value)
+        assert "s3cret" not in str(refusal.value)
+    assert len(stage.client.signed_in_with) == 1
+
+
+@pytest.mark.parametrize("answer", [SILENCE, SignInStatus.WEB_SESSION_EXPIRED, 742])
+def test_anything_else_is_tried_again_ever_more_slowly(stage: Stage, answer: Any) -> None:
+    stage.client.sign_ins = [answer]
+    waits: list[float] = []
+    for _ in range(10):
+        assert not stage.session.ensure_signed_in()
+        waits.append(stage.wait)
+        assert not stage.session.ensure_signed_in()
+        stage.now += stage.wait
+
+    assert waits == [5, 10, 20, 40, 80, 160, 320, 600, 600, 600]
+    assert max(waits) == RETRY_CAP_S
+    assert len(stage.client.signed_in_with) == 10
+
+    stage.client.sign_ins = [SignInStatus.OK]
+    assert stage.session.ensure_signed_in()
+
+
+def test_a_question_while_signing_in_waits_asks_nothing(stage: Stage) -> None:
+    stage.client.sign_ins = [SILENCE]
+
+    assert stage.ask() is None
+    assert stage.ask() is None
+    assert (len(stage.client.signed_in_with), len(stage.client.asked_with)) == (1, 0)
+
+
+def test_many_threads_sign_in_once(stage: Stage) -> None:
+    everybody = threading.Barrier(8)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def during_sign_in() -> None:
+        inside.set()
+        assert go_on.wait(10)
+
+    stage.client.during_sign_in = during_sign_in
+    results: list[bool] = []
+
+    def beat() -> None:
+        everybody.wait(10)
+        results.append(stage.session.ensure_signed_in())
+
+    threads = [threading.Thread(target=beat) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert inside.wait(10)
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert results == [True] * 8
+    assert len(stage.client.signed_in_with) == 1
+
+
+# A session that dies
+
+
+def test_a_dead_session_is_replaced_and_the_question_asked_again_at_once(stage: Stage) -> None:
+    stage.ask()
+    stage.client.jobs = [JobStatus.SESSION_DEAD, FRAME]
+
+    assert stage.ask() == FRAME
+    assert len(stage.client.signed_in_with) == 2
+
+
+def test_a_server_that_always_says_dead_is_not_signed_in_to_in_a_circle(stage: Stage) -> None:
+    stage.ask()
+    stage.client.jobs = [JobStatus.SESSION_DEAD]
+    sign_ins: list[int] = []
+    for _ in range(6):
+        assert stage.ask() is None
+        sign_ins.append(len(stage.client.signed_in_with))
+        assert stage.wait >= 5
+        stage.now += stage.wait
+
+    # One at once, then never more than one per growing wait.
+    assert sign_ins[0] == 2
+    assert all(after - before <= 1 for before, after in itertools.pairwise(sign_ins))
+
+
+def test_a_dead_session_found_by_an_upload_is_replaced_before_the_next_exchange(stage: Stage) -> None:
+    stage.ask()
+
+    stage.session.session_died()
+
+    assert stage.session.state is SessionState.SIGNED_OUT
+    assert stage.session.ensure_signed_in()
+    assert len(stage.client.signed_in_with) == 2
+
+
+def test_a_late_claim_about_an_older_session_does_not_end_the_new_one(stage: Stage) -> None:
+    stage.ask()
+    used, replaced = threading.Event(), threading.Event()
+
+    def slow_upload() -> None:
+        stage.session.ensure_signed_in()
+        used.set()
+        assert replaced.wait(10)
+        stage.session.session_died()
+
+    upload = threading.Thread(target=slow_upload)
+    upload.start()
+    assert used.wait(10)
+    stage.session.session_died()
+    assert stage.session.ensure_signed_in()
+    replaced.set()
+    upload.join(10)
+
+    assert stage.session.state is SessionState.SIGNED_IN
+    assert len(stage.client.signed_in_with) == 2
+
+
+# What each answer to a question does
+
+
+def test_no_job_waits_longer_each_time_and_a_frame_ends_that(stage: Stage) -> None:
+    stage.client.jobs = [JobStatus.NO_JOB]
+    waits: list[float] = []
+    for _ in range(3):
+        assert stage.ask() is None
+        waits.append(stage.wait)
+        stage.now += stage.wait
+    assert waits == [900, 1800, 1800]
+
+    stage.client.jobs = [FRAME, JobStatus.NO_JOB]
+    assert stage.ask() == FRAME
+    stage.ask()
+    assert stage.wait == 900
+
+
+def test_a_lab_that_waits_a_second_first_never_waits_half_an_hour() -> None:
+    stage = Stage()
+    session = FarmSession(
+        key="k", hardware=HARDWARE, client=cast("ServerClient", stage.client), clock=lambda: stage.now, rng=Even(),
+        credentials=Credentials(login="l", password="p"), version="1", no_job_wait_s=1,
+    )  # fmt: skip
+    stage.client.jobs = [JobStatus.NO_JOB]
+    for _ in range(12):
+        session.ask(ComputeMethod.CPU_ONLY, [])
+        stage.now = session.waits_until()
+    session.ask(ComputeMethod.CPU_ONLY, [])
+    assert session.waits_until() - stage.now == 16
+
+
+def test_nothing_is_asked_before_the_wait_is_over(stage: Stage) -> None:
+    stage.client.jobs = [JobStatus.NO_JOB]
+    stage.ask()
+    stage.now += 899
+    stage.ask()
+    assert len(stage.client.asked_with) == 1
+    stage.now += 1
+    stage.ask()
+    assert len(stage.client.asked_with) == 2
+
+
+def test_archives_to_delete_come_through_without_a_frame(stage: Stage) -> None:
+    answer = JobAnswer(status=JobStatus.NO_JOB, delete_archives=("d" * 32,))
+    stage.client.jobs = [answer]
+
+    assert stage.ask() == answer
+    assert stage.wait == 900
+
+
+def test_a_frame_that_ends_ends_the_wait_for_jobs(stage: Stage) -> None:
+    stage.client.jobs = [JobStatus.NO_JOB]
+    stage.ask()
+
+    stage.session.job_may_be_there()
+
+    assert stage.wait == 0
+    stage.ask()
+    assert stage.wait == 900
+
+
+@pytest.mark.parametrize("answer", [JobStatus.MAINTENANCE, JobStatus.NO_RENDERER, SILENCE, 742])
+def test_a_frame_that_ends_ends_no_other_wait(stage: Stage, answer: Any) -> None:
+    stage.client.jobs = [answer]
+    stage.ask()
+    before = stage.wait
+
+    stage.session.job_may_be_there()
+
+    assert stage.wait == before
+
+
+@pytest.mark.parametrize("status", [JobStatus.MAINTENANCE, JobStatus.OVERLOADED])
+def test_maintenance_and_overload_wait_ten_to_thirty_minutes_in_the_same_session(status: JobStatus) -> None:
+    for seed in range(50):
+        stage = Stage(rng=random.Random(seed))
+        stage.client.jobs = [status]
+        stage.ask()
+        assert LATER_WAIT_S[0] <= stage.wait <= LATER_WAIT_S[1]
+        assert stage.session.state is SessionState.SIGNED_IN
+
+
+def test_a_platform_without_renderer_waits_long(stage: Stage) -> None:
+    stage.client.jobs = [JobStatus.NO_RENDERER]
+    stage.ask()
+    assert stage.wait == NO_RENDERER_WAIT_S
+
+
+@pytest.mark.parametrize("answer", [SILENCE, 742])
+def test_silence_and_unknown_errors_wait_ever_longer_and_keep_the_session(stage: Stage, answer: Any) -> None:
+    stage.client.jobs = [answer]
+    waits: list[float] = []
+    for _ in range(9):
+        assert stage.ask() is None
+        waits.append(stage.wait)
+        stage.now += stage.wait
+
+    assert waits == [5, 10, 20, 40, 80, 160, 320, 600, 600]
+    assert stage.session.state is SessionState.SIGNED_IN
+    assert len(stage.client.signed_in_with) == 1
+
+
+def test_an_account_without_rendering_right_is_fatal_but_may_still_upload(stage: Stage) -> None:
+    stage.client.jobs = [JobStatus.NO_RENDERING_RIGHT]
+
+    for _ in range(2):
+        with pytest.raises(FatalRefusal, match="no right to render"):
+            stage.ask()
+    assert len(stage.client.asked_with) == 1
+    assert stage.session.ensure_signed_in()
+
+
+def test_a_disabled_session_asks_no_more_says_so_once_and_may_finish_its_uploads(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.client.jobs = [JobStatus.SESSION_DISABLED]
+
+    for _ in range(3):
+        assert stage.ask() is None
+        stage.now += 10_000
+
+    assert stage.session.state is SessionState.DISABLED
+    assert stage.session.waits_until() == math.inf
+    assert len(stage.client.asked_with) == 1
+    assert [record.levelno for record in caplog.records if record.levelno >= logging.CRITICAL] == [logging.CRITICAL]
+    assert stage.session.ensure_signed_in()
+    assert stage.client.logged_out == 0
+
+
+def test_a_disabled_session_is_never_signed_in_again(stage: Stage) -> None:
+    stage.client.jobs = [JobStatus.SESSION_DISABLED]
+    stage.ask()
+
+    stage.session.session_died()
+    assert not stage.session.ensure_signed_in()
+    stage.session.log_out()
+    assert not stage.session.ensure_signed_in()
+
+    assert stage.session.state is SessionState.DISABLED
+    assert (len(stage.client.signed_in_with), stage.client.logged_out) == (1, 1)
+
+
+# The end, and what is kept
+
+
+def test_logging_out_ends_the_session_and_what_was_remembered_of_it(stage: Stage) -> None:
+    stage.ask()
+    stage.client.log_out_fails = True
+
+    stage.session.log_out()
+
+    assert stage.session.state is SessionState.SIGNED_OUT
+    assert stage.client.logged_out == 1
+    assert stage.kept[-1] == ""
+
+
+def test_a_session_is_remembered_when_it_begins_and_when_its_cookies_change(stage: Stage) -> None:
+    stage.ask()
+    stage.ask()
+    assert len(stage.kept) == 1
+    stage.client.cookie = "two"
+    stage.ask()
+    assert len(stage.kept) == 2
+    assert "cookie two" in stage.kept[-1]
+    assert "s3cret" not in "".join(stage.kept)
+
+
+def test_a_restart_goes_on_with_the_session_there_was(stage: Stage) -> None:
+    stage.ask()
+
+    later = Stage(remembered=stage.kept[-1])
+
+    assert later.client.thawed == ["cookie one"]
+    assert later.session.state is SessionState.SIGNED_IN
+    assert later.ask() == FRAME
+    assert later.client.signed_in_with == []
+
+
+def test_a_restart_with_a_session_that_died_meanwhile_signs_in_at_once(stage: Stage) -> None:
+    stage.ask()
+    later = Stage(remembered=stage.kept[-1])
+    later.client.jobs = [JobStatus.SESSION_DEAD, FRAME]
+
+    assert later.ask() == FRAME
+    assert len(later.client.signed_in_with) == 1
+
+
+@pytest.mark.parametrize(
+    "remembered",
+    [None, "", "garbage", "[]", "{}", "3", '{"login": "somebody else", "client": "x"}', '{"login": "studio"}'],
+)
+def test_a_remembered_session_that_is_not_ours_is_left(remembered: str | None) -> None:
+    stage = Stage(remembered=remembered)
+
+    assert stage.session.state is SessionState.SIGNED_OUT
+    assert stage.client.thawed == []
