@@ -36,6 +36,7 @@ from render_tasks.contract import (
 
 from .claims import FrameRejected, StaleClaim
 from .disk import DiskFull
+from .ledger_file import LedgerError
 from .nodes import BrokerDown
 from .spool import BadName, CutOff, TooLarge
 
@@ -56,6 +57,7 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     TooLarge: 422,
     CutOff: 400,
     DiskFull: 507,
+    LedgerError: 507,
     BrokerDown: 503,
 }
 _MD5 = re.compile(r"[0-9a-f]{32}")

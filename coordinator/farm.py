@@ -1,7 +1,8 @@
 """The composition root: builds the coordinator's parts, runs their loops, and takes them down in order.
 
 Loops: *tenure* (the farm is ours), *sweep* (who is on the LAN), *place* (orders for granted frames), *beat* (leases
-stay alive), and two for each server session (:mod:`coordinator.session_loops`). The depot serves HTTP beside them.
+stay alive), *tidy* (archives nobody needs), and two for each server session (:mod:`coordinator.session_loops`). The
+depot serves HTTP beside them.
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ STOP_WITHIN_S = 9.0
 LAST_STEPS_S = 3.0
 #: After a refusal nothing new comes; pictures in the spool may take this long to reach the server.
 FLUSH_AFTER_REFUSAL_S = 120.0
+
+
+#: Archives the server no longer wants go once no lease needs them.
+TIDY_EVERY_S = 60.0
 
 
 class Farm:
@@ -183,6 +188,7 @@ class Farm:
             Loop("tenure", self._tenure.renew_once, fatal=FarmHeld, on_fatal=self._end),
             Loop("sweep", self._sweep_once, fatal=FatalRefusal, on_fatal=self._end),
             Loop("place", self._place_once, fatal=FatalRefusal, on_fatal=self._end, wake=self._dispatcher.wake_placing),
+            Loop("tidy", self._tidy_once, fatal=FatalRefusal, on_fatal=self._end),
             Loop("beat", self._beat_once, fatal=FatalRefusal, on_fatal=self._end),
         ]
         for loop in self._loops:
@@ -205,6 +211,10 @@ class Farm:
         except BrokerDown as error:
             log.warning("orders wait: %s", error)
         return IDLE_S
+
+    def _tidy_once(self) -> float:
+        self._archives.tidy()
+        return TIDY_EVERY_S
 
     def _beat_once(self) -> float:
         return min(self._heartbeat.beat_once(), IDLE_S)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -307,7 +308,7 @@ def from_data(kind: type[T], data: object) -> T:
     """A message of ``kind`` from decoded JSON; raises :class:`MalformedContract`."""
     if not isinstance(data, dict):
         raise MalformedContract(f"a {kind.__name__} is an object, not {type(data).__name__}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     values: dict[str, Any] = {}
     for one in dataclasses.fields(kind):  # type: ignore[arg-type]
         if one.name in data:
@@ -315,6 +316,11 @@ def from_data(kind: type[T], data: object) -> T:
         elif one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
             raise MalformedContract(f"{kind.__name__}.{one.name} is missing")
     return kind(**values)
+
+
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

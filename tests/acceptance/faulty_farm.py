@@ -6,11 +6,11 @@ What it knows comes from both ends: the coordinator's ledger file (read only) an
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
 import time
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +177,41 @@ class FaultyFarm(RunningFarm):
         """The farm's Redis."""
         return redis.Redis.from_url(self.redis_url())
 
+    def active(self) -> int:
+        """Leases that have not come to their end."""
+        counts = self.status()["leases"]
+        return sum(counts.get(state, 0) for state in ("granted", "ordered", "rendering", "delivered"))
+
+    def kept_pictures(self, pc: str) -> int:
+        """Pictures that a PC keeps until the coordinator has them."""
+        return len(list((self.folder / pc / "outbox").glob("*/delivery.json")))
+
+    def calm_down(self, *pcs: str) -> None:
+        """Back to a farm where all is well and nothing is to do, whatever a test left behind."""
+        self.api("DELETE", "/api/faults")
+        for project in self.api("GET", "/api/projects")["projects"]:
+            if project["state"] in ("active", "paused"):
+                self.api("POST", f"/api/projects/{project['id']}/cancel")
+        for name, process in list(self.processes.items()):
+            if process.poll() is not None:
+                del self.processes[name]
+        if "coordinator" not in self.processes:
+            self.start_coordinator()
+        for pc in pcs:
+            if pc not in self.processes:
+                self.start_worker(pc)
+        self.wait_until_here(*pcs)
+        for pc in self.status()["set_aside"]:
+            self.post(f"/api/nodes/{pc}/forgive")
+        wait_for("no lease is left", lambda: self.active() == 0, 30)
+
+    def post(self, path: str) -> Any:
+        """One call of the coordinator's operator side."""
+        headers = {"authorization": f"Bearer {self.farm_token}"}
+        answer = requests.post(self.coordinator_url + path, headers=headers, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
     # Breaking it
 
     def kill(self, name: str) -> float:
@@ -189,11 +224,22 @@ class FaultyFarm(RunningFarm):
     def kill_redis(self) -> float:
         """kill -9 of the coordinator's own Redis."""
         record = self.folder / "coordinator" / "redis" / "redis.json"
-        server = psutil.Process(int(__import__("json").loads(record.read_text())["pid"]))
+        server = psutil.Process(json.loads(record.read_text())["pid"])
         server.kill()
         with contextlib.suppress(psutil.TimeoutExpired):
             server.wait(1)  # it may be a zombie until its parent looks
         return time.monotonic()
+
+    def run_until_ready(self, name: str, **environment: str) -> float | None:
+        """Starts a coordinator; when it answers (monotonic), or ``None`` if it ended before it did."""
+        process = self.start(name, "coordinator", **environment)
+        while process.poll() is None:
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(self.coordinator_url + "/healthz", timeout=2).ok:
+                    return time.monotonic()
+            time.sleep(0.05)
+        del self.processes[name]
+        return None
 
     def renderers_of(self, pc: str) -> list[int]:
         """Processes of renders on that PC, however far they got away from it."""
@@ -233,7 +279,3 @@ def seconds_until_gone(pids: list[int], within_s: float) -> float:
         time.sleep(0.01)
     raise AssertionError(f"processes {pids} still live after {within_s} s")
 
-
-def basic(login: str, password: str) -> str:
-    """The header of HTTP basic authentication."""
-    return "Basic " + b64encode(f"{login}:{password}".encode()).decode("ascii")
