@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from render_tasks.contract import NodeHardware, Presence
 
 from .protocol.messages import Hardware
-from .sessions import FarmSession, SessionState
+from .sessions import FarmSession
 from .settings import SessionMode
 
 
@@ -29,6 +29,10 @@ def platform_of(node: NodeHardware) -> str:
     return f"{node.os}/{node.bits}"
 
 
+def _strength(hardware: Hardware) -> tuple[int, int]:
+    return hardware.cpu_cores, hardware.ram
+
+
 class Account(Mapping[str, FarmSession]):
     """All sessions by their key; new ones appear as PCs do."""
 
@@ -37,6 +41,8 @@ class Account(Mapping[str, FarmSession]):
     ) -> None:
         self._mode, self._make = mode, make_session
         self._sessions: dict[str, FarmSession] = {}
+        #: Sessions that describe a PC of theirs, rather than the coordinator.
+        self._seen: set[str] = set()
         self._lock = threading.Lock()
         if mode is SessionMode.FARM:
             # Signed in before the first PC joins, so that a wrong password is told at once.
@@ -56,12 +62,19 @@ class Account(Mapping[str, FarmSession]):
         for key, nodes in groups.items():
             strongest = max(nodes, key=lambda node: (node.hardware.cpu_cores, node.hardware.ram))
             session = self._open(key, strongest.hardware)
-            if session.state is not SessionState.SIGNED_IN:
-                session.hardware = hardware_for_server(strongest.hardware)
+            seen = hardware_for_server(strongest.hardware)
+            if key not in self._seen or _strength(seen) > _strength(session.hardware):
+                # Told at the next sign-in.
+                session.hardware = seen
+                self._seen.add(key)
         return groups
 
     def reopen(self, key: str, own: NodeHardware) -> FarmSession:
         """The session of a lease from before a restart, whose PC may not be back yet."""
+        kind, _, platform = key.partition(":")
+        if kind == "farm":
+            os, _, bits = platform.partition("/")
+            own = replace(own, os=os, bits=bits)
         return self._open(key, own)
 
     def status(self, present: Mapping[str, Presence]) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ class Claims:
         with self._lock:
             lease = self._own(lease_id, attempt, node_id)
             if lease.state is LeaseState.RENDERING:
-                if self._starts.get(lease_id, (attempt, claim)) == (attempt, claim):
+                if self._starts.setdefault(lease_id, (attempt, claim)) == (attempt, claim):
                     return lease
                 raise StaleClaim("this attempt was already started")
             try:
@@ -113,6 +113,8 @@ class Claims:
     def fail(self, lease_id: str, attempt: int, node_id: str, report: FailureReport) -> None:
         """An attempt is over without a picture: another node tries, or the frame is given up."""
         lease = self._own(lease_id, attempt, node_id, delivering=True)
+        if lease.state not in (LeaseState.ORDERED, LeaseState.RENDERING):
+            return  # its picture is here; whatever went wrong afterwards does not matter
         if report.kind in BLAMELESS:
             self._back(lease, LeaseEvent.RETRY, report)
             return
@@ -133,7 +135,7 @@ class Claims:
         except LeaseError as error:
             log.info("%s was not given up: %s", lease.label, error)
             return
-        self._forget_start(lease.id)
+        self.forget(lease.id)
         log.warning("%s failed: %s", lease.label, _line(report))
         self._events.gave_up(lease, report)
 
@@ -152,7 +154,7 @@ class Claims:
             if now.delivery is None or now.delivery.picture != stored.name:
                 self._spool.discard(stored.name)
             raise StaleClaim(str(error)) from None
-        self._forget_start(lease.id)
+        self.forget(lease.id)
         return lease
 
     def _back(self, lease: Lease, event: LeaseEvent, report: FailureReport) -> None:
@@ -161,11 +163,12 @@ class Claims:
         except LeaseError as error:
             log.info("%s stays as it is: %s", lease.label, error)
             return
-        self._forget_start(lease.id)
+        self.forget(lease.id)
         log.warning("%s goes to another node (attempt %d): %s", lease.label, lease.attempt, _line(report))
         self._events.returned(lease)
 
-    def _forget_start(self, lease_id: str) -> None:
+    def forget(self, lease_id: str) -> None:
+        """The attempt is over, whoever ended it."""
         with self._lock:
             self._starts.pop(lease_id, None)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
@@ -58,8 +59,8 @@ class _Record:
 class Conduct:
     """Marks of the LAN's PCs. Thread-safe."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, on_set_aside: Callable[[str], None] = lambda _node_id: None) -> None:
+        self._ledger, self._on_set_aside = ledger, on_set_aside
         self._lock = threading.Lock()
         self._records = _read(ledger.kept(_KEPT))
         #: Lease id → what each PC that failed it is to be marked with, should another succeed.
@@ -81,17 +82,22 @@ class Conduct:
             own = self._records.get(lease.node_id or "")
             if own is not None and not own.set_aside:
                 own.marks = [mark for mark in own.marks if mark.kind is not MarkKind.FAILED]
-            changed = own is not None
-            for node_id, mark in marks.items():
-                self._mark(node_id, mark)
-            if changed or marks:
+            gone = [node_id for node_id, mark in marks.items() if self._mark(node_id, mark)]
+            if own is not None or marks:
                 self._keep()
+        for node_id in gone:
+            self._on_set_aside(node_id)
 
-    def refused(self, lease: Lease, reason: str) -> None:
+    def refused(self, lease: Lease, name: str, reason: str) -> None:
         """The server refused a frame as broken."""
         with self._lock:
-            self._mark(lease.node_id or "", Mark(kind=MarkKind.REFUSED, what=f"{lease.label}: {reason}"))
+            record = self._records.setdefault(lease.node_id or "", _Record())
+            record.name = name or record.name
+            mark = Mark(kind=MarkKind.REFUSED, what=f"{lease.label}: {reason}")
+            is_new = self._mark(lease.node_id or "", mark)
             self._keep()
+        if is_new:
+            self._on_set_aside(lease.node_id or "")
 
     def ended(self, lease: Lease) -> None:
         """The lease ended without a picture; its failures were nobody's."""
@@ -112,31 +118,36 @@ class Conduct:
     def set_aside(self) -> dict[str, str]:
         """Node id → name of every PC that is set aside."""
         with self._lock:
-            return {node_id: record.name for node_id, record in self._records.items() if record.set_aside}
+            return {node_id: record.name or node_id for node_id, record in self._records.items() if record.set_aside}
 
     def forgive(self, name: str) -> bool:
         """Gives a PC a fresh start, by name or id; false when nobody of that name has a mark."""
         with self._lock:
             found = [node_id for node_id, record in self._records.items() if name in (record.name, node_id)]
             for node_id in found:
-                log.info("%s is forgiven", self._records.pop(node_id).name)
+                log.info("%s is forgiven", self._records.pop(node_id).name or node_id)
+                for marks in self._open.values():
+                    marks.pop(node_id, None)
             if found:
                 self._keep()
             return bool(found)
 
-    def _mark(self, node_id: str, mark: Mark) -> None:
+    def _mark(self, node_id: str, mark: Mark) -> bool:
+        """True when this mark sets the PC aside."""
         record = self._records.setdefault(node_id, _Record())
         record.marks.append(mark)
         log.warning("%s has a mark for %s", record.name or node_id, mark.what)
-        if len(record.marks) >= MARKS_TO_SET_ASIDE and not record.set_aside:
-            record.set_aside = True
-            log.error(
-                "%s is set aside after %d frames that went wrong there and not elsewhere; when it is mended: "
-                "sheepfold node forgive %s",
-                record.name or node_id,
-                len(record.marks),
-                record.name or node_id,
-            )
+        if len(record.marks) < MARKS_TO_SET_ASIDE or record.set_aside:
+            return False
+        record.set_aside = True
+        log.error(
+            "%s is set aside after %d frames that went wrong there and not elsewhere; when it is mended: "
+            "sheepfold node forgive %s",
+            record.name or node_id,
+            len(record.marks),
+            record.name or node_id,
+        )
+        return True
 
     def _keep(self) -> None:
         records = {node_id: asdict(record) for node_id, record in self._records.items() if record.marks}

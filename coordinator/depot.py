@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.requests import ClientDisconnect
 
 from render_tasks.contract import (
     CONTRACT_VERSION,
@@ -40,8 +42,13 @@ from .ledger_file import LedgerError
 from .nodes import BrokerDown
 from .spool import BadName, CutOff, TooLarge
 
+#: A PC that sends nothing for this long is gone; it sends its frame again when it is back.
+STALLED_AFTER_S = 60
 #: A join or a failure report with its log is far smaller.
 MAX_JSON_BYTES = 4 * 1024 * 1024
+
+#: No render takes longer (four months), more memory (a terabyte squared) or more threads; larger figures are damage.
+MAX_SECONDS, MAX_KB, MAX_CORES = 10**7, 2**50, 2**20
 
 _BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
 _PAGE = Path(__file__).with_name("dashboard") / "index.html"
@@ -56,6 +63,8 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     BadName: 422,
     TooLarge: 422,
     CutOff: 400,
+    ClientDisconnect: 400,
+    TimeoutError: 408,
     DiskFull: 507,
     LedgerError: 507,
     BrokerDown: 503,
@@ -161,9 +170,9 @@ def _add_node_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
         request: Request,
         name: Annotated[str, Query(max_length=255)],
         md5: Annotated[str, Query(pattern="^[0-9a-f]{32}$")],
-        render_s: Annotated[float, Query(ge=0)],
-        memory_kb: Annotated[int, Query(ge=0)],
-        cores: Annotated[int, Query(ge=0)],
+        render_s: Annotated[float, Query(ge=0, le=MAX_SECONDS, allow_inf_nan=False)],
+        memory_kb: Annotated[int, Query(ge=0, le=MAX_KB)],
+        cores: Annotated[int, Query(ge=0, le=MAX_CORES)],
     ) -> dict[str, str]:
         report = FrameReport(name=name, md5=md5, render_s=render_s, memory_kb=memory_kb, cores=cores)
         chunks = _chunks_for_a_thread(request.stream())
@@ -173,6 +182,8 @@ def _add_node_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
     @app.post("/api/leases/{lease_id}/failure", dependencies=[guard])
     async def failure(lease_id: str, node: str, attempt: int, request: Request) -> dict[str, str]:
         report = await _message(request, FailureReport)
+        if not 0 <= report.render_s <= MAX_SECONDS or not 0 <= report.memory_kb <= MAX_KB:
+            raise HTTPException(422, "render_s or memory_kb is no figure of a render")
         await anyio.to_thread.run_sync(parts.claims.fail, lease_id, attempt, node, report)
         return {"verdict": "noted"}
 
@@ -215,10 +226,11 @@ def _json(message: object) -> Response:
 
 async def _message(request: Request, kind: type[Any]) -> Any:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_JSON_BYTES:
-            raise HTTPException(413, f"a {kind.__name__} is never larger than {MAX_JSON_BYTES} bytes")
+    with anyio.fail_after(STALLED_AFTER_S):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_JSON_BYTES:
+                raise HTTPException(413, f"a {kind.__name__} is never larger than {MAX_JSON_BYTES} bytes")
     try:
         return from_json(kind, bytes(body))
     except MalformedContract as error:
@@ -229,7 +241,8 @@ def _chunks_for_a_thread(stream: AsyncIterator[bytes]) -> Iterator[bytes]:
     """The request's body, read chunk by chunk from inside a worker thread: a large picture is never in memory."""
 
     async def following() -> bytes | None:
-        return await anext(stream, None)
+        with anyio.fail_after(STALLED_AFTER_S):
+            return await anext(stream, None)
 
     while (chunk := anyio.from_thread.run(following)) is not None:
         yield chunk

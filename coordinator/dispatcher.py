@@ -12,12 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from render_tasks.contract import (
+    MAX_ORDER_BYTES,
     ArchiveRef,
     FailureKind,
     FailureReport,
@@ -28,82 +28,30 @@ from render_tasks.contract import (
 )
 
 from .account import Account
-from .archives import ArchiveError, ArchiveStore, DiskFull
+from .archives import ArchiveError, ArchiveStore
 from .claims import Claims
+from .fetches import Fetches
 from .leases import Lease, LeaseError, LeaseEvent, LeaseState
 from .ledger import Ledger
+from .ledger_file import LedgerError
 from .nodes import BrokerDown
-from .placement import Candidate, Need, choose, compute_method
-from .protocol.messages import ArchiveRequest, ComputeMethod, JobOffer
-from .server_client import ArchiveGone, ServerSilent
+from .placement import Candidate, Need, can_render, choose, compute_method
+from .protocol.messages import ArchiveRequest, ComputeMethod, ErrorReport, JobOffer
+from .server_client import ArchiveGone
 from .sessions import Backoff, FarmSession
 
 log = logging.getLogger(__name__)
 
-#: Downloads from the server side by side; more would only share the same line.
-FETCHES_AT_ONCE = 4
-#: No archive of this protocol is larger (bytes).
-MAX_ARCHIVE = 64 * 1024**3
+#: A frame that no PC here can take is given back to the server after this long (seconds); somebody else may have one.
+NOBODY_AFTER_S = 900
+#: A PC that lost this many orders of one lease does not get it again while there is another.
+ORDERS_LOST = 3
 
 
 class SendOrder(Protocol):
     """Puts a signed order into a node's queue; raises where the broker does not take it."""
 
     def __call__(self, signed: SignedOrder, order: RenderOrder, node_name: str, /) -> None: ...
-
-
-class Fetches:
-    """Archives on their way from the server: each once, in the background, with its own waits after silence."""
-
-    def __init__(self, store: ArchiveStore, backoff: Callable[[], Backoff], clock: Callable[[], float]) -> None:
-        self._store, self._make_backoff, self._clock = store, backoff, clock
-        self._pool = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="fetch")
-        self._running: dict[str, Future[ArchiveRef]] = {}
-        self._waits: dict[str, tuple[Backoff, float]] = {}
-        self._stopping = threading.Event()
-
-    def ready(
-        self, md5: str, request: ArchiveRequest, session: FarmSession, then: Callable[[], None]
-    ) -> ArchiveRef | None:
-        """The archive, or ``None`` while it is on its way (``then`` is called when that ends).
-
-        Raises what ended the download for good: :class:`ArchiveGone` or :class:`ArchiveError`.
-        """
-        path = self._store.path_of(md5)
-        if path is not None:
-            self._waits.pop(md5, None)
-            return ArchiveRef(md5=md5, size=path.stat().st_size)
-        future = self._running.get(md5)
-        if future is not None and future.done():
-            del self._running[md5]
-            self._raise_or_wait(md5, future)
-        elif future is None and self._clock() >= self._waits.get(md5, (None, 0.0))[1]:
-            future = self._pool.submit(self._fetch, md5, request, session)
-            self._running[md5] = future
-            future.add_done_callback(lambda _: then())
-        return None
-
-    def close(self) -> None:
-        """Ends downloads that are under way."""
-        self._stopping.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _fetch(self, md5: str, request: ArchiveRequest, session: FarmSession) -> ArchiveRef:
-        def into(target: BinaryIO) -> None:
-            session.client.download(request, target, limit_bytes=MAX_ARCHIVE, cancelled=self._stopping.is_set)
-
-        if not session.ensure_signed_in():
-            raise ServerSilent("download-archive", "", "the session is not signed in")
-        return self._store.ensure(md5, into)
-
-    def _raise_or_wait(self, md5: str, future: Future[ArchiveRef]) -> None:
-        try:
-            future.result()
-        except (ServerSilent, DiskFull) as error:
-            backoff = self._waits.get(md5, (self._make_backoff(), 0.0))[0]
-            wait_s = backoff.next()
-            self._waits[md5] = (backoff, self._clock() + wait_s)
-            log.warning("archive %s is not here yet, next try in %.0f s: %s", md5, wait_s, error)
 
 
 class Dispatcher:
@@ -123,11 +71,13 @@ class Dispatcher:
         look_ahead: int,
         render_limit_s: int | None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger, self._account, self._archives, self._claims = ledger, account, archives, claims
         self._usable, self._send_order, self._order_key = usable, send_order, order_key
         self._look_ahead, self._render_limit_s = look_ahead, render_limit_s
         self._fetches = Fetches(archives, backoff, clock)
+        self._wall_clock = wall_clock
         #: Set whenever there may be something to place.
         self.wake_placing = threading.Event()
         self.frames_remaining: int | None = None
@@ -142,19 +92,28 @@ class Dispatcher:
         if answer is None:
             return False
         self.frames_remaining = answer.frames_remaining
+        if answer.offer is not None:
+            self._grant(answer.offer, session)
         for md5 in answer.delete_archives:
             self._archives.delete(md5)
-        if answer.offer is None:
-            return False
-        lease = self._ledger.grant(answer.offer, session.key)
+        return answer.offer is not None
+
+    def _grant(self, offer: JobOffer, session: FarmSession) -> None:
+        try:
+            lease = self._ledger.grant(offer, session.key)
+        except LedgerError as error:
+            # The frame is ours at the server and nowhere else: give it back before anything else is asked for.
+            report = ErrorReport(job=offer.job_id, frame=offer.frame, extras=offer.extras)
+            session.client.report_error(report, f"the farm cannot keep its record: {error}")
+            raise
         log.info("%s granted", lease.label)
         self.wake_placing.set()
-        return True
 
     def place_once(self) -> int:
         """Orders every GRANTED lease that has its archives and a node; returns how many."""
         placed = 0
         granted = sorted(self._ledger.leases(LeaseState.GRANTED), key=lambda lease: lease.granted_at)
+        self._fetches.forget_others(self.needed_archives())
         for lease in granted:
             archives = self._archives_of(lease)
             if archives is not None and self._place(lease, *archives):
@@ -173,11 +132,10 @@ class Dispatcher:
     def _method_for(self, nodes: Sequence[Presence], held: Sequence[Lease]) -> ComputeMethod | None:
         """What to ask for, or ``None`` when the frames in hand already fill the slots and the look-ahead."""
         candidates = self._candidates(nodes)
-        room = sum(
-            max(0, one.presence.slots + self._look_ahead - one.underway) for one in candidates if one.presence.accepting
-        )
-        if room <= sum(lease.state is LeaseState.GRANTED for lease in held):
-            return None
+        for lease in held:
+            if lease.state is LeaseState.GRANTED:
+                chosen = choose(self._need_of(lease), candidates, lookahead=self._look_ahead)
+                candidates = [one.with_one_more() if one.presence.node_id == chosen else one for one in candidates]
         return compute_method(candidates, lookahead=self._look_ahead)
 
     def _candidates(self, nodes: Sequence[Presence]) -> list[Candidate]:
@@ -194,8 +152,8 @@ class Dispatcher:
         try:
             # Both are asked for before either is looked at, so that they travel side by side.
             found = (
-                self._fetches.ready(offer.archive_md5, scene, session, self.wake_placing.set),
-                self._fetches.ready(offer.renderer.md5, renderer, session, self.wake_placing.set),
+                self._fetches.ready(offer.archive_md5, scene, session, lease.id, self.wake_placing.set),
+                self._fetches.ready(offer.renderer.md5, renderer, session, lease.id, self.wake_placing.set),
             )
         except (ArchiveGone, ArchiveError) as error:
             self._claims.give_up(lease, FailureReport(kind=FailureKind.NO_ARCHIVE, reason=str(error)))
@@ -204,22 +162,36 @@ class Dispatcher:
 
     def _place(self, lease: Lease, scene: ArchiveRef, renderer: ArchiveRef) -> bool:
         nodes = self._account.groups(self._usable()).get(lease.session_key, [])
-        if not nodes:
+        need = self._need_of(lease)
+        if not any(can_render(need, node) for node in nodes):
+            self._give_back_if_nobody_comes(lease)
             return False
-        # All nodes of a session are of its platform.
-        need = Need(
-            os=nodes[0].hardware.os,
-            bits=nodes[0].hardware.bits,
-            use_gpu=lease.offer.use_gpu,
-            scene_md5=scene.md5,
-            renderer_md5=renderer.md5,
-            tried=lease.tried_nodes,
-        )
         node_id = choose(need, self._candidates(nodes), lookahead=self._look_ahead)
         if node_id is None:
             return False
         node = next(node for node in nodes if node.node_id == node_id)
         return self._order(lease, node, scene, renderer)
+
+    def _need_of(self, lease: Lease) -> Need:
+        return Need(
+            use_gpu=lease.offer.use_gpu,
+            scene_md5=lease.offer.archive_md5,
+            renderer_md5=lease.offer.renderer.md5,
+            tried=(*lease.tried_nodes, *self._losers(lease)),
+        )
+
+    def _losers(self, lease: Lease) -> list[str]:
+        """PCs whose orders for this lease were lost again and again."""
+        if lease.attempt - lease.failures <= ORDERS_LOST:
+            return []
+        lost = Counter(one.node_id for one in self._ledger.attempts(lease.id) if one.node_id)
+        return [node_id for node_id, times in lost.items() if times >= ORDERS_LOST]
+
+    def _give_back_if_nobody_comes(self, lease: Lease) -> None:
+        waited_s = self._wall_clock() - lease.changed_at
+        if waited_s > NOBODY_AFTER_S:
+            reason = f"no PC of this farm could take it for {waited_s / 60:.0f} minutes"
+            self._claims.give_up(lease, FailureReport(kind=FailureKind.NODE_LEAVING, reason=reason))
 
     def _order(self, lease: Lease, node: Presence, scene: ArchiveRef, renderer: ArchiveRef) -> bool:
         try:
@@ -227,8 +199,13 @@ class Dispatcher:
         except LeaseError:
             return False  # cancelled meanwhile
         order = self._write_order(lease, node.node_id, scene, renderer)
+        signed = sign_order(order, self._order_key)
+        if len(signed.order.encode()) > MAX_ORDER_BYTES:
+            reason = f"the server's script makes an order of more than {MAX_ORDER_BYTES} bytes"
+            self._claims.give_up(lease, FailureReport(kind=FailureKind.BAD_ORDER, reason=reason))
+            return False
         try:
-            self._send_order(sign_order(order, self._order_key), order, node.name)
+            self._send_order(signed, order, node.name)
         except BrokerDown as error:
             self._claims.take_back(lease, str(error))
             raise

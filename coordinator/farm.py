@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -56,12 +57,16 @@ EXIT_FOLLOWED = 1
 EXIT_REFUSED = 3
 #: Every command is gone this long after SIGTERM; the parts share it.
 STOP_WITHIN_S = 9.0
+#: Of that, for questions to the server that are under way.
+ASKING_ENDS_S = 1.0
 #: Of that, for logging out and closing.
 LAST_STEPS_S = 3.0
 #: After a refusal nothing new comes; pictures in the spool may take this long to reach the server.
 FLUSH_AFTER_REFUSAL_S = 120.0
 
 
+#: Redis is looked at again by the sweep; orders wait a little longer than that.
+BROKER_PAUSE_S = 5.0
 #: Archives the server no longer wants go once no lease needs them.
 TIDY_EVERY_S = 60.0
 
@@ -72,6 +77,8 @@ class Farm:
     def __init__(self, settings: CoordinatorSettings, redis_url: str, farm_token: str) -> None:
         self._settings = settings
         self._stopping = threading.Event()
+        #: Somebody sent a signal; a refusal stops us without one.
+        self._asked = threading.Event()
         self._ended_by: Exception | None = None
         self._loops: list[Loop] = []
         self._open_stores(redis_url)
@@ -88,6 +95,7 @@ class Farm:
         self._nodes = Nodes(redis)
         self._app = make_app(redis_url)
         self._spool = Spool(state / "spool", limit_bytes=settings.max_picture)
+        self._discard_orphans()
         self._reports = ReportBox(state / "reports")
         self._archives = ArchiveStore(
             state / "archives",
@@ -99,15 +107,22 @@ class Farm:
         for key in {lease.session_key for lease in self._ledger.leases(*ACTIVE)} | self._reports.session_keys():
             self._account.reopen(key, own)
 
+    def _discard_orphans(self) -> None:
+        """Pictures that were stored and not entered: their nodes still have them and deliver again."""
+        wanted = {lease.delivery.picture for lease in self._ledger.leases(LeaseState.DELIVERED) if lease.delivery}
+        for name in self._spool.names():
+            if name not in wanted:
+                self._spool.discard(name)
+
     def _build_lan_side(self, redis_url: str) -> None:
-        self._conduct = Conduct(self._ledger)
+        self._conduct = Conduct(self._ledger, self._on_set_aside)
         events = Events(
             delivered=self._on_delivered,
             failed=self._on_failed,
             returned=lambda _lease: self._dispatcher.wake_placing.set(),
             gave_up=self._on_gave_up,
         )
-        judge = Judge(inspect).judge
+        judge = Judge(inspect, self._conduct.ended).judge
         self._claims = Claims(self._ledger, self._spool, judge, events, attempts=self._settings.attempts)
         self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node)
         self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
@@ -129,7 +144,13 @@ class Farm:
             self._ledger, self._account, self._cancel_lease, at_most_every_s=self._settings.heartbeat_s
         )
         self._session_loops = SessionLoops(
-            self._account, self._ledger, self._dispatcher, self._make_uploads, self._usable, self._end
+            self._account,
+            self._ledger,
+            self._dispatcher,
+            self._make_uploads,
+            self._usable,
+            self._lose_lease,
+            self._end,
         )
         self._office = Office(
             ledger=self._ledger,
@@ -171,7 +192,7 @@ class Farm:
         )
 
     def _make_uploads(self, session: FarmSession) -> Uploads:
-        return Uploads(session, self._ledger, self._spool, self._reports, self._backoff(), self._conduct.refused)
+        return Uploads(session, self._ledger, self._spool, self._reports, self._backoff(), self._on_broken)
 
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.retry_wait_s, RETRY_CAP_S, random.Random())
@@ -181,7 +202,7 @@ class Farm:
     def run(self) -> int:
         """Runs until SIGTERM, Ctrl+C or a refusal; returns the exit code."""
         for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: self._stopping.set())
+            signal.signal(name, self._asked_to_stop)
         self._web.start()
         log.info("the depot listens on %s:%d", self._settings.host, self._settings.port)
         self._loops = [
@@ -206,10 +227,15 @@ class Farm:
         return IDLE_S
 
     def _place_once(self) -> float:
+        if self._sweeper.broker_down:
+            return IDLE_S
         try:
             self._dispatcher.place_once()
         except BrokerDown as error:
             log.warning("orders wait: %s", error)
+            # The lease that just came back woke us; Redis did not come back with it.
+            self._dispatcher.wake_placing.clear()
+            return BROKER_PAUSE_S
         return IDLE_S
 
     def _tidy_once(self) -> float:
@@ -221,6 +247,10 @@ class Farm:
 
     # Stopping
 
+    def _asked_to_stop(self, *_: object) -> None:
+        self._asked.set()
+        self._stopping.set()
+
     def _end(self, error: Exception) -> None:
         self._ended_by = self._ended_by or error
         self._stopping.set()
@@ -228,21 +258,34 @@ class Farm:
     def _stop(self) -> int:
         refused = self._ended_by is not None
         log.info("stopping%s", ": pictures that are ready are uploaded first" if refused else "")
-        deadline = time.monotonic() + (FLUSH_AFTER_REFUSAL_S if refused else 0) + STOP_WITHIN_S
         for loop in self._loops:
             loop.stop()
         self._session_loops.stop_asking()
+        self._session_loops.join_asking(ASKING_ENDS_S)
         self._give_back_unfinished()
-        while time.monotonic() < deadline - LAST_STEPS_S and not self._session_loops.all_sent():
-            self._session_loops.wake_uploading()
-            time.sleep(0.05)
+        deadline = self._flush(time.monotonic() + STOP_WITHIN_S - ASKING_ENDS_S, refused=refused)
         self._session_loops.stop()
+        self._heartbeat.close()
+        self._dispatcher.close()
+        self._give_back_unfinished()
         self._log_out(deadline - 1)
         self._tenure.release()
         self._close()
         if refused:
             log.critical("%s", self._ended_by)
         return EXIT_REFUSED if refused else 0
+
+    def _flush(self, deadline: float, *, refused: bool) -> float:
+        """Lets the uploads finish; gives the time by which everything must be over."""
+        asked = self._asked.is_set()
+        if refused and not asked:
+            deadline += FLUSH_AFTER_REFUSAL_S
+        while time.monotonic() < deadline - LAST_STEPS_S and self._session_loops.can_send_more():
+            if self._asked.is_set() and not asked:
+                asked, deadline = True, min(deadline, time.monotonic() + STOP_WITHIN_S)
+            self._session_loops.wake_uploading()
+            time.sleep(0.05)
+        return min(deadline, time.monotonic() + STOP_WITHIN_S)
 
     def _leave_to_follower(self) -> int:
         """Another coordinator took the farm while Redis was out of our reach: the account's session is its now."""
@@ -256,9 +299,16 @@ class Farm:
     def _give_back_unfinished(self) -> None:
         """Frames without a picture go back to the server: with our session it forgets who renders them."""
         report = FailureReport(kind=FailureKind.NODE_LEAVING, reason="the farm was stopped by its operator")
-        for lease in self._ledger.leases(LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING):
-            self._cancel_on_node(lease)
+        unfinished = self._ledger.leases(LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
+        for lease in unfinished:
             self._claims.give_up(lease, report)
+        # Beside us: a Redis that hangs must not use up our time. What it misses, the start-fence or the delivery
+        # turns away.
+        threading.Thread(target=self._cancel_all_on_nodes, args=(unfinished,), daemon=True).start()
+
+    def _cancel_all_on_nodes(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            self._cancel_on_node(lease.node_id, lease.id, lease.attempt)
 
     def _log_out(self, deadline: float) -> None:
         for session in self._account.values():
@@ -270,9 +320,9 @@ class Farm:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _close(self) -> None:
-        self._web.stop()
         self._dispatcher.close()
         self._heartbeat.close()
+        self._web.stop()
         self._ledger.close()
 
     # What the parts tell each other
@@ -293,21 +343,35 @@ class Farm:
     def _cancel_lease(self, lease: Lease, reason: str) -> None:
         """Ends a lease without a report, and its renderer with it."""
         try:
-            self._ledger.apply(lease.id, LeaseEvent.CANCEL, reason=reason)
+            lease = self._ledger.apply(lease.id, LeaseEvent.CANCEL, reason=reason)
         except LeaseError:
             return
         log.warning("%s cancelled: %s", lease.label, reason)
-        self._cancel_on_node(lease)
+        self._forget(lease)
+
+    def _lose_lease(self, lease: Lease, reason: str) -> None:
+        """Ends a lease that the server no longer knows."""
+        try:
+            lease = self._ledger.apply(lease.id, LeaseEvent.LOSE, reason=reason)
+        except LeaseError:
+            return
+        log.error("%s lost: %s", lease.label, reason)
+        self._forget(lease)
+
+    def _forget(self, lease: Lease) -> None:
+        """What is left of a lease that ended without an upload."""
+        self._claims.forget(lease.id)
+        self._cancel_on_node(lease.node_id, lease.id, lease.attempt)
         self._conduct.ended(lease)
         if lease.delivery is not None:
             self._spool.discard(lease.delivery.picture)
         self._session_loops.wake_asking()
 
-    def _cancel_on_node(self, lease: Lease) -> None:
-        node = self._present().get(lease.node_id or "")
+    def _cancel_on_node(self, node_id: str | None, lease_id: str, attempt: int) -> None:
+        node = self._present().get(node_id or "")
         if node is not None:
             try:
-                cancel_order(self._app, node.name, lease.id, lease.attempt)
+                cancel_order(self._app, node.name, lease_id, attempt)
             except OperationalError as error:  # the sweep tells the node again
                 log.warning("%s could not be told to stop: %s", node.name, error)
 
@@ -316,9 +380,24 @@ class Farm:
         self._wake(lease)
 
     def _on_failed(self, lease: Lease, report: FailureReport) -> None:
-        node = self._present().get(lease.node_id or "")
         if lease.node_id is not None:
-            self._conduct.failed(lease, lease.node_id, node.name if node else "", report.kind, report.reason)
+            name = self._name_of(lease.node_id)
+            self._conduct.failed(lease, lease.node_id, name, report.kind, report.reason)
+
+    def _on_broken(self, lease: Lease, reason: str) -> None:
+        self._conduct.refused(lease, self._name_of(lease.node_id or ""), reason)
+
+    def _on_set_aside(self, node_id: str) -> None:
+        """What the PC has in hand goes to others, and what it made and nobody has judged but us is made again."""
+        for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING, LeaseState.DELIVERED):
+            if lease.node_id == node_id:
+                self._cancel_on_node(node_id, lease.id, lease.attempt)
+                self._claims.take_back(lease, "its PC was set aside")
+
+    def _name_of(self, node_id: str) -> str:
+        """What people call the PC; empty for one that is not here."""
+        node = self._present().get(node_id)
+        return node.name if node else ""
 
     def _on_gave_up(self, lease: Lease, report: FailureReport) -> None:
         self._reports.put(lease, report)

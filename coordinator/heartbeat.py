@@ -1,6 +1,7 @@
 """Keeps every lease alive at the server: one beat per lease, the first one an interval after the grant.
 
-A beat that got no answer does not count and is tried again soon. A 400 ends the lease and kills its renderer.
+A beat that got no answer, or one that is neither yes nor no, does not count and is tried again soon. A 400 ends the
+lease and kills its renderer.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from .leases import ACTIVE, Lease
+from .leases import ACTIVE, Lease, LeaseError, LeaseState
 from .ledger import Ledger
 from .protocol.messages import Beat, BeatAnswer, Endpoints
-from .protocol.status import BeatStatus, explain
+from .protocol.status import BeatStatus, JobStatus, explain
 from .server_client import ServerSilent
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class BeatSession(Protocol):
     @property
     def client(self) -> BeatClient: ...
     def ensure_signed_in(self) -> bool: ...
+    def session_died(self) -> None: ...
 
 
 class Heartbeat:
@@ -59,8 +61,11 @@ class Heartbeat:
         self._at_most_every_s, self._clock = at_most_every_s, clock
         #: Lease id → when its next beat is due (the clock's seconds).
         self._due: dict[str, float] = {}
+        #: Delivered leases that the server has ended.
+        self._needless: set[str] = set()
         self._first_round = True
         self._pool = ThreadPoolExecutor(BEATS_AT_ONCE, thread_name_prefix="beat")
+        self._closed = False
         self.missed = 0
 
     def interval_s(self, endpoints: Endpoints | None) -> float:
@@ -72,6 +77,9 @@ class Heartbeat:
         """Beats every lease that is due; returns seconds until the next one is."""
         now = self._clock()
         leases = {lease.id: lease for lease in self._ledger.leases(*ACTIVE)}
+        self._needless &= leases.keys()
+        for id_ in self._needless:
+            del leases[id_]
         self._due = {id_: due for id_, due in self._due.items() if id_ in leases}
         for lease in leases.values():
             if lease.id not in self._due:
@@ -85,7 +93,8 @@ class Heartbeat:
         return max(0.0, min(self._due.values(), default=self._clock() + 1) - self._clock())
 
     def close(self) -> None:
-        """Waits for no answer."""
+        """No more beats; waits for no answer."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _interval_of(self, lease: Lease) -> float:
@@ -98,7 +107,7 @@ class Heartbeat:
             return False
         beat = Beat(job=lease.offer.job_id, frame=lease.offer.frame, extras=lease.offer.extras)
         try:
-            if not session.ensure_signed_in():
+            if self._closed or not session.ensure_signed_in():
                 return False
             answer = session.client.beat(beat)
         except ServerSilent as error:
@@ -106,7 +115,22 @@ class Heartbeat:
             log.warning("no answer to the heartbeat of %s: %s", lease.label, error)
             return False
         if answer.status == BeatStatus.STOP:
-            self._stop_lease(lease, explain(answer.status))
+            self._stop(lease, explain(answer.status))
+        elif answer.status == JobStatus.SESSION_DEAD:
+            session.session_died()
+            return False
         elif answer.status != BeatStatus.OK:
             log.warning("heartbeat of %s: %s", lease.label, explain(answer.status))
+            return False
         return True
+
+    def _stop(self, lease: Lease, reason: str) -> None:
+        """Ends the lease; but a picture that is ready is uploaded, and the answer to that says what became of it."""
+        try:
+            lease = self._ledger.get(lease.id)
+        except LeaseError:
+            return
+        if lease.state is LeaseState.DELIVERED:
+            self._needless.add(lease.id)
+        else:
+            self._stop_lease(lease, reason)

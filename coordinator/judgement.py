@@ -2,8 +2,8 @@
 
 A picture is broken when it cannot be read whole, when it has another size than the job's pictures have, or when it is
 black or transparent while the nearest frames around it are not. A job whose every frame is black is no such case, nor
-is a fade to black that has begun: only what stands out is held back. The size that most PCs agree on is the job's, so
-that one PC that is wrong from the first frame on is outvoted.
+is a fade to black that has begun: the first frame of it that two PCs agree on is held back, and those behind it pass.
+The size that most PCs agree on is the job's, so that one PC that is wrong from the first frame on is outvoted.
 
 What is known of a job is what arrived of it, kept in memory: after a restart it is learned again from the next frames.
 """
@@ -28,6 +28,14 @@ class BrokenPicture(Exception):
     """The picture must not go to the server; the text says what is wrong with it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Looks:
+    """What two PCs must agree on."""
+
+    size: tuple[int, int]
+    is_empty: bool
+
+
 @dataclass
 class _Job:
     """What arrived of one revision of a job."""
@@ -37,6 +45,8 @@ class _Job:
     #: Frame numbers that arrived, in order, and those of them with nothing on them.
     numbers: list[int] = field(default_factory=list)
     empty: set[int] = field(default_factory=set)
+    #: Frame → PC → how its picture looked, of pictures that were held back.
+    held_back: dict[str, dict[str, _Looks]] = field(default_factory=dict)
 
     def neighbours(self, number: int) -> list[int]:
         """The nearest frame before and the nearest after."""
@@ -46,10 +56,14 @@ class _Job:
 
 
 class Judge:
-    """Looks at every picture before it may wait for the server. Thread-safe."""
+    """Looks at every picture before it may wait for the server. Thread-safe.
 
-    def __init__(self, inspect: Callable[[Path], Picture]) -> None:
-        self._inspect = inspect
+    ``absolve`` is told of a lease whose picture may go after all, and whose earlier picture, which was held back, was
+    the same: the PC that made that one was right.
+    """
+
+    def __init__(self, inspect: Callable[[Path], Picture], absolve: Callable[[Lease], None]) -> None:
+        self._inspect, self._absolve = inspect, absolve
         self._jobs: OrderedDict[tuple[str, str], _Job] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -59,15 +73,32 @@ class Judge:
             picture = self._inspect(path)
         except NotAPicture as error:
             raise BrokenPicture(str(error)) from None
-        number = int(lease.offer.frame) if lease.offer.frame.isdecimal() else None
         with self._lock:
-            job = self._job_of(lease)
-            job.sizes.setdefault((picture.width, picture.height), set()).add(lease.node_id or "")
+            was_right = self._compare(self._job_of(lease), lease, picture)
+        if was_right:
+            self._absolve(lease)
+
+    def _compare(self, job: _Job, lease: Lease, picture: Picture) -> bool:
+        """Whether another PC was held back for the same picture before."""
+        number = int(lease.offer.frame) if lease.offer.frame.isdecimal() else None
+        looks = _Looks(size=(picture.width, picture.height), is_empty=picture.is_black or picture.is_transparent)
+        earlier = job.held_back.setdefault(lease.offer.frame, {})
+        agreed = any(node != lease.node_id and other == looks for node, other in earlier.items())
+        job.sizes.setdefault(looks.size, set()).add(lease.node_id or "")
+        try:
             _compare_size(picture, job)
-            is_empty = picture.is_black or picture.is_transparent
             if number is not None:
                 _compare_with_neighbours(picture, job, number)
-                self._learn(job, number, is_empty=is_empty)
+        except BrokenPicture:
+            earlier[lease.node_id or ""] = looks
+            if agreed and number is not None:
+                # Two PCs say so: this is how the scene looks, and the frames behind it may look like it.
+                self._learn(job, number, is_empty=looks.is_empty)
+            raise
+        del job.held_back[lease.offer.frame]
+        if number is not None:
+            self._learn(job, number, is_empty=looks.is_empty)
+        return agreed
 
     def _job_of(self, lease: Lease) -> _Job:
         key = (lease.offer.job_id, lease.offer.revision)

@@ -47,6 +47,10 @@ class Loop:
         self._stopping = True
         self._wake.set()
 
+    def is_alive(self) -> bool:
+        """Whether it still goes round."""
+        return self._thread.is_alive()
+
     def join(self, timeout_s: float) -> bool:
         """Waits for the end; false when it takes longer."""
         self._thread.join(timeout_s)

@@ -13,7 +13,7 @@ has a place left. Among those the first of this order wins:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from render_tasks.contract import Compute, Presence
 
@@ -46,6 +46,10 @@ class Candidate:
     #: Leases ordered from it or rendering there, from the ledger; its own record lags behind.
     underway: int = 0
 
+    def with_one_more(self) -> Candidate:
+        """The same node with one order more."""
+        return replace(self, underway=self.underway + 1)
+
     @property
     def free_slots(self) -> int:
         """Slots that have nothing to do."""
@@ -55,17 +59,20 @@ class Candidate:
 def choose(need: Need, candidates: Iterable[Candidate], *, lookahead: int = 0) -> str | None:
     """The id of the best node, or ``None`` where none qualifies now.
 
-    ``lookahead`` is how many orders beyond its slots each node may hold, so that no slot waits for its next frame.
+    ``lookahead`` is how many orders each slot may hold beside the one it renders, so that none waits for its next frame.
     """
-    able = [one for one in candidates if has_room(one, lookahead) and can_render(need, one.presence)]
-    if not able:
+    able = [one for one in candidates if one.presence.accepting and can_render(need, one.presence)]
+    untried = [one for one in able if one.presence.node_id not in need.tried]
+    # A frame that failed waits for a PC that has not failed it, if there is one.
+    roomy = [one for one in untried or able if has_room(one, lookahead)]
+    if not roomy:
         return None
-    return min(able, key=lambda one: _rank(need, one)).presence.node_id
+    return min(roomy, key=lambda one: _rank(need, one)).presence.node_id
 
 
 def has_room(candidate: Candidate, lookahead: int = 0) -> bool:
     """Whether the node takes one more order."""
-    return candidate.presence.accepting and candidate.underway < candidate.presence.slots + lookahead
+    return candidate.presence.accepting and candidate.underway < candidate.presence.slots * (1 + lookahead)
 
 
 def can_render(need: Need, node: Presence) -> bool:

@@ -174,6 +174,8 @@ class FarmSession:
         self._waits_for_jobs = False
         #: DISABLED, and not even uploads get through any more.
         self._gone = False
+        #: Logged out by us; a straggler must not sign in again.
+        self._left = False
         #: What was refused for good, by exchange.
         self._fatal: dict[str, str] = {}
         self._remembered = ""
@@ -196,6 +198,8 @@ class FarmSession:
         """
         if self._has_session():
             return True
+        if self._left:
+            return False
         with self._signing_in:
             # Somebody else may have been faster.
             if self._has_session():
@@ -203,6 +207,11 @@ class FarmSession:
             if self.state is SessionState.DISABLED or self._clock() < self._sign_in_at:
                 return False
             return self._sign_in() and self._has_session()
+
+    @property
+    def is_over(self) -> bool:
+        """Disabled, and the server does not even take uploads any more."""
+        return self.state is SessionState.DISABLED and self._gone
 
     def session_died(self) -> None:
         """The server said so (304 or the like): the next exchange signs in first.
@@ -220,11 +229,12 @@ class FarmSession:
                 logger.warning("%s: %s", self.key, self.notice)
 
     def log_out(self) -> None:
-        """Ends the session at the server, as far as it listens. A disabled session stays disabled."""
+        """Ends the session at the server, as far as it listens, for good: nothing signs in again after this."""
         with self._lock:
             if self.state is SessionState.SIGNED_IN:
                 self.state = SessionState.SIGNED_OUT
             self._gone = self.state is SessionState.DISABLED
+            self._left = True
         try:
             self.client.log_out()
         except ServerSilent as error:

@@ -6,7 +6,7 @@ import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import (
@@ -28,9 +28,18 @@ class SessionMode(StrEnum):
     MACHINE = "machine"
 
 
+def _parts(text: str) -> SplitResult | None:
+    """The address in its parts; ``None`` where it has no host or no port that could be one."""
+    try:
+        parts = urlsplit(text)
+        return parts if parts.hostname and (parts.port is None or parts.port > 0) else None
+    except ValueError:
+        return None
+
+
 def _http_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _parts(text)
+    if parts is None or parts.scheme not in ("http", "https"):
         raise ValueError("must be an address such as https://render.example.org")
     if parts.username or parts.password:
         raise ValueError("must not hold a login; use SHEEPFOLD_LOGIN and SHEEPFOLD_PASSWORD")
@@ -38,9 +47,12 @@ def _http_url(text: str) -> str:
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
-    parts = urlsplit(secret.get_secret_value())
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
-        raise ValueError("must be an address such as redis://:password@host:6379/0")
+    parts = _parts(secret.get_secret_value())
+    if parts is None or parts.scheme not in ("redis", "rediss"):
+        raise ValueError(
+            "must be an address such as redis://:password@host:6379/0; "
+            "in the password / ? # @ are written %2F %3F %23 %40"
+        )
     return secret
 
 

@@ -104,7 +104,9 @@ def _farm_token(settings: CoordinatorSettings) -> str:
         return settings.farm_token.get_secret_value()
     path: Path = token_file(settings.state_dir)
     if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        partial = path.with_suffix(".partial")
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(24))
+        partial.rename(path)
         log.info("a farm token was made; workers need it as SHEEPFOLD_FARM_TOKEN, it is in %s", path)
     return path.read_text(encoding="utf-8").strip()

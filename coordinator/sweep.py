@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from render_tasks.contract import NODE_SILENT_AFTER_S, JoinRequest, Presence, Stage
+from render_tasks.contract import NODE_SILENT_AFTER_S, JoinRequest, Presence, SlotState, Stage
 
 from .claims import Claims
 from .leases import Lease, LeaseError, LeaseState
@@ -34,13 +34,16 @@ class Sweeper:
         nodes: Nodes,
         ledger: Ledger,
         claims: Claims,
-        cancel_on_node: Callable[[Lease], None],
+        cancel_on_node: Callable[[str, str, int], None],
         *,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._nodes, self._ledger, self._claims, self._cancel_on_node = nodes, ledger, claims, cancel_on_node
         self._wall_clock = wall_clock
-        self._broker_down = False
+        #: Redis did not answer the last look.
+        self.broker_down = False
+        #: Node id → ``<lease id>.<attempt>`` of frames it kept from an earlier life and is about to deliver.
+        self._kept: dict[str, frozenset[str]] = {}
         #: Node id → its latest record. Replaced as a whole, so that any thread may read it.
         self.present: dict[str, Presence] = {}
 
@@ -49,19 +52,24 @@ class Sweeper:
         try:
             sweep = self._nodes.sweep()
         except BrokerDown as error:
-            if not self._broker_down:
+            if not self.broker_down:
                 log.error("nobody can be seen: %s; nodes keep rendering, leases are kept", error)
-            self._broker_down = True
+            self.broker_down = True
             return False
-        if self._broker_down:
+        if self.broker_down:
             log.info("Redis is back")
-            self._broker_down = False
+            self.broker_down = False
         before, self.present = self.present, sweep.present
         for node_id in sweep.returned:
             log.info("%s is here", sweep.present[node_id].name)
         for node_id in sweep.lost:
             log.warning("%s fell silent", before[node_id].name)
-            self._nodes.forget(node_id)
+            self._kept.pop(node_id, None)
+            try:
+                self._nodes.forget(node_id)
+            except BrokerDown as error:
+                # Its orders stay in its queue; the start-fence turns them away.
+                log.warning("%s cannot be forgotten yet: %s", before[node_id].name, error)
         for node in sweep.present.values():
             self._drop_strangers(node)
         taken_back = sweep.settled and self._take_back_lost(sweep.present)
@@ -69,6 +77,7 @@ class Sweeper:
 
     def joined(self, wish: JoinRequest) -> None:
         """A worker process that takes another's place has none of its leases, but for the frames it kept."""
+        self._kept[wish.node_id] = frozenset(wish.kept)
         known = self.present.get(wish.node_id)
         if known is None or not wish.run_id or known.run_id == wish.run_id:
             return
@@ -93,15 +102,20 @@ class Sweeper:
         for slot in node.busy:
             if slot.stage is Stage.DELIVERING:
                 continue  # the fence at the delivery decides
-            try:
-                lease = self._ledger.get(slot.lease_id)
-            except LeaseError:
-                continue
-            if lease.attempt != slot.attempt or lease.node_id != node.node_id or lease.state not in _ON_NODES:
-                self._cancel_on_node(lease)
+            if not self._is_its_own(node, slot):
+                self._cancel_on_node(node.node_id, slot.lease_id, slot.attempt)
+
+    def _is_its_own(self, node: Presence, slot: SlotState) -> bool:
+        try:
+            lease = self._ledger.get(slot.lease_id)
+        except LeaseError:
+            return False
+        return (lease.attempt, lease.node_id) == (slot.attempt, node.node_id) and lease.state in _ON_NODES
 
     def _is_lost_on(self, node: Presence, lease: Lease) -> bool:
         if any(slot.lease_id == lease.id for slot in node.busy):
+            return False
+        if f"{lease.id}.{lease.attempt}" in self._kept.get(node.node_id, ()):
             return False
         quiet_s = self._wall_clock() - lease.changed_at
         if lease.state is LeaseState.RENDERING:

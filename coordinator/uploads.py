@@ -7,6 +7,7 @@ were finished, one at a time; a definite answer ends the item, silence and 303 k
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -101,16 +102,22 @@ class ReportBox:
 
     def first(self, session_key: str) -> PendingReport | None:
         """The oldest one of a session."""
-        for path in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
-            try:
-                pending = PendingReport(**json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
-                log.error("the error report %s cannot be read and is set aside: %s", path.name, error)
-                path.rename(path.with_suffix(".unreadable"))
-                continue
-            if pending.session_key == session_key:
+        for path in sorted(self._folder.glob("*.json"), key=_age):
+            pending = self._read(path)
+            if pending is not None and pending.session_key == session_key:
                 return pending
         return None
+
+    def _read(self, path: Path) -> PendingReport | None:
+        try:
+            return PendingReport(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None  # another session's thread has just sent it
+        except (OSError, ValueError, TypeError) as error:
+            log.error("the error report %s cannot be read and is set aside: %s", path.name, error)
+            with contextlib.suppress(OSError):
+                path.rename(path.with_suffix(".unreadable"))
+            return None
 
     def session_keys(self) -> set[str]:
         """Sessions that have something here."""
@@ -125,6 +132,13 @@ class ReportBox:
     def done(self, pending: PendingReport) -> None:
         """The server has it."""
         (self._folder / f"{pending.lease_id}.json").unlink(missing_ok=True)
+
+
+def _age(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 class Uploads:
@@ -195,7 +209,14 @@ class Uploads:
             memory_used_kb=delivery.memory_kb,
             cores=delivery.cores,
         )
-        return self._settle(lease, delivery.picture, self._session.client.validate(upload, picture).status)
+        try:
+            status = self._session.client.validate(upload, picture).status
+        except OSError as error:
+            log.error("%s: its picture cannot be read (%s); it is rendered again", lease.label, error)
+            self._apply(lease, LeaseEvent.RETRY, reason="the picture in the spool cannot be read")
+            self._spool.discard(delivery.picture)
+            return True
+        return self._settle(lease, delivery.picture, status)
 
     def _settle(self, lease: Lease, picture: str, status: ValidationStatus | int) -> bool:
         if status == ValidationStatus.OK:
@@ -240,3 +261,4 @@ class Uploads:
             self._ledger.apply(lease.id, event, attempt=lease.attempt, reason=reason, answer=answer)
         except LeaseError as error:  # cancelled by the operator while its upload was under way
             log.info("%s stays as it is: %s", lease.label, error)
+            self._odd_answers.pop(lease.id, None)

@@ -23,11 +23,8 @@ default only when it listens on loopback). Errors are ``{"detail": "one line"}``
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import zipfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +33,12 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from .errors import BadForm, BadInput, LabError, NotAPicture, NotNow, UnknownProject
+from .errors import BadInput, UnknownProject
 from .faults import Fault, FaultDesk
 from .forms import read_form
 from .frame_range import frame_text
 from .frames import FrameState
+from .gate import Gate, Handler
 from .office import Office
 from .page import render_page
 from .pictures import make_thumbnail
@@ -48,20 +46,14 @@ from .projects import Project, ProjectStep
 from .settings import Mode
 from .submissions import receive_project
 
-Handler = Callable[[Request], Awaitable[Response]]
-_CHANGES_NOTHING = ("GET", "HEAD")
-
-
-class _NotAllowed(LabError):
-    """Login and password are missing, wrong, or not the owner's."""
-
 
 def add_api(app: FastAPI, office: Office, *, sign_in: Handler, faults: FaultDesk | None) -> None:
     """Add every route of this file."""
     api = Api(office, sign_in=sign_in, faults=faults)
+    gate = Gate(office)
 
     def add(path: str, handler: Handler, *methods: str, owner_only: bool = True) -> None:
-        app.add_route(path, api.guarded(handler, owner_only=owner_only), list(methods))
+        app.add_route(path, gate.guarded(handler, owner_only=owner_only), list(methods))
 
     app.add_route("/", api.root, ["GET", "POST"])
     app.add_route("/healthz", api.healthy, ["GET"])
@@ -88,37 +80,13 @@ class Api:
         self._office = office
         self._sign_in = sign_in
         self._faults = faults
-
-    def guarded(self, handler: Handler, *, owner_only: bool) -> Handler:
-        """The handler behind authentication, with every error of ours as one line of JSON."""
-
-        async def guard(request: Request) -> Response:
-            try:
-                if owner_only or not self._office.settings.open_to_look:
-                    await self._authenticate(request)
-                return await handler(request)
-            except LabError as error:
-                return _refusal(error)
-
-        return guard
-
-    async def _authenticate(self, request: Request) -> None:
-        login, password = _basic(request.headers.get("authorization", ""))
-        account = await self._office.check_password(login, password) if login else None
-        if account is None or not account.is_owner:
-            raise _NotAllowed("this needs login and password of the server's owner")
-        # A browser that knows the password sends it along wherever a strange page points it.
-        if request.method not in _CHANGES_NOTHING and request.headers.get("sec-fetch-site", "none") not in (
-            "none",
-            "same-origin",
-        ):
-            raise _NotAllowed("another site may not do this")
+        self._show_page = Gate(office).guarded(render_page, owner_only=False)
 
     async def root(self, request: Request) -> Response:
         """The page; with login parameters, session creation."""
         if request.method == "POST" or not {"login", "password", "version"}.isdisjoint(request.query_params):
             return await self._sign_in(request)
-        return await self.guarded(render_page, owner_only=False)(request)
+        return await self._show_page(request)
 
     async def healthy(self, _request: Request) -> Response:
         """For start order in compose."""
@@ -290,17 +258,6 @@ class Api:
         return JSONResponse({"expired": await self._office.ask(self._office.sessions.expire_all)})
 
 
-def _basic(header: str) -> tuple[str, str]:
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        return "", ""
-    try:
-        login, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return "", ""
-    return login, password
-
-
 async def _json(request: Request) -> dict[str, Any]:
     try:
         asked = json.loads((await read_form(request)).body)
@@ -315,17 +272,3 @@ def _zip(paths: list[Path], target: Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in paths:
             archive.write(path, path.name)
-
-
-def _refusal(error: LabError) -> Response:
-    status = 400
-    if isinstance(error, _NotAllowed):
-        challenge = {"www-authenticate": 'Basic realm="sheepfold", charset="UTF-8"'}
-        return JSONResponse({"detail": str(error)}, status_code=401, headers=challenge)
-    if isinstance(error, (UnknownProject, NotAPicture)):
-        status = 404
-    elif isinstance(error, NotNow):
-        status = 409
-    elif isinstance(error, BadForm) and error.too_large:
-        status = 413
-    return JSONResponse({"detail": str(error)}, status_code=status)

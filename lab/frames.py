@@ -24,16 +24,16 @@ from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, text, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, Row, func, select
 
 from coordinator.protocol.messages import ComputeMethod, FrameUpload
 from coordinator.protocol.status import BeatStatus, JobStatus
 
+from . import frame_queries as sql
 from .errors import UnknownProject
 from .frame_range import frame_number, frame_text
 from .pictures import Picture
-from .projects import SUITS, Project, Projects, ProjectState
+from .projects import Project, Projects, ProjectState
 from .sessions import WebSession
 from .store import Store, frames, grants
 
@@ -103,16 +103,16 @@ class Frames:
         with self._store.transaction() as db:
             self._expire(db, now)
             if self._max_unvalidated is not None:
-                held = db.execute(_HELD_BY_SESSION, {"session": session.id}).scalar_one()
+                held = db.execute(sql.HELD_BY_SESSION, {"session": session.id}).scalar_one()
                 if held >= self._max_unvalidated:
                     return JobStatus.NO_JOB
-            row = db.execute(_NEXT, _SUITS[method]).first()
+            row = db.execute(sql.NEXT, sql.METHODS[method]).first()
             if row is None:
                 return JobStatus.NO_JOB
             key = {"project": row.project_id, "frame": row.number}
             lease = {"who": session.login, "session": session.id, "now": now, "until": now + self._lease_s}
-            db.execute(_LEASE, key | lease)
-            db.execute(_NOTE_GRANT, {"project_id": row.project_id, "number": row.number, "login": session.login})
+            db.execute(sql.LEASE, key | lease)
+            db.execute(sql.NOTE_GRANT, {"project_id": row.project_id, "number": row.number, "login": session.login})
         self._projects.touch(row.project_id)
         return Granted(project=self._projects.get(row.project_id), frame=frame_text(row.number))
 
@@ -124,7 +124,7 @@ class Frames:
             return BeatStatus.STOP
         with self._store.transaction() as db:
             lease = {"who": session.login, "session": session.id, "now": now, "until": now + self._lease_s}
-            extended = db.execute(_EXTEND, {"project": found[0].id, "frame": found[1], **lease})
+            extended = db.execute(sql.EXTEND, {"project": found[0].id, "frame": found[1], **lease})
         return BeatStatus.OK if extended.rowcount else BeatStatus.STOP
 
     def wanted(self, session: WebSession, job: str, frame: str) -> Wanted:
@@ -138,7 +138,7 @@ class Frames:
                 return Wanted.UNKNOWN
             if row.state != FrameState.ACCEPTED:
                 return Wanted.TAKE
-            db.execute(_COUNT_AGAIN, {"project": found[0].id, "frame": found[1]})
+            db.execute(sql.COUNT_AGAIN, {"project": found[0].id, "frame": found[1]})
             return Wanted.HAVE
 
     def take(self, session: WebSession, upload: FrameUpload, picture: Picture, path: Path) -> Verdict:
@@ -153,8 +153,8 @@ class Frames:
                 return Verdict.ACCEPTED
             broken = self._is_broken(db, project, row, picture)
             if broken:
-                db.execute(_COUNT_REFUSAL, {"project": project.id, "frame": number})
-                db.execute(_END_LEASE, {"project": project.id, "frame": number, "who": session.login})
+                db.execute(sql.COUNT_REFUSAL, {"project": project.id, "frame": number})
+                db.execute(sql.END_LEASE, {"project": project.id, "frame": number, "who": session.login})
             else:
                 project = self._keep(db, project, row, session, upload, picture, path)
         self._projects.committed(project)
@@ -187,7 +187,7 @@ class Frames:
     def release(self, session: WebSession) -> None:
         """Log-out: the session's leases end."""
         with self._store.transaction() as db:
-            freed = db.execute(_RELEASE, {"session": session.id}).all()
+            freed = db.execute(sql.RELEASE, {"session": session.id}).all()
         for project_id in {row.project_id for row in freed}:
             self._projects.touch(project_id)
 
@@ -212,20 +212,20 @@ class Frames:
     def leased(self) -> list[Row[Any]]:
         """What is being rendered now, the longest first."""
         with self._store.transaction() as db:
-            return list(db.execute(_LEASED))
+            return list(db.execute(sql.LEASED))
 
     def counts(self) -> dict[int, dict[str, int]]:
         """Frames by state of every project."""
         counted: dict[int, dict[str, int]] = {}
         with self._store.transaction() as db:
-            for row in db.execute(_COUNTS):
+            for row in db.execute(sql.COUNTS):
                 counted.setdefault(row.project_id, {})[row.state] = row.times
         return counted
 
     def totals(self) -> dict[str, int]:
         """The server's own books: grants, accepted, again, refusals, errors, expiries."""
         with self._store.transaction() as db:
-            sums = db.execute(_TOTALS).mappings().one()
+            sums = db.execute(sql.TOTALS).mappings().one()
             granted = db.execute(select(func.coalesce(func.sum(grants.c.times), 0))).scalar_one()
         return {"grants": int(granted), **{key: int(value or 0) for key, value in sums.items()}}
 
@@ -254,15 +254,15 @@ class Frames:
 
     @staticmethod
     def _row(db: Connection, found: tuple[Project, int]) -> Row[Any] | None:
-        return db.execute(_ONE, {"project": found[0].id, "frame": found[1]}).first()
+        return db.execute(sql.ONE, {"project": found[0].id, "frame": found[1]}).first()
 
     @staticmethod
     def _was_granted(db: Connection, found: tuple[Project, int], login: str) -> bool:
         key = {"project": found[0].id, "frame": found[1], "who": login}
-        return db.execute(_GRANTED_TO, key).first() is not None
+        return db.execute(sql.GRANTED_TO, key).first() is not None
 
     def _expire(self, db: Connection, now: float) -> None:
-        for row in db.execute(_EXPIRE, {"now": now}).all():
+        for row in db.execute(sql.EXPIRE, {"now": now}).all():
             self._projects.touch(row.project_id)
 
     @staticmethod
@@ -271,7 +271,7 @@ class Frames:
             return True
         if not picture.is_empty or row.refusals >= BLACK_BELIEVED_AFTER:
             return False
-        return db.execute(_OTHERS_SHOW_SOMETHING, {"project": project.id}).first() is not None
+        return db.execute(sql.OTHERS_SHOW_SOMETHING, {"project": project.id}).first() is not None
 
     def _keep(
         self,
@@ -286,7 +286,7 @@ class Frames:
         values = {"project": project.id, "frame": row.number, "who": session.login, "now": self._clock()}
         values |= {"seconds": upload.render_time_s, "memory": upload.memory_used_kb, "threads": upload.cores}
         values |= {"ending": picture.suffix, "size": path.stat().st_size, "empty": picture.is_empty}
-        db.execute(_ACCEPT, values)
+        db.execute(sql.ACCEPT, values)
         changed = self._projects.count_down(db, project) if row.state != FrameState.FAILED else project
         target = self.folder(project) / "frames" / f"{frame_text(row.number)}.{picture.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -298,91 +298,10 @@ class Frames:
     def _count_error(self, db: Connection, project: Project, row: Row[Any]) -> Project:
         given_up = row.errors + 1 >= self._max_errors
         state = FrameState.FAILED if given_up else FrameState.WAITING
-        db.execute(_ERROR, {"project": project.id, "frame": row.number, "then": state})
+        db.execute(sql.ERROR, {"project": project.id, "frame": row.number, "then": state})
         return self._projects.count_down(db, project) if given_up else project
 
     def _write_log(self, project: Project, number: int, log: bytes) -> None:
         path = self.folder(project) / "logs" / f"{frame_text(number)}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(log[-MAX_LOG_BYTES:])
-
-
-_THIS = (frames.c.project_id == bindparam("project")) & (frames.c.number == bindparam("frame"))
-_LEASED_NOW = frames.c.state == "leased"
-_NO_LEASE = {"session_id": None, "expires_at": None}
-
-_ONE = select(frames).where(_THIS)
-# CROSS JOIN fixes the order of the loops for SQLite: projects by age, then one step into the index of their frames.
-# Without it, a planner that has no statistics may sort every waiting frame.
-_NEXT = text(
-    "SELECT f.project_id, f.number FROM projects p CROSS JOIN frames f ON f.project_id = p.id "
-    "WHERE p.state = 'active' AND f.state = 'waiting' AND p.compute IN (:one, :other, :third) "
-    "ORDER BY p.id, f.number LIMIT 1"
-)
-#: The three of ``_NEXT``; a client that takes less fills up with what it takes.
-_SUITS: dict[ComputeMethod, dict[str, Any]] = {
-    method: dict(zip(("one", "other", "third"), (suits * 2)[:3], strict=True)) for method, suits in SUITS.items()
-}
-_LEASE = (
-    update(frames)
-    .where(_THIS)
-    .values(state="leased", login=bindparam("who"), session_id=bindparam("session"))
-    .values(granted_at=bindparam("now"), expires_at=bindparam("until"))
-)
-_EXTEND = (
-    update(frames)
-    .where(_THIS, _LEASED_NOW, frames.c.login == bindparam("who"), frames.c.expires_at >= bindparam("now"))
-    .values(session_id=bindparam("session"), expires_at=bindparam("until"))
-)
-_EXPIRE = (
-    update(frames)
-    .where(_LEASED_NOW, frames.c.expires_at < bindparam("now"))
-    .values(state="waiting", expiries=frames.c.expiries + 1, **_NO_LEASE)
-    .returning(frames.c.project_id)
-)
-_RELEASE = (
-    update(frames)
-    .where(_LEASED_NOW, frames.c.session_id == bindparam("session"))
-    .values(state="waiting", **_NO_LEASE)
-    .returning(frames.c.project_id)
-)
-_ACCEPT = (
-    update(frames)
-    .where(_THIS)
-    .values(state="accepted", login=bindparam("who"), accepted_at=bindparam("now"), **_NO_LEASE)
-    .values(render_s=bindparam("seconds"), memory_kb=bindparam("memory"), cores=bindparam("threads"))
-    .values(suffix=bindparam("ending"), bytes=bindparam("size"), black=bindparam("empty"))
-)
-_COUNT_REFUSAL = update(frames).where(_THIS).values(refusals=frames.c.refusals + 1)
-_END_LEASE = (
-    update(frames).where(_THIS, _LEASED_NOW, frames.c.login == bindparam("who")).values(state="waiting", **_NO_LEASE)
-)
-_ERROR = update(frames).where(_THIS).values(state=bindparam("then"), errors=frames.c.errors + 1, **_NO_LEASE)
-_COUNT_AGAIN = update(frames).where(_THIS).values(again=frames.c.again + 1)
-_NOTE_GRANT = (
-    upsert(grants)
-    .values(times=1)
-    .on_conflict_do_update(index_elements=["project_id", "number", "login"], set_={"times": grants.c.times + 1})
-)
-_GRANTED_TO = select(grants.c.times).where(
-    grants.c.project_id == bindparam("project"),
-    grants.c.number == bindparam("frame"),
-    grants.c.login == bindparam("who"),
-)
-_HELD_BY_SESSION = select(func.count()).where(_LEASED_NOW, frames.c.session_id == bindparam("session"))
-_OTHERS_SHOW_SOMETHING = (
-    select(frames.c.number)
-    .where(frames.c.project_id == bindparam("project"), frames.c.state == "accepted", frames.c.black.is_(False))
-    .limit(1)
-)
-_LEASED = select(frames).where(_LEASED_NOW).order_by(frames.c.granted_at)
-_COUNTS = select(frames.c.project_id, frames.c.state, func.count().label("times")).group_by(
-    frames.c.project_id, frames.c.state
-)
-_TOTALS = select(
-    func.count().filter(frames.c.state == "accepted").label("accepted"),
-    func.sum(frames.c.again).label("again"),
-    func.sum(frames.c.refusals).label("refusals"),
-    func.sum(frames.c.errors).label("errors"),
-    func.sum(frames.c.expiries).label("expiries"),
-)

@@ -1,6 +1,7 @@
 """The lab server as an ASGI application, and the loop that serves it.
 
-The protocol's exchanges are in ``desk.py``, the JSON and the page in ``api.py``, injected faults in ``faults.py``.
+The protocol's exchanges are in ``desk.py`` and ``frame_desk.py``, the JSON and the page in ``api.py``, injected faults
+in ``faults.py``.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from .api import add_api
-from .desk import ENDPOINTS, Desk
+from .desk import Desk
+from .endpoints import ENDPOINTS
 from .errors import BadInput
 from .faults import FaultDesk, Faults
+from .frame_desk import FrameDesk
 from .office import Office
 from .settings import ServerSettings
 
@@ -46,12 +49,12 @@ def build(office: Office) -> ASGIApp:
         office.close()
 
     app = FastAPI(title="sheepfold lab server", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    desk = Desk(office)
+    desk, frame_desk = Desk(office), FrameDesk(office)
     app.add_route("/server/config.php", desk.sign_in, _GET_POST)
     app.add_route(ENDPOINTS.request_job, desk.request_job, _GET_POST)
-    app.add_route(ENDPOINTS.validate_job, desk.validate, _GET_POST)
-    app.add_route(ENDPOINTS.keepmealive, desk.beat, _GET_POST)
-    app.add_route(ENDPOINTS.error, desk.report_error, _GET_POST)
+    app.add_route(ENDPOINTS.validate_job, frame_desk.validate, _GET_POST)
+    app.add_route(ENDPOINTS.keepmealive, frame_desk.beat, _GET_POST)
+    app.add_route(ENDPOINTS.error, frame_desk.report_error, _GET_POST)
     app.add_route(ENDPOINTS.download_archive, desk.download, _GET_POST)
     app.add_route("/account.php", desk.log_out, _GET_POST)
     faults = FaultDesk(rate=office.settings.fault_rate, seed=office.settings.fault_seed)

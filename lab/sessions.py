@@ -80,6 +80,11 @@ class WebSession:
         """For example ``linux/64bit``."""
         return f"{self.os}/{self.bits}"
 
+    @property
+    def is_alive(self) -> bool:
+        """Not expired. A disabled session may still beat, download and report: its frames are being rendered."""
+        return self.state is not SessionState.EXPIRED
+
 
 class Accounts:
     """Passwords, and what each account may do. May be asked from any thread."""

@@ -1,15 +1,7 @@
-"""Runs one renderer: start, stream, measure, stop the whole tree, find the picture.
+"""Runs one renderer for one frame: start, stream, measure, stop the whole tree, find the picture.
 
-One scratch folder per attempt holds all it writes::
-
-    out/frame_0340.png      the picture, named by Blender
-    tmp/                    temporary files and the crash report
-    config/ scripts/ ...    Blender's user folders: nothing of the PC's owner leaks in or out
-    script.py server.py     what -P runs
-
-The renderer has the lowest CPU priority and a session of its own, so that Ctrl+C in the worker's terminal does not
-reach it. Its environment carries a random mark (see :mod:`render_tasks.guard`) and none of the farm's secrets. When
-the attempt is over, for whatever reason, every process with the mark is gone before :func:`render` returns.
+Its folder is the attempt's scratch folder (see :mod:`render_tasks.launch`). When the attempt is over, for whatever
+reason, every process with its mark is gone before :func:`render` returns.
 
 A stop is decided before anything is killed: the :class:`~render_tasks.switch.Switch` is thrown first, so the death that
 follows is never taken for a crash.
@@ -18,69 +10,33 @@ follows is never taken for a crash.
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import secrets
-import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
-import psutil
 
 from .command import expand, newest_picture
 from .contract import FailureKind, FailureReport
-from .environment import USER_FOLDERS, environment, renderer_binary
 from .errors import AttemptDropped, AttemptFailed
 from .failures import Remains, why
-from .guard import Guard, kill_marked
+from .guard import Guard
 from .hardware import usable_ram
+from .job import PREFIX, Job, Rendered
+from .launch import binary_of, crash_reports, end_tree, first_of, furnish, start
 from .memory import tree_memory_kb
 from .output import Output
 from .progress import Progress, read_line
-from .script import our_script
 from .switch import Switch
 
-log = logging.getLogger(__name__)
+__all__ = ["PREFIX", "Job", "Rendered", "render"]
 
-PREFIX = "frame_"
 #: How soon a stop or the renderer's end is noticed.
 LOOK_EVERY_S = 0.1
 #: Memory is sampled this often; Linux keeps each process's own peak between two looks.
 MEASURE_EVERY_S = 0.5
 #: The last output of a renderer that ended, unless a stray child holds the pipe open.
 LAST_OUTPUT_S = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """All one render needs to know."""
-
-    renderer: Path
-    scene: Path
-    command_line: str
-    script: str
-    frame: str
-    update_method: str
-    gpu: bool
-    #: Threads the renderer may use; ``None``: as many as it finds.
-    cores: int | None
-    time_limit_s: float | None
-    scratch: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rendered:
-    """A picture, still in the scratch folder."""
-
-    picture: Path
-    #: Wall seconds from renderer start to exit.
-    render_s: float
-    #: Peak of Blender's own count and the process tree, kB.
-    memory_kb: int
 
 
 def render(job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progress], None]) -> Rendered:
@@ -100,29 +56,16 @@ def render(job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progre
 
 
 def _prepare(job: Job) -> list[str]:
-    if not job.scene.is_file():
-        raise AttemptFailed.because(FailureKind.BAD_ARCHIVE, f"the scene archive holds no {job.scene.name}")
-    binary = renderer_binary(job.renderer)
-    if not binary.is_file():
-        raise AttemptFailed.because(FailureKind.BAD_ARCHIVE, f"the renderer archive holds no {binary.name}")
-    shutil.rmtree(job.scratch, ignore_errors=True)
-    for name in ("out", "tmp", *USER_FOLDERS):
-        (job.scratch / name).mkdir(parents=True)
-    server_script = job.scratch / "server.py"
-    server_script.write_text(job.script, "utf-8")
-    script = job.scratch / "script.py"
-    script.write_text(our_script(server_script, job.scratch / "tmp", gpu=job.gpu), "utf-8")
-    argv = expand(
+    binary = binary_of(job)
+    return expand(
         job.command_line,
         binary=binary,
         scene=job.scene,
-        script=script,
+        script=furnish(job.scratch, job),
         prefix=job.scratch / "out" / PREFIX,
         frame=job.frame,
         cores=job.cores,
     )
-    nice = shutil.which("nice") if os.name == "posix" else None
-    return [nice, "-n", "19", *argv] if nice else argv
 
 
 class _Run:
@@ -150,13 +93,13 @@ class _Run:
         process: subprocess.Popen[bytes] | None = None
         began = time.monotonic()
         try:
-            process = self._start(argv)
+            process = start(argv, folder=self._job.scratch, renderer=self._job.renderer, mark=self._mark)
             self._guard.started(self._mark, process.pid)
             reader = threading.Thread(target=self._stream, args=(process,), daemon=True)
             reader.start()
             self._watch(process, began)
         finally:
-            _end(self._mark, process)
+            end_tree(self._mark, process)
             self._guard.over(self._mark)
         self._exit_code = process.wait()
         self.render_s = time.monotonic() - began
@@ -169,7 +112,7 @@ class _Run:
         if self.out_of_time:
             kind, reason = FailureKind.TIME_LIMIT, f"stopped after the limit of {self._job.time_limit_s:g} seconds"
         else:
-            crash_files = sorted((self._job.scratch / "tmp").rglob("*.crash.txt"))
+            crash_files = crash_reports(self._job.scratch)
             remains = Remains(
                 exit_code=self._exit_code,
                 ran_s=self.render_s,
@@ -179,26 +122,8 @@ class _Run:
                 ram_kb=usable_ram() // 1024,
             )
             kind, reason = why(remains)
-            log_text += _first_of(crash_files)
+            log_text += first_of(crash_files)
         return FailureReport(kind=kind, reason=reason, log=log_text, render_s=self.render_s, memory_kb=self.memory_kb)
-
-    def _start(self, argv: list[str]) -> subprocess.Popen[bytes]:
-        job = self._job
-        try:
-            return subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=job.scratch,
-                env=environment(job.renderer, job.scratch, self._mark),
-                start_new_session=True,
-                creationflags=getattr(subprocess, "IDLE_PRIORITY_CLASS", 0)
-                | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-        except OSError as error:
-            reason = f"the renderer cannot be started: {os.strerror(error.errno or 0)}"
-            raise AttemptFailed.because(FailureKind.BAD_ARCHIVE, reason) from None
 
     def _watch(self, process: subprocess.Popen[bytes], began: float) -> None:
         measured = 0.0
@@ -233,24 +158,3 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return True
-
-
-def _end(mark: str, process: subprocess.Popen[bytes] | None) -> None:
-    """Kills what is left of a render. The pid of a process already waited for may be somebody else's by now."""
-    pid = process.pid if process and process.returncode is None else 0
-    if os.name == "posix":
-        kill_marked({mark: pid})
-    if os.name == "posix" or not pid:
-        return
-    with contextlib.suppress(psutil.Error):
-        root = psutil.Process(pid)
-        for one in [*root.children(recursive=True), root]:
-            with contextlib.suppress(psutil.Error):
-                one.kill()
-
-
-def _first_of(crash_files: list[Path]) -> str:
-    for path in crash_files:
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            return f"\n# {path.name}\n" + file.read(64 * 1024).decode("utf-8", "replace")
-    return ""

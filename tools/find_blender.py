@@ -86,7 +86,7 @@ def from_wheel() -> str:
         raise NoBlender(f"there is no bpy wheel for Python {sys.version.split()[0]} (there are for {versions})")
     environment = WHEEL_HOME / "venv"
     python = environment / "bin" / "python"
-    say(f"pip install {wheel} into {environment} (350 MB)")
+    say(f"pip install {wheel} into {environment}: 350 MB to fetch, 900 MB on disk")
     try:
         _run(sys.executable, "-m", "venv", "--clear", "--without-pip", str(environment))
         _run(sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-input", wheel)

@@ -169,6 +169,11 @@ class FaultyFarm(RunningFarm):
         wait_for(f"frame {frame} of {project.name} is being rendered ({times})", begun, within_s)
         return project.starts(frame)[times - 1]
 
+    def wait_until_any_started(self, project: Project) -> Start:
+        """Some frame of it is being rendered; the first start."""
+        wait_for(f"a frame of {project.name} is being rendered", project.starts, 20)
+        return project.starts()[0]
+
     def log_text(self, name: str) -> str:
         """What a process wrote so far."""
         return self.log_of(name).read_text(errors="replace")
@@ -279,3 +284,7 @@ def seconds_until_gone(pids: list[int], within_s: float) -> float:
         time.sleep(0.01)
     raise AssertionError(f"processes {pids} still live after {within_s} s")
 
+
+def measured(what: str, seconds: float) -> None:
+    """A figure for ``docs/reliability.md``: ``pytest -rP`` shows it."""
+    print(f"measured: {what}: {seconds:.2f}")

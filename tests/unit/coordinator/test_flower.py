@@ -44,7 +44,9 @@ def test_a_password_that_was_given_is_taken_and_not_stored(tmp_path: Path, monke
     assert "my own password" not in repr(settings)
 
 
-@pytest.mark.parametrize(("name", "value"), [("PASSWORD", "hidden7"), ("USER", "a:b"), ("PORT", "0"), ("PORT", "70000")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("PASSWORD", "hidden7"), ("USER", "a:b"), ("PORT", "0"), ("PORT", "70000")]
+)
 def test_a_wrong_setting_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"SHEEPFOLD_FLOWER_{name}", value)
     with pytest.raises(ValidationError) as told:

@@ -22,6 +22,7 @@ class Server:
     max_period_s: int | None = 100
     says: int | None = 0
     beats: list[Beat] = field(default_factory=list)
+    died: int = 0
 
     @property
     def client(self) -> Server:
@@ -41,6 +42,9 @@ class Server:
 
     def ensure_signed_in(self) -> bool:
         return True
+
+    def session_died(self) -> None:
+        self.died += 1
 
     def beat(self, beat: Beat) -> BeatAnswer:
         self.beats.append(beat)
@@ -132,3 +136,26 @@ def test_after_a_restart_every_lease_is_beaten_at_once(ledger: Ledger) -> None:
     server = Server()
     heartbeat(ledger, server, Clock())
     assert len(server.beats) == 1
+
+
+def test_a_stop_leaves_a_picture_alone_that_waits_for_its_upload(ledger: Ledger) -> None:
+    server, clock = Server(says=BeatStatus.STOP), Clock()
+    beats, stopped = heartbeat(ledger, server, clock)
+    lease = rendering(ledger)
+    beats.beat_once()
+    ledger.apply(lease.id, LeaseEvent.DELIVER)
+    for _ in range(3):
+        clock.now += 51
+        beats.beat_once()
+    assert not stopped
+    assert len(server.beats) == 1, "the server has ended it; there is nothing to keep alive"
+
+
+def test_a_beat_of_a_dead_session_does_not_count_and_has_it_replaced(ledger: Ledger) -> None:
+    server, clock = Server(says=202), Clock()
+    beats, stopped = heartbeat(ledger, server, clock)
+    rendering(ledger)
+    beats.beat_once()
+    clock.now += 51
+    assert beats.beat_once() == pytest.approx(50 * RETRY_SHARE)
+    assert (server.died, stopped) == (1, [])

@@ -90,7 +90,7 @@ def test_look_ahead_gives_each_node_that_many_orders_beyond_its_slots() -> None:
     full = node("n1", slots=2, underway=2)
     assert choose(NEED, [full]) is None
     assert choose(NEED, [full], lookahead=1) == "n1"
-    assert choose(NEED, [node("n1", slots=2, underway=3)], lookahead=1) is None
+    assert choose(NEED, [node("n1", slots=2, underway=4)], lookahead=1) is None
 
 
 def test_a_test_frame_goes_only_to_the_machine_it_measures() -> None:
@@ -129,7 +129,7 @@ def test_whoever_is_chosen_qualifies_and_nobody_is_left_out(
         one.presence.node_id
         for one in candidates
         if one.presence.hardware.os == "linux"
-        and one.underway < one.presence.slots + lookahead
+        and one.underway < one.presence.slots * (1 + lookahead)
         and one.presence.compute is not (Compute.CPU if use_gpu else Compute.GPU)
         and (not use_gpu or one.presence.compute is Compute.GPU)
     ]

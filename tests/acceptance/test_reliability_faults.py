@@ -1,0 +1,277 @@
+"""A server that misbehaves and renderers that fail: one fault a test, with real processes.
+
+``docs/reliability.md`` names the promise behind each of them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faulty_farm import FaultyFarm, Project
+from running_farm import wait_for
+
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+
+PCS = ("pc-01", "pc-02")
+
+
+@pytest.fixture(scope="module")
+def shared_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
+    """Server, coordinator and two PCs for all tests of this file."""
+    farm = FaultyFarm(tmp_path_factory.mktemp("farm"))
+    try:
+        farm.begin(*PCS)
+        yield farm
+    finally:
+        farm.end()
+
+
+@pytest.fixture
+def farm(shared_farm: FaultyFarm) -> FaultyFarm:
+    """The farm with all its processes and nothing to do."""
+    shared_farm.calm_down(*PCS)
+    return shared_farm
+
+
+def growth(farm: FaultyFarm, before: dict[str, int]) -> dict[str, int]:
+    """What the server counted since ``before``, without what stayed as it was."""
+    now = farm.books()
+    return {
+        what: now[what] - before[what]
+        for what in ("accepted", "again", "refusals", "errors", "expiries")
+        if now[what] != before[what]
+    }
+
+
+def ends(farm: FaultyFarm, project: Project) -> list[str]:
+    """How the project's leases ended, by frame."""
+    return [row["state"] for row in sorted(farm.leases(project), key=lambda row: row["frame"])]
+
+
+# The server misbehaves
+
+
+@pytest.mark.parametrize(
+    ("exchange", "action"),
+    [
+        ("request-job", "http:500"),
+        ("request-job", "http:408"),
+        ("request-job", "drop"),
+        ("request-job", "garbage"),
+        ("request-job", "slow:1"),
+        ("request-job", "status:202"),
+        ("request-job", "status:999"),
+        ("validate-job", "http:503"),
+        ("validate-job", "drop"),
+        ("validate-job", "garbage"),
+        ("validate-job", "slow:1"),
+        ("validate-job", "status:303"),
+        ("validate-job", "status:304"),
+        ("download-archive", "http:500"),
+        ("download-archive", "drop"),
+        ("download-archive", "garbage"),
+        ("download-archive", "half"),
+        ("download-archive", "wrong-md5"),
+        ("download-archive", "slow:1"),
+        ("keepmealive", "http:500"),
+        ("keepmealive", "drop"),
+        ("keepmealive", "garbage"),
+        ("keepmealive", "status:202"),
+    ],
+)
+def test_a_fault_of_the_server_costs_time_and_nothing_else(farm: FaultyFarm, exchange: str, action: str) -> None:
+    before = farm.books()
+    # A download that is only slow is not asked for again.
+    times = 1 if (exchange, action) == ("download-archive", "slow:1") else 2
+    farm.fault(exchange, action, times)
+    project = farm.submit("1-3", seconds=1.2 if exchange == "keepmealive" else 0)
+    farm.wait_until_accepted(project, 3)
+    fault = f"{exchange} {action}"
+    assert farm.books()["faults"][fault] - before["faults"].get(fault, 0) == times, "it happened"
+    assert growth(farm, before) == {"accepted": 3}
+    assert [start.attempt for start in project.starts()] == [1, 1, 1], "each frame was rendered once"
+
+
+@pytest.mark.parametrize("action", ["lost", "half"])
+def test_an_upload_whose_answer_is_lost_is_sent_again_and_kept_once(farm: FaultyFarm, action: str) -> None:
+    before = farm.books()
+    farm.fault("validate-job", action, 2)
+    project = farm.submit("1")
+    wait_for("the ledger has an answer", lambda: ends(farm, project) == ["accepted"], 20)
+    assert growth(farm, before) == {"accepted": 1, "again": 2}
+    maker, (lease,) = farm.maker(project, 1), farm.leases(project)
+    assert maker is not None
+    assert (maker.lease_id, maker.attempt) == (lease["id"], lease["attempt"])
+
+
+def test_a_frame_whose_grant_was_lost_on_the_way_comes_again(farm: FaultyFarm) -> None:
+    before = farm.books()
+    farm.fault("request-job", "lost")
+    project = farm.submit("1")
+    farm.wait_until_accepted(project, 1, within_s=25)
+    assert growth(farm, before) == {"accepted": 1, "expiries": 1}, "the server missed beats for what we never heard of"
+    assert ends(farm, project) == ["accepted"]
+
+
+def test_sessions_that_end_in_the_middle_of_everything_are_replaced(farm: FaultyFarm) -> None:
+    """Given full slots, so that nobody asks for frames, the beats notice that the session is over."""
+    before = farm.books()
+    project = farm.submit("1-6", acts={"*": "gate"})
+    wait_for("slots and look-ahead are full", lambda: farm.at_server(project)["leased"] == 4, 20)
+    frame = farm.wait_until_any_started(project).frame
+    sign_ins = farm.log_text("server").count("signed in")
+    farm.api("POST", "/api/sessions/expire")
+    due = farm.at_server(project, frame)["expires_at"]
+    wait_for("beats count again", lambda: farm.at_server(project, frame)["expires_at"] > due, 6)
+    farm.api("POST", "/api/sessions/expire")
+    project.open()
+    farm.wait_until_accepted(project, 6)
+    assert growth(farm, before) == {"accepted": 6}
+    assert farm.log_text("server").count("signed in") >= sign_ins + 2
+    assert len(project.starts()) == 6
+
+
+def test_an_archive_asked_for_with_a_dead_session_is_asked_for_again(farm: FaultyFarm) -> None:
+    farm.fault("download-archive", "http:503", 20)
+    project = farm.submit("1-2")
+    wait_for("the grant is there", lambda: farm.leases(project), 10)
+    farm.api("POST", "/api/sessions/expire")
+    farm.api("DELETE", "/api/faults")
+    farm.wait_until_accepted(project, 2)
+    assert set(ends(farm, project)) == {"accepted"}
+
+
+def test_an_error_report_of_a_dead_session_is_sent_with_a_new_one(farm: FaultyFarm) -> None:
+    farm.fault("error", "http:500", 1)
+    farm.fault("error", "status:202", 1)
+    project = farm.submit("1", acts={"*": "crash"})
+    wait_for("the server knows", lambda: farm.at_server(project, 1)["state"] == "failed", 15)
+    assert "SIGSEGV" in farm.error_log(project, 1)
+    assert len(project.starts()) == 2, "the server learned it at once and did not grant the frame again"
+
+
+def test_a_disabled_session_asks_no_more_finishes_its_uploads_and_is_logged_out(farm: FaultyFarm) -> None:
+    project = farm.submit("1-20", acts={"*": "gate"})
+    wait_for("slots and look-ahead are full", lambda: farm.at_server(project)["leased"] == 4, 20)
+    log_outs = farm.log_text("server").count("logged out")
+    farm.fault("request-job", "status:203")
+    project.open(farm.wait_until_any_started(project).frame)
+    wait_for("the session is disabled", lambda: farm.status()["sessions"][0]["state"] == "disabled", 15)
+    assert "disabled" in farm.run("status").stdout
+    assert "CRITICAL" in farm.log_text("coordinator")
+    granted = farm.books()["grants"]
+    project.open()
+    wait_for("what it had is uploaded", lambda: farm.at_server(project)["accepted"] == 4, 20)
+    wait_for("it is logged out", lambda: farm.log_text("server").count("logged out") == log_outs + 1, 10)
+    assert farm.books()["grants"] == granted, "it asked for nothing more"
+    assert farm.status()["sessions"][0]["state"] == "disabled"
+    assert farm.stop("coordinator") == 0
+
+
+# Renderers fail
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        ("crash", "renderer died of SIGSEGV"),
+        ("no_output", "left no picture"),
+        ("missing_library", "libwool.so.3"),
+        ("echo 'Error: No space left on device'; exit 1", "the disk filled up"),
+        ("echo 'Malloc returns null'; exit 1", "memory ran out"),
+    ],
+)
+def test_a_frame_that_fails_everywhere_is_reported_with_its_log_and_blames_no_pc(
+    farm: FaultyFarm, act: str, reason: str
+) -> None:
+    project = farm.submit("1-2", acts={"1:*": act})
+    wait_for("the server knows", lambda: farm.at_server(project, 1)["state"] == "failed", 20)
+    log = farm.error_log(project, 1)
+    assert reason in log.splitlines()[0]
+    assert "Blender 3.4.1 (scripted)" in log
+    assert {start.pc for start in project.starts(1)} == set(PCS), "both PCs tried"
+    assert len(project.starts(1)) == 2
+    farm.wait_until_accepted(project, 1)
+    assert [node["marks"] for node in farm.status()["nodes"]] == [[], []]
+
+
+def test_a_pc_that_fails_where_the_other_succeeds_is_set_aside_until_it_is_forgiven(farm: FaultyFarm) -> None:
+    before = farm.books()
+    project = farm.submit("1-8", seconds=0.2, acts={"*:pc-01": "crash"})
+    wait_for("pc-01 is set aside", lambda: farm.status()["set_aside"] == ["pc-01"], 20)
+    assert "pc-01 is set aside" in farm.run("status").stdout
+    farm.wait_until_accepted(project, 8)
+    assert growth(farm, before) == {"accepted": 8}, "no frame was reported as failed"
+    tried = len([start for start in project.starts() if start.pc == "pc-01"])
+    assert tried <= 3, "two that went wrong, and one that was in hand"
+
+    more = farm.submit("1-4")
+    farm.wait_until_accepted(more, 4)
+    assert {start.pc for start in more.starts()} == {"pc-02"}
+    assert farm.run("node", "forgive", "pc-01").returncode == 0
+    last = farm.submit("1-8", seconds=0.3)
+    farm.wait_until_accepted(last, 8)
+    assert {start.pc for start in last.starts()} == set(PCS)
+
+
+@pytest.mark.parametrize("act", ["black", "wrong_size"])
+def test_a_broken_picture_never_reaches_the_server_and_its_pc_is_set_aside(farm: FaultyFarm, act: str) -> None:
+    before = farm.books()
+    # Both PCs begin well, so that the job's pictures are known; then pc-01 goes wrong.
+    project = farm.submit("1-16", seconds=0.2, acts={"[1-4]:*": ":", "*:pc-01": act})
+    farm.wait_until_accepted(project, 16, within_s=30)
+    assert farm.status()["set_aside"] == ["pc-01"]
+    assert growth(farm, before) == {"accepted": 16}, "the server saw no broken frame"
+    assert {farm.maker(project, frame).pc for frame in range(5, 17)} == {"pc-02"}  # type: ignore[union-attr]
+
+
+def test_a_render_that_takes_too_long_is_ended_and_tried_elsewhere(farm: FaultyFarm) -> None:
+    assert farm.stop("coordinator") == 0
+    farm.start_coordinator(SHEEPFOLD_RENDER_LIMIT_S="1")
+    farm.wait_until_here(*PCS)
+    project = farm.submit("1-2", acts={"1:*": "hang", "2:pc-01": "hang"})
+    wait_for("the server knows", lambda: farm.at_server(project, 1)["state"] == "failed", 25)
+    assert "stopped after the limit of 1 seconds" in farm.error_log(project, 1)
+    assert {start.pc for start in project.starts(1)} == set(PCS)
+    farm.wait_until_accepted(project, 1)
+    assert not any(farm.renderers_of(pc) for pc in PCS)
+    assert farm.stop("coordinator") == 0
+
+
+@pytest.fixture
+def small_disk(farm: FaultyFarm) -> Iterator[Path]:
+    """A PC's work folder on a disk of 8 MB."""
+    folder = farm.folder / "pc-03"
+    folder.mkdir(exist_ok=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("when", ["extracting", "rendering"])
+def test_a_pc_whose_disk_is_full_says_so_and_another_one_renders_the_frame(
+    farm: FaultyFarm, small_disk: Path, when: str
+) -> None:
+    farm.stop("pc-01")
+    farm.start_worker("pc-03")
+    farm.wait_until_here("pc-02", "pc-03")
+    before = farm.books()
+    try:
+        acts = {"*:pc-03": "fill"} if when == "rendering" else {}
+        ballast = 12_000_000 if when == "extracting" else 0
+        project = farm.submit("1-4", seconds=0.2, acts=acts, ballast=ballast)
+        farm.wait_until_accepted(project, 4)
+        assert growth(farm, before) == {"accepted": 4}
+        assert "disk full" in farm.log_text("pc-03")
+        assert {farm.maker(project, frame).pc for frame in range(1, 5)} == {"pc-02"}  # type: ignore[union-attr]
+    finally:
+        farm.stop("pc-03")

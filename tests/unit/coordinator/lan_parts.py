@@ -1,0 +1,133 @@
+"""PCs on a LAN and a server session, as the coordinator's core rooms see them."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
+
+from coordinator.account import hardware_for_server
+from coordinator.leases import Lease
+from coordinator.protocol.messages import (
+    ArchiveRequest,
+    ComputeMethod,
+    Endpoints,
+    ErrorAnswer,
+    ErrorReport,
+    Hardware,
+    JobAnswer,
+)
+from coordinator.sessions import SessionState
+from render_tasks.contract import Compute, NodeHardware, Presence, SlotState, Stage
+
+KEY = "farm:linux/64bit"
+HARDWARE = NodeHardware(
+    os="linux", bits="64bit", cpu_family="6", cpu_model="85", cpu_model_name="Xeon", cpu_cores=8, ram=16 * 1024**3
+)
+ENDPOINTS = Endpoints(validate_job="v", request_job="r", download_archive="d", error="e", keepmealive="k", logout="l")
+SCENE, RENDERER = b"the scene" * 100, b"the renderer" * 100
+
+
+def md5_of(data: bytes) -> str:
+    """As a server names an archive."""
+    return hashlib.md5(data).hexdigest()
+
+
+def node(node_id: str = "n1", *, hardware: dict[str, Any] | None = None, **changes: Any) -> Presence:
+    """A PC with one slot; its name is its id."""
+    values: dict[str, Any] = {
+        "node_id": node_id,
+        "name": node_id,
+        "hardware": replace(HARDWARE, **hardware or {}),
+        "slots": 1,
+        "compute": Compute.CPU,
+        "run_id": "first",
+    }
+    return Presence(**values | changes)
+
+
+def slot(lease: Lease, stage: Stage = Stage.RENDERING, *, attempt: int | None = None, **changes: Any) -> SlotState:
+    """What a node says of a lease it holds."""
+    return SlotState(
+        lease_id=lease.id,
+        attempt=attempt or lease.attempt,
+        job_name=lease.job_name,
+        frame=lease.offer.frame,
+        stage=stage,
+        **changes,
+    )
+
+
+@dataclass
+class Clock:
+    """Moves only when the test moves it."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Session:
+    """A server session that gives what ``answers`` holds, and archives as ``archives`` says."""
+
+    key: str = KEY
+    hardware: Hardware = field(default_factory=lambda: hardware_for_server(HARDWARE))
+    state: SessionState = SessionState.SIGNED_IN
+    notice: str = "signed in"
+    endpoints: Endpoints | None = ENDPOINTS
+    signed_in: bool = True
+    #: One after the other; none left is "not now".
+    answers: list[JobAnswer] = field(default_factory=list)
+    asked: list[tuple[ComputeMethod, tuple[str, ...]]] = field(default_factory=list)
+    #: Request type → what comes, one after the other, the last one again and again.
+    archives: dict[str, list[bytes | Exception]] = field(default_factory=lambda: {"job": [SCENE], "binary": [RENDERER]})
+    downloads: list[ArchiveRequest] = field(default_factory=list)
+    reports: list[tuple[ErrorReport, str]] = field(default_factory=list)
+    #: Called in the download's thread before anything arrives.
+    during_download: Callable[[ArchiveRequest, Callable[[], bool]], object] = lambda _request, _cancelled: None
+    logged_out: int = 0
+    died: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def client(self) -> Session:
+        return self
+
+    def ensure_signed_in(self) -> bool:
+        return self.signed_in
+
+    def ask(self, method: ComputeMethod, held: list[str]) -> JobAnswer | None:
+        self.asked.append((method, tuple(held)))
+        return self.answers.pop(0) if self.answers else None
+
+    def download(
+        self, request: ArchiveRequest, target: BinaryIO, *, limit_bytes: int, cancelled: Callable[[], bool]
+    ) -> None:
+        with self.lock:
+            self.downloads.append(request)
+            kind = self.archives[request.type]
+            what = kind.pop(0) if len(kind) > 1 else kind[0]
+        self.during_download(request, cancelled)
+        if isinstance(what, Exception):
+            raise what
+        assert len(what) <= limit_bytes
+        target.write(what)
+
+    @property
+    def is_over(self) -> bool:
+        return self.state is SessionState.DISABLED and (self.died > 0 or self.logged_out > 0)
+
+    def report_error(self, report: ErrorReport, log: str) -> ErrorAnswer:
+        self.reports.append((report, log))
+        return ErrorAnswer(status=0)
+
+    def session_died(self) -> None:
+        self.died += 1
+
+    def log_out(self) -> None:
+        self.logged_out += 1
+        self.endpoints = None

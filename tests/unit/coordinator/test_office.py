@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from farm_parts import offer, rendering
+from lan_parts import HARDWARE, KEY, Session, node, slot
+
+from coordinator import __version__
+from coordinator.account import Account
+from coordinator.conduct import Conduct
+from coordinator.dispatcher import Dispatcher
+from coordinator.leases import Lease, LeaseEvent, LeaseState
+from coordinator.ledger import Ledger
+from coordinator.office import Office
+from coordinator.sessions import FarmSession
+from coordinator.settings import SessionMode
+from render_tasks.contract import Compute, FailureKind, Presence, Stage
+
+
+class Desk:
+    """An office, and whom it told what."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.conduct = ledger, Conduct(ledger)
+        self.present: dict[str, Presence] = {}
+        self.cancelled: list[tuple[str, str]] = []
+        self.forgiven = 0
+        self.dispatcher = SimpleNamespace(frames_remaining=None)
+        self.office = Office(
+            ledger=ledger,
+            account=Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", Session())),
+            conduct=self.conduct,
+            dispatcher=cast("Dispatcher", self.dispatcher),
+            present=lambda: self.present,
+            cancel_lease=self._cancel,
+            on_forgiven=self._on_forgiven,
+        )
+
+    def _cancel(self, lease: Lease, reason: str) -> None:
+        self.cancelled.append((lease.offer.frame, reason))
+        self.ledger.apply(lease.id, LeaseEvent.CANCEL, reason=reason)
+
+    def _on_forgiven(self) -> None:
+        self.forgiven += 1
+
+    def set_aside(self, node_id: str, name: str) -> None:
+        for number in range(2):
+            lease = rendering(self.ledger, f"9{number}", "good")
+            self.conduct.failed(lease, node_id, name, FailureKind.BAD_PICTURE, "black")
+            self.conduct.succeeded(lease)
+            self.ledger.apply(lease.id, LeaseEvent.CANCEL)
+
+
+@pytest.fixture
+def desk(ledger: Ledger) -> Desk:
+    return Desk(ledger)
+
+
+@pytest.fixture
+def four_frames(ledger: Ledger) -> dict[str, Lease]:
+    """Two of a job, one of another, one that has ended."""
+    leases = {
+        "0001": rendering(ledger, "0001"),
+        "0002": ledger.grant(offer("0002"), KEY),
+        "0101": ledger.grant(offer("0101", job_id="78", name=None, path="shots/other.blend"), KEY),
+        "0003": rendering(ledger, "0003"),
+    }
+    leases["0003"] = ledger.apply(leases["0003"].id, LeaseEvent.CANCEL)
+    return leases
+
+
+@pytest.mark.parametrize(
+    ("job", "frame", "frames"),
+    [
+        ("77", None, ["0001", "0002"]),
+        ("demo", None, ["0001", "0002"]),
+        ("other.blend", None, ["0101"]),
+        ("78", "0101", ["0101"]),
+        ("77", "0002", ["0002"]),
+        # A frame is a text: 2 is not 0002.
+        ("77", "2", []),
+        ("77", "0003", []),
+        ("79", None, []),
+        ("", None, []),
+    ],
+)
+@pytest.mark.usefixtures("four_frames")
+def test_an_operator_ends_a_job_or_one_frame_of_it(desk: Desk, job: str, frame: str | None, frames: list[str]) -> None:
+    assert desk.office.cancel(job, frame) == len(frames)
+    assert sorted(desk.cancelled) == [(one, "cancelled by the operator") for one in frames]
+
+
+def test_a_job_that_was_cancelled_has_nothing_left_to_cancel(desk: Desk, four_frames: dict[str, Lease]) -> None:
+    assert desk.office.cancel("77", None) == 2
+    assert desk.office.cancel("77", None) == 0
+    assert desk.ledger.get(four_frames["0101"].id).state is LeaseState.GRANTED
+
+
+def test_a_pc_that_is_forgiven_is_asked_for_again(desk: Desk) -> None:
+    desk.set_aside("n1", "pc-03")
+    assert not desk.office.forgive("pc-99")
+    assert desk.forgiven == 0
+    assert desk.office.forgive("pc-03")
+    assert desk.forgiven == 1
+    assert not desk.conduct.is_set_aside("n1")
+
+
+def test_the_status_of_an_empty_farm(desk: Desk) -> None:
+    status = desk.office.status()
+    assert status == {
+        "version": __version__,
+        "sessions": [{"key": KEY, "name": "linux/64bit", "state": "signed in", "notice": "signed in"}],
+        "leases": dict.fromkeys((state.value for state in LeaseState), 0),
+        "accepted": 0,
+        "frames_remaining": None,
+        "nodes": [],
+        "set_aside": [],
+    }
+
+
+def test_the_status_tells_what_each_pc_renders_and_how_far(desk: Desk) -> None:
+    lease = rendering(desk.ledger, "0012")
+    busy = slot(lease, progress=0.5, remaining_s=30.0, memory_kb=2048)
+    desk.present = {
+        "n2": node("n2", name="pc-02", accepting=False),
+        "n1": node("n1", name="pc-01", slots=2, compute=Compute.BOTH, busy=(busy,)),
+    }
+    desk.dispatcher.frames_remaining = 1187
+    desk.set_aside("n2", "pc-02")
+    status = json.loads(json.dumps(desk.office.status()))  # as it travels
+
+    first, second = status["nodes"]
+    assert [first["name"], second["name"]] == ["pc-01", "pc-02"], "sorted by name"
+    assert first["busy"] == [
+        {
+            "lease_id": lease.id,
+            "attempt": 1,
+            "job_name": "demo",
+            "frame": "0012",
+            "stage": Stage.RENDERING.value,
+            "progress": 0.5,
+            "remaining_s": 30.0,
+            "memory_kb": 2048,
+        }
+    ]
+    wanted: dict[str, Any] = {"id": "n1", "slots": 2, "compute": "both", "accepting": True, "set_aside": False}
+    assert first.items() >= wanted.items()
+    assert (second["accepting"], second["set_aside"], len(second["marks"])) == (False, True, 2)
+    assert (first["cpu"], first["cores"], first["ram"]) == ("Xeon", 8, 16 * 1024**3)
+    assert status["set_aside"] == ["pc-02"]
+    assert status["frames_remaining"] == 1187
+    assert (status["leases"]["rendering"], status["leases"]["cancelled"]) == (1, 2)
+
+
+def test_a_pc_that_is_set_aside_and_switched_off_is_still_told(desk: Desk) -> None:
+    desk.set_aside("n1", "pc-03")
+    assert desk.office.status()["set_aside"] == ["pc-03"]

@@ -1,0 +1,337 @@
+"""Each session's two loops, with uploads and a dispatcher that only note what they are asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+from farm_parts import offer, rendering
+from lan_parts import ENDPOINTS, HARDWARE, KEY, Session, node
+
+from coordinator import session_loops
+from coordinator.account import Account
+from coordinator.dispatcher import Dispatcher
+from coordinator.leases import Delivery, LeaseEvent
+from coordinator.ledger import Ledger
+from coordinator.protocol.messages import Hardware
+from coordinator.session_loops import SessionLoops
+from coordinator.sessions import FarmSession, FatalRefusal, SessionState
+from coordinator.settings import SessionMode
+from coordinator.uploads import Uploads
+from render_tasks.contract import Presence
+
+SOON_S = 10.0
+DELIVERY = Delivery(picture="a.1.png", size=1, render_s=1.0, memory_kb=1, cores=1)
+
+
+class FakeUploads:
+    """Sends ``waiting`` things, one a call."""
+
+    def __init__(self) -> None:
+        self.waiting, self.flushed, self.report_waits = 0, 0, False
+        self.looked, self.sent_all = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+
+    def flush_once(self) -> bool:
+        self.looked.set()
+        if self.error is not None:
+            raise self.error
+        if not self.waiting:
+            return False
+        self.waiting -= 1
+        self.flushed += 1
+        if not self.waiting:
+            self.sent_all.set()
+        return True
+
+    def idle(self) -> bool:
+        return not self.waiting and not self.report_waits
+
+
+class FakeDispatcher:
+    """Gives frames while there are some."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.asked: list[tuple[str, list[str]]] = []
+        self.error: Exception | None = None
+        self.on_ask: Callable[[], None] = lambda: None
+        self.looked = threading.Event()
+
+    def ask_once(self, session: Session, nodes: list[Presence]) -> bool:
+        self.asked.append((session.key, [one.node_id for one in nodes]))
+        self.on_ask()
+        self.looked.set()
+        if self.error is not None:
+            raise self.error
+        if not self.frames:
+            return False
+        self.frames -= 1
+        return True
+
+
+class Stage:
+    def __init__(self, ledger: Ledger, mode: SessionMode = SessionMode.FARM) -> None:
+        self.ledger, self.dispatcher = ledger, FakeDispatcher()
+        self.sessions: dict[str, Session] = {}
+        self.uploads: dict[str, FakeUploads] = {}
+        self.made: list[str] = []
+        self.present: dict[str, Presence] = {"n1": node()}
+        self.lost: list[str] = []
+        self.fatal: list[Exception] = []
+        self.ended = threading.Event()
+        self.account = Account(mode, HARDWARE, self._make)
+        self.on_making: Callable[[], None] = lambda: None
+        self.loops = SessionLoops(
+            self.account,
+            ledger,
+            cast("Dispatcher", self.dispatcher),
+            self._make_uploads,
+            lambda: self.present,
+            lambda lease, _reason: self.lost.append(lease.id),
+            self._on_fatal,
+        )
+
+    def _make(self, key: str, hardware: Hardware) -> FarmSession:
+        self.sessions[key] = Session(key=key, hardware=hardware)
+        return cast("FarmSession", self.sessions[key])
+
+    def _make_uploads(self, session: FarmSession) -> Uploads:
+        self.on_making()
+        self.made.append(session.key)
+        return cast("Uploads", self.uploads.setdefault(session.key, FakeUploads()))
+
+    def _on_fatal(self, error: Exception) -> None:
+        self.fatal.append(error)
+        self.ended.set()
+
+    def upload_round(self) -> None:
+        """One whole round of the farm session's upload loop."""
+        self.loops._upload_once(self.account[KEY], cast("Uploads", self.uploads.setdefault(KEY, FakeUploads())))
+
+    def threads(self) -> list[str]:
+        return sorted(one.name for one in threading.enumerate() if one.name.startswith(("ask ", "upload ")))
+
+
+@pytest.fixture
+def stage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    # Whatever happens soon happens because somebody woke the loop.
+    monkeypatch.setattr(session_loops, "IDLE_S", 3600.0)
+    made = Stage(ledger)
+    yield made
+    made.loops.stop()
+    for thread in threading.enumerate():
+        if thread.name.startswith(("ask ", "upload ")):
+            thread.join(SOON_S)
+    assert made.threads() == [], "no loop outlives its farm"
+
+
+def test_every_session_has_one_loop_that_asks_and_one_that_sends(stage: Stage) -> None:
+    stage.loops.open_new()
+    assert stage.threads() == [f"ask {KEY}", f"upload {KEY}"]
+    stage.present["w"] = node("w", hardware={"os": "windows"})
+    stage.account.groups(stage.present)
+    stage.loops.open_new()
+    stage.loops.open_new()
+    windows = "farm:windows/64bit"
+    assert stage.threads() == [f"ask {KEY}", f"ask {windows}", f"upload {KEY}", f"upload {windows}"]
+    assert stage.made == [KEY, windows]
+
+
+def test_threads_that_open_at_the_same_time_open_each_session_once(stage: Stage) -> None:
+    # The main thread and the first sweep do.
+    first_is_in, start = threading.Event(), threading.Barrier(4)
+
+    def linger() -> None:
+        first_is_in.set()
+        threading.Event().wait(0.05)
+
+    stage.on_making = linger
+
+    def open_new() -> None:
+        start.wait(SOON_S)
+        stage.loops.open_new()
+
+    threads = [threading.Thread(target=open_new) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON_S)
+    assert first_is_in.is_set()
+    assert stage.made == [KEY], "two uploaders would send a frame twice"
+
+
+def test_nothing_is_opened_once_asking_has_stopped(stage: Stage) -> None:
+    stage.loops.open_new()
+    stage.loops.stop_asking()
+    stage.present["w"] = node("w", hardware={"os": "windows"})
+    stage.account.groups(stage.present)
+    stage.loops.open_new()
+    assert stage.made == [KEY]
+
+
+def test_a_session_asks_for_its_own_pcs_until_it_is_told_to_wait(stage: Stage) -> None:
+    stage.present = {"n1": node(), "w": node("w", hardware={"os": "windows"})}
+    stage.dispatcher.frames = 3
+    waits = [stage.loops._ask_once(stage.account[KEY]) for _ in range(4)]
+    assert waits[:3] == [0, 0, 0]
+    assert waits[3] > 0
+    assert stage.dispatcher.asked == [(KEY, ["n1"])] * 4
+
+
+def test_a_session_without_pcs_asks_on_behalf_of_nobody(stage: Stage) -> None:
+    stage.present = {}
+    stage.loops._ask_once(stage.account[KEY])
+    assert stage.dispatcher.asked == [(KEY, [])]
+
+
+def test_a_session_that_is_not_signed_in_asks_for_nothing(stage: Stage) -> None:
+    stage.sessions[KEY].signed_in = False
+    assert stage.loops._ask_once(stage.account[KEY]) > 0
+    assert not stage.dispatcher.asked
+
+
+def test_what_was_sent_makes_room_to_ask_for_more(stage: Stage) -> None:
+    stage.loops.open_new()
+    assert stage.dispatcher.looked.wait(SOON_S)
+    stage.dispatcher.looked.clear()
+    stage.uploads[KEY].waiting = 2
+    stage.loops.wake_uploading(KEY)
+    assert stage.uploads[KEY].sent_all.wait(SOON_S)
+    assert stage.dispatcher.looked.wait(SOON_S), "it does not wait for its own time"
+
+
+def test_waking_a_session_nobody_knows_wakes_them_all(stage: Stage) -> None:
+    stage.loops.open_new()
+    assert stage.uploads[KEY].looked.wait(SOON_S)
+    stage.uploads[KEY].looked.clear()
+    stage.loops.wake_uploading("node:gone")
+    assert stage.uploads[KEY].looked.wait(SOON_S)
+
+
+def test_after_asking_has_stopped_frames_still_go_up(stage: Stage) -> None:
+    stage.loops.open_new()
+    stage.loops.stop_asking()
+    for thread in threading.enumerate():
+        if thread.name.startswith("ask "):
+            thread.join(SOON_S)
+    assert stage.threads() == [f"upload {KEY}"]
+    stage.uploads[KEY].waiting = 3
+    assert stage.loops.can_send_more()
+    stage.loops.wake_uploading()
+    assert stage.uploads[KEY].sent_all.wait(SOON_S)
+    assert not stage.loops.can_send_more()
+    assert stage.uploads[KEY].flushed == 3
+
+
+def test_reports_that_wait_are_worth_waiting_for(stage: Stage) -> None:
+    stage.loops.open_new()
+    assert not stage.loops.can_send_more()
+    stage.uploads[KEY].report_waits = True
+    assert stage.loops.can_send_more()
+
+
+def test_frames_that_nobody_can_send_any_more_are_not_waited_for(stage: Stage) -> None:
+    stage.uploads[KEY] = FakeUploads()
+    stage.uploads[KEY].error = FatalRefusal("the server does not accept login and password (status 102)")
+    stage.uploads[KEY].report_waits = True
+    stage.loops.open_new()
+    assert stage.ended.wait(SOON_S)
+    for thread in threading.enumerate():
+        if thread.name.startswith("upload "):
+            thread.join(SOON_S)
+    assert not stage.loops.can_send_more()
+
+
+def test_a_question_under_way_is_waited_for_but_not_for_ever(stage: Stage) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        asked.set()
+        answered.wait(SOON_S)
+
+    stage.dispatcher.on_ask = slow
+    stage.loops.open_new()
+    assert asked.wait(SOON_S)
+    stage.loops.stop_asking()
+    stage.loops.join_asking(0.05)
+    assert f"ask {KEY}" in stage.threads()
+    answered.set()
+    stage.loops.join_asking(SOON_S)
+    assert stage.threads() == [f"upload {KEY}"]
+
+
+def test_a_refusal_for_good_ends_the_farm(stage: Stage) -> None:
+    stage.dispatcher.error = FatalRefusal("the account has no right to render (status 201)")
+    stage.loops.open_new()
+    assert stage.ended.wait(SOON_S)
+    assert str(stage.fatal[0]).endswith("(status 201)")
+
+
+# A disabled session (203)
+
+
+@pytest.mark.parametrize("events", [[], ["order"], ["order", "start"], ["order", "start", "deliver"]])
+def test_a_disabled_session_is_logged_out_only_after_its_last_frame(stage: Stage, events: list[str]) -> None:
+    stage.sessions[KEY].state = SessionState.DISABLED
+    lease = stage.ledger.grant(offer(), KEY)
+    for event in events:
+        details: dict[str, Any] = {"order": {"node_id": "n1"}, "deliver": {"delivery": DELIVERY}}.get(event, {})
+        lease = stage.ledger.apply(lease.id, LeaseEvent(event), **details)
+    stage.upload_round()
+    assert stage.sessions[KEY].logged_out == 0, f"one frame is {lease.state}"
+
+    stage.ledger.apply(lease.id, LeaseEvent.CANCEL)
+    stage.upload_round()
+    assert stage.sessions[KEY].logged_out == 1
+
+
+def test_a_disabled_session_sends_its_error_reports_before_it_leaves(stage: Stage) -> None:
+    stage.sessions[KEY].state = SessionState.DISABLED
+    stage.uploads[KEY] = FakeUploads()
+    stage.uploads[KEY].report_waits = True
+    stage.upload_round()
+    assert stage.sessions[KEY].logged_out == 0
+    stage.uploads[KEY].report_waits = False
+    stage.upload_round()
+    assert stage.sessions[KEY].logged_out == 1
+
+
+def test_a_disabled_session_is_logged_out_once(stage: Stage) -> None:
+    stage.sessions[KEY].state = SessionState.DISABLED
+    for _ in range(3):
+        stage.upload_round()
+    assert stage.sessions[KEY].logged_out == 1
+
+
+def test_frames_of_a_disabled_session_that_takes_nothing_more_are_lost(stage: Stage) -> None:
+    stage.sessions[KEY].state, stage.sessions[KEY].died = SessionState.DISABLED, 1
+    lease = rendering(stage.ledger)
+    stage.ledger.grant(offer("0100"), "node:other")
+    stage.upload_round()
+    assert stage.lost == [lease.id]
+    assert stage.sessions[KEY].logged_out == 0
+
+
+def test_frames_of_a_disabled_session_are_not_lost_while_it_takes_them(stage: Stage) -> None:
+    stage.sessions[KEY].state = SessionState.DISABLED
+    rendering(stage.ledger)
+    stage.upload_round()
+    assert not stage.lost
+
+
+def test_another_sessions_frames_do_not_keep_a_disabled_one(stage: Stage) -> None:
+    stage.sessions[KEY].state = SessionState.DISABLED
+    stage.ledger.grant(offer(), "node:other")
+    stage.upload_round()
+    assert stage.sessions[KEY].logged_out == 1
+
+
+@pytest.mark.parametrize("state", [SessionState.SIGNED_IN, SessionState.SIGNED_OUT])
+def test_a_session_in_good_standing_stays(stage: Stage, state: SessionState) -> None:
+    stage.sessions[KEY].state = state
+    rendering(stage.ledger)
+    stage.upload_round()
+    assert (stage.sessions[KEY].logged_out, stage.sessions[KEY].endpoints) == (0, ENDPOINTS)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from coordinator.status_page import print_status
+
+
+def slot(**changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "frame": "0012",
+        "job_name": "demo",
+        "stage": "rendering",
+        "progress": 0.42,
+        "remaining_s": 63.4,
+        "memory_kb": 2048,
+    }
+    return values | changes
+
+
+def pc(name: str = "pc-01", *busy: dict[str, Any], slots: int = 2) -> dict[str, Any]:
+    return {"name": name, "slots": slots, "busy": list(busy)}
+
+
+def shown(**changes: Any) -> list[str]:
+    """The lines an operator sees in a wide terminal."""
+    status: dict[str, Any] = {
+        "sessions": [{"key": "farm:linux/64bit", "name": "linux/64bit", "state": "signed in", "notice": ""}],
+        "leases": {"granted": 0, "rendering": 2, "accepted": 9},
+        "accepted": 9,
+        "frames_remaining": None,
+        "nodes": [],
+        "set_aside": [],
+    }
+    console = Console(width=160, color_system=None)
+    with console.capture() as capture:
+        print_status(status | changes, console)
+    return [line.strip() for line in capture.get().splitlines()]
+
+
+def row(lines: list[str], name: str) -> list[str]:
+    found = next(line for line in lines if name in line)
+    return [cell.strip() for cell in found.strip("│┃").split("│")]
+
+
+def test_a_session_is_told_with_the_servers_last_word() -> None:
+    session = {"key": "k", "name": "linux/64bit", "state": "signed out", "notice": "the server is under maintenance"}
+    assert "linux/64bit signed out: the server is under maintenance" in shown(sessions=[session])
+    assert "linux/64bit signed in" in shown()
+
+
+def test_only_states_that_hold_something_are_named() -> None:
+    assert "Leases: 2 rendering, 9 accepted" in shown()
+    assert "Leases: none yet" in shown(leases={"granted": 0})
+
+
+@pytest.mark.parametrize(("remaining", "line"), [(None, "Frames accepted: 9"), (0, "Frames accepted: 9, 0 left")])
+def test_frames_left_are_told_where_the_server_says_so(remaining: int | None, line: str) -> None:
+    assert line in shown(frames_remaining=remaining)
+
+
+def test_a_slot_is_a_row_with_how_far_it_is() -> None:
+    cells = row(shown(nodes=[pc("pc-01", slot())]), "pc-01")
+    assert cells == ["pc-01", "1/2", "0012", "demo", "rendering", "42%", "63 s", "2 MB"]
+
+
+def test_what_blender_has_not_said_yet_stays_empty() -> None:
+    quiet = slot(stage="fetching", progress=None, remaining_s=None, memory_kb=None)
+    assert row(shown(nodes=[pc("pc-01", quiet)]), "pc-01") == ["pc-01", "0/2", "0012", "demo", "fetching", "", "", ""]
+
+
+def test_progress_at_its_very_beginning_is_not_nothing() -> None:
+    cells = row(shown(nodes=[pc("pc-01", slot(progress=0.0, remaining_s=0.0, memory_kb=0))]), "pc-01")
+    assert cells[5:] == ["0%", "0 s", "0 MB"]
+
+
+def test_an_idle_pc_says_so() -> None:
+    lines = shown(nodes=[pc("pc-02")])
+    assert row(lines, "pc-02") == ["pc-02", "0/2", "", "", "idle", "", "", ""]
+    assert "1 PC" in lines
+
+
+def test_a_pc_is_named_once_however_many_slots_it_has() -> None:
+    lines = shown(nodes=[pc("pc-01", slot(frame="0001"), slot(frame="0002")), pc("pc-02")])
+    assert sum("pc-01" in line for line in lines) == 1
+    assert row(lines, "0002")[:3] == ["", "", "0002"]
+    assert "2 PCs" in lines
+
+
+def test_a_pc_that_is_set_aside_is_told_with_what_to_do() -> None:
+    assert any(line.endswith("sheepfold node forgive pc-03") for line in shown(set_aside=["pc-03"]))
+
+
+@pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", "[bold", "a\\[b]"])
+def test_what_others_named_is_shown_and_never_obeyed(text: str) -> None:
+    session = {"key": "k", "name": text, "state": "signed in", "notice": text}
+    lines = shown(sessions=[session], nodes=[pc(text, slot(job_name=text, frame=text))], set_aside=[text])
+    assert f"{text} signed in: {text}" in lines
+    assert row(lines, "42%")[2:4] == [text, text]
