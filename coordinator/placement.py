@@ -59,7 +59,7 @@ class Candidate:
 def choose(need: Need, candidates: Iterable[Candidate], *, lookahead: int = 0) -> str | None:
     """The id of the best node, or ``None`` where none qualifies now.
 
-    ``lookahead`` is how many orders each slot may hold beside the one it renders, so that none waits for its next frame.
+    ``lookahead`` is how many orders each slot may hold beside the one it renders, so that none waits for the next.
     """
     able = [one for one in candidates if one.presence.accepting and can_render(need, one.presence)]
     untried = [one for one in able if one.presence.node_id not in need.tried]

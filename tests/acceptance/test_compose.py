@@ -64,7 +64,7 @@ def test_the_studio_profile_leaves_the_lab_server_out(compose_command: list[str]
         farm.run("build", within_s=BUILD_S)
         farm.run("--profile", "studio", "up", "--no-start")
         services = {one["Config"]["Labels"]["com.docker.compose.service"] for one in farm.containers()}
-        assert services == {"redis", "coordinator", "worker", "flower"}
+        assert services == {"redis", "studio-coordinator", "worker", "flower"}
 
 
 class Answers:
