@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,6 +25,8 @@ class Attempt:
     stage: Stage = Stage.FETCHING
     progress: Progress = field(default_factory=Progress)
     switch: Switch = field(default_factory=Switch)
+    #: Called when the attempt has its slot.
+    on_slot: Callable[[], None] = lambda: None
     #: The word by which the depot tells a repeated question from a repeated order.
     claim: str = field(default_factory=lambda: secrets.token_hex(8))
 

@@ -166,13 +166,19 @@ class Node:
             for one in self._in_hand.all():
                 one.switch.stop(LEAVING)
 
-    def carry_out(self, signed: SignedOrder) -> None:
-        """One order, to its end.
+    def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None] = lambda: None) -> None:
+        """One order, to its end; ``on_slot`` is called when a slot begins to render it.
 
         Returns when the depot has the frame. Raises AttemptFailed (the depot knows) or AttemptDropped.
         """
         order = self._opened(signed)
-        attempt = Attempt(lease_id=order.lease_id, attempt=order.attempt, job_name=order.job_name, frame=order.frame)
+        attempt = Attempt(
+            lease_id=order.lease_id,
+            attempt=order.attempt,
+            job_name=order.job_name,
+            frame=order.frame,
+            on_slot=on_slot,
+        )
         with self._holding(attempt):
             try:
                 self._through(order, attempt)
@@ -286,6 +292,7 @@ class Node:
                 raise AttemptDropped(attempt.switch.reason)
         try:
             self._enter(attempt, Stage.RENDERING)
+            attempt.on_slot()
             yield
         finally:
             self._slots.release()

@@ -2,6 +2,7 @@
 
 How an attempt ends is what Flower shows::
 
+    a slot begins to render    STARTED   an order that waits for its slot is RECEIVED
     node.carry_out returns     SUCCESS   the coordinator has the frame
     ... raises AttemptFailed   FAILURE   with kind and reason in one line
     ... raises AttemptDropped  REVOKED   cancelled, or no longer ours
@@ -13,6 +14,8 @@ traceback out of failure events: it names files of this PC and helps nobody in a
 from __future__ import annotations
 
 import contextlib
+import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from celery import Celery, signals
@@ -30,7 +33,7 @@ class OrderTaker(Protocol):
 
     def expect(self, lease_id: str, attempt: int) -> None: ...
     def begin(self, lease_id: str, attempt: int) -> None: ...
-    def carry_out(self, signed: SignedOrder) -> None: ...
+    def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None]) -> None: ...
     def cancel(self, lease_id: str, attempt: int) -> bool: ...
 
 
@@ -45,6 +48,14 @@ class FrameDropped(Ignore):
 class OrderRequest(Request):
     """Celery's request for one order, with the events Flower needs."""
 
+    #: When a slot began to render it (monotonic seconds).
+    _slot_since: float | None = None
+
+    def has_its_slot(self) -> None:
+        """The render begins: only now is the task started, and only from now on does its time count."""
+        self._slot_since = time.monotonic()
+        super().send_event("task-started")
+
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Celery calls this for every way to end but success."""
         if isinstance(getattr(exc_info.exception, "exc", exc_info.exception), FrameDropped):
@@ -53,20 +64,29 @@ class OrderRequest(Request):
 
     def send_event(self, type: str, **fields: Any) -> Any:  # noqa: A002 (Celery's name)
         """Every event of this request passes here."""
+        if type == "task-started":
+            return None  # a thread has it; it is started when a slot has it
         if "traceback" in fields:
             fields["traceback"] = None
+        if "runtime" in fields and self._slot_since is not None:
+            fields["runtime"] = time.monotonic() - self._slot_since
         return super().send_event(type, **fields)
 
 
 def install(app: Celery, node: OrderTaker) -> None:
     """Gives the app its task and the worker its control command."""
+    #: Celery's requests for orders that were received and have no thread yet.
+    requests: dict[str, OrderRequest] = {}
 
     @app.task(name=RENDER_TASK, bind=True, Request=OrderRequest, throws=(FrameFailed,), ignore_result=True)
     def render(self: Any, order: str, signature: str) -> str:
         with contextlib.suppress(ValueError):
             node.begin(*attempt_of(self.request.id))
+        request = requests.pop(self.request.id, None)
         try:
-            node.carry_out(SignedOrder(order=order, signature=signature))
+            node.carry_out(
+                SignedOrder(order=order, signature=signature), request.has_its_slot if request else lambda: None
+            )
         except AttemptFailed as failed:
             raise FrameFailed(str(failed)) from None
         except AttemptDropped as dropped:
@@ -78,6 +98,7 @@ def install(app: Celery, node: OrderTaker) -> None:
         return {"cancelled": node.cancel(lease_id, attempt)}
 
     @signals.task_received.connect(weak=False)
-    def received(request: Request, **_: Any) -> None:
+    def received(request: OrderRequest, **_: Any) -> None:
+        requests[request.id] = request
         with contextlib.suppress(ValueError):
             node.expect(*attempt_of(request.id))

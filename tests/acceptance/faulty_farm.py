@@ -194,9 +194,9 @@ class FaultyFarm(RunningFarm):
     def calm_down(self, *pcs: str) -> None:
         """Back to a farm where all is well and nothing is to do, whatever a test left behind."""
         self.api("DELETE", "/api/faults")
-        for project in self.api("GET", "/api/projects")["projects"]:
-            if project["state"] in ("active", "paused"):
-                self.api("POST", f"/api/projects/{project['id']}/cancel")
+        over = [one["id"] for one in self.api("GET", "/api/projects")["projects"] if one["state"] in ("active", "paused")]
+        for project in over:
+            self.api("POST", f"/api/projects/{project}/cancel")
         for name, process in list(self.processes.items()):
             if process.poll() is not None:
                 del self.processes[name]
@@ -208,7 +208,9 @@ class FaultyFarm(RunningFarm):
         self.wait_until_here(*pcs)
         for pc in self.status()["set_aside"]:
             self.post(f"/api/nodes/{pc}/forgive")
-        wait_for("no lease is left", lambda: self.active() == 0, 30)
+        for project in over:
+            self.post(f"/api/cancel?job={project}")
+        wait_for("no lease is left", lambda: self.active() == 0, 10)
 
     def post(self, path: str) -> Any:
         """One call of the coordinator's operator side."""

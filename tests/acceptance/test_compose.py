@@ -39,6 +39,7 @@ def test_the_composed_farm_renders_the_demo_and_flower_tells_the_truth(compose_c
         assert (project["accepted"], project["frames"]) == (FRAMES, FRAMES)
         assert all(is_readable(task) for task in [*during.values(), *after.values()])
         assert {task["state"] for task in during.values()} <= {"PENDING", "RECEIVED", "STARTED", "SUCCESS"}
+        assert sum(task["state"] == "STARTED" for task in during.values()) <= len(PCS), "one slot each"
         assert sorted(frame_of(task) for task in after.values()) == [f"{n:04d}" for n in range(1, FRAMES + 1)]
 
         assert said.without_login() == {"/api/tasks": 401, "/api/workers": 401, "/tasks": 401, "/metrics": 401}
