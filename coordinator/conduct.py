@@ -57,9 +57,14 @@ class _Record:
 
 
 class Conduct:
-    """Marks of the LAN's PCs. Thread-safe."""
+    """Marks of the LAN's PCs. Thread-safe.
 
-    def __init__(self, ledger: Ledger, on_set_aside: Callable[[str], None] = lambda _node_id: None) -> None:
+    ``on_set_aside`` is called with a PC's id, and whether it was the server who refused its frame.
+    """
+
+    def __init__(
+        self, ledger: Ledger, on_set_aside: Callable[[str, bool], None] = lambda _node_id, _was_refused: None
+    ) -> None:
         self._ledger, self._on_set_aside = ledger, on_set_aside
         self._lock = threading.Lock()
         self._records = _read(ledger.kept(_KEPT))
@@ -86,7 +91,7 @@ class Conduct:
             if own is not None or marks:
                 self._keep()
         for node_id in gone:
-            self._on_set_aside(node_id)
+            self._on_set_aside(node_id, False)
 
     def refused(self, lease: Lease, name: str, reason: str) -> None:
         """The server refused a frame as broken."""
@@ -97,7 +102,7 @@ class Conduct:
             is_new = self._mark(lease.node_id or "", mark)
             self._keep()
         if is_new:
-            self._on_set_aside(lease.node_id or "")
+            self._on_set_aside(lease.node_id or "", True)
 
     def ended(self, lease: Lease) -> None:
         """The lease ended without a picture; its failures were nobody's."""

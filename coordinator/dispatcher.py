@@ -81,6 +81,8 @@ class Dispatcher:
         #: Set whenever there may be something to place.
         self.wake_placing = threading.Event()
         self.frames_remaining: int | None = None
+        #: The last frame could not be written down.
+        self._record_failed = False
 
     def ask_once(self, session: FarmSession, nodes: Sequence[Presence]) -> bool:
         """Asks for one frame if a slot of these nodes could use it; true: ask again at once."""
@@ -88,6 +90,10 @@ class Dispatcher:
         method = self._method_for(nodes, held)
         if method is None or any(lease.offer.synchronous_upload for lease in held):
             return False
+        if self._record_failed:
+            # A frame that cannot be entered must not be asked for; this raises until the disk takes it again.
+            self._ledger.keep("asked", f"{self._wall_clock():.0f}")
+            self._record_failed = False
         answer = session.ask(method, self._archives.held())
         if answer is None:
             return False
@@ -103,6 +109,7 @@ class Dispatcher:
             lease = self._ledger.grant(offer, session.key)
         except LedgerError as error:
             # The frame is ours at the server and nowhere else: give it back before anything else is asked for.
+            self._record_failed = True
             report = ErrorReport(job=offer.job_id, frame=offer.frame, extras=offer.extras)
             session.client.report_error(report, f"the farm cannot keep its record: {error}")
             raise

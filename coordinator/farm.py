@@ -387,12 +387,19 @@ class Farm:
     def _on_broken(self, lease: Lease, reason: str) -> None:
         self._conduct.refused(lease, self._name_of(lease.node_id or ""), reason)
 
-    def _on_set_aside(self, node_id: str) -> None:
-        """What the PC has in hand goes to others, and what it made and nobody has judged but us is made again."""
-        for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING, LeaseState.DELIVERED):
+    def _on_set_aside(self, node_id: str, was_refused: bool) -> None:
+        """What the PC has in hand goes to others.
+
+        After a refusal, what it made and the server has not seen is made again: we are in the thread that uploads, so
+        none of it is on its way.
+        """
+        states = [LeaseState.ORDERED, LeaseState.RENDERING] + [LeaseState.DELIVERED] * was_refused
+        for lease in self._ledger.leases(*states):
             if lease.node_id == node_id:
                 self._cancel_on_node(node_id, lease.id, lease.attempt)
                 self._claims.take_back(lease, "its PC was set aside")
+                if lease.delivery is not None:
+                    self._spool.discard(lease.delivery.picture)
 
     def _name_of(self, node_id: str) -> str:
         """What people call the PC; empty for one that is not here."""

@@ -24,7 +24,7 @@ from render_tasks.contract import FailureReport
 from .leases import Lease, LeaseError, LeaseEvent, LeaseState
 from .ledger import Ledger
 from .protocol.messages import ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
-from .protocol.status import ValidationStatus, explain
+from .protocol.status import JobStatus, ValidationStatus, explain
 from .server_client import ServerSilent
 from .sessions import Backoff
 from .spool import Spool
@@ -250,6 +250,10 @@ class Uploads:
             memory_used_kb=pending.memory_used_kb,
         )
         answer = self._session.client.report_error(report, pending.log)
+        if answer.status in (JobStatus.SESSION_DEAD, ValidationStatus.SESSION_DEAD):
+            # No code of its own is specified for this exchange; servers answer with those of the others.
+            self._session.session_died()
+            return False
         if answer.status != 0:
             log.warning("error report for frame %s of job %s: %s", pending.frame, pending.job, explain(answer.status))
         self._reports.done(pending)

@@ -181,6 +181,21 @@ def test_an_error_report_survives_a_restart_and_silence_and_is_sent_once(
     assert log == "out of memory: 9 GB\n\nline"
 
 
+@pytest.mark.parametrize("status", [202, 304])
+def test_an_error_report_of_a_dead_session_is_sent_again_with_a_new_one(
+    ledger: Ledger, spool: Spool, reports: ReportBox, status: int
+) -> None:
+    failed = ledger.apply(rendering(ledger).id, LeaseEvent.GIVE_UP)
+    reports.put(failed, FailureReport(kind=FailureKind.OUT_OF_MEMORY, reason="9 GB"))
+    session, clock = Session(says=[status, 0]), Clock(1.0)
+    sender = uploads(session, ledger, spool, reports, clock)
+    assert not sender.flush_once()
+    assert session.died == 1
+    clock.now += 20
+    assert sender.flush_once()
+    assert sender.idle()
+
+
 def test_another_sessions_frames_are_left_alone(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
