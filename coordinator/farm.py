@@ -59,6 +59,7 @@ EXIT_REFUSED = 3
 STOP_WITHIN_S = 9.0
 #: Of that, for questions to the server that are under way.
 ASKING_ENDS_S = 1.0
+LOOP_ENDS_S = 0.5
 #: Of that, for logging out and closing.
 LAST_STEPS_S = 3.0
 #: After a refusal nothing new comes; pictures in the spool may take this long to reach the server.
@@ -269,6 +270,8 @@ class Farm:
         self._dispatcher.close()
         self._give_back_unfinished()
         self._log_out(deadline - 1)
+        # A renewal under way would take the farm again.
+        self._loops[0].join(LOOP_ENDS_S)
         self._tenure.release()
         self._close()
         if refused:

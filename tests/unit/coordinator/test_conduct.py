@@ -72,18 +72,21 @@ def test_it_is_said_once(conduct: Conduct, frames: Frames, caplog: pytest.LogCap
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
 
 
-def test_whoever_is_set_aside_is_told_of_once_and_with_the_ledger_already_knowing(ledger: Ledger) -> None:
-    told: list[tuple[str, bool, str | None]] = []
-    conduct = Conduct(
-        ledger, lambda node_id: told.append((node_id, conduct.is_set_aside(node_id), ledger.kept("conduct")))
-    )
+def test_whoever_is_set_aside_is_told_of_once_and_after_the_ledger(ledger: Ledger) -> None:
+    told: list[tuple[str, bool]] = []
+
+    def on_set_aside(node_id: str, was_refused: bool) -> None:
+        assert conduct.is_set_aside(node_id)
+        assert node_id in (ledger.kept("conduct") or "")
+        told.append((node_id, was_refused))
+
+    conduct = Conduct(ledger, on_set_aside)
     frames = Frames(ledger, conduct)
     for _ in range(3):
         frames.wrong_only_on("n1")
     for _ in range(3):
         conduct.refused(frames.lease("n2"), "pc-04", "status 301")
-    assert [(node_id, aside) for node_id, aside, _ in told] == [("n1", True), ("n2", True)]
-    assert all(node_id in (kept or "") for node_id, _, kept in told)
+    assert told == [("n1", False), ("n2", True)]
 
 
 def test_a_frame_that_fails_everywhere_marks_nobody(conduct: Conduct, frames: Frames) -> None:
