@@ -9,16 +9,19 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 #: Options for `sheepfold lab`, as in `make lab ARGS="--blend my.blend --frames 1-24 --keep"`.
 ARGS ?=
+#: Most tests wait for processes of their own; a file's tests share them and stay together.
+SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 #: Options for pytest, as in `make test PYTEST_ARGS="-k lease"`.
 PYTEST_ARGS ?=
 
-.PHONY: help lab test check test-compose format clean
+.PHONY: help lab test check test-compose chaos format clean
 
 help:
 	@echo "make lab           a farm on this machine: server, coordinator, Redis, worker, Blender; 12 frames of a demo"
 	@echo "make test          every test: unit, integration, acceptance"
 	@echo "make check         linters, types, import contracts"
 	@echo "make test-compose  the same farm in containers (needs a Docker Engine and docker-compose)"
+	@echo "make chaos         324 frames while everything is killed at random; ends with a table of what became of them"
 	@echo "make format        formats the code"
 	@echo "make clean         removes what the other targets made, the Python environment included"
 
@@ -27,7 +30,7 @@ lab: $(VENV)/.lab
 
 test: $(VENV)/.test
 	@blender=$$($(BIN)/python tools/find_blender.py) && \
-	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m pytest $(PYTEST_ARGS) tests
+	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests
 
 test-compose: $(VENV)/.test
 	@$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/acceptance/test_compose.py
@@ -40,6 +43,11 @@ check: $(VENV)/.test
 	$(BIN)/basedpyright || failed=1; \
 	$(BIN)/lint-imports || failed=1; \
 	[ -z "$$failed" ]
+
+# Kills workers, coordinator and Redis at random while the server fails one answer in ten; the seed is printed.
+chaos: $(VENV)/.test
+	@blender=$$($(BIN)/python tools/find_blender.py) && \
+	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python benchmarks/chaos.py $(ARGS)
 
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -76,14 +76,15 @@ class Sweeper:
         return taken_back or sweep.present != before
 
     def joined(self, wish: JoinRequest) -> None:
-        """A worker process that takes another's place has none of its leases, but for the frames it kept."""
+        """A worker process that has just begun has none of its node's leases, but for the frames it kept.
+
+        Whether we know the node does not matter: we may have been started anew ourselves.
+        """
         self._kept[wish.node_id] = frozenset(wish.kept)
-        known = self.present.get(wish.node_id)
-        if known is None or not wish.run_id or known.run_id == wish.run_id:
-            return
-        for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
-            if lease.node_id == wish.node_id and f"{lease.id}.{lease.attempt}" not in wish.kept:
-                self._claims.take_back(lease, f"{known.name} was started anew")
+        if wish.fresh:
+            for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
+                if lease.node_id == wish.node_id and f"{lease.id}.{lease.attempt}" not in wish.kept:
+                    self._claims.take_back(lease, "its PC was started anew")
 
     def _take_back_lost(self, present: dict[str, Presence]) -> bool:
         taken_back = False

@@ -72,9 +72,12 @@ class ArchiveCache:
         quota_bytes: int,
         limits: Limits | None = None,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+        on_leaving: Callable[[Path], None] = lambda _folder: None,
     ) -> None:
         self._folder, self._fetch, self._quota = folder, fetch, quota_bytes
         self._limits, self._free_bytes = limits or Limits(), free_bytes
+        #: Told before an archive is thrown out: a program that still runs from it must end first.
+        self._on_leaving = on_leaving
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._in_use: Counter[str] = Counter()
@@ -134,6 +137,7 @@ class ArchiveCache:
                     return
                 if self._in_use[md5] > 0 or md5 not in self._sizes:
                     continue
+                self._on_leaving(self._folder / md5)
                 going = self._folder / f"{_GOING}{md5}"
                 (self._folder / md5).rename(going)
                 del self._sizes[md5]

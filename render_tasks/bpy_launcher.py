@@ -192,16 +192,24 @@ class Blender:
     def _render(self, first: int, last: int) -> None:
         self._limit_threads()
         scene = self._scene
-        before = scene.frame_start, scene.frame_end
-        # The order of the two does not matter to Blender only while start is not after end.
-        scene.frame_end, scene.frame_start = max(first, last), first
+        own = scene.frame_start, scene.frame_end
+        handlers = self._bpy.app.handlers.render_init
+
+        def restore(*_: object) -> None:
+            scene.frame_start, scene.frame_end = own
+
+        # In this order: a start behind the end takes the end along.
+        scene.frame_start = first
         scene.frame_end = last
-        if (scene.frame_start, scene.frame_end) != (first, last):
-            raise BadArguments(f"frames {first} to {last} are outside of what this Blender renders")
+        # -f leaves the range alone, and drivers may read it: it is restored once Blender has taken note of ours.
+        handlers.insert(0, restore)
         try:
+            if (scene.frame_start, scene.frame_end) != (first, last):
+                raise BadArguments(f"frames {first} to {last} are outside of what this Blender renders")
             self._bpy.ops.render.render(animation=True)
         finally:
-            scene.frame_start, scene.frame_end = before
+            handlers.remove(restore)
+            restore()
 
 
 def main(arguments: Sequence[str]) -> int:

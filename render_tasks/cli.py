@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 import warnings
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,7 @@ from .outbox import Outbox
 from .presence import PresenceWriter
 from .settings import WorkerSettings
 from .tasks import install
+from .warm_blender import WarmBlenders
 from .work_folder import WorkFolder
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,6 @@ class _Worker:
         self._depot = DepotClient(settings.coordinator_url, settings.farm_token.get_secret_value())
         self._outbox = Outbox(folder.outbox)
         self._guard = Guard()
-        self._run_id = uuid.uuid4().hex
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self._moved = False
@@ -113,14 +112,14 @@ class _Worker:
         wait = FIRST_WAIT_S
         while not self._stopping.is_set():
             try:
-                return self._depot.join(self._wish())
+                return self._depot.join(self._wish(fresh=True))
             except DepotSilent as silent:
                 log.warning("%s; asking again", silent)
             self._stopping.wait(wait * random.uniform(0.5, 1.0))
             wait = min(LONGEST_WAIT_S, wait * 2)
         return None
 
-    def _wish(self) -> JoinRequest:
+    def _wish(self, *, fresh: bool = False) -> JoinRequest:
         return JoinRequest(
             contract_version=CONTRACT_VERSION,
             node_id=self._folder.node_id,
@@ -129,8 +128,8 @@ class _Worker:
             slots=self._settings.slots,
             compute=self._settings.compute,
             version=__version__,
-            run_id=self._run_id,
             kept=tuple(parcel.key for parcel in self._outbox.parcels()),
+            fresh=fresh,
         )
 
     def _work(self, joined: JoinAnswer) -> int:
@@ -153,13 +152,16 @@ class _Worker:
 
     def _make_node(self, joined: JoinAnswer) -> Node:
         settings = self._settings
+        warm = WarmBlenders(self._folder.scratch, slots=settings.slots) if settings.warm else None
         cache = ArchiveCache(
-            self._folder.archives, self._depot.fetch_archive, quota_bytes=int(settings.cache_gb * 1000**3)
+            self._folder.archives,
+            self._depot.fetch_archive,
+            quota_bytes=int(settings.cache_gb * 1000**3),
+            on_leaving=warm.release if warm else lambda _: None,
         )
         identity = Identity(
             node_id=self._folder.node_id,
             name=joined.name,
-            run_id=self._run_id,
             hardware=self._hardware,
             slots=settings.slots,
             compute=settings.compute,
@@ -172,6 +174,7 @@ class _Worker:
             outbox=self._outbox,
             guard=self._guard,
             scratch=self._folder.scratch,
+            warm=warm,
         )
         return Node(identity, parts, public_key_from(joined.order_key))
 

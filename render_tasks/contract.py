@@ -192,11 +192,7 @@ class Presence:
     archives: tuple[str, ...] = ()
     #: False while the node takes nothing more (it is about to stop).
     accepting: bool = True
-    #: Address the node joined from; the worker leaves it empty, a person may want it.
-    address: str = ""
     version: str = ""
-    #: Random per worker process: with a new one, whatever the earlier process was rendering is gone.
-    run_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,10 +208,10 @@ class JoinRequest:
     slots: int
     compute: Compute
     version: str = ""
-    #: As in :attr:`Presence.run_id`.
-    run_id: str = ""
     #: ``<lease id>.<attempt>`` of finished frames that an earlier process kept and this one is about to deliver.
     kept: tuple[str, ...] = ()
+    #: The first join of a worker process: it holds nothing but what it kept.
+    fresh: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

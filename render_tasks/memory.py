@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -28,3 +29,22 @@ def _peak_kb(process: psutil.Process) -> int:
         return getattr(memory, "peak_wset", memory.rss) // 1024
     except (psutil.Error, OSError):
         return 0
+
+
+def resident_kb(pid: int) -> int:
+    """What a process holds now, kB; 0 when it is gone."""
+    try:
+        return psutil.Process(pid).memory_info().rss // 1024
+    except psutil.Error:
+        return 0
+
+
+def forget_peaks(pid: int) -> None:
+    """From here on a new peak is counted. Linux; elsewhere a peak is that of the process's whole life."""
+    try:
+        root = psutil.Process(pid)
+        for one in (root, *root.children(recursive=True)):
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{one.pid}/clear_refs").write_text("5")
+    except psutil.Error:
+        return

@@ -33,7 +33,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from .archives import ArchiveCache
-from .blender import Job, Rendered, render
+from .blender import render
 from .command import scene_file
 from .contract import (
     ArchiveRef,
@@ -61,10 +61,13 @@ from .errors import (
 from .extraction import DISK_FULL
 from .guard import Guard
 from .in_hand import Attempt, InHand
+from .job import Job, Rendered
 from .outbox import Outbox, Parcel
 from .patience import patiently
 from .progress import Progress
 from .switch import Switch
+from .warm_blender import WarmBlenders
+from .warm_command import is_test_job
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +86,6 @@ class Identity:
     node_id: str
     #: As the coordinator made it unique.
     name: str
-    run_id: str
     hardware: NodeHardware
     slots: int
     compute: Compute
@@ -102,6 +104,8 @@ class Parts:
     guard: Guard
     #: Parent of the attempts' scratch folders.
     scratch: Path
+    #: Blenders that stay open between frames; ``None``: one Blender per frame.
+    warm: WarmBlenders | None = None
 
 
 class Node:
@@ -142,7 +146,6 @@ class Node:
             archives=self._parts.cache.held(),
             accepting=self.accepting and not self._leaving.is_set(),
             version=who.version,
-            run_id=who.run_id,
         )
 
     def cancel(self, lease_id: str, attempt: int) -> bool:
@@ -159,6 +162,8 @@ class Node:
             if one.stage is not Stage.DELIVERING:
                 one.switch.stop(LEAVING)
         self.on_change()
+        if self._parts.warm:
+            self._parts.warm.close()
         for order in self._in_hand.take_expected():
             if not self._deliveries.give_back(*order):
                 break  # a silent coordinator will notice by itself that this node has left
@@ -277,9 +282,11 @@ class Node:
                 cores=self.identity.cores,
                 time_limit_s=order.time_limit_s,
                 scratch=scratch,
+                is_test=is_test_job(order.job_id),
             )
+            start = self._parts.warm.render if self._parts.warm else render
             with self._a_slot(attempt):
-                return render(job, attempt.switch, self._parts.guard, lambda progress: _note(attempt, progress))
+                return start(job, attempt.switch, self._parts.guard, lambda progress: _note(attempt, progress))
 
     def _archive(self, ref: ArchiveRef, switch: Switch) -> Path:
         return patiently(lambda: self._parts.cache.ensure(ref, switch.stopped), switch, ARCHIVE_PATIENCE_S)

@@ -63,6 +63,8 @@ class WorkerSettings(BaseSettings):
     compute: Compute = Compute.CPU
     #: Threads of one slot; unset: all threads divided by the slots.
     cores: Annotated[int, Field(ge=1, le=4096)] | None = None
+    #: A Blender stays open between the frames of a scene; off: one Blender per frame.
+    warm: bool = True
     #: Gigabytes the archive cache may fill before the least recently used archive goes.
     cache_gb: Annotated[float, Field(gt=0)] = 40.0
 

@@ -18,6 +18,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+#: Jobs below are a service's own test frames: they measure one machine.
+FIRST_ORDINARY_JOB = 20
+
 #: Options without a value.
 _FLAGS = frozenset(
     {"-b", "--background", "--factory-startup", "-y", "--enable-autoexec", "-Y", "--disable-autoexec", "-noaudio"}
@@ -36,11 +39,16 @@ _VALUES = {
     for name in names
 }
 #: A script with one of these asks how this Blender was started, reads the orders, renders by itself or ends Blender.
-_NOTICES = re.compile(r"argv|cmdline|\bstdin\b|\binput\s*\(|\bops\.render\b|quit_blender|\bexit\s*\(|SystemExit")
+_NOTICES = re.compile(r"argv|cmdline|\bstdin\b|\binput\s*\(|\bops\.render\b|quit_blender|exit\s*\(|SystemExit")
 #: How a .blend begins: plain, gzip (before 3.0), Zstandard.
-_BLEND = re.compile(rb"BLENDER[-_0-9v]{5}|\x1f\x8b|\x28\xb5\x2f\xfd", re.DOTALL)
+_BLEND = re.compile(rb"BLENDER[-_0-9vV]{5}|\x1f\x8b|\x28\xb5\x2f\xfd", re.DOTALL)
 #: So much of a file is needed to see that.
 BLEND_HEAD_BYTES = 12
+
+
+def is_test_job(job_id: str) -> bool:
+    """Whether a job measures this PC instead of making somebody's film."""
+    return job_id.isascii() and job_id.isdigit() and int(job_id[:10]) < FIRST_ORDINARY_JOB
 
 
 def why_not_warm(command_line: str, script: str) -> str:

@@ -69,7 +69,39 @@ class Replies:
 
     def feed(self, chunk: bytes) -> None:
         """The next bytes."""
-        *lines, rest = (self._held + chunk).splitlines(keepends=True) if b"\r" not in chunk else _lines(
-            self._held + chunk
-        )
-        raise NotImplementedError
+        *lines, rest = (self._held + chunk).split(b"\n")
+        noise = bytearray()
+        for line in lines:
+            reply = None if self._inside_a_line else self._reply_in(line)
+            self._inside_a_line = False
+            if reply is None:
+                noise += line + b"\n"
+                continue
+            self._pass_on(noise)
+            self._on_reply(reply)
+        self._held = b"" if self._inside_a_line or not self._may_become_one(rest) else rest
+        if not self._held:
+            noise += rest
+            self._inside_a_line |= bool(rest)
+        self._pass_on(noise)
+
+    def _pass_on(self, noise: bytearray) -> None:
+        if noise:
+            self._on_noise(bytes(noise))
+            noise.clear()
+
+    def _may_become_one(self, line: bytes) -> bool:
+        return len(line) <= MAX_REPLY_BYTES and (self._word.startswith(line) or line.startswith(self._word))
+
+    def _reply_in(self, line: bytes) -> Reply | None:
+        if len(line) > MAX_REPLY_BYTES or not line.startswith(self._word):
+            return None
+        try:
+            said = json.loads(line[len(self._word) :])
+            return Reply(number=int(said["number"]), kind=ReplyKind(said["kind"]), why=_one_line(said.get("why", "")))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            return None
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())[:MAX_WHY]

@@ -81,7 +81,6 @@ class FaultyFarm(RunningFarm):
         *,
         seconds: float = 0,
         acts: Mapping[str, str] | None = None,
-        ballast: int = 0,
         **fields: str,
     ) -> Project:
         """A new project whose frames do what ``acts`` says (:func:`scripted_renderer.scene_text`)."""
@@ -89,7 +88,7 @@ class FaultyFarm(RunningFarm):
         name = fields.pop("name", f"p{self._projects:03d}")
         stage = self.folder / "stages" / name
         stage.mkdir(parents=True)
-        archive = pack_scene(scene_text(stage, seconds=seconds, acts=acts), ballast=ballast)
+        archive = pack_scene(scene_text(stage, seconds=seconds, acts=acts))
         taken = self.api(
             "POST",
             "/api/projects",
@@ -194,7 +193,8 @@ class FaultyFarm(RunningFarm):
     def calm_down(self, *pcs: str) -> None:
         """Back to a farm where all is well and nothing is to do, whatever a test left behind."""
         self.api("DELETE", "/api/faults")
-        over = [one["id"] for one in self.api("GET", "/api/projects")["projects"] if one["state"] in ("active", "paused")]
+        projects = self.api("GET", "/api/projects")["projects"]
+        over = [project["id"] for project in projects if project["state"] in ("active", "paused")]
         for project in over:
             self.api("POST", f"/api/projects/{project}/cancel")
         for name, process in list(self.processes.items()):
@@ -237,13 +237,19 @@ class FaultyFarm(RunningFarm):
             server.wait(1)  # it may be a zombie until its parent looks
         return time.monotonic()
 
+    def answers(self) -> bool:
+        """Whether the coordinator's depot answers now."""
+        try:
+            return requests.get(self.coordinator_url + "/healthz", timeout=2).ok
+        except requests.RequestException:
+            return False
+
     def run_until_ready(self, name: str, **environment: str) -> float | None:
         """Starts a coordinator; when it answers (monotonic), or ``None`` if it ended before it did."""
         process = self.start(name, "coordinator", **environment)
         while process.poll() is None:
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(self.coordinator_url + "/healthz", timeout=2).ok:
-                    return time.monotonic()
+            if self.answers():
+                return time.monotonic()
             time.sleep(0.05)
         del self.processes[name]
         return None

@@ -75,7 +75,9 @@ def test_a_worker_killed_hard_leaves_no_renderer_and_its_frame_goes_to_another_p
     (lease,) = farm.leases(project)
     wait_for("the ledger has the answer", lambda: farm.leases(project)[0]["state"] == "accepted", 5)
     assert lease["failures"] == 0, "a lost PC uses up no attempt"
-    assert farm.maker(project, 1).attempt == 2
+    maker = farm.maker(project, 1)
+    assert maker is not None
+    assert maker.attempt == 2
 
 
 def test_a_worker_that_is_started_again_gives_its_frame_back_at_once(farm: FaultyFarm) -> None:
@@ -105,7 +107,9 @@ def test_a_pc_that_froze_is_replaced_and_its_late_picture_is_dropped(farm: Fault
     label = f"frame 0001 · {project.name} is dropped"
     wait_for("it drops what is no longer its own", lambda: label in farm.log_text(first.pc), 10)
     wait_for("and keeps nothing of it", lambda: farm.kept_pictures(first.pc) == 0, 5)
-    assert farm.maker(project, 1).pc == second.pc
+    maker = farm.maker(project, 1)
+    assert maker is not None
+    assert maker.pc == second.pc
     assert farm.books()["again"] == again, "the late picture never reached the server"
 
     farm.wait_until_here(first.pc)

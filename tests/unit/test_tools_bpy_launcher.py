@@ -58,7 +58,7 @@ class FakeBpy:
         files = SimpleNamespace(use_scripts_auto_execute=True)
         preferences = SimpleNamespace(filepaths=files)
         self.context = SimpleNamespace(scene=self.scene, preferences=preferences)
-        handlers = SimpleNamespace(load_post=[], persistent=lambda function: function)
+        handlers = SimpleNamespace(load_post=[], render_init=[], persistent=lambda function: function)
         self.app = SimpleNamespace(handlers=handlers)
         wm = SimpleNamespace(open_mainfile=self._open)
         self.ops = SimpleNamespace(wm=wm, render=SimpleNamespace(render=self._render))

@@ -43,7 +43,6 @@ def node(node_id: str = "n1", *, hardware: dict[str, Any] | None = None, **chang
         "hardware": replace(HARDWARE, **hardware or {}),
         "slots": 1,
         "compute": Compute.CPU,
-        "run_id": "first",
     }
     return Presence(**values | changes)
 

@@ -79,7 +79,7 @@ def lan(ledger: Ledger, claims: Claims) -> Lan:
     return Lan(ledger, claims)
 
 
-def join(node_id: str = "n1", run_id: str = "second", kept: tuple[str, ...] = ()) -> JoinRequest:
+def join(node_id: str = "n1", *, fresh: bool = True, kept: tuple[str, ...] = ()) -> JoinRequest:
     return JoinRequest(
         contract_version=CONTRACT_VERSION,
         node_id=node_id,
@@ -87,7 +87,7 @@ def join(node_id: str = "n1", run_id: str = "second", kept: tuple[str, ...] = ()
         hardware=HARDWARE,
         slots=1,
         compute=Compute.CPU,
-        run_id=run_id,
+        fresh=fresh,
         kept=kept,
     )
 
@@ -280,11 +280,10 @@ def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(lan: Lan,
     assert "started anew" in told.returned[0].reason
 
 
-@pytest.mark.parametrize("run_id", ["first", ""])
-def test_a_worker_that_only_asks_again_keeps_its_leases(lan: Lan, ledger: Ledger, run_id: str) -> None:
+def test_a_worker_that_only_asks_again_keeps_its_leases(lan: Lan, ledger: Ledger) -> None:
     lease = rendering(ledger)
     lan.sees(node(busy=(slot(lease),)))
-    lan.sweeper.joined(join(run_id=run_id))
+    lan.sweeper.joined(join(fresh=False))
     assert ledger.get(lease.id) == lease
 
 
@@ -312,7 +311,7 @@ def test_frames_a_restarted_worker_kept_are_not_taken_back_before_they_are_deliv
         lan.sees(node(slots=3, busy=(slot(first), slot(second), slot(lost))))
     lan.sweeper.joined(join(kept=(f"{first.id}.1", f"{second.id}.1")))
     # It delivers one after the other, and so it says.
-    lan.sees(node(slots=3, run_id="second", busy=(slot(first, Stage.DELIVERING),)))
+    lan.sees(node(slots=3, busy=(slot(first, Stage.DELIVERING),)))
     assert [lan.state(one) for one in (first, second, lost)] == [
         LeaseState.RENDERING,
         LeaseState.RENDERING,
@@ -326,7 +325,7 @@ def test_a_worker_that_kept_frames_and_fell_silent_loses_them(lan: Lan, ledger: 
     lease = rendering(ledger)
     lan.sees(node(busy=(slot(lease),)))
     lan.sweeper.joined(join(kept=(f"{lease.id}.1",)))
-    lan.sees(node(run_id="second"))
+    lan.sees(node())
     lan.sees()
     assert lan.state(lease) is LeaseState.GRANTED
 

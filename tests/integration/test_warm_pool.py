@@ -1,0 +1,321 @@
+"""The Blenders that stay open, with a renderer in their place that misbehaves as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from one_node import wait_for
+
+from render_tasks.archives import ArchiveCache
+from render_tasks.contract import FailureKind
+from render_tasks.errors import AttemptDropped, AttemptFailed
+from render_tasks.guard import Guard
+from render_tasks.job import Job, Rendered
+from render_tasks.switch import Switch
+from render_tasks.warm_blender import WarmBlenders
+from render_tasks.warm_process import WarmBlender
+
+COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
+
+#: Speaks the wire as the driver does; a frame by itself (-f) always succeeds, but for 66.
+_PROGRAM = f"""#!{sys.executable} -IS
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+words = sys.argv[1:]
+with open(Path(__file__).with_name("starts"), "a") as starts:
+    print("cold" if "-f" in words else "warm", os.getpid(), *words, file=starts)
+if "-f" in words:
+    frame = int(words[words.index("-f") + 1])
+    print("cold", frame, flush=True)
+    if frame != 66:
+        Path(words[words.index("-o") + 1] + "%04d.png" % frame).write_bytes(b"cold")
+    sys.exit()
+word = json.loads(sys.stdin.readline())["word"]
+def reply(number, kind="done", why=""):
+    sys.stdout.write("\\n" + word + json.dumps({{"number": number, "kind": kind, "why": why}}) + "\\n")
+    sys.stdout.flush()
+for line in sys.stdin:
+    order = json.loads(line)
+    frame, number = order["frame"], order["number"]
+    print("Fra:%d Mem:1.00M (Peak 900.00M) | Time:00:00.01 | Remaining:00:00.03 | S" % frame, flush=True)
+    if frame == 50: os.kill(os.getpid(), signal.SIGKILL)
+    if frame == 51: reply(number); continue
+    if frame in (52, 66): print("oh dear", flush=True); reply(number, "failed", "bad luck"); continue
+    if frame == 53: reply(number, "unsuited", "a simulation (Cube)"); continue
+    if frame == 54: reply(number - 1); reply(number + 1); print(word + "[]"); print(word * 900); sys.exit(3)
+    if frame == 55: os.close(1); os.close(2); time.sleep(60)
+    if frame == 56:
+        child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        Path(__file__).with_name("child").write_text(str(child.pid))
+        time.sleep(60)
+    Path(order["prefix"] + "%04d.png" % frame).write_bytes(b"warm")
+    reply(number)
+    if frame == 57: os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+@pytest.fixture
+def guard() -> Iterator[Guard]:
+    guard = Guard()
+    guard.start()
+    yield guard
+    guard.stop()
+
+
+class Bench:
+    """A pool, its renderer, and what was started."""
+
+    def __init__(self, folder: Path, guard: Guard, slots: int = 1) -> None:
+        self.folder, self.guard = folder, guard
+        self.renderer = folder / "renderer"
+        self.renderer.mkdir(exist_ok=True)
+        (self.renderer / "rend.exe").write_text(_PROGRAM)
+        (self.renderer / "rend.exe").chmod(0o755)
+        self.pool = WarmBlenders(folder / "warm", slots=slots)
+
+    def starts(self) -> list[list[str]]:
+        path = self.renderer / "starts"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def kinds(self) -> list[str]:
+        return [words[0] for words in self.starts()]
+
+    def job(self, frame: int, scene: str = "scene.blend", **changes: object) -> Job:
+        path = self.folder / "scenes" / scene
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            path.write_bytes(b"BLENDER-v304RENDH")
+        settings: dict[str, object] = {
+            "renderer": self.renderer,
+            "scene": path,
+            "command_line": COMMAND_LINE,
+            "script": "",
+            "frame": str(frame),
+            "update_method": "remainingtime",
+            "gpu": False,
+            "cores": None,
+            "time_limit_s": None,
+            "scratch": self.folder / f"{scene}.{frame}",
+        }
+        return Job(**(settings | changes))  # type: ignore[arg-type]
+
+    def render(self, job: Job, switch: Switch | None = None) -> Rendered:
+        return self.pool.render(job, switch or Switch(), self.guard, lambda _: None)
+
+    def alive(self) -> list[int]:
+        return [int(words[1]) for words in self.starts() if not gone(int(words[1]))]
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def bench(tmp_path: Path, guard: Guard) -> Iterator[Bench]:
+    bench = Bench(tmp_path, guard)
+    with contextlib.closing(bench.pool):
+        yield bench
+    assert not bench.alive()
+    assert not list((tmp_path / "warm").glob("*"))
+
+
+def test_one_renderer_makes_many_frames_and_each_has_its_own_memory(bench: Bench) -> None:
+    rendered = [bench.render(bench.job(frame)) for frame in (3, 1, 2)]
+    assert bench.kinds() == ["warm"]
+    assert [one.picture.read_bytes() for one in rendered] == [b"warm"] * 3
+    assert rendered[0].memory_kb == 900 * 1024
+    assert rendered[1].memory_kb < 100 * 1024  # the peak it prints is that of its life
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (50, "the renderer was killed from outside (SIGKILL)"),
+        (51, "it left no picture"),
+        (52, "bad luck"),
+        (54, "the renderer ended with exit code 3"),
+    ],
+)
+def test_a_frame_that_fails_warm_is_rendered_cold_and_so_are_those_after_it(
+    bench: Bench, frame: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, frame, 2):
+        expected = b"warm" if number == 1 else b"cold"
+        assert bench.render(bench.job(number)).picture.read_bytes() == expected
+    assert bench.kinds() == ["warm", "cold", "cold"]
+    assert f"frame {frame} of scene.blend failed in a warm Blender ({said}" in caplog.text
+    assert bench.render(bench.job(1, "other.blend")).picture.read_bytes() == b"warm"
+
+
+def test_an_unsuited_scene_is_cold_without_alarm(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    assert bench.render(bench.job(53)).picture.read_bytes() == b"cold"
+    assert bench.render(bench.job(1)).picture.read_bytes() == b"cold"
+    assert bench.kinds() == ["warm", "cold", "cold"]
+    assert "failed" not in caplog.text
+
+
+def test_a_failure_after_all_tells_both_logs(bench: Bench) -> None:
+    with pytest.raises(AttemptFailed) as failed:
+        bench.render(bench.job(66))
+    assert failed.value.report.kind is FailureKind.NO_OUTPUT
+    cold, warm = failed.value.report.log.split("# before, in a warm Blender: bad luck\n")
+    assert "cold 66" in cold
+    assert "oh dear" in warm
+
+
+def test_a_renderer_that_dies_after_its_picture_has_done_its_work(bench: Bench) -> None:
+    assert bench.render(bench.job(57)).picture.read_bytes() == b"warm"
+    wait_for(lambda: not bench.alive())
+    # Whether it is noticed now or with the next order: no frame is lost.
+    assert bench.render(bench.job(1)).picture.is_file()
+
+
+def test_one_that_dies_while_it_waits_is_replaced_without_blame(bench: Bench) -> None:
+    bench.render(bench.job(1))
+    psutil.Process(bench.alive()[0]).kill()
+    wait_for(lambda: not bench.alive())
+    assert bench.render(bench.job(2)).picture.read_bytes() == b"warm"
+    assert bench.kinds() == ["warm", "warm"]
+
+
+def test_a_renderer_that_hides_its_output_is_ended_by_the_time_limit(bench: Bench) -> None:
+    with pytest.raises(AttemptFailed) as failed:
+        bench.render(bench.job(55, time_limit_s=1.0))
+    assert failed.value.report.kind is FailureKind.TIME_LIMIT
+    assert 1 <= failed.value.report.render_s < 3
+    assert bench.render(bench.job(1)).picture.read_bytes() == b"cold"
+
+
+def test_a_cancel_takes_children_along_and_blames_nobody(bench: Bench) -> None:
+    switch, ended = Switch(), threading.Event()
+
+    def attempt() -> None:
+        with pytest.raises(AttemptDropped):
+            bench.render(bench.job(56), switch)
+        ended.set()
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    path = bench.renderer / "child"
+    child = int(wait_for(lambda: path.exists() and path.read_text()))
+    began = time.monotonic()
+    switch.stop("cancelled")
+    assert ended.wait(10)
+    assert time.monotonic() - began < 2
+    assert gone(child)
+    assert not bench.alive()
+    assert bench.render(bench.job(1)).picture.read_bytes() == b"warm"
+
+
+def test_an_attempt_cancelled_before_its_turn_leaves_the_renderer_open(bench: Bench) -> None:
+    bench.render(bench.job(1))
+    switch = Switch()
+    switch.stop("cancelled")
+    with pytest.raises(AttemptDropped):
+        bench.render(bench.job(2), switch)
+    assert len(bench.alive()) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"script": "import bpy"},
+        {"command_line": COMMAND_LINE.replace("-x 1", "-x 0")},
+        {"cores": 1},
+        {"gpu": True},
+        {"scene": "other.blend"},
+    ],
+)
+def test_anything_else_in_an_order_means_another_process(bench: Bench, changes: dict[str, object]) -> None:
+    bench.render(bench.job(1))
+    bench.render(bench.job(2, **changes))  # type: ignore[arg-type]
+    assert bench.kinds() == ["warm", "warm"]
+    assert len(bench.alive()) == 1  # one slot, one renderer
+
+
+def test_what_the_scene_is_not_made_for_starts_nothing_warm(bench: Bench) -> None:
+    (bench.folder / "scenes").mkdir()
+    (bench.folder / "scenes" / "text.blend").write_text("# scripted\nact() { :; }\n")
+    bench.render(bench.job(1, "text.blend"))
+    bench.render(bench.job(1, is_test=True))
+    bench.render(bench.job(1, script="import sys; print(sys.argv)"))
+    assert bench.kinds() == ["cold"] * 3
+
+
+def test_a_cold_frame_takes_the_place_of_one_that_waits(bench: Bench) -> None:
+    bench.render(bench.job(1))
+    bench.render(bench.job(1, is_test=True))
+    assert not bench.pool.open_scenes()
+
+
+def test_two_slots_keep_two_and_the_one_used_least_lately_makes_way(tmp_path: Path, guard: Guard) -> None:
+    bench = Bench(tmp_path, guard, slots=2)
+    with contextlib.closing(bench.pool):
+        for scene in ("a.blend", "b.blend", "a.blend", "c.blend"):
+            bench.render(bench.job(1, scene))
+        assert {path.name for path in bench.pool.open_scenes()} == {"a.blend", "c.blend"}
+        assert len(bench.alive()) == 2
+    assert not bench.alive()
+
+
+def test_threads_that_share_a_scene_have_a_renderer_each(tmp_path: Path, guard: Guard) -> None:
+    bench = Bench(tmp_path, guard, slots=2)
+
+    def some(first: int) -> None:
+        for frame in range(first, first + 5):
+            assert bench.render(bench.job(frame)).picture.read_bytes() == b"warm"
+
+    with contextlib.closing(bench.pool):
+        threads = [threading.Thread(target=some, args=(first,)) for first in (1, 11)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert bench.kinds() == ["warm", "warm"]
+
+
+def test_nobody_has_to_ask_for_an_unused_one_to_be_closed(bench: Bench) -> None:
+    pool = WarmBlenders(bench.folder / "warm", slots=1, idle_s=0.2)
+    with contextlib.closing(pool):
+        pool.render(bench.job(1), Switch(), bench.guard, lambda _: None)
+        wait_for(lambda: not bench.alive(), 5)
+
+
+def test_after_the_node_left_nothing_stays_open(bench: Bench) -> None:
+    bench.pool.close()
+    assert bench.render(bench.job(1)).picture.read_bytes() == b"cold"
+    assert not bench.alive()
+
+
+def test_an_archive_that_makes_room_takes_its_renderer_along(bench: Bench) -> None:
+    md5 = "0" * 32
+    scene = bench.folder / "archives" / md5 / "scene.blend"
+    scene.parent.mkdir(parents=True)
+    scene.write_bytes(b"BLENDER-v304RENDH")
+    cache = ArchiveCache(bench.folder / "archives", lambda *_: None, quota_bytes=1, on_leaving=bench.pool.release)
+    bench.render(bench.job(1, scene=str(scene), scratch=bench.folder / "attempt"))
+    assert bench.alive()
+    cache.make_room(0)
+    assert not scene.exists()
+    assert not bench.alive()
+
+
+def test_a_process_says_why_it_should_be_closed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = WarmBlender("key", bench.folder / "warm" / "one", bench.guard)
+    with contextlib.closing(one):
+        assert one.why_close() == "it ended"
+        one.render(bench.job(1), Switch(), lambda _: None)
+        held = iter([3_000_000, 4_000_000, 4_600_000])
+        monkeypatch.setattr("render_tasks.warm_process.resident_kb", lambda _pid: next(held))
+        assert one.why_close() == ""
+        assert one.why_close() == ""
+        assert one.why_close() == "it grew from 2929 to 4492 MB"
+        one.frames = 250
+        assert one.why_close() == "it has rendered 250 frames"
