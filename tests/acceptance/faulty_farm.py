@@ -255,8 +255,9 @@ class FaultyFarm(RunningFarm):
         return None
 
     def renderers_of(self, pc: str) -> list[int]:
-        """Processes of renders on that PC, however far they got away from it."""
-        return [pid for pid, environment in marked_processes() if f"/{pc}/scratch/" in environment]
+        """Processes of renders on that PC of this farm, however far they got away from it."""
+        scratch = f"{self.folder.resolve() / pc}/scratch/"
+        return [pid for pid, environment in marked_processes() if scratch in environment]
 
     @contextlib.contextmanager
     def frozen(self, pc: str) -> Iterator[None]:
