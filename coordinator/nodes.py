@@ -30,6 +30,7 @@ from redis.retry import Retry
 from render_tasks.contract import (
     NODE_SILENT_AFTER_S,
     PRESENCE_HASH,
+    PRESENCE_LEFT,
     PRESENCE_SEEN,
     MalformedContract,
     Presence,
@@ -164,15 +165,15 @@ class Nodes:
         with self._lock:
             try:
                 with _typed_errors():
-                    redis_now, found = self._look()
+                    redis_now, found, left = self._look()
             except BrokerDown:
                 self._clocks = None
                 raise
             settled = self._is_settled(redis_now)
             before = self._present
             if not settled:
-                # A node that cannot have written yet keeps its place with its last record.
-                found = before | found
+                # A node that cannot have written yet keeps its place with its last record, unless it said goodbye.
+                found = {node_id: one for node_id, one in before.items() if node_id not in left} | found
             self._present = found
             return Sweep(
                 present=dict(found),
@@ -204,7 +205,8 @@ class Nodes:
             )
         return name.decode() if isinstance(name, bytes) else str(name)
 
-    def _look(self) -> tuple[float, dict[str, Presence]]:
+    def _look(self) -> tuple[float, dict[str, Presence], set[str]]:
+        """Redis' time, the records of nodes that are not silent, and who said goodbye."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.time()
         pipe.zrange(PRESENCE_SEEN, 0, -1, withscores=True)
@@ -214,7 +216,8 @@ class Nodes:
         records = self._redis.hmget(PRESENCE_HASH, recent) if recent else []
         self._records = {field: self._records[field] for field in recent if field in self._records}
         read = {field: self._read(field, record) for field, record in zip(recent, records, strict=True) if record}
-        return now, {field: presence for field, presence in read.items() if presence}
+        left = {_text(field) for field, score in seen if score == PRESENCE_LEFT}
+        return now, {field: presence for field, presence in read.items() if presence}, left
 
     def _read(self, field: str, record: bytes | str) -> Presence | None:
         raw = record if isinstance(record, bytes) else record.encode()

@@ -63,7 +63,7 @@ class Sweeper:
         for node_id in sweep.returned:
             log.info("%s is here", sweep.present[node_id].name)
         for node_id in sweep.lost:
-            log.warning("%s fell silent", before[node_id].name)
+            log.warning("%s is gone", before[node_id].name)
             self._kept.pop(node_id, None)
             try:
                 self._nodes.forget(node_id)

@@ -7,7 +7,7 @@ Redis, as far as the two sides share it (Celery's own keys aside)::
 
     farm.<node id>             list   Celery queue of one node
     sheepfold:presence         hash   node id → Presence as JSON
-    sheepfold:seen             zset   node id → Redis TIME (seconds) of its last record
+    sheepfold:seen             zset   node id → Redis TIME (seconds) of its last record, 0 after it said goodbye
 
 The depot (HTTP on the LAN, ``Authorization: Bearer <farm token>`` on every call)::
 
@@ -43,6 +43,8 @@ CANCEL_COMMAND = "cancel_lease"
 
 PRESENCE_HASH = "sheepfold:presence"
 PRESENCE_SEEN = "sheepfold:seen"
+#: The time of a node that left on purpose: silence has to be waited for, a goodbye has not.
+PRESENCE_LEFT = 0
 #: A record is written this often.
 PRESENCE_EVERY_S = 5
 #: Three missed records: the node is gone.

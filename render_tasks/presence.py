@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import redis
 
-from .contract import PRESENCE_EVERY_S, PRESENCE_HASH, PRESENCE_SEEN, Presence, to_json
+from .contract import PRESENCE_EVERY_S, PRESENCE_HASH, PRESENCE_LEFT, PRESENCE_SEEN, Presence, to_json
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class PresenceWriter:
         try:
             with self._redis.pipeline() as both:
                 both.hdel(PRESENCE_HASH, self._node_id)
-                both.zrem(PRESENCE_SEEN, self._node_id)
+                both.zadd(PRESENCE_SEEN, {self._node_id: PRESENCE_LEFT})
                 both.execute()
         except (redis.RedisError, OSError):
             log.info("Redis is away: the coordinator will notice by itself that this node has left")

@@ -127,6 +127,16 @@ class RunningFarm:
         login = b64encode(f"{self.login}:{self.password}".encode()).decode("ascii")
         return self._json(self.server_url + "/api/projects", f"Basic {login}")
 
+    def server_fails(self, exchange: str, action: str, count: int = 1) -> None:
+        """The lab server (started with ``--faults``) answers the next requests of an exchange as told."""
+        login = b64encode(f"{self.login}:{self.password}".encode()).decode("ascii")
+        request = urllib.request.Request(
+            self.server_url + "/api/faults",
+            data=json.dumps({"exchange": exchange, "action": action, "count": count}).encode(),
+            headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request, timeout=10).close()
+
     def log_of(self, name: str) -> Path:
         """Where a process writes."""
         return self.folder / f"{name}.log"

@@ -86,6 +86,24 @@ def test_a_refusal_that_waiting_cannot_mend_ends_it_with_one_clear_line(
         assert "wrong password" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("exchange", "status", "line"),
+    [
+        ("config", 100, "no client version was given (status 100)"),
+        ("config", 104, "a parameter of the sign-in is missing (status 104)"),
+        ("request-job", 201, "no right to render (status 201)"),
+    ],
+)
+def test_a_final_no_of_the_server_ends_it_too(tmp_path: Path, exchange: str, status: int, line: str) -> None:
+    with running_farm(tmp_path) as farm:
+        farm.start_server("--faults")
+        farm.server_fails(exchange, f"status:{status}")
+        farm.start("coordinator", "coordinator")
+        farm.start_worker("pc-01")
+        assert farm.processes["coordinator"].wait(30) == 3, farm.log_of("coordinator").read_text()
+        assert line in farm.log_of("coordinator").read_text().splitlines()[-1]
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_coordinator_whose_server_is_down_waits_and_still_stops_at_once(tmp_path: Path, stop: int) -> None:
     with running_farm(tmp_path) as farm:

@@ -21,6 +21,7 @@ from coordinator.redis_probe import free_port
 from render_tasks.contract import (
     NODE_SILENT_AFTER_S,
     PRESENCE_HASH,
+    PRESENCE_LEFT,
     PRESENCE_SEEN,
     Compute,
     MalformedContract,
@@ -60,6 +61,10 @@ class Lan:
         seconds, microseconds = self.client.time()
         self.client.hset(PRESENCE_HASH, node_id, to_json(a_record(node_id)) if record is None else record)
         self.client.zadd(PRESENCE_SEEN, {node_id: seconds + microseconds / 1e6 - age_s})
+
+    def goodbye(self, node_id: str) -> None:
+        self.client.hdel(PRESENCE_HASH, node_id)
+        self.client.zadd(PRESENCE_SEEN, {node_id: PRESENCE_LEFT})
 
 
 @pytest.fixture
@@ -128,6 +133,16 @@ def test_a_sweep_tells_who_came_and_who_was_lost(settled: Nodes, lan: Lan) -> No
 def test_at_the_start_absence_proves_nothing(nodes: Nodes, lan: Lan, clock: Clock) -> None:
     lan.write("n1", age_s=NODE_SILENT_AFTER_S + 1)
     assert (nodes.sweep().settled, nodes.sweep().present) == (False, {})
+
+
+def test_a_goodbye_counts_at_once_even_when_silence_would_prove_nothing(nodes: Nodes, lan: Lan) -> None:
+    lan.write("n1")
+    assert set(nodes.sweep().present) == {"n1"}
+    lan.goodbye("n1")
+    after = nodes.sweep()
+    assert (after.present, after.lost, after.settled) == ({}, ("n1",), False)
+    lan.write("n1")
+    assert nodes.sweep().returned == ("n1",)
 
 
 def test_while_redis_was_away_nobody_is_lost(settled: Nodes, lan: Lan, clock: Clock) -> None:
