@@ -12,15 +12,13 @@ import logging
 import random
 import signal
 import threading
-import time
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 from kombu.exceptions import OperationalError
 
 from render_tasks.celery_app import cancel_order, make_app, send_order
-from render_tasks.contract import FailureKind, FailureReport, Presence
+from render_tasks.contract import FailureReport, Presence
 from render_tasks.hardware import detect
 
 from .account import Account
@@ -34,6 +32,7 @@ from .heartbeat import Heartbeat
 from .inspection import inspect
 from .judgement import Judge
 from .leases import ACTIVE, Lease, LeaseError, LeaseEvent, LeaseState
+from .leaving import Leaving
 from .ledger import Ledger
 from .ledger_file import sqlite_url
 from .loops import Loop
@@ -55,17 +54,8 @@ log = logging.getLogger(__name__)
 
 EXIT_FOLLOWED = 1
 EXIT_REFUSED = 3
-#: Every command is gone this long after SIGTERM; the parts share it.
-STOP_WITHIN_S = 9.0
-#: Of that, for questions to the server that are under way.
-ASKING_ENDS_S = 1.0
+#: The last renewal of our tenure, when it is under way.
 LOOP_ENDS_S = 0.5
-#: Of that, for logging out and closing.
-LAST_STEPS_S = 3.0
-#: After a refusal nothing new comes; pictures in the spool may take this long to reach the server.
-FLUSH_AFTER_REFUSAL_S = 120.0
-
-
 #: Redis is looked at again by the sweep; orders wait a little longer than that.
 BROKER_PAUSE_S = 5.0
 #: Archives the server no longer wants go once no lease needs them.
@@ -261,15 +251,11 @@ class Farm:
         log.info("stopping%s", ": pictures that are ready are uploaded first" if refused else "")
         for loop in self._loops:
             loop.stop()
-        self._session_loops.stop_asking()
-        self._session_loops.join_asking(ASKING_ENDS_S)
-        self._give_back_unfinished()
-        deadline = self._flush(time.monotonic() + STOP_WITHIN_S - ASKING_ENDS_S, refused=refused)
-        self._session_loops.stop()
+        leaving = Leaving(self._ledger, self._claims, self._account, self._session_loops, self._cancel_on_node)
+        leaving.send_what_is_ready(self._asked, refused=refused)
         self._heartbeat.close()
         self._dispatcher.close()
-        self._give_back_unfinished()
-        self._log_out(deadline - 1)
+        leaving.say_goodbye()
         # A renewal under way would take the farm again.
         self._loops[0].join(LOOP_ENDS_S)
         self._tenure.release()
@@ -277,18 +263,6 @@ class Farm:
         if refused:
             log.critical("%s", self._ended_by)
         return EXIT_REFUSED if refused else 0
-
-    def _flush(self, deadline: float, *, refused: bool) -> float:
-        """Lets the uploads finish; gives the time by which everything must be over."""
-        asked = self._asked.is_set()
-        if refused and not asked:
-            deadline += FLUSH_AFTER_REFUSAL_S
-        while time.monotonic() < deadline - LAST_STEPS_S and self._session_loops.can_send_more():
-            if self._asked.is_set() and not asked:
-                asked, deadline = True, min(deadline, time.monotonic() + STOP_WITHIN_S)
-            self._session_loops.wake_uploading()
-            time.sleep(0.05)
-        return min(deadline, time.monotonic() + STOP_WITHIN_S)
 
     def _leave_to_follower(self) -> int:
         """Another coordinator took the farm while Redis was out of our reach: the account's session is its now."""
@@ -298,29 +272,6 @@ class Farm:
         self._close()
         log.critical("this coordinator was followed by another one: %s", self._ended_by)
         return EXIT_FOLLOWED
-
-    def _give_back_unfinished(self) -> None:
-        """Frames without a picture go back to the server: with our session it forgets who renders them."""
-        report = FailureReport(kind=FailureKind.NODE_LEAVING, reason="the farm was stopped by its operator")
-        unfinished = self._ledger.leases(LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
-        for lease in unfinished:
-            self._claims.give_up(lease, report)
-        # Beside us: a Redis that hangs must not use up our time. What it misses, the start-fence or the delivery
-        # turns away.
-        threading.Thread(target=self._cancel_all_on_nodes, args=(unfinished,), daemon=True).start()
-
-    def _cancel_all_on_nodes(self, leases: Sequence[Lease]) -> None:
-        for lease in leases:
-            self._cancel_on_node(lease.node_id, lease.id, lease.attempt)
-
-    def _log_out(self, deadline: float) -> None:
-        for session in self._account.values():
-            session.client.abort()
-        threads = [threading.Thread(target=session.log_out, daemon=True) for session in self._account.values()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _close(self) -> None:
         self._dispatcher.close()
