@@ -29,6 +29,7 @@ lab: $(VENV)/.lab
 	@blender=$$($(BIN)/python tools/find_blender.py) && SHEEPFOLD_BLENDER="$$blender" $(BIN)/sheepfold lab $(ARGS)
 
 test: $(VENV)/.test
+	@$(BIN)/python tools/install_redis.py
 	@blender=$$($(BIN)/python tools/find_blender.py) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests
 

@@ -38,6 +38,8 @@ def _apt_get(*arguments: str) -> None:
     # Without a timeout for the lock, a machine that updates itself just now would make us fail at once.
     command = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", *arguments]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    # Without a runlevel a package starts no service of its own.
+    environment["RUNLEVEL"] = "1"
     try:
         done = subprocess.run(
             command,

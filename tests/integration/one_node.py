@@ -24,6 +24,7 @@ import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from null_renderer import COMMAND_LINE, renderer_archive, scene_archive
 
+from coordinator.find_redis import find_redis
 from render_tasks.celery_app import make_app, send_order
 from render_tasks.contract import (
     PRESENCE_HASH,
@@ -67,7 +68,7 @@ class RedisServer:
             f"port {self.port}\nbind 127.0.0.1\nrequirepass {self.password}\nappendonly yes\ndir {self._folder}\n"
             f"appendfilename a{self.port}.aof\nappenddirname aof{self.port}\n"
         )
-        self._process = subprocess.Popen(["redis-server", str(config)], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([str(find_redis(install=False)), str(config)], stdout=subprocess.DEVNULL)
         self.client = redis.Redis.from_url(self.url)
         wait_for(self._answers, 10, "redis")
 

@@ -186,7 +186,7 @@ def test_our_lines_choose_the_cpu_and_the_temporary_folder_in_this_blender(
     def look():
         scene = bpy.context.scene
         print("device:", scene.cycles.device, bpy.context.preferences.addons["cycles"].preferences.compute_device_type)
-        print("folder:", bpy.context.preferences.filepaths.temporary_directory)
+        print("folder:", bpy.context.preferences.filepaths.temporary_directory, flush=True)
     bpy.app.handlers.render_pre.append(lambda *_: (look(), __import__("os")._exit(3)))
     """
     with pytest.raises(AttemptFailed) as failed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import threading
 import time
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from null_renderer import renderer_archive, scene_archive
 from one_node import TOKEN, OneNode, RedisServer, wait_for
 
+from coordinator.find_redis import NoRedis, find_redis
 from render_tasks.celery_app import cancel_order, make_app, send_order, task_id_of
 from render_tasks.contract import ArchiveRef, FailureKind, RenderOrder, Stage, queue_of, sign_order
 
@@ -28,8 +28,10 @@ FOREVER, CRASH, NO_LIBRARIES, NO_PICTURE, DISK_FULL, TWO_SECONDS = "900", "901",
 
 @pytest.fixture(autouse=True, scope="module")
 def _redis_is_here() -> None:
-    if not shutil.which("redis-server"):
-        pytest.fail("no redis-server on PATH") if os.environ.get("CI") else pytest.skip("no redis-server on PATH")
+    try:
+        find_redis(install=False)
+    except NoRedis as error:
+        pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
 
 
 @pytest.fixture
