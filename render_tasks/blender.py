@@ -33,6 +33,8 @@ __all__ = ["PREFIX", "Job", "Rendered", "render"]
 
 #: How soon a stop or the renderer's end is noticed.
 LOOK_EVERY_S = 0.1
+#: Until then memory is sampled at every look.
+SHORT_RENDER_S = 3.0
 #: Memory is sampled this often; Linux keeps each process's own peak between two looks.
 MEASURE_EVERY_S = 0.5
 #: The last output of a renderer that ended, unless a stray child holds the pipe open.
@@ -135,7 +137,8 @@ class _Run:
                 return
             if self._switch.stopped():
                 return
-            if now - measured >= MEASURE_EVERY_S:
+            # A short render is over before a second look would come.
+            if now - began < SHORT_RENDER_S or now - measured >= MEASURE_EVERY_S:
                 self._tree_kb = max(self._tree_kb, tree_memory_kb(process.pid))
                 measured = now
 
