@@ -20,11 +20,11 @@ from xml.sax.saxutils import quoteattr
 
 CONFIG = """<config extra='1' status="0">
 <!-- another hand wrote this -->
-<request path="/work/next?lang=en" type="request-job"/>
-<request type="validate-job" path="/work/done"/>
+<request path="/meadow/next?lang=en" type="request-job"/>
+<request type="validate-job" path="/meadow/done"/>
 <request type="download-archive" path="files/fetch"/>
-<request type="error" path="{root}/work/trouble"/>
-<request max-period="40" type="keepmealive" path="/work/alive"/>
+<request type="error" path="{root}/meadow/trouble"/>
+<request max-period="40" type="keepmealive" path="/meadow/alive"/>
 <request type="logout" path="/bye?mode=logout&worker=1"/>
 <request type="speed-test" path="/speed"/>
 </config>"""
@@ -105,19 +105,19 @@ def _handler(job: Job, seen: Seen, password: str) -> type[BaseHTTPRequestHandler
                 self._signed_in(path, values, picture)
 
         def _signed_in(self, path: str, values: dict[str, str], picture: bytes) -> None:
-            if path == "/work/next":
+            if path == "/meadow/next":
                 self._answer(self._next_frame())
             elif path in ("/files/fetch", "/server/files/fetch"):
                 seen.downloads.append(values["type"])
                 self._answer(job.scene if values["type"] == "job" else job.renderer, kind="application/zip")
-            elif path == "/work/done":
+            elif path == "/meadow/done":
                 seen.pictures[values["frame"]] = picture
                 seen.fields[values["frame"]] = values
                 self._answer('<jobvalidate status="0"/>')
-            elif path == "/work/alive":
+            elif path == "/meadow/alive":
                 seen.beats.append(values)
                 self._answer('<keepmealive status="0"/>')
-            elif path == "/work/trouble":
+            elif path == "/meadow/trouble":
                 seen.errors.append(values)
                 self._answer('<error status="0"/>')
             elif path == "/bye":
