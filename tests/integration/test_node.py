@@ -94,7 +94,10 @@ def daemon_of(node: OneNode) -> int:
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def renderers_of(node: OneNode) -> list[psutil.Process]:
