@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -159,7 +158,6 @@ class Uploads:
         self._backoff, self._on_broken, self._clock = backoff, on_broken, clock
         self._not_before = 0.0
         self._odd_answers: dict[str, int] = {}
-        self.wake = threading.Event()
 
     def pending(self) -> int:
         """How many frames of this session wait for the server."""
