@@ -228,6 +228,7 @@ class Dispatcher:
             job_id=offer.job_id,
             job_name=lease.job_name,
             frame=offer.frame,
+            revision=offer.revision,
             scene_path=offer.path,
             command_line=offer.renderer.command_line,
             script=offer.script,

@@ -21,15 +21,11 @@ The depot (HTTP on the LAN, ``Authorization: Bearer <farm token>`` on every call
 from __future__ import annotations
 
 import base64
-import dataclasses
-import functools
-import json
-import types
-import typing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -100,6 +96,8 @@ class RenderOrder:
     job_name: str
     #: Exactly as the server wrote it (``"0340"``).
     frame: str
+    #: The job's revision, as the server wrote it.
+    revision: str
     #: Path of the .blend inside the scene archive, as the server wrote it.
     scene_path: str
     command_line: str
@@ -192,6 +190,10 @@ class Presence:
     busy: tuple[SlotState, ...] = ()
     #: MD5 sums of archives in this node's cache.
     archives: tuple[str, ...] = ()
+    #: MD5 sums of scenes that an open Blender holds right now.
+    warm: tuple[str, ...] = ()
+    #: What its operator calls it apt for; a job may ask for some of these words.
+    tags: tuple[str, ...] = ()
     #: False while the node takes nothing more (it is about to stop).
     accepting: bool = True
     version: str = ""
@@ -287,7 +289,7 @@ class FailureReport:
 
 def to_json(message: Any) -> str:
     """Any message of this file as JSON text."""
-    return json.dumps(dataclasses.asdict(message), separators=(",", ":"), ensure_ascii=False)
+    return msgspec.json.encode(message).decode()
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:
@@ -296,53 +298,9 @@ def from_json(kind: type[T], text: str | bytes) -> T:
     Raises :class:`MalformedContract` when the text is not JSON, lacks a field or holds one of the wrong type.
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise MalformedContract(f"not JSON: {error}") from None
-    return from_data(kind, data)
-
-
-def from_data(kind: type[T], data: object) -> T:
-    """A message of ``kind`` from decoded JSON; raises :class:`MalformedContract`."""
-    if not isinstance(data, dict):
-        raise MalformedContract(f"a {kind.__name__} is an object, not {type(data).__name__}")
-    hints = _hints(kind)
-    values: dict[str, Any] = {}
-    for one in dataclasses.fields(kind):  # type: ignore[arg-type]
-        if one.name in data:
-            values[one.name] = _convert(hints[one.name], data[one.name], f"{kind.__name__}.{one.name}")
-        elif one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
-            raise MalformedContract(f"{kind.__name__}.{one.name} is missing")
-    return kind(**values)
-
-
-@functools.cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(next(arg for arg in typing.get_args(hint) if arg is not type(None)), value, where)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise MalformedContract(f"{where} is a list, not {type(value).__name__}")
-        return tuple(_convert(typing.get_args(hint)[0], item, where) for item in value)
-    if dataclasses.is_dataclass(hint):
-        return from_data(typing.cast("type[Any]", hint), value)
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        try:
-            return hint(value)
-        except ValueError:
-            raise MalformedContract(f"{where} cannot be {value!r}") from None
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise MalformedContract(f"{where} is {hint.__name__}, not {type(value).__name__}")
-    return value
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise MalformedContract(f"not a {kind.__name__}: {error}") from None
 
 
 def sign_order(order: RenderOrder, key: Ed25519PrivateKey) -> SignedOrder:

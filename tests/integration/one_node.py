@@ -219,6 +219,7 @@ class OneNode:
                 "job_id": "77",
                 "job_name": "demo",
                 "frame": frame,
+                "revision": "3",
                 "scene_path": "shots/scene.blend",
                 "command_line": COMMAND_LINE,
                 "script": "import bpy\nSECRET_SCRIPT = 1\n",

@@ -502,6 +502,7 @@ def test_the_order_holds_what_the_offer_said_and_opens_with_the_public_key_alone
         job_id="77",
         job_name="demo",
         frame="0340",
+        revision="3",
         scene_path="demo.blend",
         command_line=".e -b .c -o .o -f .f",
         script='print("ü")\n',

@@ -40,7 +40,8 @@ HARDWARE = NodeHardware(
     os="linux", bits="64bit", cpu_family="6", cpu_model="1", cpu_model_name="é", cpu_cores=4, ram=2**40, gpus=("A", "B")
 )
 ORDER = RenderOrder(
-    lease_id="ab12", attempt=1, node_id="n1", job_id="7", job_name="demo · ü", frame="0340", scene_path="a.blend",
+    lease_id="ab12", attempt=1, node_id="n1", job_id="7", job_name="demo · ü", frame="0340", revision="0",
+    scene_path="a.blend",
     command_line=".e -b .c", script="import bpy\n", update_method="", use_gpu=True,
     scene_archive=ArchiveRef(md5="0" * 32, size=1), renderer_archive=ArchiveRef(md5="1" * 32, size=2),
     time_limit_s=None,
