@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from render_tasks.contract import FailureKind, FailureReport, FrameReport
 from .judgement import BrokenPicture
 from .leases import ENDED, Delivery, Lease, LeaseError, LeaseEvent, LeaseState
 from .ledger import Ledger
+from .ledger_steps import Step
 from .spool import Spool, Spooled
 
 log = logging.getLogger(__name__)
@@ -130,14 +131,20 @@ class Claims:
 
     def give_up(self, lease: Lease, report: FailureReport) -> None:
         """The lease has failed for good."""
-        try:
-            lease = self._ledger.apply(lease.id, LeaseEvent.GIVE_UP, attempt=lease.attempt, reason=_line(report))
-        except LeaseError as error:
-            log.info("%s was not given up: %s", lease.label, error)
-            return
-        self.forget(lease.id)
-        log.warning("%s failed: %s", lease.label, _line(report))
-        self._events.gave_up(lease, report)
+        self.give_up_all([lease], report)
+
+    def give_up_all(self, leases: Sequence[Lease], report: FailureReport) -> None:
+        """These leases have failed for good, for one reason; one transaction, however many they are."""
+        steps = [
+            Step(lease_id=one.id, event=LeaseEvent.GIVE_UP, attempt=one.attempt, reason=_line(report)) for one in leases
+        ]
+        for lease, outcome in zip(leases, self._ledger.apply_many(steps), strict=True):
+            if isinstance(outcome, LeaseError):
+                log.info("%s was not given up: %s", lease.label, outcome)
+                continue
+            self.forget(lease.id)
+            log.warning("%s failed: %s", lease.label, _line(report))
+            self._events.gave_up(outcome, report)
 
     def _delivered(self, lease: Lease, report: FrameReport, stored: Spooled) -> Lease:
         delivery = Delivery(

@@ -2,7 +2,7 @@
 
 The timeouts of requests and urllib3 are for one read of the socket. A server that sends one byte of a header every
 minute never trips them. So each exchange runs inside a :class:`Deadline`: the connections of this file tell the
-deadline of their thread which socket they use, and a watching thread shuts those sockets down when time is up. The
+deadline of their thread which socket they use, and one watching thread shuts those sockets down when time is up. The
 exchange then sees its connection end, at whatever place it was: handshake, header, body, or sending.
 
 The deadline holds a duplicate of the socket, so that it can shut the connection down whoever wrapped (TLS), closed or
@@ -12,6 +12,7 @@ handed on the original meanwhile, and never a later connection that got the same
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -24,6 +25,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 #: Pause between two looks at whether an exchange was abandoned; a stop may take this much longer.
 ABANDONED_EVERY_S = 0.25
+#: The watch looks round this often, so that an exchange with an ordinary deadline need not wake it.
+LOOKS_EVERY_S = 30.0
 #: One block of a body must be taken by the network within this time.
 SEND_STALL_S = 60.0
 
@@ -49,33 +52,33 @@ class Deadline:
         self._until = 0.0
         self._done = False
         self._sockets: list[socket.socket] = []
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Deadline:
         self._until = time.monotonic() + self._seconds
         _of_thread.deadline = self
-        threading.Thread(target=self._watch, name="deadline", daemon=True).start()
+        _watch.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _of_thread.deadline = None
-        with self._change:
+        _watch.remove(self)
+        with self._lock:
             self._done = True
             for one in self._sockets:
                 one.close()
             self._sockets.clear()
-            self._change.notify()
 
     def extend(self, seconds: float) -> None:
         """Grants more time, for progress that was made."""
-        with self._change:
+        with self._lock:
             self._until += seconds
 
     def cut(self, why: str) -> None:
         """Ends the exchange now."""
-        with self._change:
+        with self._lock:
             if self.ended or self._done:
                 return
             self.ended = why
@@ -83,11 +86,10 @@ class Deadline:
                 # Already closed by the other side: as good as cut.
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
-            self._change.notify()
 
     def hold(self, connected: socket.socket) -> None:
         """Makes ``connected`` end with this deadline; raises :class:`DeadlinePassed` when it has passed."""
-        with self._change:
+        with self._lock:
             self.check()
             self._sockets.append(socket.socket(fileno=socket.dup(connected.fileno())))
 
@@ -96,16 +98,60 @@ class Deadline:
         if self.ended:
             raise DeadlinePassed(self.ended)
 
-    def _watch(self) -> None:
+    def look_at(self, now: float) -> float:
+        """Ends the exchange when its time is up or nobody wants it any more; when to look again (monotonic seconds)."""
+        if self._until <= now:
+            self.cut("no complete answer in time")
+        elif self._abandoned and self._abandoned():
+            self.cut("given up on request")
+        if self.ended:
+            return math.inf
+        return min(self._until, now + ABANDONED_EVERY_S) if self._abandoned else self._until
+
+
+class _Watch:
+    """The thread that looks at every deadline inside of which something happens now."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        #: Deadline → when it is looked at next (monotonic seconds).
+        self._next: dict[Deadline, float] = {}
+        self._wakes_at = math.inf
+        self._thread: threading.Thread | None = None
+
+    def add(self, deadline: Deadline) -> None:
+        look_at = deadline.look_at(time.monotonic())
         with self._change:
-            while not self._done and not self.ended:
-                left = self._until - time.monotonic()
-                if left <= 0:
-                    self.cut("no complete answer in time")
-                elif self._abandoned and self._abandoned():
-                    self.cut("given up on request")
-                else:
-                    self._change.wait(min(left, ABANDONED_EVERY_S) if self._abandoned else left)
+            self._next[deadline] = look_at
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+            if look_at < self._wakes_at:
+                self._change.notify()
+
+    def remove(self, deadline: Deadline) -> None:
+        with self._change:
+            self._next.pop(deadline, None)
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                now = time.monotonic()
+                due = [one for one, at in self._next.items() if at <= now]
+                if not due:
+                    self._wakes_at = min(self._next.values(), default=now + LOOKS_EVERY_S)
+                    self._wakes_at = min(self._wakes_at, now + LOOKS_EVERY_S)
+                    self._change.wait(self._wakes_at - now)
+                    continue
+            # Outside the lock: whoever is asked whether a call is abandoned may take a moment.
+            for one in due:
+                look_again = one.look_at(now)
+                with self._change:
+                    if one in self._next:
+                        self._next[one] = look_again
+
+
+_watch = _Watch()
 
 
 def current_deadline() -> Deadline | None:

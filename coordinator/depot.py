@@ -11,24 +11,22 @@ from __future__ import annotations
 import functools
 import hmac
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
+import msgspec
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from render_tasks.contract import (
     CONTRACT_VERSION,
-    FailureReport,
-    FrameReport,
     JoinAnswer,
     JoinRequest,
     MalformedContract,
@@ -38,17 +36,10 @@ from render_tasks.contract import (
 
 from .claims import FrameRejected, StaleClaim
 from .disk import DiskFull
+from .lease_desk import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimDesk, LeaseDesk
 from .ledger_file import LedgerError
 from .nodes import BrokerDown
 from .spool import BadName, CutOff, TooLarge
-
-#: A PC that sends nothing for this long is gone; it sends its frame again when it is back.
-STALLED_AFTER_S = 60
-#: A join or a failure report with its log is far smaller.
-MAX_JSON_BYTES = 4 * 1024 * 1024
-
-#: No render takes longer (four months), more memory (a terabyte squared) or more threads; larger figures are damage.
-MAX_SECONDS, MAX_KB, MAX_CORES = 10**7, 2**50, 2**20
 
 _BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
 _PAGE = Path(__file__).with_name("dashboard") / "index.html"
@@ -63,23 +54,12 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     BadName: 422,
     TooLarge: 422,
     CutOff: 400,
-    ClientDisconnect: 400,
-    TimeoutError: 408,
+    **BROKEN_OFF,
     DiskFull: 507,
     LedgerError: 507,
     BrokerDown: 503,
 }
 _MD5 = re.compile(r"[0-9a-f]{32}")
-
-
-class ClaimDesk(Protocol):
-    """What a node may say about a lease (:class:`coordinator.claims.Claims`)."""
-
-    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> object: ...
-    def deliver(
-        self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterator[bytes]
-    ) -> None: ...
-    def fail(self, lease_id: str, attempt: int, node_id: str, report: FailureReport) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +81,7 @@ class DepotParts:
     metrics: CollectorRegistry
 
 
-def make_depot(parts: DepotParts) -> FastAPI:
+def make_depot(parts: DepotParts) -> ASGIApp:
     """The depot's web application."""
 
     def is_token(given: str) -> bool:
@@ -129,7 +109,13 @@ def make_depot(parts: DepotParts) -> FastAPI:
     _add_reading_paths(app, parts, Depends(reader))
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
-    return app
+    leases = LeaseDesk(parts.claims, lambda header: is_token(header.removeprefix("Bearer ")), _HTTP_STATUS)
+
+    async def depot(scope: Scope, receive: Receive, send: Send) -> None:
+        to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")
+        await (leases if to_leases else app)(scope, receive, send)
+
+    return depot
 
 
 def _add_open_paths(app: FastAPI) -> None:
@@ -157,36 +143,6 @@ def _add_node_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
             raise HTTPException(404, "the depot does not hold this archive")
         return FileResponse(path, media_type="application/octet-stream")
 
-    @app.post("/api/leases/{lease_id}/start", dependencies=[guard])
-    def start(lease_id: str, node: str, attempt: int, claim: str = "") -> dict[str, str]:
-        parts.claims.start(lease_id, attempt, node, claim)
-        return {"verdict": "render it"}
-
-    @app.put("/api/leases/{lease_id}/frame", dependencies=[guard])
-    async def frame(
-        lease_id: str,
-        node: str,
-        attempt: int,
-        request: Request,
-        name: Annotated[str, Query(max_length=255)],
-        md5: Annotated[str, Query(pattern="^[0-9a-f]{32}$")],
-        render_s: Annotated[float, Query(ge=0, le=MAX_SECONDS, allow_inf_nan=False)],
-        memory_kb: Annotated[int, Query(ge=0, le=MAX_KB)],
-        cores: Annotated[int, Query(ge=0, le=MAX_CORES)],
-    ) -> dict[str, str]:
-        report = FrameReport(name=name, md5=md5, render_s=render_s, memory_kb=memory_kb, cores=cores)
-        chunks = _chunks_for_a_thread(request.stream())
-        await anyio.to_thread.run_sync(parts.claims.deliver, lease_id, attempt, node, report, chunks)
-        return {"verdict": "taken"}
-
-    @app.post("/api/leases/{lease_id}/failure", dependencies=[guard])
-    async def failure(lease_id: str, node: str, attempt: int, request: Request) -> dict[str, str]:
-        report = await _message(request, FailureReport)
-        if not 0 <= report.render_s <= MAX_SECONDS or not 0 <= report.memory_kb <= MAX_KB:
-            raise HTTPException(422, "render_s or memory_kb is no figure of a render")
-        await anyio.to_thread.run_sync(parts.claims.fail, lease_id, attempt, node, report)
-        return {"verdict": "noted"}
-
 
 def _add_operator_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
     @app.post("/api/cancel", dependencies=[guard])
@@ -208,8 +164,8 @@ def _add_reading_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
         return FileResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"})
 
     @app.get("/api/status", dependencies=[guard])
-    def status() -> dict[str, Any]:
-        return parts.status()
+    def status() -> Response:
+        return Response(msgspec.json.encode(parts.status()), media_type="application/json")
 
     @app.get("/metrics", dependencies=[guard])
     def metrics() -> Response:
@@ -235,14 +191,3 @@ async def _message(request: Request, kind: type[Any]) -> Any:
         return from_json(kind, bytes(body))
     except MalformedContract as error:
         raise HTTPException(422, str(error)) from None
-
-
-def _chunks_for_a_thread(stream: AsyncIterator[bytes]) -> Iterator[bytes]:
-    """The request's body, read chunk by chunk from inside a worker thread: a large picture is never in memory."""
-
-    async def following() -> bytes | None:
-        with anyio.fail_after(STALLED_AFTER_S):
-            return await anext(stream, None)
-
-    while (chunk := anyio.from_thread.run(following)) is not None:
-        yield chunk

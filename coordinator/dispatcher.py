@@ -1,8 +1,10 @@
-"""Free slots → offers → leases → orders in the nodes' queues.
+"""Free places → offers → leases → orders in the nodes' queues.
 
-Two halves that meet in the ledger only: :meth:`Dispatcher.ask_once` turns free slots into GRANTED leases,
+Two halves that meet in the ledger only: :meth:`Dispatcher.ask_once` turns free places into GRANTED leases,
 :meth:`Dispatcher.place_once` turns GRANTED leases whose archives are in the depot into ORDERED ones. A lease that comes
 back (node lost, attempt failed) is GRANTED again and takes the second half once more.
+
+Any number of threads ask at the same time, each for a place that it has reserved; one thread places.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -31,14 +36,16 @@ from .account import Account
 from .archives import ArchiveError, ArchiveStore
 from .claims import Claims
 from .fetches import Fetches
-from .leases import Lease, LeaseError, LeaseEvent, LeaseState
+from .leases import Lease, LeaseEvent, LeaseState
 from .ledger import Ledger
 from .ledger_file import LedgerError
+from .ledger_steps import Step
 from .nodes import BrokerDown
-from .placement import Candidate, Need, can_render, choose, compute_method
+from .placement import Floor, Need, Room, Wish
 from .protocol.messages import ArchiveRequest, ComputeMethod, ErrorReport, JobOffer
 from .server_client import ArchiveGone
 from .sessions import Backoff, FarmSession
+from .tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +53,55 @@ log = logging.getLogger(__name__)
 NOBODY_AFTER_S = 900
 #: A PC that lost this many orders of one lease does not get it again while there is another.
 ORDERS_LOST = 3
+#: Frames in hand that no PC here can take, before nothing more is asked for: asking on would only hoard.
+STUCK_AT_MOST = 4
 
 
 class SendOrder(Protocol):
     """Puts a signed order into a node's queue; raises where the broker does not take it."""
 
     def __call__(self, signed: SignedOrder, order: RenderOrder, node_name: str, /) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """A lease, the node it goes to, and its archives: scene and renderer."""
+
+    lease: Lease
+    node: Presence
+    archives: tuple[ArchiveRef, ArchiveRef]
+
+
+class _Alike:
+    """What is the same for all frames of a job, looked up once for each look at hundreds of them."""
+
+    def __init__(
+        self,
+        archives_of: Callable[[Lease], tuple[ArchiveRef, ArchiveRef] | None],
+        need_of: Callable[[Lease], Need],
+    ) -> None:
+        self._archives_of, self._need_of = archives_of, need_of
+        self._archives: dict[tuple[str, str], tuple[ArchiveRef, ArchiveRef]] = {}
+        self._needs: dict[tuple[str, str, str, bool], Need] = {}
+
+    def archives_of(self, lease: Lease) -> tuple[ArchiveRef, ArchiveRef] | None:
+        both = (lease.offer.archive_md5, lease.offer.renderer.md5)
+        if both not in self._archives:
+            # One that still waits for a download asks for itself: how that ends is told to each who waited.
+            found = self._archives_of(lease)
+            if found is None:
+                return None
+            self._archives[both] = found
+        return self._archives[both]
+
+    def need_of(self, lease: Lease) -> Need:
+        if lease.attempt > 1:  # it has been somewhere
+            return self._need_of(lease)
+        offer = lease.offer
+        job = (lease.session_key, offer.job_id, offer.revision, offer.use_gpu)
+        if job not in self._needs:
+            self._needs[job] = self._need_of(lease)
+        return self._needs[job]
 
 
 class Dispatcher:
@@ -61,48 +111,85 @@ class Dispatcher:
         self,
         *,
         ledger: Ledger,
+        tally: Tally,
+        floor: Floor,
         account: Account,
         archives: ArchiveStore,
         claims: Claims,
-        usable: Callable[[], dict[str, Presence]],
+        node: Callable[[str], Presence | None],
         send_order: SendOrder,
         order_key: Ed25519PrivateKey,
         backoff: Callable[[], Backoff],
-        look_ahead: int,
         render_limit_s: int | None,
+        job_tags: Mapping[str, Sequence[str]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._ledger, self._account, self._archives, self._claims = ledger, account, archives, claims
-        self._usable, self._send_order, self._order_key = usable, send_order, order_key
-        self._look_ahead, self._render_limit_s = look_ahead, render_limit_s
+        self._ledger, self._tally, self._floor, self._account = ledger, tally, floor, account
+        self._archives, self._claims, self._node = archives, claims, node
+        self._send_order, self._order_key = send_order, order_key
+        self._render_limit_s, self._job_tags = render_limit_s, job_tags or {}
         self._fetches = Fetches(archives, backoff, clock)
         self._wall_clock = wall_clock
+        self._lock = threading.Lock()
+        #: Session key → questions under way.
+        self._asking: Counter[str] = Counter()
+        #: Session key, and whether it is for a GPU → leases that no node here can take, from the last look.
+        self._stuck: Counter[tuple[str, bool]] = Counter()
         #: Set whenever there may be something to place.
         self.wake_placing = threading.Event()
         self.frames_remaining: int | None = None
         #: The last frame could not be written down.
         self._record_failed = False
 
-    def ask_once(self, session: FarmSession, nodes: Sequence[Presence]) -> bool:
-        """Asks for one frame if a slot of these nodes could use it; true: ask again at once."""
-        held = [lease for lease in self._ledger.leases(*_WITH_US) if lease.session_key == session.key]
-        method = self._method_for(nodes, held)
-        if method is None or any(lease.offer.synchronous_upload for lease in held):
-            return False
-        if self._record_failed:
-            # A frame that cannot be entered must not be asked for; this raises until the disk takes it again.
-            self._ledger.keep("asked", f"{self._wall_clock():.0f}")
-            self._record_failed = False
-        answer = session.ask(method, self._archives.held())
-        if answer is None:
-            return False
-        self.frames_remaining = answer.frames_remaining
-        if answer.offer is not None:
-            self._grant(answer.offer, session)
+    # Asking
+
+    def wanted(self, session_key: str) -> int:
+        """Places that no frame in hand, and no question under way, is meant for."""
+        return self._places_left(session_key).places - self._asking[session_key]
+
+    def ask_once(self, session: FarmSession) -> bool:
+        """Asks for one frame if a place is free for it; true: the server gave one, ask again at once."""
+        with self._reserved(session.key) as method:
+            if method is None:
+                return False
+            if self._record_failed:
+                # A frame that cannot be entered must not be asked for; this raises until the disk takes it again.
+                self._ledger.keep("asked", f"{self._wall_clock():.0f}")
+                self._record_failed = False
+            answer = session.ask(method, self._archives.held())
+            if answer is None:
+                return False
+            self.frames_remaining = answer.frames_remaining
+            if answer.offer is not None:
+                self._grant(answer.offer, session)
         for md5 in answer.delete_archives:
             self._archives.delete(md5)
         return answer.offer is not None
+
+    @contextmanager
+    def _reserved(self, session_key: str) -> Iterator[ComputeMethod | None]:
+        """Keeps a place for one answer; what to ask for, or ``None`` when no place is left."""
+        with self._lock:
+            left = self._places_left(session_key)
+            # A question under way may bring either kind; what it takes is a place.
+            method = left.method() if left.places > self._asking[session_key] else None
+            self._asking[session_key] += method is not None
+        try:
+            yield method
+        finally:
+            with self._lock:
+                self._asking[session_key] -= method is not None
+
+    def _places_left(self, session_key: str) -> Room:
+        """Places that no frame in hand is meant for; frames that nobody here would take keep none from others."""
+        held = self._tally.of(session_key)
+        if held.synchronous:
+            return Room()
+        stuck_cpu, stuck_gpu = (min(self._stuck[session_key, gpu], STUCK_AT_MOST) for gpu in (False, True))
+        return self._floor.room(session_key).without(
+            cpu=max(0, held.granted_cpu - stuck_cpu), gpu=max(0, held.granted_gpu - stuck_gpu)
+        )
 
     def _grant(self, offer: JobOffer, session: FarmSession) -> None:
         try:
@@ -116,38 +203,39 @@ class Dispatcher:
         log.info("%s granted", lease.label)
         self.wake_placing.set()
 
-    def place_once(self) -> int:
-        """Orders every GRANTED lease that has its archives and a node; returns how many."""
-        placed = 0
-        granted = sorted(self._ledger.leases(LeaseState.GRANTED), key=lambda lease: lease.granted_at)
-        self._fetches.forget_others(self.needed_archives())
-        for lease in granted:
-            archives = self._archives_of(lease)
-            if archives is not None and self._place(lease, *archives):
-                placed += 1
-        return placed
+    # Placing
 
-    def needed_archives(self) -> set[str]:
-        """MD5 sums that live leases need."""
-        active = self._ledger.leases(LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
-        return {md5 for lease in active for md5 in (lease.offer.archive_md5, lease.offer.renderer.md5)}
+    def place_once(self) -> int:
+        """Orders every GRANTED lease that has its archives and a node; returns how many.
+
+        Leases are matched one by one and entered together: one transaction, however many places there are.
+        """
+        now, alike = self._wall_clock(), _Alike(self._archives_of, self._need_of)
+        archives, wishes = {}, []
+        for lease in self._ledger.leases(LeaseState.GRANTED):
+            if found := alike.archives_of(lease):
+                archives[lease.id] = found
+                wishes.append(Wish(lease=lease, need=alike.need_of(lease), waited_s=now - lease.changed_at))
+        matches = self._floor.match(wishes)
+        plans = [
+            _Plan(lease=one.lease, node=node, archives=archives[one.lease.id])
+            for one in wishes
+            if (node := self._node(matches.get(one.lease.id, "")))
+        ]
+        self._look_after([one for one in wishes if one.lease.id not in matches])
+        try:
+            return self._order_all(plans)
+        finally:
+            for one in wishes:
+                self._floor.settle(one.lease)
+
+    def forget_unneeded(self) -> None:
+        """Drops what is known of downloads that no live lease wants."""
+        self._fetches.forget_others(self._tally.needed_archives())
 
     def close(self) -> None:
         """Ends downloads."""
         self._fetches.close()
-
-    def _method_for(self, nodes: Sequence[Presence], held: Sequence[Lease]) -> ComputeMethod | None:
-        """What to ask for, or ``None`` when the frames in hand already fill the slots and the look-ahead."""
-        candidates = self._candidates(nodes)
-        for lease in held:
-            if lease.state is LeaseState.GRANTED:
-                chosen = choose(self._need_of(lease), candidates, lookahead=self._look_ahead)
-                candidates = [one.with_one_more() if one.presence.node_id == chosen else one for one in candidates]
-        return compute_method(candidates, lookahead=self._look_ahead)
-
-    def _candidates(self, nodes: Sequence[Presence]) -> list[Candidate]:
-        underway = Counter(lease.node_id for lease in self._ledger.leases(*_WITH_NODES))
-        return [Candidate(presence=node, underway=underway[node.node_id]) for node in nodes]
 
     def _archives_of(self, lease: Lease) -> tuple[ArchiveRef, ArchiveRef] | None:
         offer = lease.offer
@@ -167,24 +255,39 @@ class Dispatcher:
             return None
         return (found[0], found[1]) if found[0] and found[1] else None
 
-    def _place(self, lease: Lease, scene: ArchiveRef, renderer: ArchiveRef) -> bool:
-        nodes = self._account.groups(self._usable()).get(lease.session_key, [])
-        need = self._need_of(lease)
-        if not any(can_render(need, node) for node in nodes):
-            self._give_back_if_nobody_comes(lease)
-            return False
-        node_id = choose(need, self._candidates(nodes), lookahead=self._look_ahead)
-        if node_id is None:
-            return False
-        node = next(node for node in nodes if node.node_id == node_id)
-        return self._order(lease, node, scene, renderer)
+    def _look_after(self, left: Sequence[Wish]) -> None:
+        """Frames that nobody here could ever take keep no place from others, and not for ever."""
+        stuck: Counter[tuple[str, bool]] = Counter()
+        for one in left:
+            if not self._floor.can_anybody(one.need, one.lease.session_key):
+                stuck[one.lease.session_key, one.need.use_gpu] += 1
+                if one.waited_s > NOBODY_AFTER_S:
+                    self._give_back(one.lease, one.waited_s)
+        self._stuck = stuck
 
     def _need_of(self, lease: Lease) -> Need:
-        return Need(
-            use_gpu=lease.offer.use_gpu,
-            scene_md5=lease.offer.archive_md5,
-            renderer_md5=lease.offer.renderer.md5,
+        offer = lease.offer
+        need = Need(
+            use_gpu=offer.use_gpu,
+            scene_md5=offer.archive_md5,
+            renderer_md5=offer.renderer.md5,
+            min_ram=self._tally.peak_kb(offer.job_id, offer.revision) * 1024,
+            tags=self._tags_of(lease),
             tried=(*lease.tried_nodes, *self._losers(lease)),
+        )
+        if need.min_ram and not self._floor.can_anybody(need, lease.session_key):
+            # It was rendered somewhere, so it can be; a PC that swaps is better than none.
+            need = replace(need, min_ram=0)
+        return need
+
+    def _tags_of(self, lease: Lease) -> frozenset[str]:
+        """What the operator wants of PCs that render this job, by its name or number."""
+        names = (lease.job_name, lease.offer.job_id)
+        return frozenset(
+            tag
+            for pattern, tags in self._job_tags.items()
+            if any(fnmatchcase(name, pattern) for name in names)
+            for tag in tags
         )
 
     def _losers(self, lease: Lease) -> list[str]:
@@ -194,30 +297,37 @@ class Dispatcher:
         lost = Counter(one.node_id for one in self._ledger.attempts(lease.id) if one.node_id)
         return [node_id for node_id, times in lost.items() if times >= ORDERS_LOST]
 
-    def _give_back_if_nobody_comes(self, lease: Lease) -> None:
-        waited_s = self._wall_clock() - lease.changed_at
-        if waited_s > NOBODY_AFTER_S:
-            reason = f"no PC of this farm could take it for {waited_s / 60:.0f} minutes"
-            self._claims.give_up(lease, FailureReport(kind=FailureKind.NODE_LEAVING, reason=reason))
+    def _give_back(self, lease: Lease, waited_s: float) -> None:
+        reason = f"no PC of this farm could take it for {waited_s / 60:.0f} minutes"
+        self._claims.give_up(lease, FailureReport(kind=FailureKind.NODE_LEAVING, reason=reason))
 
-    def _order(self, lease: Lease, node: Presence, scene: ArchiveRef, renderer: ArchiveRef) -> bool:
-        try:
-            lease = self._ledger.apply(lease.id, LeaseEvent.ORDER, attempt=lease.attempt, node_id=node.node_id)
-        except LeaseError:
-            return False  # cancelled meanwhile
-        order = self._write_order(lease, node.node_id, scene, renderer)
+    def _order_all(self, plans: Sequence[_Plan]) -> int:
+        outcomes = self._ledger.apply_many(
+            [
+                Step(lease_id=one.lease.id, event=LeaseEvent.ORDER, attempt=one.lease.attempt, node_id=one.node.node_id)
+                for one in plans
+            ]
+        )
+        # A lease that was cancelled meanwhile has no order.
+        ordered = [(plan, lease) for plan, lease in zip(plans, outcomes, strict=True) if isinstance(lease, Lease)]
+        for position, (plan, lease) in enumerate(ordered):
+            try:
+                self._send(lease, plan)
+            except BrokerDown as error:
+                for _, unsent in ordered[position:]:
+                    self._claims.take_back(unsent, str(error))
+                raise
+        return len(ordered)
+
+    def _send(self, lease: Lease, plan: _Plan) -> None:
+        order = self._write_order(lease, plan.node.node_id, *plan.archives)
         signed = sign_order(order, self._order_key)
         if len(signed.order.encode()) > MAX_ORDER_BYTES:
             reason = f"the server's script makes an order of more than {MAX_ORDER_BYTES} bytes"
             self._claims.give_up(lease, FailureReport(kind=FailureKind.BAD_ORDER, reason=reason))
-            return False
-        try:
-            self._send_order(signed, order, node.name)
-        except BrokerDown as error:
-            self._claims.take_back(lease, str(error))
-            raise
-        log.info("%s ordered from %s (attempt %d)", lease.label, node.name, lease.attempt)
-        return True
+            return
+        self._send_order(signed, order, plan.node.name)
+        log.info("%s ordered from %s (attempt %d)", lease.label, plan.node.name, lease.attempt)
 
     def _write_order(self, lease: Lease, node_id: str, scene: ArchiveRef, renderer: ArchiveRef) -> RenderOrder:
         offer: JobOffer = lease.offer
@@ -238,7 +348,3 @@ class Dispatcher:
             renderer_archive=renderer,
             time_limit_s=self._render_limit_s,
         )
-
-
-_WITH_NODES = (LeaseState.ORDERED, LeaseState.RENDERING)
-_WITH_US = (LeaseState.GRANTED, *_WITH_NODES, LeaseState.DELIVERED)

@@ -7,12 +7,15 @@ depot serves HTTP beside them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import logging
 import random
 import signal
 import threading
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -39,6 +42,7 @@ from .loops import Loop
 from .metrics import make_metrics
 from .nodes import BrokerDown, Nodes, connect
 from .office import Office
+from .placement import Floor
 from .protocol.messages import Credentials, Hardware
 from .server_client import ServerClient
 from .session_loops import IDLE_S, SessionLoops
@@ -46,6 +50,7 @@ from .sessions import RETRY_CAP_S, Backoff, FarmSession, FatalRefusal
 from .settings import CoordinatorSettings
 from .spool import Spool
 from .sweep import Sweeper
+from .tally import Tally
 from .tenure import FarmHeld, Tenure
 from .uploads import ReportBox, Uploads
 from .web import WebServer
@@ -58,6 +63,8 @@ EXIT_REFUSED = 3
 LOOP_ENDS_S = 0.5
 #: Redis is looked at again by the sweep; orders wait a little longer than that.
 BROKER_PAUSE_S = 5.0
+#: Objects made and not freed before the youngest are looked through for cycles; Python's 700 is for short programs.
+GARBAGE_AFTER = 50_000
 #: Archives the server no longer wants go once no lease needs them.
 TIDY_EVERY_S = 60.0
 
@@ -80,6 +87,9 @@ class Farm:
     def _open_stores(self, redis_url: str) -> None:
         settings, state = self._settings, self._settings.state_dir
         self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"))
+        self._tally, self._floor = Tally(), Floor(look_ahead=settings.look_ahead)
+        self._ledger.watch(self._tally.follow)
+        self._ledger.watch(self._floor.follow)
         redis = connect(redis_url)
         self._tenure = Tenure(redis, _farm_id(self._ledger))
         self._tenure.take()
@@ -91,7 +101,7 @@ class Farm:
         self._archives = ArchiveStore(
             state / "archives",
             quota_bytes=settings.archive_quota,
-            pinned=lambda: self._dispatcher.needed_archives(),
+            pinned=self._tally.needed_archives,
         )
         own = detect()
         self._account = Account(settings.sessions, own, self._make_session)
@@ -119,15 +129,17 @@ class Farm:
         self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
         self._dispatcher = Dispatcher(
             ledger=self._ledger,
+            tally=self._tally,
+            floor=self._floor,
             account=self._account,
             archives=self._archives,
             claims=self._claims,
-            usable=self._usable,
+            node=lambda node_id: self._present().get(node_id),
             send_order=self._send_order,
             order_key=self._door.order_key,
             backoff=self._backoff,
-            look_ahead=self._settings.look_ahead,
             render_limit_s=self._settings.render_limit_s,
+            job_tags=self._settings.job_tags,
         )
 
     def _build_server_side(self) -> None:
@@ -139,7 +151,6 @@ class Farm:
             self._ledger,
             self._dispatcher,
             self._make_uploads,
-            self._usable,
             self._lose_lease,
             self._end,
         )
@@ -150,7 +161,7 @@ class Farm:
             dispatcher=self._dispatcher,
             present=self._present,
             cancel_lease=self._cancel_lease,
-            on_forgiven=self._session_loops.wake_asking,
+            on_forgiven=self._look_at_floor,
         )
 
     def _depot_parts(self, farm_token: str) -> DepotParts:
@@ -205,17 +216,27 @@ class Farm:
         ]
         for loop in self._loops:
             loop.start()
-        self._session_loops.open_new()
-        self._stopping.wait()
+        self._session_loops.start()
+        with _garbage_kept_rare():
+            self._stopping.wait()
         return self._leave_to_follower() if isinstance(self._ended_by, FarmHeld) else self._stop()
 
     def _sweep_once(self) -> float:
         if self._sweeper.sweep_once():
             self._account.groups(self._present())
             self._session_loops.open_new()
-            self._dispatcher.wake_placing.set()
-            self._session_loops.wake_asking()
+            self._look_at_floor()
         return IDLE_S
+
+    def _look_at_floor(self) -> None:
+        """Who may get frames: everybody on the LAN who is not set aside."""
+        usable = {id_: node for id_, node in self._present().items() if not self._conduct.is_set_aside(id_)}
+        for node_id in self._floor.node_ids() - usable.keys():
+            self._floor.leave(node_id)
+        for node in usable.values():
+            self._floor.see(node, self._account.key_of(node))
+        self._dispatcher.wake_placing.set()
+        self._session_loops.wake_asking()
 
     def _place_once(self) -> float:
         if self._sweeper.broker_down:
@@ -231,6 +252,7 @@ class Farm:
 
     def _tidy_once(self) -> float:
         self._archives.tidy()
+        self._dispatcher.forget_unneeded()
         return TIDY_EVERY_S
 
     def _beat_once(self) -> float:
@@ -283,10 +305,6 @@ class Farm:
 
     def _present(self) -> dict[str, Presence]:
         return self._sweeper.present
-
-    def _usable(self) -> dict[str, Presence]:
-        """PCs that may get frames."""
-        return {id_: node for id_, node in self._present().items() if not self._conduct.is_set_aside(id_)}
 
     def _send_order(self, *order: Any) -> None:
         try:
@@ -347,6 +365,7 @@ class Farm:
         After a refusal, what it made and the server has not seen is made again: we are in the thread that uploads, so
         none of it is on its way.
         """
+        self._floor.leave(node_id)
         states = [LeaseState.ORDERED, LeaseState.RENDERING] + [LeaseState.DELIVERED] * was_refused
         for lease in self._ledger.leases(*states):
             if lease.node_id == node_id:
@@ -365,9 +384,23 @@ class Farm:
         self._conduct.ended(lease)
         self._wake(lease)
 
-    def _wake(self, lease: Lease) -> None:
+    def _wake(self, _lease: Lease) -> None:
+        """A place is free, and something waits for the server."""
+        self._dispatcher.wake_placing.set()
         self._session_loops.wake_asking()
-        self._session_loops.wake_uploading(lease.session_key)
+        self._session_loops.wake_uploading()
+
+
+@contextlib.contextmanager
+def _garbage_kept_rare() -> Iterator[None]:
+    """What is built is there to stay, and frames leave no cycles behind: looking for some was a seventh of the work."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER, 50, 100)
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _farm_id(ledger: Ledger) -> str:

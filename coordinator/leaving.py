@@ -79,8 +79,7 @@ class Leaving:
     def _give_back_unfinished(self) -> None:
         report = FailureReport(kind=FailureKind.NODE_LEAVING, reason="the farm was stopped by its operator")
         unfinished = self._ledger.leases(LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
-        for lease in unfinished:
-            self._claims.give_up(lease, report)
+        self._claims.give_up_all(unfinished, report)
         # Beside us: a Redis that hangs must not use up our time. What it misses, the start-fence or the delivery
         # turns away.
         threading.Thread(target=self._cancel_all_on_nodes, args=(unfinished,), daemon=True).start()

@@ -1,7 +1,8 @@
 """The ledger: every lease and what became of each attempt, on disk before anyone acts on it.
 
 A transition is one transaction: it is on disk (WAL, ``synchronous=FULL``) before memory knows it, and memory is what
-readers see. Active leases live in memory too, so that reading them costs nothing.
+readers see. Active leases live in memory too, by state, so that reading them costs nothing; who counts things about
+them watches the ledger (:meth:`Ledger.watch`) and counts along, instead of looking through them again and again.
 
 Threads that write at the same time share one transaction, and so one wait for the disk: each queues its steps, and
 whoever gets the lock first writes all that wait (:meth:`Ledger._write_waiting`). A step whose claim is wrong fails on
@@ -18,7 +19,7 @@ import os
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -55,6 +56,13 @@ __all__ = [
 ]
 
 
+#: Ended leases kept in memory; older ones are read from the file.
+REMEMBERED = 5000
+
+#: Told of a step: the lease before it (``None``: it has just been granted) and after it.
+Watcher = Callable[[Lease | None, Lease], None]
+
+
 class _Waiting:
     """A write that waits for the next transaction."""
 
@@ -79,7 +87,11 @@ class Ledger:
         self._write_lock = threading.Lock()
         # Held for the blink of publishing and reading memory, never while the disk is written.
         self._memory_lock = threading.Lock()
-        self._active: dict[str, Lease] = {}
+        #: Every state of an active lease → the leases in it by id, in the order in which they came there.
+        self._active: dict[LeaseState, dict[str, Lease]] = {state: {} for state in LeaseState if state in ACTIVE}
+        #: Leases that ended lately, the last one last: nodes and beats that come a little late ask for these.
+        self._ended: OrderedDict[str, Lease] = OrderedDict()
+        self._watchers: list[Watcher] = []
         self._counts: Counter[LeaseState] = Counter()
         self._known_scripts: set[str] = set()
         self._kept: dict[str, str] = {}
@@ -95,7 +107,8 @@ class Ledger:
         self._write(schema.prepare_schema)
         with self._reading() as connection:
             for row in connection.execute(schema.SELECT_LEASES.where(schema.leases.c.ended_at.is_(None))):
-                self._active[row.id] = schema.lease_of(row)
+                lease = schema.lease_of(row)
+                self._active[lease.state][lease.id] = lease
             tally = sa.select(schema.leases.c.state, sa.func.count()).group_by(schema.leases.c.state)
             self._counts.update({LeaseState(state): count for state, count in connection.execute(tally)})
             self._kept.update({row.key: row.value for row in connection.execute(sa.select(schema.kept))})
@@ -205,24 +218,42 @@ class Ledger:
     def _publish(self, batch: Batch) -> None:
         with self._memory_lock:
             self._known_scripts.update(batch.scripts)
-            for lease in batch.changed.values():
-                if lease.state in ACTIVE:
-                    self._active[lease.id] = lease
-                else:
-                    self._active.pop(lease.id, None)
             for before, after in batch.moves:
-                self._counts[after] += 1
+                self._counts[after.state] += 1
                 if before is not None:
-                    self._counts[before] -= 1
+                    self._counts[before.state] -= 1
+                    self._active[before.state].pop(before.id, None)
+                if after.state in ACTIVE:
+                    self._active[after.state][after.id] = after
+                else:
+                    self._ended[after.id] = after
+            while len(self._ended) > REMEMBERED:
+                self._ended.popitem(last=False)
+        for watcher in self._watchers:
+            for before, after in batch.moves:
+                watcher(before, after)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tells ``watcher`` every lease that is active now, as if it had just come, and every step from now on.
+
+        It is called in the thread that writes, in the order of the steps, once they are on disk; it must be quick, must
+        not write to the ledger, and must not raise.
+        """
+        with self._write_lock:
+            for lease in self.leases():
+                watcher(None, lease)
+            self._watchers.append(watcher)
 
     # Reading
 
     def get(self, lease_id: str) -> Lease:
         """The lease; raises :class:`~coordinator.leases.UnknownLease`."""
         with self._memory_lock:
-            active = self._active.get(lease_id)
-        if active is not None:
-            return active
+            for of_state in self._active.values():
+                if lease_id in of_state:
+                    return of_state[lease_id]
+            if lease_id in self._ended:
+                return self._ended[lease_id]
         with self._reading() as connection:
             row = connection.execute(schema.SELECT_LEASES.where(schema.leases.c.id == lease_id)).first()
         if row is None:
@@ -233,7 +264,7 @@ class Ledger:
         """The leases in these states, oldest first; without states, all active ones. Active ones come from memory."""
         wanted = frozenset(states) or ACTIVE
         with self._memory_lock:
-            found = [lease for lease in self._active.values() if lease.state in wanted]
+            found = [lease for state in self._active.keys() & wanted for lease in self._active[state].values()]
         if wanted - ACTIVE:
             table = schema.leases.c
             chosen = schema.SELECT_LEASES.where(table.ended_at.is_not(None), table.state.in_(sorted(wanted)))

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import ledger_schema as schema
-from .leases import Delivery, Lease, LeaseEvent, LeaseState
+from .leases import Delivery, Lease, LeaseEvent
 from .ledger_file import LedgerUnwritable
 from .protocol.messages import JobOffer
 
@@ -65,7 +65,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.changed: dict[str, Lease] = {}
-        self.moves: list[tuple[LeaseState | None, LeaseState]] = []
+        self.moves: list[tuple[Lease | None, Lease]] = []
         self.scripts: dict[str, str] = {}
         # In the order in which they must run: an attempt may be ordered and started in one transaction.
         self.rows: dict[sa.Executable, list[dict[str, Any]]] = {
@@ -89,11 +89,11 @@ class Batch:
             self.rows[schema.INSERT_ATTEMPT].append(schema.attempt_row(after))
         elif before.node_id:
             self.rows[schema.UPDATE_ATTEMPT].append(schema.attempt_update(before, after, step.event, step.reason))
-        self._note(before.state, after)
+        self._note(before, after)
 
-    def _note(self, before: LeaseState | None, after: Lease) -> None:
+    def _note(self, before: Lease | None, after: Lease) -> None:
         self.changed[after.id] = after
-        self.moves.append((before, after.state))
+        self.moves.append((before, after))
 
     def write(self, connection: sa.Connection, known_scripts: set[str]) -> None:
         """Run it inside the caller's transaction."""

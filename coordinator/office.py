@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
+
+import msgspec
 
 from render_tasks.contract import Presence
 
@@ -77,5 +78,5 @@ class Office:
             "cpu": node.hardware.cpu_model_name,
             "cores": node.hardware.cpu_cores,
             "ram": node.hardware.ram,
-            "busy": [asdict(slot) for slot in node.busy],
+            "busy": msgspec.to_builtins(node.busy),
         }

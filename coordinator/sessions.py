@@ -12,7 +12,7 @@ sign-in that led to nothing: a session that dies is replaced at once, one that d
 life is replaced ever more slowly. *Asking* waits after every answer that is not a frame. Both grow and are jittered, so
 that a hundred farms don't come back in the same second.
 
-Threads share a session: one asks, one uploads, several beat. Only one of them signs in at a time; the others wait for
+Threads share a session: some ask, some upload, several beat. Only one of them signs in at a time; the others wait for
 it and go on with what it got. A thread that finds the session dead can only say so of the session it used: each
 remembers the generation it was given by :meth:`FarmSession.ensure_signed_in`, and a claim about an older one is
 passed over.
@@ -172,6 +172,8 @@ class FarmSession:
         self._sign_in_retry = Backoff(retry_wait_s, RETRY_CAP_S, self._rng)
         self._sign_in_at = self._ask_at = -math.inf
         self._waits_for_jobs = False
+        #: The last question was answered with a frame: more may be asked side by side.
+        self.is_flowing = False
         #: DISABLED, and not even uploads get through any more.
         self._gone = False
         #: Logged out by us; a straggler must not sign in again.
@@ -328,7 +330,7 @@ class FarmSession:
         try:
             return self.client.request_job(request)
         except ServerSilent as error:
-            self._wait(self._ask_retry.next(), str(error))
+            self._wait(self._ask_retry.next, str(error))
             return None
 
     def _heed(self, answer: JobAnswer) -> None:
@@ -338,18 +340,18 @@ class FarmSession:
         if reaction in (Reaction.SIGN_IN_AGAIN, Reaction.RETRY):
             if reaction is Reaction.SIGN_IN_AGAIN:
                 self.session_died()
-            self._wait(self._ask_retry.next(), explain(status))
+            self._wait(self._ask_retry.next, explain(status))
             return
         self._sign_of_life()
         if reaction is Reaction.GO_ON:
             self._no_job.reset()
-            self.notice = "the server gave a frame"
+            self.notice, self.is_flowing = "the server gave a frame", True
         elif reaction is Reaction.WAIT_FOR_JOBS:
-            self._wait(self._no_job.next(), explain(status), for_jobs=True)
+            self._wait(self._no_job.next, explain(status), for_jobs=True)
         elif reaction is Reaction.WAIT_LONG:
-            self._wait(NO_RENDERER_WAIT_S * self._rng.uniform(*JITTER), explain(status))
+            self._wait(lambda: NO_RENDERER_WAIT_S * self._rng.uniform(*JITTER), explain(status))
         elif reaction is Reaction.WAIT_LATER:
-            self._wait(self._rng.uniform(*LATER_WAIT_S), explain(status))
+            self._wait(lambda: self._rng.uniform(*LATER_WAIT_S), explain(status))
         elif reaction is Reaction.DISABLE:
             self._disable(explain(status))
         else:
@@ -362,9 +364,13 @@ class FarmSession:
             self._sign_in_retry.reset()
             self._sign_in_at = -math.inf
 
-    def _wait(self, wait_s: float, notice: str, *, for_jobs: bool = False) -> None:
+    def _wait(self, next_wait_s: Callable[[], float], notice: str, *, for_jobs: bool = False) -> None:
+        """Nothing is asked for a while. Questions that were under way together make one wait, not several."""
         with self._lock:
-            self.notice, self._waits_for_jobs = notice, for_jobs
+            if not self.is_flowing and self._clock() < self._ask_at:
+                return
+            wait_s = next_wait_s()
+            self.notice, self._waits_for_jobs, self.is_flowing = notice, for_jobs, False
             self._ask_at = self._clock() + wait_s
         logger.log(logging.INFO if for_jobs else logging.WARNING, "%s: %s; asking in %.0f s", self.key, notice, wait_s)
 

@@ -123,7 +123,9 @@ class CoordinatorSettings(FarmSettings):
     render_limit_s: int | None = Field(default=None, gt=0)
     #: How many nodes may fail a frame before it is reported as failed.
     attempts: int = Field(default=2, ge=1, le=20)
-    #: Frames each slot holds ready beside the one it renders.
+    #: Job name or number (``*`` and ``?`` stand for letters) → words that a PC must have among its tags to get it.
+    job_tags: dict[str, list[str]] = Field(default_factory=dict)
+    #: Frames each slot holds ready beside the one it renders; short frames get one more, slow ones none.
     look_ahead: int = Field(default=1, ge=0, le=10)
     #: Bytes of archives kept on the coordinator's disk.
     archive_quota: int = Field(default=100 * 1024**3, gt=0)

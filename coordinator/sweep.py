@@ -111,7 +111,10 @@ class Sweeper:
             lease = self._ledger.get(slot.lease_id)
         except LeaseError:
             return False
-        return (lease.attempt, lease.node_id) == (slot.attempt, node.node_id) and lease.state in _ON_NODES
+        if (lease.attempt, lease.node_id) != (slot.attempt, node.node_id):
+            return False
+        # A frame that came from there and went on to the server: the record is a little old, and nobody is to be told.
+        return lease.state in _ON_NODES or lease.state in _CAME_FROM_THERE
 
     def _is_lost_on(self, node: Presence, lease: Lease) -> bool:
         if any(slot.lease_id == lease.id for slot in node.busy):
@@ -126,3 +129,4 @@ class Sweeper:
 
 
 _ON_NODES = (LeaseState.ORDERED, LeaseState.RENDERING, LeaseState.DELIVERED)
+_CAME_FROM_THERE = (LeaseState.ACCEPTED, LeaseState.REFUSED)

@@ -1,8 +1,9 @@
 """What goes back to the server: finished frames and error reports, persisted before they are sent.
 
 A frame waits in the spool and its lease is DELIVERED; an error report waits as a file in the ``reports`` folder
-(``<lease id>.json``, a :class:`PendingReport`). Both survive a restart. Each session sends in the order in which things
-were finished, one at a time; a definite answer ends the item, silence and 303 keep it, with growing waits.
+(``<lease id>.json``, a :class:`PendingReport`). Both survive a restart. Each session begins with things in the order in
+which they were finished, several at a time; a definite answer ends the item, silence and 303 keep it, with growing
+waits for all of the session's.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import json
 import logging
 import math
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -74,11 +76,17 @@ class PendingReport:
 
 
 class ReportBox:
-    """Error reports that the server has not taken yet; one file each, oldest first."""
+    """Error reports that the server has not taken yet; one file each, oldest first. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
+        self._lock = threading.Lock()
+        #: Lease id → its session, oldest first.
+        self._waiting: dict[str, str] = {}
+        for path in sorted(folder.glob("*.json"), key=lambda one: one.stat().st_mtime_ns):
+            if pending := self._read(path):
+                self._waiting[pending.lease_id] = pending.session_key
 
     def put(self, lease: Lease, report: FailureReport) -> None:
         """On disk before this returns."""
@@ -98,20 +106,24 @@ class ReportBox:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(self._folder / f"{lease.id}.json")
+        with self._lock:
+            self._waiting[lease.id] = lease.session_key
 
-    def first(self, session_key: str) -> PendingReport | None:
-        """The oldest one of a session."""
-        for path in sorted(self._folder.glob("*.json"), key=_age):
-            pending = self._read(path)
-            if pending is not None and pending.session_key == session_key:
-                return pending
-        return None
+    def waiting(self, session_key: str) -> list[str]:
+        """Lease ids of a session's reports, oldest first."""
+        with self._lock:
+            return [lease_id for lease_id, key in self._waiting.items() if key == session_key]
+
+    def read(self, lease_id: str) -> PendingReport | None:
+        """A report; ``None`` for one that cannot be read, which is set aside."""
+        pending = self._read(self._folder / f"{lease_id}.json")
+        if pending is None:
+            self._forget(lease_id)
+        return pending
 
     def _read(self, path: Path) -> PendingReport | None:
         try:
             return PendingReport(**json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None  # another session's thread has just sent it
         except (OSError, ValueError, TypeError) as error:
             log.error("the error report %s cannot be read and is set aside: %s", path.name, error)
             with contextlib.suppress(OSError):
@@ -120,28 +132,21 @@ class ReportBox:
 
     def session_keys(self) -> set[str]:
         """Sessions that have something here."""
-        keys = set()
-        for path in self._folder.glob("*.json"):
-            try:
-                keys.add(str(json.loads(path.read_text(encoding="utf-8"))["session_key"]))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-        return keys
+        with self._lock:
+            return set(self._waiting.values())
 
     def done(self, pending: PendingReport) -> None:
         """The server has it."""
         (self._folder / f"{pending.lease_id}.json").unlink(missing_ok=True)
+        self._forget(pending.lease_id)
 
-
-def _age(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
+    def _forget(self, lease_id: str) -> None:
+        with self._lock:
+            self._waiting.pop(lease_id, None)
 
 
 class Uploads:
-    """Sends one session's frames and reports."""
+    """Sends one session's frames and reports; any number of threads may flush at the same time."""
 
     def __init__(
         self,
@@ -158,38 +163,62 @@ class Uploads:
         self._backoff, self._on_broken, self._clock = backoff, on_broken, clock
         self._not_before = 0.0
         self._odd_answers: dict[str, int] = {}
+        self._lock = threading.Lock()
+        #: Leases whose frame or report a thread is sending now.
+        self._under_way: set[str] = set()
 
     def pending(self) -> int:
-        """How many frames of this session wait for the server."""
-        return sum(lease.session_key == self._session.key for lease in self._ledger.leases(LeaseState.DELIVERED))
+        """How many frames and reports of this session wait for the server."""
+        return len(self._frames()) + len(self._reports.waiting(self._session.key))
 
     def idle(self) -> bool:
         """Nothing left to send."""
-        return self.pending() == 0 and self._reports.first(self._session.key) is None
+        return self.pending() == 0
 
     def flush_once(self) -> bool:
         """Sends the next thing, if one is due. True: call again at once."""
-        if self._clock() < self._not_before:
-            return False
-        lease, report = self._next_lease(), self._reports.first(self._session.key)
-        if lease is None and report is None:
-            return False
-        try:
-            if not self._session.ensure_signed_in():
+        with self._next() as (lease, report_of):
+            if lease is None and report_of is None:
                 return False
-            settled = self._send_frame(lease) if lease else self._send_report(report)  # type: ignore[arg-type]
-        except ServerSilent as error:
-            log.warning("not uploaded yet: %s", error)
-            settled = False
-        if settled:
-            self._backoff.reset()
-        else:
-            self._not_before = self._clock() + self._backoff.next()
-        return settled
+            try:
+                if not self._session.ensure_signed_in():
+                    return False
+                settled = self._send_frame(lease) if lease else self._send_report(report_of or "")
+            except ServerSilent as error:
+                log.warning("not uploaded yet: %s", error)
+                settled = False
+            self._pace(settled)
+            return settled
 
-    def _next_lease(self) -> Lease | None:
-        mine = (lease for lease in self._ledger.leases(LeaseState.DELIVERED) if lease.session_key == self._session.key)
-        return min(mine, key=lambda lease: lease.changed_at, default=None)
+    def _pace(self, settled: bool) -> None:
+        with self._lock:
+            if settled:
+                self._backoff.reset()
+            elif self._clock() >= self._not_before:  # else another thread met the same silence
+                self._not_before = self._clock() + self._backoff.next()
+
+    def _frames(self) -> list[Lease]:
+        return [one for one in self._ledger.leases(LeaseState.DELIVERED) if one.session_key == self._session.key]
+
+    @contextlib.contextmanager
+    def _next(self) -> Iterator[tuple[Lease | None, str | None]]:
+        """The next frame, or the lease id of the next report, for this thread alone."""
+        with self._lock:
+            lease, report_of = None, None
+            if self._clock() >= self._not_before:
+                frames = (one for one in self._frames() if one.id not in self._under_way)
+                lease = min(frames, key=lambda one: one.changed_at, default=None)
+                if lease is None:
+                    waiting = self._reports.waiting(self._session.key)
+                    report_of = next((one for one in waiting if one not in self._under_way), None)
+            taken = lease.id if lease else report_of
+            if taken:
+                self._under_way.add(taken)
+        try:
+            yield lease, report_of
+        finally:
+            with self._lock:
+                self._under_way.discard(taken or "")
 
     def _send_frame(self, lease: Lease) -> bool:
         delivery = lease.delivery
@@ -239,7 +268,10 @@ class Uploads:
         self._odd_answers[lease.id] = self._odd_answers.get(lease.id, 0) + 1
         return self._odd_answers[lease.id] >= DEFINITE_AFTER
 
-    def _send_report(self, pending: PendingReport) -> bool:
+    def _send_report(self, lease_id: str) -> bool:
+        pending = self._reports.read(lease_id)
+        if pending is None:
+            return True
         report = ErrorReport(
             job=pending.job,
             frame=pending.frame,

@@ -7,10 +7,12 @@ import socket
 import threading
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 #: Answers under way when we stop get this long (seconds).
 GRACE_S = 2
+#: A node speaks several times for each frame; its connections last from one frame to the next (seconds).
+KEPT_ALIVE_S = 75
 
 
 class AddressInUse(Exception):
@@ -20,13 +22,14 @@ class AddressInUse(Exception):
 class WebServer:
     """An application at an address; the socket is bound at once, so that a taken port is told at once."""
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
         self._socket = _bind(host, port)
         config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,
+            timeout_keep_alive=KEPT_ALIVE_S,
             lifespan="off",
             log_config=None,
         )

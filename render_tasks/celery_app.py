@@ -31,7 +31,6 @@ _SETTINGS = {
     "result_serializer": "json",
     "event_serializer": "json",
     "accept_content": ["json"],
-    "task_send_sent_event": True,
     "worker_send_task_events": True,
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,

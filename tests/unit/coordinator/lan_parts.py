@@ -79,6 +79,9 @@ class Session:
     notice: str = "signed in"
     endpoints: Endpoints | None = ENDPOINTS
     signed_in: bool = True
+    #: Monotonic seconds before which it does not ask.
+    rests_until: float = 0.0
+    is_flowing: bool = False
     #: One after the other; none left is "not now".
     answers: list[JobAnswer] = field(default_factory=list)
     asked: list[tuple[ComputeMethod, tuple[str, ...]]] = field(default_factory=list)
@@ -98,6 +101,9 @@ class Session:
 
     def ensure_signed_in(self) -> bool:
         return self.signed_in
+
+    def waits_until(self) -> float:
+        return self.rests_until
 
     def ask(self, method: ComputeMethod, held: list[str]) -> JobAnswer | None:
         self.asked.append((method, tuple(held)))

@@ -24,11 +24,13 @@ from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.ledger_file import LedgerError
 from coordinator.nodes import BrokerDown
+from coordinator.placement import Floor
 from coordinator.protocol.messages import ArchiveRequest, ComputeMethod, JobAnswer, JobOffer, RendererOffer
 from coordinator.protocol.status import JobStatus
 from coordinator.server_client import ArchiveGone, ServerSilent
 from coordinator.sessions import Backoff, FarmSession, SessionState
 from coordinator.settings import SessionMode
+from coordinator.tally import Tally
 from render_tasks.contract import (
     MAX_ORDER_BYTES,
     ArchiveRef,
@@ -69,25 +71,29 @@ class Chain:
         self.set_aside: set[str] = set()
         self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
         self.broker_error: Exception | None = None
-        #: Called whenever the dispatcher looks who is usable.
+        #: Called when the dispatcher has chosen a node.
         self.on_look: Callable[[], object] = lambda: None
         #: What the waits of the downloads were, in seconds.
         self.waits: list[float] = []
         self.key = Ed25519PrivateKey.generate()
         self.folder = folder
+        self.account = Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session))
         self.make()
 
     def make(self, **changes: Any) -> Chain:
         """The dispatcher anew, with other settings."""
         if hasattr(self, "dispatcher"):
             self.dispatcher.close()
+        self.tally, self.floor = Tally(), Floor(look_ahead=changes.pop("look_ahead", 1))
+        self.ledger.watch(self.tally.follow)
+        self.ledger.watch(self.floor.follow)
         self.store = ArchiveStore(
             self.folder,
             quota_bytes=10**9,
-            pinned=lambda: self.dispatcher.needed_archives(),
+            pinned=self.tally.needed_archives,
             reserve_bytes=changes.pop("reserve_bytes", 0),
         )
-        settings: dict[str, Any] = {"look_ahead": 1, "render_limit_s": None} | changes
+        settings: dict[str, Any] = {"render_limit_s": None} | changes
         waits = self.waits
 
         class Noted(Backoff):
@@ -97,10 +103,12 @@ class Chain:
 
         self.dispatcher = Dispatcher(
             ledger=self.ledger,
-            account=Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)),
+            tally=self.tally,
+            floor=self.floor,
+            account=self.account,
             archives=self.store,
             claims=self.claims,
-            usable=self.usable,
+            node=self._node,
             send_order=self._send,
             order_key=self.key,
             backoff=lambda: Noted(10, 100, random.Random(1)),
@@ -110,12 +118,25 @@ class Chain:
         )
         return self
 
-    def usable(self) -> dict[str, Presence]:
+    def look(self) -> None:
+        """Who is here and may get frames, as the farm's sweep tells the floor."""
+        usable = {id_: one for id_, one in self.present.items() if id_ not in self.set_aside}
+        for node_id in self.floor.node_ids() - usable.keys():
+            self.floor.leave(node_id)
+        for one in usable.values():
+            self.floor.see(one, self.account.key_of(one))
+
+    def _node(self, node_id: str) -> Presence | None:
         self.on_look()
-        return {id_: one for id_, one in self.present.items() if id_ not in self.set_aside}
+        return self.present.get(node_id)
 
     def ask(self) -> bool:
-        return self.dispatcher.ask_once(cast("FarmSession", self.session), list(self.usable().values()))
+        self.look()
+        return self.dispatcher.ask_once(cast("FarmSession", self.session))
+
+    def place(self) -> int:
+        self.look()
+        return self.dispatcher.place_once()
 
     def ask_all(self) -> int:
         count = 0
@@ -133,7 +154,7 @@ class Chain:
         """Rounds of placing, as the farm makes them: when there may be something new, and every second."""
         for _ in range(20):
             self.dispatcher.wake_placing.clear()
-            self.dispatcher.place_once()
+            self.place()
             if done():
                 return
             self.dispatcher.wake_placing.wait(1)
@@ -171,7 +192,7 @@ def test_frames_are_asked_for_only_while_slots_and_look_ahead_have_room(chain: C
     done = chain.ledger.leases(LeaseState.ORDERED)[0]
     chain.claims.start(done.id, 1, "n1", "word")
     assert chain.ask_all() == 0
-    chain.claims.deliver(done.id, 1, "n1", report(), [b"PNG data"])
+    chain.claims.deliver(done.id, 1, "n1", report(render_s=10.0), [b"PNG data"])
     assert chain.ask_all() == 1
 
 
@@ -192,7 +213,7 @@ def test_pcs_that_are_set_aside_get_nothing_and_make_no_room(chain: Chain) -> No
 
     chain.set_aside = {"n1", "n2"}
     lease = chain.grant("0100")
-    assert chain.dispatcher.place_once() == 0
+    assert chain.place() == 0
     assert chain.state(lease) is LeaseState.GRANTED
 
 
@@ -317,7 +338,7 @@ def test_a_silent_server_is_asked_again_later_and_no_lease_is_lost(chain: Chain,
     lease = chain.grant()
     chain.place_until(lambda: md5_of(RENDERER) in chain.store.held() and len(chain.session.downloads) == 2)
     for _ in range(5):
-        chain.dispatcher.place_once()
+        chain.place()
     assert len(chain.session.downloads) == 2, "it waits before it asks again"
     assert chain.ledger.get(lease.id) == lease
 
@@ -339,9 +360,9 @@ def test_waits_for_a_silent_server_grow(chain: Chain) -> None:
 def test_a_session_that_is_not_signed_in_fetches_nothing_yet(chain: Chain) -> None:
     chain.session.signed_in = False
     lease = chain.grant()
-    chain.dispatcher.place_once()
+    chain.place()
     assert chain.dispatcher.wake_placing.wait(10)
-    chain.dispatcher.place_once()
+    chain.place()
     assert not chain.session.downloads
     assert chain.state(lease) is LeaseState.GRANTED
 
@@ -370,7 +391,7 @@ def test_an_archive_that_keeps_arriving_with_another_md5_gives_the_frame_up(chai
 
 def test_an_md5_that_would_become_a_path_gives_the_frame_up(chain: Chain) -> None:
     lease = chain.grant(archive_md5="../../etc/passwd")
-    chain.dispatcher.place_once()
+    chain.place()
     assert chain.state(lease) is LeaseState.FAILED
 
 
@@ -388,7 +409,7 @@ def test_a_full_disk_waits_for_room(chain: Chain, told: Told, monkeypatch: pytes
         full.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9, 10))
         chain.place_until(lambda: len(chain.waits) == 2)
     assert chain.ledger.get(lease.id) == lease
-    assert chain.dispatcher.place_once() == 0
+    assert chain.place() == 0
     assert not chain.session.downloads, "the line is spared while there is no room"
     chain.clock.now += LONGEST_FIRST_WAIT_S
     chain.place_until(lambda: len(chain.sent) == 1)
@@ -400,13 +421,13 @@ def test_an_error_of_our_own_disk_waits_and_holds_no_other_frame_up(chain: Chain
     chain.present = {"n1": node(slots=4)}
     chain.session.archives["job"] = [OSError(5, "Input/output error"), other]
     ill = chain.grant("0001")
-    chain.dispatcher.place_once()
+    chain.place()
     assert chain.dispatcher.wake_placing.wait(10)
     chain.grant("0002", archive_md5=md5_of(other))
     chain.place_until(lambda: [order.frame for _, order, _ in chain.sent] == ["0002"])
     assert chain.state(ill) is LeaseState.GRANTED
     before = len(chain.session.downloads)
-    chain.dispatcher.place_once()
+    chain.place()
     assert len(chain.session.downloads) == before, "it waits before it tries again"
 
 
@@ -425,7 +446,7 @@ def test_a_download_that_failed_for_an_earlier_frame_says_nothing_about_a_later_
     chain.dispatcher.wake_placing.clear()
     scene_failed.set()
     assert chain.dispatcher.wake_placing.wait(10)
-    chain.dispatcher.place_once()  # nobody waits for it any more
+    chain.place()  # nobody waits for it any more
 
     later = chain.grant("0002")
     chain.place_until(lambda: chain.state(later) is not LeaseState.GRANTED)
@@ -437,7 +458,7 @@ def test_a_failure_is_told_only_to_frames_that_waited_for_it(chain: Chain) -> No
     chain.present = {"n1": node(slots=9)}
     chain.session.archives = {"job": [ArchiveGone("gone"), ArchiveGone("gone"), other], "binary": [RENDERER]}
     cancelled, waited = chain.grant("0001"), chain.grant("0002")
-    chain.dispatcher.place_once()
+    chain.place()
     chain.ledger.apply(cancelled.id, LeaseEvent.CANCEL)
     chain.place_until(lambda: chain.state(waited) is LeaseState.FAILED)
 
@@ -475,7 +496,7 @@ def test_closing_ends_downloads_that_are_under_way(chain: Chain) -> None:
 
     chain.session.during_download = endless
     chain.grant()
-    chain.dispatcher.place_once()
+    chain.place()
     assert begun.wait(10)
     chain.dispatcher.close()
     assert ended.wait(10)
@@ -538,11 +559,11 @@ def test_a_frame_that_failed_goes_to_another_pc_and_back_only_when_there_is_no_o
     chain.claims.fail(lease.id, 1, "n1", CRASH)
 
     chain.present["n2"] = node("n2", hardware={"cpu_cores": 1})
-    assert chain.dispatcher.place_once() == 1
+    assert chain.place() == 1
     assert chain.sent[-1][2] == "n2", "though the other is warm and stronger"
     chain.claims.take_back(chain.ledger.get(lease.id), "its PC fell silent")
     del chain.present["n2"]
-    assert chain.dispatcher.place_once() == 1
+    assert chain.place() == 1
     assert chain.sent[-1][2] == "n1"
 
 
@@ -554,7 +575,7 @@ def test_the_oldest_frame_gets_the_free_slot(chain: Chain) -> None:
     chain.sent.clear()
     for number in ("0009", "0001", "0005"):
         chain.grant(number)
-    assert chain.dispatcher.place_once() == 1, "there is one slot"
+    assert chain.place() == 1, "there is one slot"
     assert chain.sent[0][1].frame == "0009"
 
 
@@ -574,10 +595,10 @@ def test_a_frame_nobody_could_take_for_long_goes_back_to_the_server(
     lease = chain.grant(use_gpu=True)
     chain.fetched()
     chain.clock.now += NOBODY_AFTER_S - 60
-    chain.dispatcher.place_once()
+    chain.place()
     assert chain.state(lease) is LeaseState.GRANTED
     chain.clock.now += 120
-    chain.dispatcher.place_once()
+    chain.place()
     assert chain.state(lease) is LeaseState.FAILED
     assert "no PC" in told.gave_up[0][1].reason
 
@@ -588,7 +609,7 @@ def test_a_frame_that_waits_for_a_busy_pc_waits_as_long_as_it_takes(chain: Chain
     waits = chain.grant("0002")
     chain.fetched()
     chain.clock.now += 100 * NOBODY_AFTER_S
-    chain.dispatcher.place_once()
+    chain.place()
     assert chain.state(waits) is LeaseState.GRANTED
 
 
@@ -599,7 +620,7 @@ def test_a_pc_that_loses_order_after_order_does_not_get_them_all(chain: Chain) -
     while chain.sent[-1][2] == "a-strong":
         assert len(chain.sent) <= ORDERS_LOST
         chain.claims.take_back(chain.ledger.get(lease.id), "a-strong does not have it")
-        assert chain.dispatcher.place_once() == 1
+        assert chain.place() == 1
     assert chain.ledger.get(lease.id).failures == 0
 
 
@@ -608,7 +629,7 @@ def test_pcs_of_another_platform_get_none_of_this_sessions_frames(chain: Chain) 
     chain.place_until(lambda: len(chain.sent) == 1)
     chain.present = {"w": node("w", hardware={"os": "windows"})}
     chain.claims.take_back(chain.ledger.get(lease.id), "its PC fell silent")
-    assert chain.dispatcher.place_once() == 0
+    assert chain.place() == 0
     assert len(chain.sent) == 1
 
 
@@ -616,11 +637,11 @@ def test_a_frame_cancelled_while_its_archives_travel_is_not_ordered(chain: Chain
     go_on = threading.Event()
     chain.session.during_download = lambda _request, _cancelled: go_on.wait(10)
     lease = chain.grant()
-    chain.dispatcher.place_once()
+    chain.place()
     chain.ledger.apply(lease.id, LeaseEvent.CANCEL)
     go_on.set()
     assert chain.dispatcher.wake_placing.wait(10)
-    assert chain.dispatcher.place_once() == 0
+    assert chain.place() == 0
     assert not chain.sent
 
 
@@ -630,13 +651,13 @@ def test_a_frame_cancelled_in_the_last_moment_is_not_ordered(chain: Chain) -> No
     chain.place_until(lambda: len(chain.sent) == 1)
     lease = chain.grant("0002")
     chain.on_look = lambda: chain.ledger.apply(lease.id, LeaseEvent.CANCEL)
-    assert chain.dispatcher.place_once() == 0
+    assert chain.place() == 0
     assert len(chain.sent) == 1
 
 
 def test_a_lease_of_a_session_nobody_opened_is_left_alone(chain: Chain) -> None:
     lease = chain.ledger.grant(frame(), "node:unknown")
-    assert chain.dispatcher.place_once() == 0
+    assert chain.place() == 0
     assert chain.ledger.get(lease.id) == lease
 
 
@@ -650,6 +671,6 @@ def test_an_order_no_node_would_take_is_given_up(chain: Chain, told: Told) -> No
 
 def test_archives_of_frames_on_the_lan_are_needed_and_those_of_delivered_ones_are_not(chain: Chain) -> None:
     lease = rendering(chain.ledger, archive_md5="c" * 32)
-    assert chain.dispatcher.needed_archives() == {"c" * 32, "b" * 32}
+    assert chain.tally.needed_archives() == {"c" * 32, "b" * 32}
     chain.claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
-    assert chain.dispatcher.needed_archives() == set()
+    assert chain.tally.needed_archives() == set()

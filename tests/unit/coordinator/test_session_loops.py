@@ -1,8 +1,9 @@
-"""Each session's two loops, with uploads and a dispatcher that only note what they are asked."""
+"""What runs for the sessions, with uploads and a dispatcher that only note what they are asked."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -12,7 +13,6 @@ from lan_parts import ENDPOINTS, HARDWARE, KEY, Session, node
 
 from coordinator import session_loops
 from coordinator.account import Account
-from coordinator.dispatcher import Dispatcher
 from coordinator.leases import Delivery, LeaseEvent
 from coordinator.ledger import Ledger
 from coordinator.protocol.messages import Hardware
@@ -46,22 +46,28 @@ class FakeUploads:
             self.sent_all.set()
         return True
 
+    def pending(self) -> int:
+        return self.waiting + self.report_waits
+
     def idle(self) -> bool:
-        return not self.waiting and not self.report_waits
+        return self.pending() == 0
 
 
 class FakeDispatcher:
-    """Gives frames while there are some."""
+    """Gives frames while there are some; there is always a place for one more."""
 
     def __init__(self) -> None:
-        self.frames = 0
-        self.asked: list[tuple[str, list[str]]] = []
+        self.frames, self.places = 0, 1
+        self.asked: list[str] = []
         self.error: Exception | None = None
         self.on_ask: Callable[[], None] = lambda: None
         self.looked = threading.Event()
 
-    def ask_once(self, session: Session, nodes: list[Presence]) -> bool:
-        self.asked.append((session.key, [one.node_id for one in nodes]))
+    def wanted(self, _session_key: str) -> int:
+        return self.places
+
+    def ask_once(self, session: FarmSession) -> bool:
+        self.asked.append(session.key)
         self.on_ask()
         self.looked.set()
         if self.error is not None:
@@ -87,9 +93,8 @@ class Stage:
         self.loops = SessionLoops(
             self.account,
             ledger,
-            cast("Dispatcher", self.dispatcher),
+            self.dispatcher,
             self._make_uploads,
-            lambda: self.present,
             lambda lease, _reason: self.lost.append(lease.id),
             self._on_fatal,
         )
@@ -107,12 +112,21 @@ class Stage:
         self.fatal.append(error)
         self.ended.set()
 
+    def ask_round(self) -> float:
+        """One look at who may ask, and the end of what came of it."""
+        self.loops.open_new()
+        wait_s = self.loops._ask_round()
+        assert self.loops.join_asking(SOON_S)
+        return wait_s
+
     def upload_round(self) -> None:
-        """One whole round of the farm session's upload loop."""
-        self.loops._upload_once(self.account[KEY], cast("Uploads", self.uploads.setdefault(KEY, FakeUploads())))
+        """One look at who has something to send, and the end of what came of it."""
+        self.loops.open_new()
+        self.loops._upload_round()
+        assert self.loops._uploading.join(SOON_S)
 
     def threads(self) -> list[str]:
-        return sorted(one.name for one in threading.enumerate() if one.name.startswith(("ask ", "upload ")))
+        return sorted(one.name for one in threading.enumerate() if one.name in ("ask", "upload"))
 
 
 @pytest.fixture
@@ -123,21 +137,20 @@ def stage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     yield made
     made.loops.stop()
     for thread in threading.enumerate():
-        if thread.name.startswith(("ask ", "upload ")):
+        if thread.name in ("ask", "upload"):
             thread.join(SOON_S)
     assert made.threads() == [], "no loop outlives its farm"
 
 
-def test_every_session_has_one_loop_that_asks_and_one_that_sends(stage: Stage) -> None:
-    stage.loops.open_new()
-    assert stage.threads() == [f"ask {KEY}", f"upload {KEY}"]
+def test_two_threads_look_after_all_sessions(stage: Stage) -> None:
+    stage.loops.start()
+    assert stage.threads() == ["ask", "upload"]
     stage.present["w"] = node("w", hardware={"os": "windows"})
     stage.account.groups(stage.present)
     stage.loops.open_new()
     stage.loops.open_new()
-    windows = "farm:windows/64bit"
-    assert stage.threads() == [f"ask {KEY}", f"ask {windows}", f"upload {KEY}", f"upload {windows}"]
-    assert stage.made == [KEY, windows]
+    assert stage.threads() == ["ask", "upload"]
+    assert stage.made == [KEY, "farm:windows/64bit"]
 
 
 def test_threads_that_open_at_the_same_time_open_each_session_once(stage: Stage) -> None:
@@ -172,52 +185,85 @@ def test_nothing_is_opened_once_asking_has_stopped(stage: Stage) -> None:
     assert stage.made == [KEY]
 
 
-def test_a_session_asks_for_its_own_pcs_until_it_is_told_to_wait(stage: Stage) -> None:
-    stage.present = {"n1": node(), "w": node("w", hardware={"os": "windows"})}
+def test_a_session_asks_until_there_is_no_frame(stage: Stage) -> None:
     stage.dispatcher.frames = 3
-    waits = [stage.loops._ask_once(stage.account[KEY]) for _ in range(4)]
-    assert waits[:3] == [0, 0, 0]
-    assert waits[3] > 0
-    assert stage.dispatcher.asked == [(KEY, ["n1"])] * 4
+    stage.ask_round()
+    assert stage.dispatcher.asked == [KEY] * 4
 
 
-def test_a_session_without_pcs_asks_on_behalf_of_nobody(stage: Stage) -> None:
-    stage.present = {}
-    stage.loops._ask_once(stage.account[KEY])
-    assert stage.dispatcher.asked == [(KEY, [])]
+def test_one_tries_whether_there_are_frames_and_more_ask_when_there_are(stage: Stage) -> None:
+    stage.dispatcher.places = 50
+    hands, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(session_loops.ASKS_AT_ONCE, timeout=SOON_S)
+
+    def count() -> None:
+        nonlocal hands, most
+        with lock:
+            hands, most = hands + 1, max(most, hands + 1)
+        if stage.sessions[KEY].is_flowing:
+            together.wait()
+        with lock:
+            hands -= 1
+
+    stage.dispatcher.on_ask = count
+    stage.ask_round()
+    assert most == 1
+    stage.sessions[KEY].is_flowing = True
+    stage.ask_round()
+    assert most == session_loops.ASKS_AT_ONCE
 
 
-def test_a_session_that_is_not_signed_in_asks_for_nothing(stage: Stage) -> None:
-    stage.sessions[KEY].signed_in = False
-    assert stage.loops._ask_once(stage.account[KEY]) > 0
+def test_the_first_frame_calls_the_others(stage: Stage) -> None:
+    stage.loops.open_new()
+    stage.dispatcher.frames = 1
+    stage.loops._ask._wake.clear()
+    stage.ask_round()
+    assert stage.loops._ask._wake.is_set()
+
+
+def test_a_session_without_a_free_place_asks_for_nothing(stage: Stage) -> None:
+    stage.dispatcher.places = 0
+    stage.ask_round()
+    assert not stage.dispatcher.asked
+
+
+def test_a_session_that_was_told_to_wait_is_left_alone_until_then(stage: Stage) -> None:
+    stage.loops.open_new()
+    stage.sessions[KEY].rests_until = time.monotonic() + 100
+    assert 90 < stage.ask_round() <= 100, "the loop wakes when the wait is over"
+    assert not stage.dispatcher.asked
+
+
+def test_a_session_that_is_not_signed_in_signs_in_though_there_is_no_place(stage: Stage) -> None:
+    stage.loops.open_new()
+    stage.dispatcher.places = 0
+    session = stage.sessions[KEY]
+    session.state, session.signed_in = SessionState.SIGNED_OUT, False
+    signed_in = threading.Event()
+    session.ensure_signed_in = lambda: signed_in.set() or False  # type: ignore[method-assign]
+    stage.ask_round()
+    assert signed_in.is_set(), "a wrong password is told at once"
     assert not stage.dispatcher.asked
 
 
 def test_what_was_sent_makes_room_to_ask_for_more(stage: Stage) -> None:
-    stage.loops.open_new()
+    stage.loops.start()
     assert stage.dispatcher.looked.wait(SOON_S)
     stage.dispatcher.looked.clear()
     stage.uploads[KEY].waiting = 2
-    stage.loops.wake_uploading(KEY)
+    stage.loops.wake_uploading()
     assert stage.uploads[KEY].sent_all.wait(SOON_S)
     assert stage.dispatcher.looked.wait(SOON_S), "it does not wait for its own time"
 
 
-def test_waking_a_session_nobody_knows_wakes_them_all(stage: Stage) -> None:
-    stage.loops.open_new()
-    assert stage.uploads[KEY].looked.wait(SOON_S)
-    stage.uploads[KEY].looked.clear()
-    stage.loops.wake_uploading("node:gone")
-    assert stage.uploads[KEY].looked.wait(SOON_S)
-
-
 def test_after_asking_has_stopped_frames_still_go_up(stage: Stage) -> None:
-    stage.loops.open_new()
+    stage.loops.start()
     stage.loops.stop_asking()
+    assert stage.loops.join_asking(SOON_S)
     for thread in threading.enumerate():
-        if thread.name.startswith("ask "):
+        if thread.name == "ask":
             thread.join(SOON_S)
-    assert stage.threads() == [f"upload {KEY}"]
+    assert stage.threads() == ["upload"]
     stage.uploads[KEY].waiting = 3
     assert stage.loops.can_send_more()
     stage.loops.wake_uploading()
@@ -237,11 +283,8 @@ def test_frames_that_nobody_can_send_any_more_are_not_waited_for(stage: Stage) -
     stage.uploads[KEY] = FakeUploads()
     stage.uploads[KEY].error = FatalRefusal("the server does not accept login and password (status 102)")
     stage.uploads[KEY].report_waits = True
-    stage.loops.open_new()
-    assert stage.ended.wait(SOON_S)
-    for thread in threading.enumerate():
-        if thread.name.startswith("upload "):
-            thread.join(SOON_S)
+    stage.upload_round()
+    assert stage.ended.is_set()
     assert not stage.loops.can_send_more()
 
 
@@ -253,19 +296,17 @@ def test_a_question_under_way_is_waited_for_but_not_for_ever(stage: Stage) -> No
         answered.wait(SOON_S)
 
     stage.dispatcher.on_ask = slow
-    stage.loops.open_new()
+    stage.loops.start()
     assert asked.wait(SOON_S)
     stage.loops.stop_asking()
-    stage.loops.join_asking(0.05)
-    assert f"ask {KEY}" in stage.threads()
+    assert not stage.loops.join_asking(0.05)
     answered.set()
-    stage.loops.join_asking(SOON_S)
-    assert stage.threads() == [f"upload {KEY}"]
+    assert stage.loops.join_asking(SOON_S)
 
 
 def test_a_refusal_for_good_ends_the_farm(stage: Stage) -> None:
     stage.dispatcher.error = FatalRefusal("the account has no right to render (status 201)")
-    stage.loops.open_new()
+    stage.loops.start()
     assert stage.ended.wait(SOON_S)
     assert str(stage.fatal[0]).endswith("(status 201)")
 

@@ -1,0 +1,380 @@
+"""Any number of PCs in one process, as the coordinator sees them: no Celery, no Blender, the same bytes on the wire.
+
+    python benchmarks/simulated_nodes.py < plan.json > result.json
+
+Each node is what a worker is to everybody else: it joins at the depot, keeps its presence record alive, waits at its
+own queue in Redis for Celery's messages, listens to Celery's control channel, passes the start-fence, fetches the
+archives it lacks, takes as long for a frame as it is told, and delivers a picture. It has connections of its own for
+all of that, as a worker has. What it leaves out is what a PC pays for alone: the renderer, the unpacking, the
+signature.
+
+The plan is a :class:`Plan` as JSON. It runs until standard input ends, then tells a :class:`Result`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import random
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import hiredis
+import uvloop
+
+from render_tasks.contract import (
+    CONTRACT_VERSION,
+    NODE_SILENT_AFTER_S,
+    PRESENCE_EVERY_S,
+    PRESENCE_HASH,
+    PRESENCE_SEEN,
+    Compute,
+    JoinAnswer,
+    JoinRequest,
+    NodeHardware,
+    Presence,
+    RenderOrder,
+    SlotState,
+    Stage,
+    celery_name_of,
+    from_json,
+    to_json,
+)
+from render_tasks.presence import _WRITE, AT_MOST_EVERY_S
+
+#: Celery's control channel.
+CONTROL = "/0.celery.pidbox"
+GB = 1024**3
+#: Joins at the same time: a classroom that is switched on.
+JOINS_AT_ONCE = 16
+assert NODE_SILENT_AFTER_S > PRESENCE_EVERY_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the nodes are told."""
+
+    depot_url: str
+    farm_token: str
+    nodes: int
+    #: Seconds a frame takes; each one varies by a fifth.
+    render_s: float
+    #: The picture that every node delivers, base64.
+    picture: str
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What the nodes saw; times are seconds since 1970."""
+
+    #: Lease → when its order was read from the queue.
+    arrived: dict[str, float] = field(default_factory=dict)
+    #: Lease → when the control channel told its node to end it.
+    cancelled: dict[str, float] = field(default_factory=dict)
+    delivered: int = 0
+    stale: int = 0
+    #: Anything that went otherwise, with how often.
+    errors: dict[str, int] = field(default_factory=dict)
+
+    def note(self, error: str) -> None:
+        self.errors[error] = self.errors.get(error, 0) + 1
+
+
+class RedisLine(asyncio.Protocol):
+    """One connection to Redis; answers come in the order of the commands."""
+
+    def __init__(self, on_push: Callable[[Any], None] | None = None) -> None:
+        self._reader = hiredis.Reader()
+        self._waiting: list[asyncio.Future[Any]] = []
+        self._on_push = on_push
+
+    @classmethod
+    async def open(cls, url: str, on_push: Callable[[Any], None] | None = None) -> RedisLine:
+        parts = urlsplit(url)
+        _, line = await asyncio.get_running_loop().create_connection(
+            lambda: cls(on_push), parts.hostname, parts.port or 6379
+        )
+        if parts.password:
+            await line.call("AUTH", parts.username or "default", parts.password)
+        return line
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (answer := self._reader.gets()) is not False:
+            if self._waiting:
+                self._waiting.pop(0).set_result(answer)
+            elif self._on_push:
+                self._on_push(answer)
+
+    def call(self, *words: object) -> asyncio.Future[Any]:
+        """A command; its answer, which may be an error object."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self._transport.write(hiredis.pack_command(tuple(map(str, words))))
+        return done
+
+
+class HttpLine(asyncio.Protocol):
+    """One kept-alive connection to the depot."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self.is_open = True
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(ConnectionError("the depot hung up"))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0 or not self._answer:
+            return
+        head = bytes(self._buffer[:end]).lower()
+        at = head.find(b"content-length:")
+        size = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+        if len(self._buffer) >= end + 4 + size:
+            body = bytes(self._buffer[end + 4 : end + 4 + size])
+            self._buffer.clear()
+            self._answer.set_result((int(head[9:12]), body))
+
+    def call(self, request: bytes) -> asyncio.Future[tuple[int, bytes]]:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return self._answer
+
+
+class DepotLines:
+    """A node's connections to the depot: as many as it uses at once."""
+
+    def __init__(self, plan: Plan) -> None:
+        parts = urlsplit(plan.depot_url)
+        self._address = (parts.hostname, parts.port)
+        self._head = f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {plan.farm_token}\r\n"
+        self._free: list[HttpLine] = []
+
+    async def call(
+        self, method: str, path: str, body: bytes = b"", kind: str = "application/json"
+    ) -> tuple[int, bytes]:
+        while self._free and not self._free[-1].is_open:
+            self._free.pop()
+        if self._free:
+            line = self._free.pop()
+        else:
+            _, line = await asyncio.get_running_loop().create_connection(HttpLine, *self._address)
+        head = f"{method} {path}{self._head}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        answer = await line.call(head.encode() + body)
+        self._free.append(line)
+        return answer
+
+
+class Node:
+    """One PC with one slot."""
+
+    def __init__(self, plan: Plan, number: int, result: Result) -> None:
+        self._plan, self._result = plan, result
+        self._id, self._wanted = str(uuid.uuid4()), f"pc-{number:04d}"
+        self._picture = base64.b64decode(plan.picture)
+        self._depot = DepotLines(plan)
+        self._slot = asyncio.Semaphore(1)
+        self._in_hand: dict[str, SlotState] = {}
+        self._archives: dict[str, asyncio.Task[None]] = {}
+        self._warm: tuple[str, ...] = ()
+        self._changed = asyncio.Event()
+        self._hardware = NodeHardware(
+            os="linux",
+            bits="64bit",
+            cpu_family="6",
+            cpu_model="1",
+            cpu_model_name="simulated",
+            cpu_cores=8,
+            ram=16 * GB,
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def join(self) -> None:
+        """Becomes a node and goes to work."""
+        wish = JoinRequest(
+            contract_version=CONTRACT_VERSION,
+            node_id=self._id,
+            wanted_name=self._wanted,
+            hardware=self._hardware,
+            slots=1,
+            compute=Compute.CPU,
+            fresh=True,
+        )
+        status, body = await self._depot.call("POST", "/api/join", to_json(wish).encode())
+        if status != 200:
+            raise RuntimeError(f"join: {status} {body[:200]!r}")
+        self._joined = answer = from_json(JoinAnswer, body)
+        self._celery_name = celery_name_of(answer.name)
+        control = await RedisLine.open(answer.redis_url, self._on_control)
+        await control.call("SUBSCRIBE", CONTROL)
+        await self._say_here(await RedisLine.open(answer.redis_url))
+        self._go(self._take_orders())
+
+    def _go(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(self._noting(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _noting(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._result.note(f"{type(error).__name__}: {error}"[:200])
+
+    async def _say_here(self, line: RedisLine) -> None:
+        await self._write_record(line)
+        self._go(self._keep_saying(line))
+
+    async def _keep_saying(self, line: RedisLine) -> None:
+        await asyncio.sleep(random.uniform(0, 1))
+        while True:
+            self._changed.clear()
+            await self._write_record(line)
+            await asyncio.sleep(AT_MOST_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PRESENCE_EVERY_S - AT_MOST_EVERY_S):
+                    await self._changed.wait()
+
+    async def _write_record(self, line: RedisLine) -> None:
+        record = Presence(
+            node_id=self._id,
+            name=self._joined.name,
+            hardware=self._hardware,
+            slots=1,
+            compute=Compute.CPU,
+            busy=tuple(self._in_hand.values()),
+            archives=tuple(sorted(md5 for md5, task in self._archives.items() if task.done())),
+            warm=self._warm,
+        )
+        await line.call("EVAL", _WRITE, 2, PRESENCE_HASH, PRESENCE_SEEN, self._id, to_json(record))
+
+    async def _take_orders(self) -> None:
+        line = await RedisLine.open(self._joined.redis_url)
+        queues = [self._joined.queue, *(f"{self._joined.queue}:{priority}" for priority in range(1, 10))]
+        while True:
+            found = await line.call("BRPOP", *queues, 10)
+            if isinstance(found, Exception):
+                raise found
+            if found:
+                message = json.loads(found[1])
+                _, arguments, _ = json.loads(base64.b64decode(message["body"]))
+                order = from_json(RenderOrder, arguments["order"])
+                self._result.arrived.setdefault(f"{order.lease_id}.{order.attempt}", time.time())
+                self._go(self._carry_out(order))
+
+    def _on_control(self, push: Any) -> None:
+        said = json.loads(base64.b64decode(json.loads(push[2])["body"]))
+        # Everybody gets every message.
+        if self._celery_name in said["destination"]:
+            asked = said["arguments"]
+            self._result.cancelled.setdefault(f"{asked['lease_id']}.{asked['attempt']}", time.time())
+
+    async def _carry_out(self, order: RenderOrder) -> None:
+        query = {"node": self._id, "attempt": order.attempt, "claim": uuid.uuid4().hex[:16]}
+        status, _ = await self._depot.call("POST", f"/api/leases/{order.lease_id}/start?{urlencode(query)}")
+        if status != 200:
+            self._result.stale += 1
+            if status != 409:
+                self._result.note(f"start: {status}")
+            return
+        self._stage(order, Stage.FETCHING)
+        try:
+            for archive in (order.renderer_archive, order.scene_archive):
+                await self._archive(archive.md5)
+            self._stage(order, Stage.WAITING)
+            async with self._slot:
+                self._stage(order, Stage.RENDERING)
+                took = self._plan.render_s * random.uniform(0.8, 1.2)
+                await asyncio.sleep(took)
+                self._warm = (order.scene_archive.md5,)
+            self._stage(order, Stage.DELIVERING)
+            await self._deliver(order, took)
+        finally:
+            del self._in_hand[order.lease_id]
+            self._changed.set()
+
+    def _stage(self, order: RenderOrder, stage: Stage) -> None:
+        self._in_hand[order.lease_id] = SlotState(
+            lease_id=order.lease_id, attempt=order.attempt, job_name=order.job_name, frame=order.frame, stage=stage
+        )
+        self._changed.set()
+
+    async def _archive(self, md5: str) -> None:
+        if md5 not in self._archives:
+            self._archives[md5] = self._go(self._fetch(md5))
+        await self._archives[md5]
+
+    async def _fetch(self, md5: str) -> None:
+        status, body = await self._depot.call("GET", f"/api/archives/{md5}")
+        if status != 200 or hashlib.md5(body, usedforsecurity=False).hexdigest() != md5:
+            raise RuntimeError(f"archive: {status}")
+
+    async def _deliver(self, order: RenderOrder, took: float) -> None:
+        # A picture of its own, as a real frame is: a PNG may have anything behind its end.
+        picture = self._picture + order.lease_id.encode()
+        query = urlencode(
+            {
+                "node": self._id,
+                "attempt": order.attempt,
+                "name": "frame_0001.png",
+                "md5": hashlib.md5(picture, usedforsecurity=False).hexdigest(),
+                "render_s": f"{took:.3f}",
+                "memory_kb": 50_000,
+                "cores": 8,
+            }
+        )
+        path = f"/api/leases/{order.lease_id}/frame?{query}"
+        status, body = await self._depot.call("PUT", path, picture, "application/octet-stream")
+        if status == 200:
+            self._result.delivered += 1
+        elif status == 409:
+            self._result.stale += 1
+        else:
+            self._result.note(f"deliver: {status} {body[:100]!r}")
+
+
+async def simulate(plan: Plan) -> Result:
+    """Until standard input ends."""
+    result = Result()
+    nodes = [Node(plan, number + 1, result) for number in range(plan.nodes)]
+    door = asyncio.Semaphore(JOINS_AT_ONCE)
+
+    async def join(node: Node) -> None:
+        async with door:
+            await node.join()
+
+    await asyncio.gather(*(join(node) for node in nodes))
+    print("joined", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    return result
+
+
+def main() -> None:
+    plan = Plan(**json.loads(sys.stdin.readline()))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        result = runner.run(simulate(plan))
+    print(json.dumps(asdict(result)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

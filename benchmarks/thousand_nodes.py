@@ -1,0 +1,275 @@
+"""How the coordinator bears many PCs: full frame cycles a second, what one costs, how late orders and cancels are.
+
+    .venv/bin/python benchmarks/thousand_nodes.py [--nodes 10,100,1000] [--seconds 20] [--demand 120]
+
+For each number of nodes a real lab server, a real coordinator with its own Redis, and one process of simulated nodes
+(``simulated_nodes.py``) run on this machine and share its cores. A cycle is: request, grant, order, start-fence,
+"render", delivery, inspection, upload, validation. The nodes take so long for a frame that together they could do
+``demand`` frames a second, which is more than the machine can; so what is measured is the farm's own limit, at every
+number of nodes under the same load. Figures are taken over ``seconds`` after a warm-up, from the books of both ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import redis
+import requests
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "acceptance")]
+
+from faulty_farm import FaultyFarm, Project  # noqa: E402
+from running_farm import wait_for  # noqa: E402
+from scripted_renderer import SIDE, _colour, _png, pack_renderer  # noqa: E402
+from simulated_nodes import Plan, Result  # noqa: E402
+
+FRAMES = "1-100000"
+WARM_UP_S = 8.0
+#: A lease lives so long without a beat at this server: every lease that lives longer shows whether beats come.
+MAX_PERIOD_S = 40
+CANCELS = 10
+ENVIRONMENT = {
+    "SHEEPFOLD_MAX_PERIOD_S": str(MAX_PERIOD_S),
+    "SHEEPFOLD_LEASE_GRACE_S": "2",
+    "SHEEPFOLD_NO_JOB_WAIT_S": "1",
+    "SHEEPFOLD_RETRY_WAIT_S": "1",
+    "SHEEPFOLD_HEARTBEAT_S": "600",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What one number of nodes came to."""
+
+    nodes: int
+    #: Accepted by the server.
+    frames_per_s: float
+    #: CPU milliseconds for each accepted frame.
+    coordinator_ms: float
+    server_ms: float
+    redis_ms: float
+    nodes_ms: float
+    #: Largest resident memory of the coordinator, MB.
+    memory_mb: float
+    #: From the grant in the ledger to the order's arrival at its node, milliseconds.
+    dispatch_p50_ms: float
+    dispatch_p99_ms: float
+    #: From the operator's request to the node that is told, milliseconds.
+    cancel_p50_ms: float
+    cancel_max_ms: float
+    #: Beats without an answer, and leases that the server ended for want of one.
+    missed_beats: int
+    #: Anything a node met that it should not have.
+    errors: dict[str, int]
+
+
+class Crowd:
+    """The process of simulated nodes."""
+
+    def __init__(self, farm: FaultyFarm, nodes: int, demand: float) -> None:
+        plan = Plan(
+            depot_url=farm.coordinator_url,
+            farm_token=farm.farm_token,
+            nodes=nodes,
+            render_s=nodes / demand,
+            picture=b64encode(_png(SIDE, _colour(7))).decode("ascii"),
+        )
+        self._log = (farm.folder / "nodes.log").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("simulated_nodes.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(asdict(plan)) + "\n")
+        self.process.stdin.flush()
+        if self.process.stdout.readline() != "joined\n":
+            raise RuntimeError((farm.folder / "nodes.log").read_text()[-2000:])
+
+    def finish(self) -> Result:
+        """Stops the nodes; what they saw."""
+        out, _ = self.process.communicate(timeout=60)
+        return Result(**json.loads(out))
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """Seconds of CPU so far, children left out."""
+
+    at: float
+    seconds: dict[str, float]
+
+    @staticmethod
+    def now(processes: dict[str, psutil.Process]) -> Spent:
+        used = {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
+        return Spent(at=time.time(), seconds=used)
+
+
+def measure(nodes: int, *, seconds: float, demand: float, folder: Path) -> Figures:
+    """One farm with that many nodes, from its start to its end."""
+    farm = FaultyFarm(folder, environment=ENVIRONMENT)
+    with contextlib.ExitStack() as stack:
+        stack.callback(farm.end)
+        farm.start_server("--renderer", f"linux/64bit={pack_renderer(folder / 'renderer.zip')}")
+        project = farm.submit(FRAMES)
+        farm.start_coordinator()
+        crowd = Crowd(farm, nodes, demand)
+        stack.callback(crowd.end)
+        return _observe(farm, project, crowd, nodes, seconds)
+
+
+def _observe(farm: FaultyFarm, project: Project, crowd: Crowd, nodes: int, seconds: float) -> Figures:
+    server, coordinator = (farm.processes[name].pid for name in ("server", "coordinator"))
+    record = json.loads((farm.folder / "coordinator" / "redis" / "redis.json").read_text())
+    pids = {"server": server, "coordinator": coordinator, "redis": record["pid"], "nodes": crowd.process.pid}
+    processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+    wait_for("the first frames are accepted", lambda: _accepted(farm) >= nodes + 50, 90)
+    time.sleep(WARM_UP_S)
+    before = Spent.now(processes)
+    time.sleep(seconds)
+    after = Spent.now(processes)
+    memory_mb = _peak_mb(coordinator)
+    cancels = dict(_cancel_some(farm, project))
+    missed = _missed_beats(farm) + farm.books()["expiries"]
+    seen = crowd.finish()
+    farm.stop("coordinator")
+    return _figures(farm, seen, nodes, before, after, memory_mb, cancels, missed)
+
+
+def _accepted(farm: FaultyFarm) -> int:
+    return farm.rows("SELECT count(*) AS n FROM leases WHERE state = 'accepted'")[0]["n"]
+
+
+def _figures(
+    farm: FaultyFarm,
+    seen: Result,
+    nodes: int,
+    before: Spent,
+    after: Spent,
+    memory_mb: float,
+    cancels: dict[str, float],
+    missed: int,
+) -> Figures:
+    within = (before.at, after.at)
+    accepted = farm.rows(
+        "SELECT count(*) AS n FROM leases WHERE state = 'accepted' AND ended_at BETWEEN ? AND ?", *within
+    )
+    frames = max(1, accepted[0]["n"])
+    granted = farm.rows("SELECT id, granted_at FROM leases WHERE granted_at BETWEEN ? AND ?", *within)
+    waits = sorted(
+        (seen.arrived[f"{row['id']}.1"] - row["granted_at"]) * 1000
+        for row in granted
+        if f"{row['id']}.1" in seen.arrived
+    )
+    told = sorted((seen.cancelled[key] - asked) * 1000 for key, asked in cancels.items() if key in seen.cancelled)
+    ms = {name: (after.seconds[name] - before.seconds[name]) * 1000 / frames for name in before.seconds}
+    return Figures(
+        nodes=nodes,
+        frames_per_s=frames / (after.at - before.at),
+        coordinator_ms=ms["coordinator"],
+        server_ms=ms["server"],
+        redis_ms=ms["redis"],
+        nodes_ms=ms["nodes"],
+        memory_mb=memory_mb,
+        dispatch_p50_ms=_share(waits, 0.5),
+        dispatch_p99_ms=_share(waits, 0.99),
+        cancel_p50_ms=_share(told, 0.5),
+        cancel_max_ms=_share(told, 1.0),
+        missed_beats=missed,
+        errors=seen.errors
+        | ({} if len(told) == len(cancels) else {"cancels that were not heard": len(cancels) - len(told)}),
+    )
+
+
+def _share(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
+
+
+def _peak_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def _missed_beats(farm: FaultyFarm) -> int:
+    headers = {"authorization": f"Bearer {farm.farm_token}"}
+    text = requests.get(farm.coordinator_url + "/metrics", headers=headers, timeout=30).text
+    return int(float(text.split("\nsheepfold_missed_beats_total ")[1].split()[0]))
+
+
+def _cancel_some(farm: FaultyFarm, project: Project) -> Iterator[tuple[str, float]]:
+    """Cancels frames that are with nodes; ``<lease>.<attempt>`` and when the operator asked."""
+    for _ in range(CANCELS):
+        found = farm.rows(
+            "SELECT id, attempt, frame FROM leases WHERE state = 'rendering' ORDER BY changed_at DESC LIMIT 1"
+        )
+        if found:
+            asked = time.time()
+            farm.post(f"/api/cancel?job={project.id}&frame={found[0]['frame']}")
+            yield f"{found[0]['id']}.{found[0]['attempt']}", asked
+        time.sleep(0.2)
+
+
+def bare_redis_trips_per_s(url: str, trips: int = 5000) -> float:
+    """What this machine's Redis gives one client: a push and a blocking pop, one after the other."""
+    client = redis.Redis.from_url(url)
+    began = time.monotonic()
+    for _ in range(trips):
+        client.lpush("bare", b"x" * 2000)
+        client.brpop("bare")
+    return trips / (time.monotonic() - began)
+
+
+HEAD = (
+    "nodes  frames/s  | CPU ms a frame: coordinator  server  redis  nodes | memory  | dispatch p50   p99 | "
+    "cancel p50   max | missed beats"
+)
+
+
+def row(one: Figures) -> str:
+    """One line of the table."""
+    return (
+        f"{one.nodes:5d}  {one.frames_per_s:8.1f}  |                 {one.coordinator_ms:11.2f}  {one.server_ms:6.2f}  "
+        f"{one.redis_ms:5.2f}  {one.nodes_ms:5.2f} | {one.memory_mb:4.0f} MB | {one.dispatch_p50_ms:9.0f} ms "
+        f"{one.dispatch_p99_ms:5.0f} | {one.cancel_p50_ms:7.0f} ms {one.cancel_max_ms:5.0f} | {one.missed_beats:12d}"
+        + (f"   {one.errors}" if one.errors else "")
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--nodes", default="10,100,1000", help="how many, separated by commas")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--demand", type=float, default=120, help="frames a second the nodes could do")
+    parser.add_argument("--keep", action="store_true", help="leave logs and state, and say where")
+    asked = parser.parse_args(argv)
+    print(HEAD, flush=True)
+    for nodes in map(int, asked.nodes.split(",")):
+        folder = Path(tempfile.mkdtemp(prefix="sheepfold-nodes-"))
+        print(row(measure(nodes, seconds=asked.seconds, demand=asked.demand, folder=folder)), flush=True)
+        if asked.keep:
+            print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
