@@ -1,6 +1,6 @@
 """Any number of PCs in one process, as the coordinator sees them: no Celery, no Blender, the same bytes on the wire.
 
-    python benchmarks/simulated_nodes.py < plan.json > result.json
+    python benchmarks/simulated_nodes.py < plan.json
 
 Each node is what a worker is to everybody else: it joins at the depot, keeps its presence record alive, waits at its
 own queue in Redis for Celery's messages, listens to Celery's control channel, passes the start-fence, fetches the
@@ -8,7 +8,7 @@ archives it lacks, takes as long for a frame as it is told, and delivers a pictu
 all of that, as a worker has. What it leaves out is what a PC pays for alone: the renderer, the unpacking, the
 signature.
 
-The plan is a :class:`Plan` as JSON. It runs until standard input ends, then tells a :class:`Result`.
+The plan is a :class:`Plan` as JSON, on one line. It runs until standard input ends, then writes a :class:`Result`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -69,6 +70,8 @@ class Plan:
     render_s: float
     #: The picture that every node delivers, base64.
     picture: str
+    #: File for the result, JSON.
+    result: str
 
 
 @dataclass(kw_only=True)
@@ -373,7 +376,7 @@ def main() -> None:
     plan = Plan(**json.loads(sys.stdin.readline()))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         result = runner.run(simulate(plan))
-    print(json.dumps(asdict(result)), flush=True)
+    Path(plan.result).write_text(json.dumps(asdict(result)))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,9 @@ class Crowd:
             nodes=nodes,
             render_s=nodes / demand,
             picture=b64encode(_png(SIDE, _colour(7))).decode("ascii"),
+            result=str(farm.folder / "nodes.json"),
         )
+        self._result = Path(plan.result)
         self._log = (farm.folder / "nodes.log").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("simulated_nodes.py"))],
@@ -103,8 +105,8 @@ class Crowd:
 
     def finish(self) -> Result:
         """Stops the nodes; what they saw."""
-        out, _ = self.process.communicate(timeout=60)
-        return Result(**json.loads(out))
+        self.process.communicate(timeout=60)
+        return Result(**json.loads(self._result.read_text()))
 
     def end(self) -> None:
         self.process.kill()

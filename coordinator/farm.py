@@ -194,7 +194,7 @@ class Farm:
         )
 
     def _make_uploads(self, session: FarmSession) -> Uploads:
-        return Uploads(session, self._ledger, self._spool, self._reports, self._backoff(), self._on_broken)
+        return Uploads(session, self._ledger, self._tally, self._spool, self._reports, self._backoff(), self._on_broken)
 
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.retry_wait_s, RETRY_CAP_S, random.Random())

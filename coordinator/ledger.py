@@ -106,7 +106,8 @@ class Ledger:
             self._writer = self._engine.connect()
         self._write(schema.prepare_schema)
         with self._reading() as connection:
-            for row in connection.execute(schema.SELECT_LEASES.where(schema.leases.c.ended_at.is_(None))):
+            active = schema.SELECT_LEASES.where(schema.leases.c.ended_at.is_(None)).order_by(schema.leases.c.changed_at)
+            for row in connection.execute(active):
                 lease = schema.lease_of(row)
                 self._active[lease.state][lease.id] = lease
             tally = sa.select(schema.leases.c.state, sa.func.count()).group_by(schema.leases.c.state)
@@ -271,6 +272,11 @@ class Ledger:
             with self._reading() as connection:
                 found += map(schema.lease_of, connection.execute(chosen))
         return sorted(found, key=lambda lease: lease.granted_at)
+
+    def first(self, state: LeaseState, suits: Callable[[Lease], bool]) -> Lease | None:
+        """Of the leases in an active state, the one that came there first among those that suit."""
+        with self._memory_lock:
+            return next(filter(suits, self._active[state].values()), None)
 
     def counts(self) -> dict[LeaseState, int]:
         """How many leases stand in each state, ended ones included; from memory."""

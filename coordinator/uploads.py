@@ -29,6 +29,7 @@ from .protocol.status import JobStatus, ValidationStatus, explain
 from .server_client import ServerSilent
 from .sessions import Backoff
 from .spool import Spool
+from .tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ class Uploads:
         self,
         session: UploadSession,
         ledger: Ledger,
+        tally: Tally,
         spool: Spool,
         reports: ReportBox,
         backoff: Backoff,
@@ -159,7 +161,8 @@ class Uploads:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._session, self._ledger, self._spool, self._reports = session, ledger, spool, reports
+        self._session, self._ledger, self._tally = session, ledger, tally
+        self._spool, self._reports = spool, reports
         self._backoff, self._on_broken, self._clock = backoff, on_broken, clock
         self._not_before = 0.0
         self._odd_answers: dict[str, int] = {}
@@ -169,7 +172,7 @@ class Uploads:
 
     def pending(self) -> int:
         """How many frames and reports of this session wait for the server."""
-        return len(self._frames()) + len(self._reports.waiting(self._session.key))
+        return self._tally.of(self._session.key).delivered + len(self._reports.waiting(self._session.key))
 
     def idle(self) -> bool:
         """Nothing left to send."""
@@ -197,17 +200,13 @@ class Uploads:
             elif self._clock() >= self._not_before:  # else another thread met the same silence
                 self._not_before = self._clock() + self._backoff.next()
 
-    def _frames(self) -> list[Lease]:
-        return [one for one in self._ledger.leases(LeaseState.DELIVERED) if one.session_key == self._session.key]
-
     @contextlib.contextmanager
     def _next(self) -> Iterator[tuple[Lease | None, str | None]]:
         """The next frame, or the lease id of the next report, for this thread alone."""
         with self._lock:
             lease, report_of = None, None
             if self._clock() >= self._not_before:
-                frames = (one for one in self._frames() if one.id not in self._under_way)
-                lease = min(frames, key=lambda one: one.changed_at, default=None)
+                lease = self._ledger.first(LeaseState.DELIVERED, self._is_mine)
                 if lease is None:
                     waiting = self._reports.waiting(self._session.key)
                     report_of = next((one for one in waiting if one not in self._under_way), None)
@@ -219,6 +218,9 @@ class Uploads:
         finally:
             with self._lock:
                 self._under_way.discard(taken or "")
+
+    def _is_mine(self, lease: Lease) -> bool:
+        return lease.session_key == self._session.key and lease.id not in self._under_way
 
     def _send_frame(self, lease: Lease) -> bool:
         delivery = lease.delivery

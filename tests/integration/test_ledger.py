@@ -363,3 +363,60 @@ def test_after_a_kill_9_every_transition_that_was_told_is_there(path: Path, afte
     with sqlite3.connect(path) as raw:
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert raw.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_who_watches_is_told_what_is_there_and_then_every_step_that_is_on_disk(ledger: Ledger, path: Path) -> None:
+    there = delivered(ledger, 1)
+    steps: list[tuple[str | None, str]] = []
+    ledger.watch(lambda before, after: steps.append((before.state.value if before else None, after.state.value)))
+    assert steps == [(None, "delivered")]
+    ledger.apply(there.id, E.ACCEPT)
+    lease = ledger.grant(offer(2), SESSION)
+    ledger.apply_many([Step(lease_id=lease.id, event=E.ORDER, node_id="n1"), Step(lease_id=lease.id, event=E.START)])
+    with pytest.raises(IllegalTransition):
+        ledger.apply(lease.id, E.ACCEPT)
+    assert steps[1:] == [
+        ("delivered", "accepted"),
+        (None, "granted"),
+        ("granted", "ordered"),
+        ("ordered", "rendering"),
+    ]
+
+
+def test_a_step_that_the_disk_refuses_is_told_to_nobody(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = ledger.grant(offer(1), SESSION)
+    steps: list[object] = []
+    ledger.watch(lambda _before, after: steps.append(after))
+    steps.clear()
+
+    def full(_write: object) -> None:
+        raise LedgerUnwritable("no room")
+
+    monkeypatch.setattr(ledger, "_write", full)
+    with pytest.raises(LedgerUnwritable):
+        ledger.apply(lease.id, E.ORDER, node_id="n1")
+    assert not steps
+
+
+def test_the_first_in_a_state_is_the_one_that_came_there_first_also_after_a_restart(ledger: Ledger, path: Path) -> None:
+    leases = [ledger.grant(offer(number), SESSION) for number in range(3)]
+    for one in (leases[2], leases[0], leases[1]):
+        ledger.apply(one.id, E.ORDER, node_id="n1")
+    for book in (ledger, reopened(ledger, path)):
+        first = book.first(S.ORDERED, lambda _: True)
+        assert first is not None
+        assert first.id == leases[2].id
+        second = book.first(S.ORDERED, lambda one: one.id != leases[2].id)
+        assert second is not None
+        assert second.id == leases[0].id
+        assert book.first(S.DELIVERED, lambda _: True) is None
+    book.close()
+
+
+def test_a_lease_that_ended_long_ago_is_read_from_disk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.ledger.REMEMBERED", 2)
+    ended = []
+    for number in range(4):
+        lease = delivered(ledger, number)
+        ended.append(ledger.apply(lease.id, E.ACCEPT, answer=0))
+    assert [ledger.get(one.id) for one in ended] == ended

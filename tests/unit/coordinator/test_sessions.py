@@ -323,6 +323,30 @@ def test_no_job_waits_longer_each_time_and_a_frame_ends_that(stage: Stage) -> No
     assert stage.wait == 900
 
 
+def test_questions_that_were_under_way_together_make_one_wait(stage: Stage) -> None:
+    stage.ask()
+    assert stage.session.is_flowing, "more may be asked side by side"
+    stage.client.jobs = [JobStatus.NO_JOB]
+    together, waits = threading.Barrier(3, timeout=10), []
+    request_job = stage.client.request_job
+
+    def all_at_once(request: JobRequest) -> JobAnswer:
+        together.wait()
+        return request_job(request)
+
+    stage.client.request_job = all_at_once  # type: ignore[method-assign]
+    for _ in range(2):
+        threads = [threading.Thread(target=stage.ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        waits.append(stage.wait)
+        stage.now += stage.wait
+    assert waits == [900, 1800]
+    assert not stage.session.is_flowing
+
+
 def test_a_lab_that_waits_a_second_first_never_waits_half_an_hour() -> None:
     stage = Stage()
     session = FarmSession(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from coordinator.protocol.messages import ErrorAnswer, ErrorReport, FrameUpload,
 from coordinator.server_client import ServerSilent
 from coordinator.sessions import Backoff
 from coordinator.spool import Spool
+from coordinator.tally import Tally
 from coordinator.uploads import DEFINITE_AFTER, ReportBox, Uploads
 from render_tasks.contract import FailureKind, FailureReport
 
@@ -74,7 +77,9 @@ def reports(tmp_path: Path) -> ReportBox:
 
 def uploads(session: Session, ledger: Ledger, spool: Spool, reports: ReportBox, clock: Clock | None = None) -> Uploads:
     backoff = Backoff(10, 100, random.Random(1))
-    return Uploads(session, ledger, spool, reports, backoff, clock=clock or Clock(1.0))
+    tally = Tally()
+    ledger.watch(tally.follow)
+    return Uploads(session, ledger, tally, spool, reports, backoff, clock=clock or Clock(1.0))
 
 
 def delivered(ledger: Ledger, claims: Claims, frame: str = "0012") -> Lease:
@@ -203,3 +208,54 @@ def test_another_sessions_frames_are_left_alone(
     other = Session(says=[], key="node:other")
     assert not uploads(other, ledger, spool, reports).flush_once()
     assert not other.uploads
+
+
+class Slow(Session):
+    """Answers when two are asking at the same time."""
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__(**fields)  # type: ignore[arg-type]
+        self.together = threading.Barrier(2, timeout=10)
+
+    def _answer(self) -> int:
+        self.together.wait()
+        return super()._answer()
+
+
+def test_two_threads_send_two_frames_and_none_twice(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    for number in ("0001", "0002"):
+        delivered(ledger, claims, number)
+    session = Slow(says=[0, 0])
+    sender = uploads(session, ledger, spool, reports)
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(lambda _: sender.flush_once(), range(2)))
+    assert sorted(one.frame for one in session.uploads) == ["0001", "0002"]
+    assert sender.idle()
+
+
+def test_threads_that_meet_the_same_silence_make_one_wait(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    for number in ("0001", "0002"):
+        delivered(ledger, claims, number)
+    clock, session = Clock(1.0), Slow(says=[None, None])
+    sender = uploads(session, ledger, spool, reports, clock)
+    with ThreadPoolExecutor(2) as pool:
+        assert not any(pool.map(lambda _: sender.flush_once(), range(2)))
+    clock.now += 12.5
+    session.together = threading.Barrier(1)
+    assert sender.flush_once(), "a second wait would be twice as long"
+
+
+def test_a_report_and_a_frame_are_counted_together(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    delivered(ledger, claims, "0001")
+    reports.put(rendering(ledger, "0002"), FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing"))
+    sender = uploads(Session(says=[0, 0]), ledger, spool, reports)
+    assert sender.pending() == 2
+    assert sender.flush_once()
+    assert sender.flush_once()
+    assert sender.pending() == 0
