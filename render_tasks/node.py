@@ -9,7 +9,7 @@
 
 The fence comes first, so a stale order costs one request and fetches nothing. More orders are in hand than there are
 slots: while one renders, the next has its archives fetched and the last is on its way to the depot; only the
-rendering itself takes a slot.
+rendering itself takes a slot. Whose turn it is says :mod:`render_tasks.slots`.
 
 **An attempt ends when the depot has answered**, and so does its Celery task: a task that Flower calls finished is a
 frame the coordinator has. While the coordinator is silent the attempt waits with its frame in the outbox, on disk,
@@ -26,6 +26,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,14 +60,15 @@ from .errors import (
     StaleLease,
 )
 from .extraction import DISK_FULL
+from .gaps import Gaps
 from .guard import Guard
 from .in_hand import Attempt, InHand
 from .job import Job, Rendered
 from .outbox import Outbox, Parcel
 from .patience import patiently
-from .progress import Progress
+from .slots import Slot, Slots
 from .switch import Switch
-from .warm_blender import WarmBlenders
+from .warm_blender import WarmBlenders, key_of
 from .warm_command import is_test_job
 
 log = logging.getLogger(__name__)
@@ -75,8 +77,6 @@ log = logging.getLogger(__name__)
 ARCHIVE_PATIENCE_S = 600.0
 #: Deliveries under way may go on for this long after the node was told to leave.
 LEAVING_GRACE_S = 4.0
-#: How soon a wait for a slot notices that it was stopped.
-LOOK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,10 @@ class Identity:
     compute: Compute
     #: Threads of one slot's renderer; ``None``: as many as it finds.
     cores: int | None
+    #: Most that one slot's render may hold, kB; ``None``: no limit of ours.
+    memory_limit_kb: int | None = None
+    #: What its operator calls it apt for.
+    tags: tuple[str, ...] = ()
     version: str = ""
 
 
@@ -126,10 +130,13 @@ class Node:
         self.accepting = True
         self._deliveries = Deliveries(parts.depot, parts.outbox, identity.node_id)
         self._in_hand = InHand()
-        self._slots = threading.BoundedSemaphore(identity.slots)
+        self._slots = Slots(identity.slots, parts.warm.open_keys if parts.warm else lambda: ())
+        self._gaps = Gaps()
         self._leaving = threading.Event()
         self.expect, self.begin = self._in_hand.expect, self._in_hand.begin
         self.wait_until_idle = self._in_hand.wait_until_idle
+        if parts.warm:
+            parts.warm.on_change = lambda: self.on_change()
 
     # What others ask or tell.
 
@@ -144,6 +151,8 @@ class Node:
             compute=who.compute,
             busy=tuple(one.state() for one in self._in_hand.all()),
             archives=self._parts.cache.held(),
+            warm=tuple(sorted(self._parts.warm.warm_scenes())) if self._parts.warm else (),
+            tags=who.tags,
             accepting=self.accepting and not self._leaving.is_set(),
             version=who.version,
         )
@@ -172,7 +181,7 @@ class Node:
                 one.switch.stop(LEAVING)
 
     def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None] = lambda: None) -> None:
-        """One order, to its end; ``on_slot`` is called when a slot begins to render it.
+        """One order, to its end; ``on_slot`` is called when its renderer begins.
 
         Returns when the depot has the frame. Raises AttemptFailed (the depot knows) or AttemptDropped.
         """
@@ -245,8 +254,7 @@ class Node:
             raise
         except Exception as error:
             raise AttemptFailed.because(*_blame(error)) from None
-        took, memory_mb = parcel.report.render_s, parcel.report.memory_kb // 1024
-        log.info("%s delivered: %.1f s, %d MB", attempt.label, took, memory_mb)
+        log.info("%s delivered", attempt.label)
 
     def _ask_to_start(self, attempt: Attempt) -> None:
         ask = self._parts.depot.start
@@ -268,49 +276,58 @@ class Node:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _rendered(self, order: RenderOrder, attempt: Attempt, scratch: Path) -> Rendered:
-        refs = (order.renderer_archive, order.scene_archive)
-        with self._parts.cache.using(refs):
-            renderer, scene = (self._archive(ref, attempt.switch) for ref in refs)
-            job = Job(
-                renderer=renderer,
-                scene=scene_file(scene, order.scene_path),
-                command_line=order.command_line,
-                script=order.script,
-                frame=order.frame,
-                update_method=order.update_method,
-                gpu=order.use_gpu and self.identity.compute is not Compute.CPU,
-                cores=self.identity.cores,
-                time_limit_s=order.time_limit_s,
-                scratch=scratch,
-                is_test=is_test_job(order.job_id),
-            )
+        with self._parts.cache.using((order.renderer_archive, order.scene_archive)):
+            job = self._job(order, *self._archives(order, attempt.switch), scratch)
             start = self._parts.warm.render if self._parts.warm else render
-            with self._a_slot(attempt):
-                return start(job, attempt.switch, self._parts.guard, lambda progress: _note(attempt, progress))
+            self._enter(attempt, Stage.WAITING)
+            with self._slots.one_for(key_of(job), attempt.switch, came_at=attempt.came_at) as slot:
+                self._enter(attempt, Stage.RENDERING)
+                before_at, slot.picture_at = slot.picture_at, None
+                rendered = start(job, attempt.switch, self._parts.guard, attempt.note)
+                slot.picture_at = rendered.picture_at
+            self._tell(attempt, slot, rendered, before_at)
+            return rendered
+
+    def _job(self, order: RenderOrder, renderer: Path, scene: Path, scratch: Path) -> Job:
+        return Job(
+            renderer=renderer,
+            renderer_md5=order.renderer_archive.md5,
+            scene_md5=order.scene_archive.md5,
+            revision=order.revision,
+            scene=scene_file(scene, order.scene_path),
+            command_line=order.command_line,
+            script=order.script,
+            frame=order.frame,
+            update_method=order.update_method,
+            gpu=order.use_gpu and self.identity.compute is not Compute.CPU,
+            cores=self.identity.cores,
+            time_limit_s=order.time_limit_s,
+            memory_limit_kb=self.identity.memory_limit_kb,
+            scratch=scratch,
+            is_test=is_test_job(order.job_id),
+        )
+
+    def _archives(self, order: RenderOrder, switch: Switch) -> tuple[Path, Path]:
+        """Renderer and scene; both travel at once where neither is here."""
+        with ThreadPoolExecutor(1, "archive") as beside:
+            renderer = beside.submit(self._archive, order.renderer_archive, switch)
+            scene = self._archive(order.scene_archive, switch)
+            return renderer.result(), scene
 
     def _archive(self, ref: ArchiveRef, switch: Switch) -> Path:
         return patiently(lambda: self._parts.cache.ensure(ref, switch.stopped), switch, ARCHIVE_PATIENCE_S)
 
-    @contextmanager
-    def _a_slot(self, attempt: Attempt) -> Iterator[None]:
-        self._enter(attempt, Stage.WAITING)
-        while not self._slots.acquire(timeout=LOOK_EVERY_S):
-            if attempt.switch.stopped():
-                raise AttemptDropped(attempt.switch.reason)
-        try:
-            self._enter(attempt, Stage.RENDERING)
-            attempt.on_slot()
-            yield
-        finally:
-            self._slots.release()
+    def _tell(self, attempt: Attempt, slot: Slot, rendered: Rendered, before_at: float | None) -> None:
+        gap_s = None if before_at is None else rendered.began_at - before_at
+        after = "" if gap_s is None else f", {gap_s * 1000:.0f} ms after the frame before"
+        took, memory_mb = rendered.render_s, rendered.memory_kb // 1024
+        log.info("%s rendered: %.3f s, %d MB, slot %d%s", attempt.label, took, memory_mb, slot.number, after)
+        if gap_s is not None and (line := self._gaps.add(gap_s)):
+            log.info("%s", line)
 
     def _enter(self, attempt: Attempt, stage: Stage) -> None:
         attempt.stage = stage
         self.on_change()
-
-
-def _note(attempt: Attempt, progress: Progress) -> None:
-    attempt.progress = progress
 
 
 def _blame(error: Exception) -> tuple[FailureKind, str]:

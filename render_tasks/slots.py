@@ -1,19 +1,21 @@
 """Who renders next: the slots of a node, and the orders that wait for one.
 
-Orders are served in the order they came, with one exception. A Blender stays open between frames, and an order for
-another scene closes it; two jobs that take turns on one slot would start a Blender for every frame. So an order whose
-scene is *warm* (a Blender waits for it) may go before orders that came earlier, but nobody is passed by more than
-:data:`PASSED_AT_MOST` later ones. Two jobs that alternate are thus rendered in runs of a few frames each.
+Orders are served in the order they came to the node, whichever had its archives first, with one exception. A Blender
+stays open between frames, and an order for another scene closes it; two jobs that take turns on one slot would start a
+Blender for every frame. So an order whose scene is *warm* (a Blender waits for it) may go before orders that came
+earlier, but nobody is passed by more than :data:`PASSED_AT_MOST` later ones. Two jobs that alternate are thus rendered
+in runs of a few frames each.
 
-:func:`next_in` decides and is pure. :class:`Slots` wakes the order that was chosen the moment a slot is free, so that
+:func:`take_next` decides and is pure. :class:`Slots` wakes the order that was chosen the moment a slot is free, so that
 no time goes by between two frames. A slot remembers when its last picture was written: how long it was idle until the
 next frame began is what an operator is told (:mod:`render_tasks.gaps`).
 """
 
 from __future__ import annotations
 
+import bisect
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -38,6 +40,8 @@ class Slot:
 class Waiting:
     """An order that waits for a slot."""
 
+    #: Monotonic seconds at which it came to the node.
+    came_at: float
     #: What a Blender would have to be open for.
     key: Hashable
     #: How many that came later went before it.
@@ -46,15 +50,15 @@ class Waiting:
     decided: threading.Event = field(default_factory=threading.Event)
 
 
-def next_in(waiting: Sequence[Waiting], warm: Collection[Hashable]) -> Waiting:
-    """Whose turn it is; ``waiting`` has the oldest first and is not empty.
-
-    Nobody behind the oldest was passed more often than the oldest, so its patience is everybody's.
-    """
-    oldest = waiting[0]
-    if oldest.passed >= PASSED_AT_MOST:
-        return oldest
-    return next((one for one in waiting if one.key in warm), oldest)
+def take_next(waiting: list[Waiting], warm: Collection[Hashable]) -> Waiting:
+    """Takes out whose turn it is; ``waiting`` has the oldest first and is not empty."""
+    impatient = (one for one in waiting if one.passed >= PASSED_AT_MOST)
+    wanted = (one for one in waiting if one.key in warm)
+    chosen = next(impatient, None) or next(wanted, waiting[0])
+    for earlier in waiting[: waiting.index(chosen)]:
+        earlier.passed += 1
+    waiting.remove(chosen)
+    return chosen
 
 
 class Slots:
@@ -68,9 +72,9 @@ class Slots:
         self._waiting: list[Waiting] = []
 
     @contextmanager
-    def one_for(self, key: Hashable, switch: Switch) -> Iterator[Slot]:
+    def one_for(self, key: Hashable, switch: Switch, *, came_at: float) -> Iterator[Slot]:
         """A slot, for as long as the block lasts. Raises AttemptDropped when ``switch`` stops the wait."""
-        slot = self._take(key, switch)
+        slot = self._take(Waiting(key=key, came_at=came_at), switch)
         try:
             yield slot
         finally:
@@ -83,11 +87,10 @@ class Slots:
         with self._lock:
             return [one.key for one in self._waiting]
 
-    def _take(self, key: Hashable, switch: Switch) -> Slot:
-        one = Waiting(key=key)
+    def _take(self, one: Waiting, switch: Switch) -> Slot:
         switch.tell(one.decided.set)
         with self._lock:
-            self._waiting.append(one)
+            bisect.insort(self._waiting, one, key=lambda other: other.came_at)
             self._serve()
         one.decided.wait()
         with self._lock:
@@ -103,10 +106,6 @@ class Slots:
 
     def _serve(self) -> None:
         while self._free and self._waiting:
-            chosen = next_in(self._waiting, self._warm())
-            place = self._waiting.index(chosen)
-            for earlier in self._waiting[:place]:
-                earlier.passed += 1
-            del self._waiting[place]
+            chosen = take_next(self._waiting, self._warm())
             chosen.slot = self._free.pop()
             chosen.decided.set()

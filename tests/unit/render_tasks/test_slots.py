@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import threading
 import time
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from render_tasks.errors import AttemptDropped
 from render_tasks.gaps import Gaps
-from render_tasks.slots import PASSED_AT_MOST, Slot, Slots, Waiting, next_in
+from render_tasks.slots import PASSED_AT_MOST, Slot, Slots, Waiting, take_next
 from render_tasks.switch import Switch
 
 
@@ -25,25 +26,22 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def waiting(keys: str) -> list[Waiting]:
-    return [Waiting(key=key) for key in keys]
+    return [Waiting(key=key, came_at=place) for place, key in enumerate(keys)]
 
 
 def test_orders_are_served_as_they_came_where_nothing_is_warm() -> None:
     orders = waiting("abc")
-    assert next_in(orders, ()) is orders[0]
-    assert next_in(orders, ("d",)) is orders[0]
+    assert [take_next(orders, warm).key for warm in ("", "d", "")] == ["a", "b", "c"]
 
 
 def test_an_order_whose_scene_is_warm_goes_first() -> None:
     orders = waiting("abab")
-    assert next_in(orders, ("b",)) is orders[1]
-    assert next_in(orders, ("a", "b")) is orders[0]
+    assert [take_next(orders, warm).came_at for warm in ("b", "ab", "b", "b")] == [1, 0, 3, 2]
 
 
 def test_an_order_that_was_passed_often_enough_goes_before_a_warm_one() -> None:
-    orders = waiting("ab")
-    orders[0].passed = PASSED_AT_MOST
-    assert next_in(orders, ("b",)) is orders[0]
+    orders = waiting("abbbbb")
+    assert "".join(str(take_next(orders, "b").key) for _ in range(6)) == "b" * PASSED_AT_MOST + "abb"
 
 
 class Queue:
@@ -56,10 +54,11 @@ class Queue:
         self._go_on = threading.Semaphore(0)
         self._served_one = threading.Semaphore(0)
 
-    def add(self, name: str, switch: Switch | None = None) -> threading.Thread:
+    def add(self, name: str, switch: Switch | None = None, came_at: float | None = None) -> threading.Thread:
         """``name`` begins with its key."""
+        came = time.monotonic() if came_at is None else came_at
         before, is_first = len(self.slots.waiting_keys()), not self.served
-        thread = threading.Thread(target=self._wait, args=(name, switch or Switch()), daemon=True)
+        thread = threading.Thread(target=self._wait, args=(name, switch or Switch(), came), daemon=True)
         thread.start()
         if is_first:
             assert self._served_one.acquire(timeout=5)
@@ -73,9 +72,9 @@ class Queue:
         assert self._served_one.acquire(timeout=5)
         return self.served[-1]
 
-    def _wait(self, name: str, switch: Switch) -> None:
+    def _wait(self, name: str, switch: Switch, came_at: float) -> None:
         try:
-            with self.slots.one_for(name[0], switch):
+            with self.slots.one_for(name[0], switch, came_at=came_at):
                 self.served.append(name)
                 self.warm = {name[0]}
                 self._served_one.release()
@@ -92,23 +91,28 @@ def test_two_jobs_that_take_turns_are_rendered_in_runs() -> None:
     assert order == ["a1", "a2", "a3", "a4", "b1", "b2", "b3", "b4", "b5", "a5"]
 
 
-@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(1, 6))
-def test_nobody_is_passed_by_more_than_a_few_that_came_later(keys: list[str], ready: int) -> None:
-    """However orders come: ``ready`` of them wait, one is served, the next one comes."""
-    coming, queue, warm = [Waiting(key=key) for key in keys], [], ""
-    arrived = {id(one): place for place, one in enumerate(coming)}
-    served: list[int] = []
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30).flatmap(
+    lambda keys: st.tuples(st.just(keys), st.permutations(range(len(keys))))), st.integers(1, 6))  # fmt: skip
+def test_nobody_is_passed_by_more_than_a_few_that_came_later(orders: tuple[list[str], list[int]], ready: int) -> None:
+    """In whatever order they are ready: a few wait, one is served, the next is ready."""
+    everyone = waiting("".join(orders[0]))
+    coming, queue, warm = [everyone[place] for place in orders[1]], [], ""
+    passed = dict.fromkeys(range(len(everyone)), 0)
     while coming or queue:
         while coming and len(queue) < ready:
-            queue.append(coming.pop(0))
-        chosen = next_in(queue, (warm,))
-        for earlier in queue[: queue.index(chosen)]:
-            earlier.passed += 1
-        queue.remove(chosen)
+            bisect.insort(queue, coming.pop(), key=lambda one: one.came_at)
+        chosen = take_next(queue, (warm,))
         warm = str(chosen.key)
-        served.append(arrived[id(chosen)])
-    for turn, place in enumerate(served):
-        assert sum(other > place for other in served[:turn]) <= PASSED_AT_MOST
+        for one in queue:
+            passed[int(one.came_at)] += one.came_at < chosen.came_at
+    assert max(passed.values()) <= PASSED_AT_MOST
+
+
+def test_an_order_whose_archives_come_late_keeps_its_turn() -> None:
+    queue = Queue()
+    for name, came_at in (("a1", 1), ("b3", 3), ("b4", 4), ("c2", 2)):
+        queue.add(name, came_at=came_at)
+    assert [queue.next(), queue.next(), queue.next()] == ["c2", "b3", "b4"]
 
 
 def test_a_stop_ends_the_wait_at_once_and_the_slot_goes_to_the_next() -> None:
@@ -125,25 +129,25 @@ def test_a_stop_ends_the_wait_at_once_and_the_slot_goes_to_the_next() -> None:
 def test_an_order_that_was_stopped_before_takes_no_slot() -> None:
     slots, switch = Slots(1), Switch()
     switch.stop("cancelled")
-    with pytest.raises(AttemptDropped, match="cancelled"), slots.one_for("a", switch):
+    with pytest.raises(AttemptDropped, match="cancelled"), slots.one_for("a", switch, came_at=0):
         pass
-    with slots.one_for("a", Switch()) as slot:
+    with slots.one_for("a", Switch(), came_at=0) as slot:
         assert slot.number == 1
 
 
 def test_the_slot_used_last_is_taken_first() -> None:
     slots = Slots(3)
-    with slots.one_for("a", Switch()) as one:
+    with slots.one_for("a", Switch(), came_at=0) as one:
         pass
-    with slots.one_for("a", Switch()) as two, slots.one_for("a", Switch()) as three:
+    with slots.one_for("a", Switch(), came_at=0) as two, slots.one_for("a", Switch(), came_at=0) as three:
         assert (one.number, two.number, three.number) == (1, 1, 2)
 
 
 def test_a_render_that_fails_gives_its_slot_back() -> None:
     slots = Slots(1)
-    with contextlib.suppress(ZeroDivisionError), slots.one_for("a", Switch()):
+    with contextlib.suppress(ZeroDivisionError), slots.one_for("a", Switch(), came_at=0):
         raise ZeroDivisionError
-    with slots.one_for("a", Switch()) as slot:
+    with slots.one_for("a", Switch(), came_at=0) as slot:
         assert slot.number == 1
 
 
@@ -160,7 +164,7 @@ def test_many_threads_share_a_few_slots_and_each_has_its_turn() -> None:
 
     def some(key: int) -> None:
         for _ in range(50):
-            with slots.one_for(key, Switch()) as slot:
+            with slots.one_for(key, Switch(), came_at=0) as slot:
                 use(slot)
 
     threads = [threading.Thread(target=some, args=(key,)) for key in range(12)]
