@@ -41,8 +41,9 @@ from .depot_client import DepotClient
 from .errors import DepotError, DepotRefused, DepotSilent, TokenRefused, WorkFolderTaken
 from .guard import Guard
 from .hardware import detect, list_gpus
-from .node import Identity, Node, Parts
+from .node import Node
 from .outbox import Outbox
+from .parts import Identity, Parts
 from .presence import PresenceWriter
 from .settings import WorkerSettings
 from .tasks import install

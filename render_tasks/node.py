@@ -26,29 +26,20 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from .archives import ArchiveCache
-from .blender import render
-from .command import scene_file
 from .contract import (
-    ArchiveRef,
-    Compute,
     ContractError,
     FailureKind,
-    NodeHardware,
     Presence,
     RenderOrder,
     SignedOrder,
     Stage,
     open_order,
 )
-from .delivery import LEAVING, Deliveries, Depot
+from .delivery import LEAVING, Deliveries
 from .errors import (
     AttemptDropped,
     AttemptFailed,
@@ -60,56 +51,16 @@ from .errors import (
     StaleLease,
 )
 from .extraction import DISK_FULL
-from .gaps import Gaps
-from .guard import Guard
 from .in_hand import Attempt, InHand
-from .job import Job, Rendered
-from .outbox import Outbox, Parcel
+from .outbox import Parcel
+from .parts import Identity, Parts
 from .patience import patiently
-from .slots import Slot, Slots
-from .switch import Switch
-from .warm_blender import WarmBlenders, key_of
-from .warm_command import is_test_job
+from .renders import Renders
 
 log = logging.getLogger(__name__)
 
-#: An archive that cannot be fetched for this long, while the depot answers everything else, is a failure.
-ARCHIVE_PATIENCE_S = 600.0
 #: Deliveries under way may go on for this long after the node was told to leave.
 LEAVING_GRACE_S = 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Who this node is and what it offers."""
-
-    node_id: str
-    #: As the coordinator made it unique.
-    name: str
-    hardware: NodeHardware
-    slots: int
-    compute: Compute
-    #: Threads of one slot's renderer; ``None``: as many as it finds.
-    cores: int | None
-    #: Most that one slot's render may hold, kB; ``None``: no limit of ours.
-    memory_limit_kb: int | None = None
-    #: What its operator calls it apt for.
-    tags: tuple[str, ...] = ()
-    version: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a node works with."""
-
-    depot: Depot
-    cache: ArchiveCache
-    outbox: Outbox
-    guard: Guard
-    #: Parent of the attempts' scratch folders.
-    scratch: Path
-    #: Blenders that stay open between frames; ``None``: one Blender per frame.
-    warm: WarmBlenders | None = None
 
 
 class Node:
@@ -128,10 +79,9 @@ class Node:
         self.on_change, self.on_forgery = on_change, on_forgery
         #: False: what is in hand is finished and nothing more is wanted.
         self.accepting = True
+        self._renders = Renders(identity, parts, self._enter)
         self._deliveries = Deliveries(parts.depot, parts.outbox, identity.node_id)
         self._in_hand = InHand()
-        self._slots = Slots(identity.slots, parts.warm.open_keys if parts.warm else lambda: ())
-        self._gaps = Gaps()
         self._leaving = threading.Event()
         self.expect, self.begin = self._in_hand.expect, self._in_hand.begin
         self.wait_until_idle = self._in_hand.wait_until_idle
@@ -270,60 +220,10 @@ class Node:
     def _frame_of(self, order: RenderOrder, attempt: Attempt) -> Parcel:
         scratch = self._parts.scratch / f"{order.lease_id}.{order.attempt}"
         try:
-            rendered = self._rendered(order, attempt, scratch)
+            rendered = self._renders.render(order, attempt, scratch)
             return self._deliveries.keep(order, rendered, self.identity.cores or self.identity.hardware.cpu_cores)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-
-    def _rendered(self, order: RenderOrder, attempt: Attempt, scratch: Path) -> Rendered:
-        with self._parts.cache.using((order.renderer_archive, order.scene_archive)):
-            job = self._job(order, *self._archives(order, attempt.switch), scratch)
-            start = self._parts.warm.render if self._parts.warm else render
-            self._enter(attempt, Stage.WAITING)
-            with self._slots.one_for(key_of(job), attempt.switch, came_at=attempt.came_at) as slot:
-                self._enter(attempt, Stage.RENDERING)
-                before_at, slot.picture_at = slot.picture_at, None
-                rendered = start(job, attempt.switch, self._parts.guard, attempt.note)
-                slot.picture_at = rendered.picture_at
-            self._tell(attempt, slot, rendered, before_at)
-            return rendered
-
-    def _job(self, order: RenderOrder, renderer: Path, scene: Path, scratch: Path) -> Job:
-        return Job(
-            renderer=renderer,
-            renderer_md5=order.renderer_archive.md5,
-            scene_md5=order.scene_archive.md5,
-            revision=order.revision,
-            scene=scene_file(scene, order.scene_path),
-            command_line=order.command_line,
-            script=order.script,
-            frame=order.frame,
-            update_method=order.update_method,
-            gpu=order.use_gpu and self.identity.compute is not Compute.CPU,
-            cores=self.identity.cores,
-            time_limit_s=order.time_limit_s,
-            memory_limit_kb=self.identity.memory_limit_kb,
-            scratch=scratch,
-            is_test=is_test_job(order.job_id),
-        )
-
-    def _archives(self, order: RenderOrder, switch: Switch) -> tuple[Path, Path]:
-        """Renderer and scene; both travel at once where neither is here."""
-        with ThreadPoolExecutor(1, "archive") as beside:
-            renderer = beside.submit(self._archive, order.renderer_archive, switch)
-            scene = self._archive(order.scene_archive, switch)
-            return renderer.result(), scene
-
-    def _archive(self, ref: ArchiveRef, switch: Switch) -> Path:
-        return patiently(lambda: self._parts.cache.ensure(ref, switch.stopped), switch, ARCHIVE_PATIENCE_S)
-
-    def _tell(self, attempt: Attempt, slot: Slot, rendered: Rendered, before_at: float | None) -> None:
-        gap_s = None if before_at is None else rendered.began_at - before_at
-        after = "" if gap_s is None else f", {gap_s * 1000:.0f} ms after the frame before"
-        took, memory_mb = rendered.render_s, rendered.memory_kb // 1024
-        log.info("%s rendered: %.3f s, %d MB, slot %d%s", attempt.label, took, memory_mb, slot.number, after)
-        if gap_s is not None and (line := self._gaps.add(gap_s)):
-            log.info("%s", line)
 
     def _enter(self, attempt: Attempt, stage: Stage) -> None:
         attempt.stage = stage

@@ -8,7 +8,6 @@ picture it is of no more use and must be closed.
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import shutil
 import subprocess
@@ -19,18 +18,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from .command import frame_number, newest_picture
-from .contract import FailureKind, FailureReport
+from .contract import FailureKind
 from .errors import AttemptDropped, AttemptFailed
 from .failures import Remains, why
 from .guard import Guard
 from .hardware import usable_ram
 from .job import PREFIX, Job, Rendered
 from .launch import binary_of, crash_reports, end_tree, first_of, furnish, start
-from .memory import measure, over_limit, resident_kb, take_peak_kb
-from .output import Output
-from .progress import Progress, read_line
+from .memory import resident_kb, take_peak_kb
+from .progress import Progress
 from .switch import Switch
 from .warm_command import expand_warm
+from .warm_frame import Frame
 from .warm_wire import Replies, Reply, ReplyKind, frame_order, hello
 
 #: How soon a stop, or an end without a word, is noticed; a reply is noticed at once.
@@ -47,8 +46,6 @@ GROWN_BY = 1.5
 #: ... which is worth a start only where it takes memory that a PC's owner would miss, or half of what it may hold.
 SMALL_KB = 2 * 1024**2
 _DRIVER = Path(__file__).with_name("warm_driver.py")
-#: ``Fra:12 Mem:39.50M (0.00M, Peak 49.61M)``: a peak of Blender's whole life, earlier frames included.
-_PEAK_OF_ITS_LIFE = re.compile(r"\([^()]{0,80}\bPeak [^()]{0,40}\)")
 
 
 class WarmFailed(Exception):
@@ -61,85 +58,6 @@ class WarmFailed(Exception):
 
 class Unsuited(Exception):
     """The driver says that this scene must not be rendered in an open Blender."""
-
-
-class _Frame:
-    """One frame under way; the reading thread feeds it."""
-
-    def __init__(self, job: Job, *, is_first: bool, on_progress: Callable[[Progress], None]) -> None:
-        self.output = Output(self._read)
-        self.over = threading.Event()
-        self.reply: Reply | None = None
-        self.tree_kb = 0
-        self._job, self._is_first, self._on_progress = job, is_first, on_progress
-        self._progress = Progress()
-        self._began_at = self._ended_at = time.monotonic()
-
-    @property
-    def memory_kb(self) -> int:
-        return max(self._progress.memory_kb, self.tree_kb)
-
-    @property
-    def took_s(self) -> float:
-        return (self._ended_at if self.over.is_set() else time.monotonic()) - self._began_at
-
-    def begin(self) -> None:
-        """Its time runs from here on."""
-        self._began_at = time.monotonic()
-
-    def is_told(self) -> None:
-        """Blender knows of it."""
-        self._on_progress(self._progress)
-
-    def end(self, reply: Reply | None) -> None:
-        if not self.over.is_set():
-            self.output.close()
-            self.reply, self._ended_at = reply, time.monotonic()
-            self.over.set()
-
-    def measure(self, pid: int) -> str:
-        """Why it must end for the memory it takes; empty while it may go on."""
-        held = measure(pid)
-        self.tree_kb = max(self.tree_kb, held.peak_kb)
-        return over_limit(pid, held, self._job.memory_limit_kb)
-
-    def rendered(self, picture: Path) -> Rendered:
-        """What came of it."""
-        return Rendered(
-            picture=picture,
-            render_s=self.took_s,
-            memory_kb=self.memory_kb,
-            began_at=self._began_at,
-            picture_at=self._ended_at,
-        )
-
-    def is_late(self) -> bool:
-        limit = self._job.time_limit_s
-        return limit is not None and self.took_s >= limit
-
-    def too_late(self) -> FailureReport:
-        """What the depot is told when its time is over."""
-        return self.ended_by_us(
-            FailureKind.TIME_LIMIT, f"stopped after the limit of {self._job.time_limit_s:g} seconds"
-        )
-
-    def ended_by_us(self, kind: FailureKind, reason: str) -> FailureReport:
-        """What the depot is told when a limit ends it."""
-        return FailureReport(
-            kind=kind,
-            reason=reason,
-            log=self.output.text(),
-            render_s=self.took_s,
-            memory_kb=self.memory_kb,
-        )
-
-    def _read(self, line: str) -> None:
-        if not self._is_first:
-            line = _PEAK_OF_ITS_LIFE.sub("", line[:2000])
-        now = read_line(line, self._job.update_method, self._progress)
-        if now != self._progress:
-            self._progress = now
-            self._on_progress(now)
 
 
 class WarmBlender:
@@ -156,7 +74,7 @@ class WarmBlender:
         self._replies = Replies(self._word, self._on_noise, self._on_reply)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
-        self._frame: _Frame | None = None
+        self._frame: Frame | None = None
         self._first_kb = 0
         #: Of the kB it holds while it waits, so many are not worth a start.
         self._small_kb = SMALL_KB
@@ -172,7 +90,7 @@ class WarmBlender:
         out = job.scratch / "out"
         shutil.rmtree(job.scratch, ignore_errors=True)
         out.mkdir(parents=True)
-        self._frame = frame = _Frame(job, is_first=self.frames == 0, on_progress=on_progress)
+        self._frame = frame = Frame(job, is_first=self.frames == 0, on_progress=on_progress)
         self.frames += 1
         frame.begin()
         process = self._process or self._start(job)
@@ -247,7 +165,7 @@ class WarmBlender:
             process.stdin.write(line)
             process.stdin.flush()
 
-    def _watch(self, process: subprocess.Popen[bytes], frame: _Frame, switch: Switch) -> None:
+    def _watch(self, process: subprocess.Popen[bytes], frame: Frame, switch: Switch) -> None:
         measured = time.monotonic()
         while not frame.over.wait(LOOK_EVERY_S):
             if switch.stopped():
@@ -264,13 +182,13 @@ class WarmBlender:
                     self._over_limit(frame, reason)
                 measured = time.monotonic()
 
-    def _over_limit(self, frame: _Frame, reason: str) -> NoReturn:
+    def _over_limit(self, frame: Frame, reason: str) -> NoReturn:
         if self.frames == 1:
             raise AttemptFailed(frame.ended_by_us(FailureKind.OUT_OF_MEMORY, reason))
         # The frames before may have left something behind: a Blender of the frame's own may need less.
         raise WarmFailed(reason, frame.output.text())
 
-    def _judged(self, process: subprocess.Popen[bytes], frame: _Frame, picture: Path | None) -> Rendered:
+    def _judged(self, process: subprocess.Popen[bytes], frame: Frame, picture: Path | None) -> Rendered:
         reply = frame.reply
         if reply is None:
             raise WarmFailed(*self._end_of(process, frame))
@@ -282,7 +200,7 @@ class WarmBlender:
             raise WarmFailed("it left no picture", frame.output.text())
         return frame.rendered(picture)
 
-    def _end_of(self, process: subprocess.Popen[bytes], frame: _Frame) -> tuple[str, str]:
+    def _end_of(self, process: subprocess.Popen[bytes], frame: Frame) -> tuple[str, str]:
         """Why it ended without a word, and its log."""
         reports, log_text = crash_reports(self._home), frame.output.text()
         remains = Remains(

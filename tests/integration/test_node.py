@@ -134,7 +134,7 @@ def test_frames_come_back_with_what_their_render_took(node: OneNode) -> None:
     assert int(report["cores"]) >= 1
     assert len({node.depot.frames[order.lease_id] for order in orders}) == 6
     wait_for(lambda: not any((node.work_dir / "scratch").iterdir()), 5)
-    assert not any((node.work_dir / "outbox").iterdir())
+    wait_for(lambda: not any((node.work_dir / "outbox").iterdir()), 5)
 
 
 def test_two_slots_fetch_an_archive_once_and_tell_that_they_hold_it(node: OneNode) -> None:
