@@ -24,6 +24,7 @@ sys.path[:0] = [str(Path(__file__).parent)]
 
 from bare_blender import Bare, demo_scene, find_blender, say  # noqa: E402
 from passage import Passage, idle_farm, send_through  # noqa: E402
+from strangers import Strangers  # noqa: E402
 
 from lab.packing import pack_scene  # noqa: E402
 
@@ -63,6 +64,8 @@ class Measured:
     passages: tuple[Passage, ...]
     #: Seconds of the bare Blender next to each.
     bare_s: tuple[float, ...]
+    #: Share of the machine that others used during each of both.
+    others: tuple[tuple[float, float], ...]
 
     @property
     def ratios(self) -> list[float]:
@@ -81,9 +84,10 @@ class Measured:
     def table(self) -> str:
         """For a person."""
         lines = [f"{self.case.frames} frames, {self.case.slots} slot(s), {len(self.bare_s)} pairs", ""]
-        lines += [f"{'':34}{'chain s':>9}{'bare s':>9}{'ratio':>8}"]
-        for number, (passage, bare) in enumerate(zip(self.passages, self.bare_s, strict=True), 1):
-            lines.append(f"{f'pair {number}':34}{passage.took_s:9.2f}{bare:9.2f}{passage.took_s / bare:8.2f}")
+        lines += [f"{'':34}{'chain s':>9}{'bare s':>9}{'ratio':>8}   others' CPU, chain and bare"]
+        for number, (passage, bare, others) in enumerate(zip(self.passages, self.bare_s, self.others, strict=True), 1):
+            figures = f"{passage.took_s:9.2f}{bare:9.2f}{passage.took_s / bare:8.2f}"
+            lines.append(f"{f'pair {number}':34}{figures}   {others[0]:.0%}, {others[1]:.0%}")
         lines += [
             f"{'median ratio (min to max)':34}{self.ratio:26.2f}  ({min(self.ratios):.2f} to {max(self.ratios):.2f})"
         ]
@@ -116,14 +120,17 @@ def measure(case: Case, folder: Path, *, pairs: int = 5) -> Measured:
     bare = Bare(blender, scene, folder / "bare", threads=case.threads)
     passages: list[Passage] = []
     bare_s: list[float] = []
+    others: list[tuple[float, float]] = []
     for number in range(pairs):
         place = folder / f"farm-{case.frames}-{number}"
         place.mkdir()
-        with idle_farm(place, blender, slots=case.slots, cores=case.threads) as farm:
+        with Strangers() as first, idle_farm(place, blender, slots=case.slots, cores=case.threads) as farm:
             passages.append(send_through(farm, packed, frames=case.frames, slots=case.slots, limit_s=LIMIT_S))
-        bare_s.append(bare.render(*case.ranges()))
+        with Strangers() as second:
+            bare_s.append(bare.render(*case.ranges()))
+        others.append((first.share, second.share))
         say(f"pair {number + 1}: chain {passages[-1].took_s:.2f} s, bare {bare_s[-1]:.2f} s")
-    return Measured(case=case, passages=tuple(passages), bare_s=tuple(bare_s))
+    return Measured(case=case, passages=tuple(passages), bare_s=tuple(bare_s), others=tuple(others))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ from .parts import Identity, Parts
 from .patience import patiently
 from .slots import Slot, Slots
 from .switch import Switch
+from .turns import Turns
 from .warm_blender import key_of
 from .warm_command import is_test_job
 
@@ -36,17 +37,19 @@ class Renders:
     def __init__(self, identity: Identity, parts: Parts, on_stage: Callable[[Attempt, Stage], None]) -> None:
         self._identity, self._parts, self._on_stage = identity, parts, on_stage
         self._slots = Slots(identity.slots, parts.warm.open_keys if parts.warm else lambda: ())
-        self._gaps = Gaps()
+        self._gaps, self._turns = Gaps(), Turns()
 
     def render(self, order: RenderOrder, attempt: Attempt, scratch: Path) -> Rendered:
         """Renders an order that passed its fence; the picture lies in ``scratch``.
 
         Raises AttemptFailed, AttemptDropped, and what the archives raise (ArchiveError, BadOrder, DepotError).
         """
-        with self._parts.cache.using((order.renderer_archive, order.scene_archive)):
-            job = self._job(order, *self._archives(order, attempt.switch), scratch)
-            start = self._parts.warm.render if self._parts.warm else render
-            self._on_stage(attempt, Stage.WAITING)
+        needs = (order.renderer_archive, order.scene_archive)
+        start = self._parts.warm.render if self._parts.warm else render
+        with self._parts.cache.using(needs):
+            with self._turns.one(needs, attempt.came_at):
+                job = self._job(order, *self._archives(order, attempt.switch), scratch)
+                self._on_stage(attempt, Stage.WAITING)
             with self._slots.one_for(key_of(job), attempt.switch, came_at=attempt.came_at) as slot:
                 self._on_stage(attempt, Stage.RENDERING)
                 before_at, slot.picture_at = slot.picture_at, None
