@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from .command import expand, newest_picture
 from .contract import FailureKind, FailureReport
@@ -24,7 +25,7 @@ from .guard import Guard
 from .hardware import usable_ram
 from .job import PREFIX, Job, Rendered
 from .launch import binary_of, crash_reports, end_tree, first_of, furnish, start
-from .memory import tree_memory_kb
+from .memory import measure, over_limit
 from .output import Output
 from .progress import Progress, read_line
 from .switch import Switch
@@ -35,14 +36,17 @@ __all__ = ["PREFIX", "Job", "Rendered", "render"]
 LOOK_EVERY_S = 0.1
 #: Until then memory is sampled at every look.
 SHORT_RENDER_S = 3.0
-#: Memory is sampled this often; Linux keeps each process's own peak between two looks.
-MEASURE_EVERY_S = 0.5
+#: Memory is sampled this often, which with a look's length is twice a second at least: a limit has to be noticed before
+#: the PC swaps. Linux keeps each process's own peak between two looks.
+MEASURE_EVERY_S = 0.3
 #: The last output of a renderer that ended, unless a stray child holds the pipe open.
 LAST_OUTPUT_S = 2
 
 
 def render(job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progress], None]) -> Rendered:
     """Renders one frame.
+
+    ``on_progress`` is called first when the renderer begins.
 
     Raises AttemptFailed with the report, AttemptDropped when ``switch`` stopped it, BadOrder.
     """
@@ -52,8 +56,8 @@ def render(job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progre
     if switch.stopped():
         raise AttemptDropped(switch.reason)
     picture = newest_picture(job.scratch / "out", PREFIX, job.frame)
-    if picture and not run.out_of_time:
-        return Rendered(picture=picture, render_s=run.render_s, memory_kb=run.memory_kb)
+    if picture and not run.ended_by_us:
+        return run.rendered(picture)
     raise AttemptFailed(run.report())
 
 
@@ -80,12 +84,17 @@ class _Run:
         self._output = Output(self._read)
         self._tree_kb = 0
         self._exit_code = 0
-        self.render_s = 0.0
-        self.out_of_time = False
+        self._began_at = self._ended_at = 0.0
+        #: Kind and reason where a limit ended it.
+        self.ended_by_us: tuple[FailureKind, str] | None = None
 
     @property
-    def memory_kb(self) -> int:
+    def _memory_kb(self) -> int:
         return max(self._progress.memory_kb, self._tree_kb)
+
+    @property
+    def _render_s(self) -> float:
+        return self._ended_at - self._began_at
 
     def to_its_end(self, argv: list[str]) -> None:
         """Starts the renderer and returns when no process of it is left."""
@@ -93,54 +102,71 @@ class _Run:
             return
         self._guard.about_to_start(self._mark)
         process: subprocess.Popen[bytes] | None = None
-        began = time.monotonic()
+        self._began_at = self._ended_at = time.monotonic()
         try:
             process = start(argv, folder=self._job.scratch, renderer=self._job.renderer, mark=self._mark)
             self._guard.started(self._mark, process.pid)
             reader = threading.Thread(target=self._stream, args=(process,), daemon=True)
             reader.start()
-            self._watch(process, began)
+            self._on_progress(self._progress)
+            self._watch(process)
+            self._ended_at = time.monotonic()
         finally:
             end_tree(self._mark, process)
             self._guard.over(self._mark)
+        assert process
         self._exit_code = process.wait()
-        self.render_s = time.monotonic() - began
         reader.join(LAST_OUTPUT_S)
         self._output.close()
+
+    def rendered(self, picture: Path) -> Rendered:
+        """What came of it."""
+        return Rendered(
+            picture=picture,
+            render_s=self._render_s,
+            memory_kb=self._memory_kb,
+            began_at=self._began_at,
+            picture_at=self._ended_at,
+        )
 
     def report(self) -> FailureReport:
         """What the depot is told about a render without a picture."""
         log_text = self._output.text()
-        if self.out_of_time:
-            kind, reason = FailureKind.TIME_LIMIT, f"stopped after the limit of {self._job.time_limit_s:g} seconds"
+        if self.ended_by_us:
+            kind, reason = self.ended_by_us
         else:
             crash_files = crash_reports(self._job.scratch)
             remains = Remains(
                 exit_code=self._exit_code,
-                ran_s=self.render_s,
+                ran_s=self._render_s,
                 log=log_text,
                 crash_file=bool(crash_files),
-                memory_kb=self.memory_kb,
+                memory_kb=self._memory_kb,
                 ram_kb=usable_ram() // 1024,
             )
             kind, reason = why(remains)
             log_text += first_of(crash_files)
-        return FailureReport(kind=kind, reason=reason, log=log_text, render_s=self.render_s, memory_kb=self.memory_kb)
+        return FailureReport(kind=kind, reason=reason, log=log_text, render_s=self._render_s, memory_kb=self._memory_kb)
 
-    def _watch(self, process: subprocess.Popen[bytes], began: float) -> None:
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
         measured = 0.0
         while not _ended(process):
             now = time.monotonic()
-            limit = self._job.time_limit_s
-            if limit is not None and now - began >= limit:
-                self.out_of_time = True
-                return
-            if self._switch.stopped():
-                return
+            ran_s, limit = now - self._began_at, self._job.time_limit_s
+            if limit is not None and ran_s >= limit:
+                self.ended_by_us = FailureKind.TIME_LIMIT, f"stopped after the limit of {limit:g} seconds"
             # A short render is over before a second look would come.
-            if now - began < SHORT_RENDER_S or now - measured >= MEASURE_EVERY_S:
-                self._tree_kb = max(self._tree_kb, tree_memory_kb(process.pid))
+            elif ran_s < SHORT_RENDER_S or now - measured >= MEASURE_EVERY_S:
+                self._measure(process.pid)
                 measured = now
+            if self.ended_by_us or self._switch.stopped():
+                return
+
+    def _measure(self, pid: int) -> None:
+        held = measure(pid)
+        self._tree_kb = max(self._tree_kb, held.peak_kb)
+        if reason := over_limit(pid, held, self._job.memory_limit_kb):
+            self.ended_by_us = FailureKind.OUT_OF_MEMORY, reason
 
     def _stream(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout

@@ -41,8 +41,9 @@ from .depot_client import DepotClient
 from .errors import DepotError, DepotRefused, DepotSilent, TokenRefused, WorkFolderTaken
 from .guard import Guard
 from .hardware import detect, list_gpus
-from .node import Identity, Node, Parts
+from .node import Node
 from .outbox import Outbox
+from .parts import Identity, Parts
 from .presence import PresenceWriter
 from .settings import WorkerSettings
 from .tasks import install
@@ -54,8 +55,9 @@ log = logging.getLogger(__name__)
 STOPPED, ENDED, WRONG_SETTING, REFUSED = 0, 1, 2, 3
 #: Waits between two joins while the coordinator is not up.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
-#: Orders in hand for each slot: one renders, one gets ready, one is on its way to the depot.
-ORDERS_PER_SLOT = 3
+#: Orders in hand for each slot: one renders, three are ready (the coordinator's look-ahead grows to so many where
+#: frames are short), one is on its way to the depot. An order that waits costs a thread that sleeps.
+ORDERS_PER_SLOT = 5
 #: A worker that was told to stop is gone after this, whatever hangs; the promise is ten seconds.
 GONE_AFTER_S = 8.5
 #: At most one question about a new Redis or order key in this time.
@@ -166,6 +168,8 @@ class _Worker:
             slots=settings.slots,
             compute=settings.compute,
             cores=cores_of_a_slot(settings.cores, settings.slots, self._hardware.cpu_cores, os.cpu_count() or 1),
+            memory_limit_kb=int(settings.memory_gb * 1024**2) if settings.memory_gb else None,
+            tags=settings.tags,
             version=__version__,
         )
         parts = Parts(

@@ -78,8 +78,8 @@ def scene_file(folder: Path, scene_path: str) -> Path:
 
 
 def picture_names(prefix_name: str, frame: str) -> re.Pattern[str]:
-    """Matches the file names Blender may give to this frame's picture, whatever padding it chose."""
-    return re.compile(rf"{re.escape(prefix_name)}0*{frame_number(frame)}\.[A-Za-z0-9]{{1,8}}")
+    """Matches the file names Blender may give to this frame's picture, whatever padding it chose, or with no suffix."""
+    return re.compile(rf"{re.escape(prefix_name)}0*{frame_number(frame)}(\.[A-Za-z0-9]{{1,8}})?")
 
 
 def newest_picture(folder: Path, prefix_name: str, frame: str) -> Path | None:

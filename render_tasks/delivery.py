@@ -25,6 +25,7 @@ from .errors import (
 from .in_hand import Attempt
 from .outbox import Outbox, Parcel, md5_of
 from .patience import patiently
+from .picture_kind import HEAD_BYTES, suffix_of
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Deliveries:
     def keep(self, order: RenderOrder, rendered: Rendered, cores: int) -> Parcel:
         """Puts a picture into the outbox. Raises OSError."""
         report = FrameReport(
-            name=rendered.picture.name,
+            name=_named(rendered.picture),
             md5=md5_of(rendered.picture),
             render_s=rendered.render_s,
             memory_kb=rendered.memory_kb,
@@ -110,6 +111,14 @@ class Deliveries:
             log.info("the coordinator was not told that lease %s goes back: %s", lease_id, error)
             return not isinstance(error, DepotSilent)
         return True
+
+
+def _named(picture: Path) -> str:
+    """Its file name, which has a suffix."""
+    if picture.suffix:
+        return picture.name
+    with picture.open("rb") as file:
+        return picture.name + suffix_of(file.read(HEAD_BYTES))
 
 
 def _judged(error: Exception) -> AttemptFailed | AttemptDropped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,13 +23,16 @@ class Attempt:
     attempt: int
     job_name: str
     frame: str
+    #: Monotonic seconds.
+    came_at: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.FETCHING
     progress: Progress = field(default_factory=Progress)
     switch: Switch = field(default_factory=Switch)
-    #: Called when the attempt has its slot.
+    #: Called when its renderer begins.
     on_slot: Callable[[], None] = lambda: None
     #: The word by which the depot tells a repeated question from a repeated order.
     claim: str = field(default_factory=lambda: secrets.token_hex(8))
+    _has_begun: bool = field(default=False, init=False, repr=False)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -39,6 +43,13 @@ class Attempt:
     def label(self) -> str:
         """For a person."""
         return f"frame {self.frame} · {self.job_name}"
+
+    def note(self, progress: Progress) -> None:
+        """What the renderer says; the first word is that it begins."""
+        self.progress = progress
+        if not self._has_begun:
+            self._has_begun = True
+            self.on_slot()
 
     def state(self) -> SlotState:
         """As it stands in the presence record."""

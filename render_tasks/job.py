@@ -14,6 +14,11 @@ class Job:
     """All one render needs to know."""
 
     renderer: Path
+    #: Of the archives, lower-case hex.
+    renderer_md5: str
+    scene_md5: str
+    #: The job's, as the server wrote it.
+    revision: str
     scene: Path
     command_line: str
     script: str
@@ -23,6 +28,8 @@ class Job:
     #: Threads the renderer may use; ``None``: as many as it finds.
     cores: int | None
     time_limit_s: float | None
+    #: Most that the renderer's process tree may hold, kB; ``None``: no limit of ours.
+    memory_limit_kb: int | None
     scratch: Path
     #: The frame measures this PC: a renderer of its own, from start to exit.
     is_test: bool = False
@@ -37,3 +44,6 @@ class Rendered:
     render_s: float
     #: Peak of Blender's own count and the process tree, kB.
     memory_kb: int
+    #: Monotonic seconds: the renderer was told to begin, and its picture was there.
+    began_at: float
+    picture_at: float

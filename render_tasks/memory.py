@@ -5,30 +5,40 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-
-def tree_memory_kb(pid: int) -> int:
-    """What a process and its descendants hold now, or held at most where the system remembers it, kB."""
-    try:
-        root = psutil.Process(pid)
-        tree = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return 0
-    return sum(_peak_kb(one) for one in tree)
+#: Of ``/proc/<pid>/status``: what a process held at most, and what it holds now.
+_STATUS = re.compile(r"^Vm(HWM|RSS):\s+(\d+) kB", re.M | re.ASCII)
+_SHARED_OUT = re.compile(r"^Pss:\s+(\d+) kB", re.M | re.ASCII)
 
 
-def _peak_kb(process: psutil.Process) -> int:
-    try:
-        if sys.platform == "linux":
-            found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text("utf-8", "replace"))
-            return int(found.group(1)) if found else 0
-        memory = process.memory_info()
-        return getattr(memory, "peak_wset", memory.rss) // 1024
-    except (psutil.Error, OSError):
-        return 0
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Memory of a process and its descendants, kB."""
+
+    #: At most so far, where the system remembers it; else now.
+    peak_kb: int = 0
+    now_kb: int = 0
+
+
+def measure(pid: int) -> Held:
+    """What a process and its descendants hold and held."""
+    each = [_of(one) for one in _tree(pid)]
+    return Held(peak_kb=sum(one.peak_kb for one in each), now_kb=sum(one.now_kb for one in each))
+
+
+def over_limit(pid: int, held: Held, limit_kb: int | None) -> str:
+    """Why a render must end, for a person; empty while it holds no more than it may."""
+    if limit_kb is None or held.now_kb <= limit_kb:
+        return ""
+    # A fork shares its pages with its parent and each counts them. The exact count takes long: it is made only now.
+    exactly = sum(_share_kb(one) for one in _tree(pid)) if sys.platform == "linux" else held.now_kb
+    if exactly <= limit_kb:
+        return ""
+    return f"stopped: it held {_gb(exactly)} GB, and a render on this PC may hold {_gb(limit_kb)} GB"
 
 
 def resident_kb(pid: int) -> int:
@@ -39,12 +49,47 @@ def resident_kb(pid: int) -> int:
         return 0
 
 
-def forget_peaks(pid: int) -> None:
-    """From here on a new peak is counted. Linux; elsewhere a peak is that of the process's whole life."""
+def take_peak_kb(pid: int) -> int:
+    """What the tree held at most, kB; from here on a new peak is counted.
+
+    Linux; elsewhere a peak is that of the process's whole life.
+    """
+    total = 0
+    for one in _tree(pid):
+        total += _of(one).peak_kb
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{one.pid}/clear_refs").write_text("5")
+    return total
+
+
+def _tree(pid: int) -> list[psutil.Process]:
     try:
         root = psutil.Process(pid)
-        for one in (root, *root.children(recursive=True)):
-            with contextlib.suppress(OSError):
-                Path(f"/proc/{one.pid}/clear_refs").write_text("5")
+        return [root, *root.children(recursive=True)]
     except psutil.Error:
-        return
+        return []
+
+
+def _of(process: psutil.Process) -> Held:
+    try:
+        if sys.platform == "linux":
+            text = Path(f"/proc/{process.pid}/status").read_text("utf-8", "replace")
+            found = {name: int(kilobytes) for name, kilobytes in _STATUS.findall(text)}
+            return Held(peak_kb=found.get("HWM", 0), now_kb=found.get("RSS", 0))
+        memory = process.memory_info()
+        return Held(peak_kb=getattr(memory, "peak_wset", memory.rss) // 1024, now_kb=memory.rss // 1024)
+    except (psutil.Error, OSError):
+        return Held()
+
+
+def _share_kb(process: psutil.Process) -> int:
+    """What it holds alone, and its share of what it holds with others."""
+    try:
+        found = _SHARED_OUT.search(Path(f"/proc/{process.pid}/smaps_rollup").read_text("utf-8", "replace"))
+    except OSError:
+        found = None
+    return int(found.group(1)) if found else _of(process).now_kb
+
+
+def _gb(kilobytes: int) -> str:
+    return f"{kilobytes / 1024**2:.3g}"

@@ -9,7 +9,7 @@
 
 The fence comes first, so a stale order costs one request and fetches nothing. More orders are in hand than there are
 slots: while one renders, the next has its archives fetched and the last is on its way to the depot; only the
-rendering itself takes a slot.
+rendering itself takes a slot. Whose turn it is says :mod:`render_tasks.slots`.
 
 **An attempt ends when the depot has answered**, and so does its Celery task: a task that Flower calls finished is a
 frame the coordinator has. While the coordinator is silent the attempt waits with its frame in the outbox, on disk,
@@ -27,27 +27,19 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from .archives import ArchiveCache
-from .blender import render
-from .command import scene_file
 from .contract import (
-    ArchiveRef,
-    Compute,
     ContractError,
     FailureKind,
-    NodeHardware,
     Presence,
     RenderOrder,
     SignedOrder,
     Stage,
     open_order,
 )
-from .delivery import LEAVING, Deliveries, Depot
+from .delivery import LEAVING, Deliveries
 from .errors import (
     AttemptDropped,
     AttemptFailed,
@@ -59,53 +51,16 @@ from .errors import (
     StaleLease,
 )
 from .extraction import DISK_FULL
-from .guard import Guard
 from .in_hand import Attempt, InHand
-from .job import Job, Rendered
-from .outbox import Outbox, Parcel
+from .outbox import Parcel
+from .parts import Identity, Parts
 from .patience import patiently
-from .progress import Progress
-from .switch import Switch
-from .warm_blender import WarmBlenders
-from .warm_command import is_test_job
+from .renders import Renders
 
 log = logging.getLogger(__name__)
 
-#: An archive that cannot be fetched for this long, while the depot answers everything else, is a failure.
-ARCHIVE_PATIENCE_S = 600.0
 #: Deliveries under way may go on for this long after the node was told to leave.
 LEAVING_GRACE_S = 4.0
-#: How soon a wait for a slot notices that it was stopped.
-LOOK_EVERY_S = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Who this node is and what it offers."""
-
-    node_id: str
-    #: As the coordinator made it unique.
-    name: str
-    hardware: NodeHardware
-    slots: int
-    compute: Compute
-    #: Threads of one slot's renderer; ``None``: as many as it finds.
-    cores: int | None
-    version: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a node works with."""
-
-    depot: Depot
-    cache: ArchiveCache
-    outbox: Outbox
-    guard: Guard
-    #: Parent of the attempts' scratch folders.
-    scratch: Path
-    #: Blenders that stay open between frames; ``None``: one Blender per frame.
-    warm: WarmBlenders | None = None
 
 
 class Node:
@@ -124,12 +79,14 @@ class Node:
         self.on_change, self.on_forgery = on_change, on_forgery
         #: False: what is in hand is finished and nothing more is wanted.
         self.accepting = True
+        self._renders = Renders(identity, parts, self._enter)
         self._deliveries = Deliveries(parts.depot, parts.outbox, identity.node_id)
         self._in_hand = InHand()
-        self._slots = threading.BoundedSemaphore(identity.slots)
         self._leaving = threading.Event()
         self.expect, self.begin = self._in_hand.expect, self._in_hand.begin
         self.wait_until_idle = self._in_hand.wait_until_idle
+        if parts.warm:
+            parts.warm.on_change = lambda: self.on_change()
 
     # What others ask or tell.
 
@@ -144,6 +101,8 @@ class Node:
             compute=who.compute,
             busy=tuple(one.state() for one in self._in_hand.all()),
             archives=self._parts.cache.held(),
+            warm=tuple(sorted(self._parts.warm.warm_scenes())) if self._parts.warm else (),
+            tags=who.tags,
             accepting=self.accepting and not self._leaving.is_set(),
             version=who.version,
         )
@@ -172,7 +131,7 @@ class Node:
                 one.switch.stop(LEAVING)
 
     def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None] = lambda: None) -> None:
-        """One order, to its end; ``on_slot`` is called when a slot begins to render it.
+        """One order, to its end; ``on_slot`` is called when its renderer begins.
 
         Returns when the depot has the frame. Raises AttemptFailed (the depot knows) or AttemptDropped.
         """
@@ -245,8 +204,7 @@ class Node:
             raise
         except Exception as error:
             raise AttemptFailed.because(*_blame(error)) from None
-        took, memory_mb = parcel.report.render_s, parcel.report.memory_kb // 1024
-        log.info("%s delivered: %.1f s, %d MB", attempt.label, took, memory_mb)
+        log.info("%s delivered", attempt.label)
 
     def _ask_to_start(self, attempt: Attempt) -> None:
         ask = self._parts.depot.start
@@ -262,55 +220,14 @@ class Node:
     def _frame_of(self, order: RenderOrder, attempt: Attempt) -> Parcel:
         scratch = self._parts.scratch / f"{order.lease_id}.{order.attempt}"
         try:
-            rendered = self._rendered(order, attempt, scratch)
+            rendered = self._renders.render(order, attempt, scratch)
             return self._deliveries.keep(order, rendered, self.identity.cores or self.identity.hardware.cpu_cores)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _rendered(self, order: RenderOrder, attempt: Attempt, scratch: Path) -> Rendered:
-        refs = (order.renderer_archive, order.scene_archive)
-        with self._parts.cache.using(refs):
-            renderer, scene = (self._archive(ref, attempt.switch) for ref in refs)
-            job = Job(
-                renderer=renderer,
-                scene=scene_file(scene, order.scene_path),
-                command_line=order.command_line,
-                script=order.script,
-                frame=order.frame,
-                update_method=order.update_method,
-                gpu=order.use_gpu and self.identity.compute is not Compute.CPU,
-                cores=self.identity.cores,
-                time_limit_s=order.time_limit_s,
-                scratch=scratch,
-                is_test=is_test_job(order.job_id),
-            )
-            start = self._parts.warm.render if self._parts.warm else render
-            with self._a_slot(attempt):
-                return start(job, attempt.switch, self._parts.guard, lambda progress: _note(attempt, progress))
-
-    def _archive(self, ref: ArchiveRef, switch: Switch) -> Path:
-        return patiently(lambda: self._parts.cache.ensure(ref, switch.stopped), switch, ARCHIVE_PATIENCE_S)
-
-    @contextmanager
-    def _a_slot(self, attempt: Attempt) -> Iterator[None]:
-        self._enter(attempt, Stage.WAITING)
-        while not self._slots.acquire(timeout=LOOK_EVERY_S):
-            if attempt.switch.stopped():
-                raise AttemptDropped(attempt.switch.reason)
-        try:
-            self._enter(attempt, Stage.RENDERING)
-            attempt.on_slot()
-            yield
-        finally:
-            self._slots.release()
-
     def _enter(self, attempt: Attempt, stage: Stage) -> None:
         attempt.stage = stage
         self.on_change()
-
-
-def _note(attempt: Attempt, progress: Progress) -> None:
-    attempt.progress = progress
 
 
 def _blame(error: Exception) -> tuple[FailureKind, str]:

@@ -8,8 +8,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from .contract import Compute
 
@@ -41,6 +47,19 @@ def _some_token(value: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _words(value: object) -> object:
+    """``"gpu, fast"`` as an environment has it; each word once, in the order given. A file may hold a list."""
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list | tuple):
+        return words
+    stripped = [word.strip() if isinstance(word, str) else word for word in words]
+    return tuple(dict.fromkeys(word for word in stripped if word))
+
+
+#: A word that a job may ask for.
+_Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
 class WorkerSettings(BaseSettings):
     """What a person decides about one PC."""
 
@@ -63,6 +82,10 @@ class WorkerSettings(BaseSettings):
     compute: Compute = Compute.CPU
     #: Threads of one slot; unset: all threads divided by the slots.
     cores: Annotated[int, Field(ge=1, le=4096)] | None = None
+    #: Most gigabytes (1024³ bytes) that one slot's render may hold; unset: no limit of ours.
+    memory_gb: Annotated[float, Field(gt=0, le=1024**2)] | None = None
+    #: Words for what this PC is apt for, separated by commas; a job may ask for some.
+    tags: Annotated[tuple[_Tag, ...], NoDecode, BeforeValidator(_words), Field(max_length=32)] = ()
     #: A Blender stays open between the frames of a scene; off: one Blender per frame.
     warm: bool = True
     #: Gigabytes the archive cache may fill before the least recently used archive goes.

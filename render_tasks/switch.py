@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 
 class Switch:
@@ -10,13 +11,28 @@ class Switch:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._told: list[Callable[[], None]] = []
         self.reason = ""
 
     def stop(self, reason: str) -> None:
         """Ends the render within two seconds."""
-        if not self._event.is_set():
+        with self._lock:
+            if self._event.is_set():
+                return
             self.reason = reason
             self._event.set()
+            told = list(self._told)
+        for tell in told:
+            tell()
+
+    def tell(self, listener: Callable[[], None]) -> None:
+        """Calls ``listener`` when it is stopped, at once if it is stopped already."""
+        with self._lock:
+            self._told.append(listener)
+            already = self._event.is_set()
+        if already:
+            listener()
 
     def stopped(self) -> bool:
         """Whether somebody stopped it."""

@@ -13,10 +13,10 @@
                 ▼
         kept for the next order with this key, unless it is worn out
 
-Two orders share a Blender when renderer archive, scene archive, scene path, command line, script, device and core
-limit are the same (:class:`Key`). No more Blenders are alive than there are slots: one that waits for work is closed
-when another key, or a cold render, needs its place, when it has waited for :data:`IDLE_S`, when an archive it lives on
-goes (:meth:`WarmBlenders.release`), and when the node leaves.
+Two orders share a Blender when renderer archive, scene archive, revision, scene path, command line, script, device and
+core limit are the same (:class:`Key`). No more Blenders are alive than there are slots: one that waits for work is
+closed when another key, or a cold render, needs its place, when it has waited for :data:`IDLE_S`, when an archive it
+lives on goes (:meth:`WarmBlenders.release`), and when the node leaves.
 
 **The same picture** is the promise; what cannot keep it is rendered cold:
 
@@ -65,8 +65,13 @@ WARM_LOG_CHARS = 32 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """What an open Blender was started with. The folders are named by the MD5 of their archives."""
+    """What an open Blender was started with."""
 
+    #: Of the archives.
+    renderer_md5: str
+    scene_md5: str
+    revision: str
+    #: Where they are unpacked, and the .blend in there.
     renderer: Path
     scene: Path
     command_line: str
@@ -78,6 +83,9 @@ class Key:
 def key_of(job: Job) -> Key:
     """Everything in an order that Blender is started with."""
     return Key(
+        renderer_md5=job.renderer_md5,
+        scene_md5=job.scene_md5,
+        revision=job.revision,
         renderer=job.renderer,
         scene=job.scene,
         command_line=job.command_line,
@@ -95,14 +103,19 @@ class WarmBlenders:
         self._changed = threading.Condition()
         #: The one used last stands last.
         self._idle: list[WarmBlender] = []
+        #: Those that render. A cold render takes a place as well.
+        self._rendering: list[WarmBlender] = []
         self._busy = 0
         self._started = 0
         self._cold: OrderedDict[Key, None] = OrderedDict()
         self._closed = False
         self._sweeper: threading.Thread | None = None
+        #: Called when :meth:`warm_scenes` gives another answer than before.
+        self.on_change: Callable[[], None] = lambda: None
+        self._told: frozenset[str] = frozenset()
 
     def render(self, job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progress], None]) -> Rendered:
-        """Renders one frame.
+        """Renders one frame; ``on_progress`` is called first when it begins.
 
         Raises AttemptFailed with the report, AttemptDropped when ``switch`` stopped it, BadOrder.
         """
@@ -127,10 +140,16 @@ class WarmBlenders:
         finally:
             self._give_back(keep)
 
-    def open_scenes(self) -> frozenset[Path]:
-        """Scenes with a Blender that waits for work."""
+    def open_keys(self) -> frozenset[Key]:
+        """What a Blender waits for: an order with such a key needs no start."""
         with self._changed:
-            return frozenset(one.key.scene for one in self._idle if isinstance(one.key, Key))
+            return frozenset(one.key for one in self._idle if isinstance(one.key, Key))
+
+    def warm_scenes(self) -> frozenset[str]:
+        """MD5 sums of the scene archives with an open Blender, whether it waits or renders."""
+        with self._changed:
+            keys = [one.key for one in (*self._idle, *self._rendering)]
+            return frozenset(key.scene_md5 for key in keys if isinstance(key, Key))
 
     def release(self, folder: Path) -> None:
         """Closes what lives on an archive that is about to go."""
@@ -173,21 +192,26 @@ class WarmBlenders:
             self._busy += 1
             surplus = self._idle[: max(0, self._busy + len(self._idle) - self._slots)]
             del self._idle[: len(surplus)]
-            self._started += 0 if one or key is None else 1
-            home = self._folder / f"warm-{self._started}"
+            if one is None and key:
+                self._started += 1
+                one = WarmBlender(key, self._folder / f"warm-{self._started}", guard)
+            self._rendering += [one] if one else []
+        self._tell_if_changed()
         for other in gone:
             _close(other, "somebody ended it while it waited")
         for other in surplus:
             _close(other, "another needs its place")
-        return one or (WarmBlender(key, home, guard) if key else None)
+        return one
 
     def _warm(self, one: WarmBlender, job: Job, switch: Switch, on_progress: Callable[[Progress], None]) -> Rendered:
         try:
             return one.render(job, switch, on_progress)
         except BaseException as error:
+            with self._changed:
+                self._rendering.remove(one)
             one.close()
             if isinstance(error, AttemptFailed):
-                # Its time was over, or it could not be started: the next frame shall not meet the same trap.
+                # A limit ended it, or it could not be started: the next frame shall not meet the same trap.
                 self._stay_cold(key_of(job))
             raise
 
@@ -197,12 +221,22 @@ class WarmBlenders:
         with self._changed:
             self._busy -= 1
             why = "the node leaves" if self._closed else why
+            if one:
+                self._rendering.remove(one)
             if one and not why:
                 one.idle_since = time.monotonic()
                 self._idle.append(one)
                 self._wake_sweeper()
+        self._tell_if_changed()
         if one and why:
             _close(one, why)
+
+    def _tell_if_changed(self) -> None:
+        now = self.warm_scenes()
+        with self._changed:
+            changed, self._told = now != self._told, now
+        if changed:
+            self.on_change()
 
     def _wake_sweeper(self) -> None:
         self._changed.notify_all()
@@ -222,6 +256,7 @@ class WarmBlenders:
             self._idle = [one for one in self._idle if one not in going]
         for one in going:
             _close(one, why)
+        self._tell_if_changed()
 
     def _sweep(self) -> None:
         while not self._closed:

@@ -8,7 +8,6 @@ picture it is of no more use and must be closed.
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import shutil
 import subprocess
@@ -16,25 +15,27 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
+from typing import NoReturn
 
 from .command import frame_number, newest_picture
-from .contract import FailureKind, FailureReport
+from .contract import FailureKind
 from .errors import AttemptDropped, AttemptFailed
 from .failures import Remains, why
 from .guard import Guard
 from .hardware import usable_ram
 from .job import PREFIX, Job, Rendered
 from .launch import binary_of, crash_reports, end_tree, first_of, furnish, start
-from .memory import forget_peaks, resident_kb, tree_memory_kb
-from .output import Output
-from .progress import Progress, read_line
+from .memory import resident_kb, take_peak_kb
+from .progress import Progress
 from .switch import Switch
 from .warm_command import expand_warm
+from .warm_frame import Frame
 from .warm_wire import Replies, Reply, ReplyKind, frame_order, hello
 
 #: How soon a stop, or an end without a word, is noticed; a reply is noticed at once.
 LOOK_EVERY_S = 0.1
-MEASURE_EVERY_S = 0.5
+#: With a look's length twice a second at least: a limit has to be noticed before the PC swaps.
+MEASURE_EVERY_S = 0.3
 #: The last output of a Blender that ended, unless a stray child holds the pipe open.
 LAST_OUTPUT_S = 2
 #: Whatever Blender and its add-ons leak goes with the process. Starting anew is paid by 250 frames: a scene that loads
@@ -42,11 +43,9 @@ LAST_OUTPUT_S = 2
 FRAMES_AT_MOST = 250
 #: Grown by half since its first frame: it leaks, or keeps what no later frame needs ...
 GROWN_BY = 1.5
-#: ... which is worth a start only where it takes memory that a PC's owner would miss.
+#: ... which is worth a start only where it takes memory that a PC's owner would miss, or half of what it may hold.
 SMALL_KB = 2 * 1024**2
 _DRIVER = Path(__file__).with_name("warm_driver.py")
-#: ``Fra:12 Mem:39.50M (0.00M, Peak 49.61M)``: a peak of Blender's whole life, earlier frames included.
-_PEAK_OF_ITS_LIFE = re.compile(r"\([^()]{0,80}\bPeak [^()]{0,40}\)")
 
 
 class WarmFailed(Exception):
@@ -59,55 +58,6 @@ class WarmFailed(Exception):
 
 class Unsuited(Exception):
     """The driver says that this scene must not be rendered in an open Blender."""
-
-
-class _Frame:
-    """One frame under way; the reading thread feeds it."""
-
-    def __init__(self, job: Job, *, is_first: bool, on_progress: Callable[[Progress], None]) -> None:
-        self.output = Output(self._read)
-        self.over = threading.Event()
-        self.reply: Reply | None = None
-        self.tree_kb = 0
-        self._job, self._is_first, self._on_progress = job, is_first, on_progress
-        self._progress = Progress()
-        self._began = self._ended = time.monotonic()
-
-    @property
-    def memory_kb(self) -> int:
-        return max(self._progress.memory_kb, self.tree_kb)
-
-    @property
-    def took_s(self) -> float:
-        return (self._ended if self.over.is_set() else time.monotonic()) - self._began
-
-    def end(self, reply: Reply | None) -> None:
-        if not self.over.is_set():
-            self.output.close()
-            self.reply, self._ended = reply, time.monotonic()
-            self.over.set()
-
-    def is_late(self) -> bool:
-        limit = self._job.time_limit_s
-        return limit is not None and self.took_s >= limit
-
-    def too_late(self) -> FailureReport:
-        """What the depot is told when its time is over."""
-        return FailureReport(
-            kind=FailureKind.TIME_LIMIT,
-            reason=f"stopped after the limit of {self._job.time_limit_s:g} seconds",
-            log=self.output.text(),
-            render_s=self.took_s,
-            memory_kb=self.memory_kb,
-        )
-
-    def _read(self, line: str) -> None:
-        if not self._is_first:
-            line = _PEAK_OF_ITS_LIFE.sub("", line[:2000])
-        now = read_line(line, self._job.update_method, self._progress)
-        if now != self._progress:
-            self._progress = now
-            self._on_progress(now)
 
 
 class WarmBlender:
@@ -124,13 +74,15 @@ class WarmBlender:
         self._replies = Replies(self._word, self._on_noise, self._on_reply)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
-        self._frame: _Frame | None = None
+        self._frame: Frame | None = None
         self._first_kb = 0
+        #: Of the kB it holds while it waits, so many are not worth a start.
+        self._small_kb = SMALL_KB
 
     def render(self, job: Job, switch: Switch, on_progress: Callable[[Progress], None]) -> Rendered:
-        """Renders one frame.
+        """Renders one frame; ``on_progress`` is called first when it begins.
 
-        Raises AttemptDropped when ``switch`` stopped it, AttemptFailed when its time is over, WarmFailed, Unsuited.
+        Raises AttemptDropped when ``switch`` stopped it, AttemptFailed when a limit ended it, WarmFailed, Unsuited.
         """
         if switch.stopped():
             raise AttemptDropped(switch.reason)
@@ -138,15 +90,16 @@ class WarmBlender:
         out = job.scratch / "out"
         shutil.rmtree(job.scratch, ignore_errors=True)
         out.mkdir(parents=True)
-        self._frame = frame = _Frame(job, is_first=self.frames == 0, on_progress=on_progress)
+        self._frame = frame = Frame(job, is_first=self.frames == 0, on_progress=on_progress)
         self.frames += 1
+        frame.begin()
         process = self._process or self._start(job)
-        forget_peaks(process.pid)
         self._say(process, frame_order(self.frames, number, str(out / PREFIX)))
+        frame.is_told()
         self._watch(process, frame, switch)
         if switch.stopped():
             raise AttemptDropped(switch.reason)
-        frame.tree_kb = max(frame.tree_kb, tree_memory_kb(process.pid))
+        frame.tree_kb = max(frame.tree_kb, take_peak_kb(process.pid))
         return self._judged(process, frame, newest_picture(out, PREFIX, job.frame))
 
     def is_alive(self) -> bool:
@@ -162,7 +115,7 @@ class WarmBlender:
             return f"it has rendered {self.frames} frames"
         held_kb = resident_kb(process.pid)
         self._first_kb = self._first_kb or held_kb
-        if held_kb > max(SMALL_KB, self._first_kb * GROWN_BY):
+        if held_kb > max(self._small_kb, self._first_kb * GROWN_BY):
             return f"it grew from {self._first_kb // 1024} to {held_kb // 1024} MB"
         return ""
 
@@ -182,6 +135,7 @@ class WarmBlender:
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         self.folders = (job.renderer, job.scene)
+        self._small_kb = min(SMALL_KB, (job.memory_limit_kb or 2 * SMALL_KB) // 2)
         binary = binary_of(job)
         script = furnish(self._home, job)
         # A copy: a renderer in a sandbox sees its own folder and none of ours.
@@ -211,7 +165,7 @@ class WarmBlender:
             process.stdin.write(line)
             process.stdin.flush()
 
-    def _watch(self, process: subprocess.Popen[bytes], frame: _Frame, switch: Switch) -> None:
+    def _watch(self, process: subprocess.Popen[bytes], frame: Frame, switch: Switch) -> None:
         measured = time.monotonic()
         while not frame.over.wait(LOOK_EVERY_S):
             if switch.stopped():
@@ -224,10 +178,17 @@ class WarmBlender:
                 frame.end(None)
                 return
             if time.monotonic() - measured >= MEASURE_EVERY_S:
-                frame.tree_kb = max(frame.tree_kb, tree_memory_kb(process.pid))
+                if reason := frame.measure(process.pid):
+                    self._over_limit(frame, reason)
                 measured = time.monotonic()
 
-    def _judged(self, process: subprocess.Popen[bytes], frame: _Frame, picture: Path | None) -> Rendered:
+    def _over_limit(self, frame: Frame, reason: str) -> NoReturn:
+        if self.frames == 1:
+            raise AttemptFailed(frame.ended_by_us(FailureKind.OUT_OF_MEMORY, reason))
+        # The frames before may have left something behind: a Blender of the frame's own may need less.
+        raise WarmFailed(reason, frame.output.text())
+
+    def _judged(self, process: subprocess.Popen[bytes], frame: Frame, picture: Path | None) -> Rendered:
         reply = frame.reply
         if reply is None:
             raise WarmFailed(*self._end_of(process, frame))
@@ -237,9 +198,9 @@ class WarmBlender:
             raise WarmFailed(reply.why, frame.output.text())
         if picture is None:
             raise WarmFailed("it left no picture", frame.output.text())
-        return Rendered(picture=picture, render_s=frame.took_s, memory_kb=frame.memory_kb)
+        return frame.rendered(picture)
 
-    def _end_of(self, process: subprocess.Popen[bytes], frame: _Frame) -> tuple[str, str]:
+    def _end_of(self, process: subprocess.Popen[bytes], frame: Frame) -> tuple[str, str]:
         """Why it ended without a word, and its log."""
         reports, log_text = crash_reports(self._home), frame.output.text()
         remains = Remains(

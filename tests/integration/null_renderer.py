@@ -9,6 +9,8 @@ What it does besides is chosen by the frame's number, so that a test says all in
     903         ends well, without a picture
     904         prints "No space left on device" and fails
     905         renders for two seconds, then a picture
+    906         takes 400 MB, and a minute
+    907         a picture whose name has no suffix
 """
 
 from __future__ import annotations
@@ -53,13 +55,16 @@ if frame == 904:
     sys.exit(1)
 if frame == 905:
     time.sleep(2)
+if frame == 906:
+    held = bytearray(b"x") * 400_000_000
+    time.sleep(60)
 def chunk(kind, data):
     body = kind + data
     return struct.pack(">I", len(data)) + body + struct.pack(">I", binascii.crc32(body))
 row = b"\\0" + bytes((frame % 256, 40, 80)) * 4
 png = b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0))
 png += chunk(b"IDAT", zlib.compress(row * 4)) + chunk(b"IEND", b"")
-path = f"{{prefix}}{{frame:04d}}.png"
+path = f"{{prefix}}{{frame:04d}}" + ("" if frame == 907 else ".png")
 Path(path).write_bytes(png)
 print(f"Saved: '{{path}}'", flush=True)
 """

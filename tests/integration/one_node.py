@@ -103,6 +103,9 @@ class SmallDepot:
         self.fetched: list[str] = []
         self.stale: set[str] = set()
         self.silent = False
+        #: Deliveries are answered while this is set.
+        self.takes_frames = threading.Event()
+        self.takes_frames.set()
         self.archives = {ref.md5: content for ref, content in (renderer_archive(), scene_archive())}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -138,6 +141,7 @@ class SmallDepot:
         if verb == "start":
             self.starts.append((lease_id, int(query["attempt"])))
         elif verb == "frame":
+            self.takes_frames.wait(30)
             assert hashlib.md5(body).hexdigest() == query["md5"]
             self.frames[lease_id], self.reports[lease_id] = body, query
         else:

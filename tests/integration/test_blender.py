@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -93,6 +94,9 @@ def heavy_scene(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **changes: object) -> Job:
     settings: dict[str, object] = {
         "renderer": renderer,
+        "renderer_md5": "1" * 32,
+        "scene_md5": "2" * 32,
+        "revision": "1",
         "scene": scene,
         "command_line": COMMAND_LINE,
         "script": PNG_SCRIPT,
@@ -101,6 +105,7 @@ def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **chang
         "gpu": False,
         "cores": None,
         "time_limit_s": None,
+        "memory_limit_kb": None,
         "scratch": scratch / "attempt",
     }
     return Job(**(settings | changes))  # type: ignore[arg-type]
@@ -275,6 +280,52 @@ def test_a_time_limit_counts_even_if_a_picture_is_there(tmp_path: Path, guard: G
     assert failed.value.report.render_s < 3
 
 
+#: Holds 300 MB in a child of its own session, and waits.
+_GREEDY_CHILD = """setsid {python} -c "
+import os, time, pathlib
+pathlib.Path('{pid_file}').write_text(str(os.getpid()))
+held = bytearray(b'x') * 300_000_000
+time.sleep(60)" &
+wait
+"""
+
+
+def test_a_render_that_holds_more_than_it_may_is_ended_with_its_whole_tree(tmp_path: Path, guard: Guard) -> None:
+    pid_file = tmp_path / "child"
+    body = _GREEDY_CHILD.format(python=sys.executable, pid_file=pid_file)
+    with pytest.raises(AttemptFailed) as failed:
+        run(fake(tmp_path, body, memory_limit_kb=200 * 1024), guard)
+    report = failed.value.report
+    assert report.kind is FailureKind.OUT_OF_MEMORY
+    found = re.fullmatch(r"stopped: it held (0\.\d+) GB, and a render on this PC may hold 0\.195 GB", report.reason)
+    assert found, report.reason
+    assert 0.195 < float(found[1]) < 0.4
+    assert report.memory_kb > 200 * 1024
+    assert report.render_s < 10
+    assert gone(int(pid_file.read_text()))
+
+
+def test_a_render_within_its_limit_is_left_alone(tmp_path: Path, guard: Guard) -> None:
+    rendered, _ = run(null_job(tmp_path, "905", memory_limit_kb=200 * 1024), guard)
+    assert rendered.picture.is_file()
+    assert rendered.picture_at - rendered.began_at == pytest.approx(rendered.render_s)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="shared pages are counted on Linux")
+def test_pages_that_a_fork_shares_with_its_parent_count_once(tmp_path: Path, guard: Guard) -> None:
+    body = f"""exec {sys.executable} -c "
+import os, sys, time
+held = bytearray(b'x') * 150_000_000
+if os.fork() == 0:
+    time.sleep(60)
+time.sleep(1.5)
+open(sys.argv[8] + '7.png', 'w').write('picture')
+os._exit(0)" "$@"
+"""
+    rendered, _ = run(fake(tmp_path, body, memory_limit_kb=220 * 1024), guard)
+    assert rendered.memory_kb > 250 * 1024  # the peak that is told counts both
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -368,7 +419,8 @@ from render_tasks.guard import Guard
 guard = Guard()
 guard.start()
 folder = Path(sys.argv[1])
-job = Job(renderer=folder / "renderer", scene=folder / "scene.blend", command_line=sys.argv[2], script="", frame="900",
+job = Job(renderer=folder / "renderer", renderer_md5="1", scene_md5="2", revision="1", memory_limit_kb=None,
+          scene=folder / "scene.blend", command_line=sys.argv[2], script="", frame="900",
           update_method="", gpu=False, cores=None, time_limit_s=None, scratch=folder / "scratch" / "attempt")
 render(job, Switch(), guard, lambda _: None)
 """

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from null_renderer import renderer_archive, scene_archive
+from null_renderer import packed, renderer_archive, scene_archive
 from one_node import TOKEN, OneNode, RedisServer, wait_for
 
 from coordinator.find_redis import NoRedis, find_redis
@@ -23,7 +23,8 @@ from render_tasks.contract import ArchiveRef, FailureKind, RenderOrder, Stage, q
 
 pytestmark = pytest.mark.redis
 
-FOREVER, CRASH, NO_LIBRARIES, NO_PICTURE, DISK_FULL, TWO_SECONDS = "900", "901", "902", "903", "904", "905"
+FOREVER, CRASH, NO_LIBRARIES, NO_PICTURE, DISK_FULL = "900", "901", "902", "903", "904"
+TWO_SECONDS, GREEDY, NO_SUFFIX = "905", "906", "907"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,7 +45,8 @@ def fresh(tmp_path: Path) -> Iterator[OneNode]:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
     """A running node that the tests of this file share; none of them ends it."""
-    with contextlib.closing(OneNode(tmp_path_factory.mktemp("node"), SHEEPFOLD_SLOTS="2")) as node:
+    settings = {"SHEEPFOLD_SLOTS": "2", "SHEEPFOLD_TAGS": "fast, lab", "SHEEPFOLD_MEMORY_GB": "0.25"}
+    with contextlib.closing(OneNode(tmp_path_factory.mktemp("node"), **settings)) as node:
         yield node.start().until_ready()
 
 
@@ -93,6 +95,12 @@ def daemon_of(node: OneNode) -> int:
     return pid
 
 
+def stages(node: OneNode) -> dict[str, Stage]:
+    """What the node says it does with each lease."""
+    record = node.presence()
+    return {one.lease_id: one.stage for one in record.busy} if record else {}
+
+
 def alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
@@ -126,7 +134,7 @@ def test_frames_come_back_with_what_their_render_took(node: OneNode) -> None:
     assert int(report["cores"]) >= 1
     assert len({node.depot.frames[order.lease_id] for order in orders}) == 6
     wait_for(lambda: not any((node.work_dir / "scratch").iterdir()), 5)
-    assert not any((node.work_dir / "outbox").iterdir())
+    wait_for(lambda: not any((node.work_dir / "outbox").iterdir()), 5)
 
 
 def test_two_slots_fetch_an_archive_once_and_tell_that_they_hold_it(node: OneNode) -> None:
@@ -135,6 +143,31 @@ def test_two_slots_fetch_an_archive_once_and_tell_that_they_hold_it(node: OneNod
     held = sorted(ref.md5 for ref, _ in (renderer_archive(), scene_archive()))
     assert sorted(node.depot.fetched) == held
     wait_for(lambda: (record := node.presence()) and sorted(record.archives) == held)
+
+
+def test_while_a_slot_renders_its_next_orders_wait_with_their_archives_and_the_last_frame_travels(
+    fresh: OneNode,
+) -> None:
+    fresh.start().until_ready()
+    fresh.depot.takes_frames.clear()
+    travels = fresh.order("1")
+    wait_for(lambda: stages(fresh) == {travels.lease_id: Stage.DELIVERING}, what="the first frame travels")
+    renders = fresh.order(FOREVER)
+    wait_for(lambda: rendering(fresh, renders))
+    other = packed({"shots/scene.blend": b"another scene"})
+    fresh.depot.archives[other[0].md5] = other[1]
+    ready = [fresh.order(str(frame), scene_archive=other[0]) for frame in (2, 3, 4)]
+    expected = {travels.lease_id: Stage.DELIVERING, renders.lease_id: Stage.RENDERING}
+    wait_for(lambda: stages(fresh) == expected | {one.lease_id: Stage.WAITING for one in ready})
+    assert fresh.depot.fetched.count(other[0].md5) == 1
+    fresh.depot.takes_frames.set()
+    wait_for(lambda: travels.lease_id in fresh.depot.frames)
+    cancel_order(make_app(fresh.redis.url), "pc-03", renders.lease_id, renders.attempt)
+    wait_for(lambda: all(one.lease_id in fresh.depot.frames for one in ready))
+    rendered = [
+        line.split("frame ")[1].split(" ")[0] for line in fresh.log.read_text().splitlines() if "rendered:" in line
+    ]
+    assert rendered == ["1", "2", "3", "4"], "in the order they came"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +203,27 @@ def test_a_time_limit_ends_a_render(node: OneNode) -> None:
     assert failure.kind is FailureKind.TIME_LIMIT
     assert failure.render_s < 5
     assert not alive(daemon_of(node))
+
+
+def test_a_picture_without_a_suffix_is_delivered_with_the_one_it_deserves(node: OneNode) -> None:
+    order = node.order(NO_SUFFIX)
+    report = wait_for(lambda: node.depot.reports.get(order.lease_id))
+    assert report["name"] == "frame_0907.png"
+
+
+def test_a_memory_limit_ends_a_render(node: OneNode) -> None:
+    order = node.order(GREEDY)
+    failure = wait_for(lambda: node.depot.failures.get(order.lease_id))
+    assert failure.kind is FailureKind.OUT_OF_MEMORY
+    assert "may hold 0.25 GB" in failure.reason
+    assert "\n" not in failure.reason
+
+
+def test_the_record_tells_what_the_node_is_apt_for(node: OneNode) -> None:
+    record = node.presence()
+    assert record
+    assert record.tags == ("fast", "lab")
+    assert record.warm == ()
 
 
 def test_an_order_that_is_stale_or_comes_twice_is_dropped(node: OneNode) -> None:
@@ -245,7 +299,7 @@ def test_a_node_that_is_told_to_stop_gives_everything_back_and_is_gone(fresh: On
     first = fresh.order(FOREVER)
     daemon = daemon_of(fresh)
     waiting = [fresh.order("1") for _ in range(5)]  # in hand, reserved by Celery, or still in Redis
-    wait_for(lambda: (record := fresh.presence()) and len(record.busy) == 3)
+    wait_for(lambda: (record := fresh.presence()) and len(record.busy) == 5)
     assert fresh.stop(how) < 10
     assert fresh.process
     assert fresh.process.returncode == 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -109,6 +111,9 @@ class Bench:
     def job(self, scene: str, frame: str, **changes: object) -> Job:
         settings: dict[str, object] = {
             "renderer": self.renderer,
+            "renderer_md5": "1" * 32,
+            "scene_md5": hashlib.md5(scene.encode()).hexdigest(),
+            "revision": "1",
             "scene": self.scenes / f"{scene}.blend",
             "command_line": COMMAND_LINE,
             "script": PLAIN,
@@ -117,6 +122,7 @@ class Bench:
             "gpu": False,
             "cores": None,
             "time_limit_s": None,
+            "memory_limit_kb": None,
             "scratch": self.folder / f"attempt {frame}",
         }
         return Job(**(settings | changes))  # type: ignore[arg-type]
@@ -156,6 +162,10 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(oiio.ImageBuf(str(path)).get_pixels(oiio.FLOAT))
 
 
+def open_scenes(bench: Bench) -> set[Path]:
+    return {key.scene for key in bench.pool.open_keys()}
+
+
 def gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -171,6 +181,7 @@ def gone(pid: int) -> bool:
         pytest.param("composed", PLAIN, COMMAND_LINE, id="compositor nodes and two cameras"),
         pytest.param("ranged", PLAIN, COMMAND_LINE, id="a driver that reads the frame range"),
         pytest.param("hairy", HANDLERS, COMMAND_LINE, id="hair, and a script with handlers"),
+        pytest.param("moving", PLAIN, ".e --factory-startup -b .c -x 0 -o .o -f .f", id="names without an extension"),
         pytest.param("moving", "this is (no Python", OTHER_LINE, id="other options and a broken script"),
     ],
 )
@@ -204,7 +215,7 @@ def test_a_simulation_has_one_blender_per_frame_from_its_second_start_on(
 def test_test_frames_and_lines_with_unknown_options_leave_nothing_open(bench: Bench) -> None:
     bench.render(bench.job("moving", "1", is_test=True))
     bench.render(bench.job("moving", "1", command_line=".e -b --verbose 1 .c -o .o -f .f"))
-    assert not bench.pool.open_scenes()
+    assert not open_scenes(bench)
     assert bench.starts == 2
 
 
@@ -228,7 +239,7 @@ def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_rend
 
     def attempt() -> None:
         with contextlib.suppress(AttemptDropped):
-            bench.render(bench.job("heavy", "3"), switch, lambda _: told.set())
+            bench.render(bench.job("heavy", "3"), switch, lambda progress: progress.memory_kb and told.set())
         ended_at.append(time.monotonic())
 
     thread = threading.Thread(target=attempt)
@@ -248,6 +259,19 @@ def test_a_time_limit_ends_a_frame_and_keeps_the_scene_cold(bench: Bench) -> Non
     assert failed.value.report.kind is FailureKind.TIME_LIMIT
     assert "Fra:3" in failed.value.report.log
     assert all(map(gone, bench.pids()))
+
+
+def test_a_memory_limit_ends_a_frame_and_the_whole_tree(bench: Bench) -> None:
+    greedy = "import bpy, time\nkept = []\n"
+    greedy += "bpy.app.handlers.render_pre.append(lambda *_: (kept.append(b'x' * 1_000_000_000), time.sleep(30)))\n"
+    with pytest.raises(AttemptFailed) as failed:
+        bench.render(bench.job("moving", "3", script=greedy, memory_limit_kb=800 * 1024))
+    assert failed.value.report.kind is FailureKind.OUT_OF_MEMORY
+    assert "a render on this PC may hold 0.781 GB" in failed.value.report.reason
+    assert failed.value.report.render_s < 20
+    assert all(map(gone, bench.pids()))
+    assert bench.starts == 1
+    assert bench.render(bench.job("moving", "3", memory_limit_kb=800 * 1024)).picture.is_file()
 
 
 def test_a_blender_that_dies_is_followed_by_a_cold_one_in_the_same_attempt(
@@ -289,22 +313,22 @@ def test_a_worn_out_blender_makes_way_for_a_new_one(bench: Bench, monkeypatch: p
 
 def test_an_unused_blender_is_closed_and_so_is_one_whose_archive_goes(bench: Bench) -> None:
     bench.render(bench.job("moving", "1"))
-    assert bench.pool.open_scenes() == {bench.scenes / "moving.blend"}
+    assert open_scenes(bench) == {bench.scenes / "moving.blend"}
     assert bench.pool.close_idle_once(time.monotonic()) is not None
     assert bench.pool.close_idle_once(time.monotonic() + 1000) is None
     assert all(map(gone, bench.pids()))
     bench.render(bench.job("moving", "1"))
     bench.pool.release(bench.folder)  # somebody else's archive
-    assert bench.pool.open_scenes()
+    assert open_scenes(bench)
     bench.pool.release(bench.scenes)
-    assert not bench.pool.open_scenes()
+    assert not open_scenes(bench)
     assert all(map(gone, bench.pids()))
 
 
 def test_another_scene_takes_the_place(bench: Bench) -> None:
     for scene in ("moving", "composed", "moving"):
         bench.render(bench.job(scene, "1"))
-        assert bench.pool.open_scenes() == {bench.scenes / f"{scene}.blend"}
+        assert open_scenes(bench) == {bench.scenes / f"{scene}.blend"}
     assert bench.starts == 3
 
 
@@ -332,10 +356,12 @@ guard = Guard()
 guard.start()
 pool = WarmBlenders(folder / "warm", slots=2)
 def job(scene):
-    return Job(renderer=renderer, scene=scenes / scene, command_line=line, script="", frame="1", update_method="",
+    return Job(renderer=renderer, renderer_md5="1", scene_md5=scene, revision="1", memory_limit_kb=None,
+               scene=scenes / scene, command_line=line, script="", frame="1", update_method="",
                gpu=False, cores=None, time_limit_s=None, scratch=folder / scene)
 pool.render(job("moving.blend"), Switch(), guard, lambda _: None)
-pool.render(job("heavy.blend"), Switch(), guard, lambda _: print("rendering", flush=True))
+pool.render(job("heavy.blend"), Switch(), guard,
+            lambda progress: progress.memory_kb and print("rendering", flush=True))
 """
 
 
@@ -368,7 +394,11 @@ def test_a_node_keeps_a_blender_open_between_orders_unless_it_is_told_not_to(
         places = {"renderer_archive": renderer[0], "scene_archive": scene[0], "scene_path": "moving.blend"}
         orders = [node.order(frame, **places) for frame in ("0003", "0001", "0002")]
         wait_for(lambda: all(order.lease_id in node.depot.frames for order in orders), 30)
+        open_scenes = (scene[0].md5,) if warm == "true" else ()
+        wait_for(lambda: (record := node.presence()) and not record.busy and record.warm == open_scenes)
         assert len(set(node.depot.frames.values())) == 3
+        gaps = re.findall(r"slot 1, (\d+) ms after the frame before", node.log.read_text())
+        assert len(gaps) == 2
         pids = [int(line) for line in starts.read_text().split()]
         assert len(pids) == (1 if warm == "true" else 3)
         assert gone(pids[-1]) is (warm == "false")
@@ -376,3 +406,21 @@ def test_a_node_keeps_a_blender_open_between_orders_unless_it_is_told_not_to(
         wait_for(lambda: len(starts.read_text().split()) == len(pids) + 1, 20)  # a test frame has its own
         assert node.stop() < 10
         assert all(gone(int(line)) for line in starts.read_text().split())
+
+
+@pytest.mark.redis
+def test_two_jobs_that_take_turns_on_one_slot_start_two_blenders(blender: str, scenes: Path, tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    renderer = packed({"rend.exe": f'#!/bin/sh\necho $$ >> "{starts}"\nexec "{blender}" "$@"\n'.encode()})
+    jobs = [packed({"scene.blend": (scenes / f"{name}.blend").read_bytes()}) for name in ("moving", "ranged")]
+    with contextlib.closing(OneNode(tmp_path)) as node:
+        node.depot.archives |= {ref.md5: content for ref, content in (renderer, *jobs)}
+        node.start().until_ready()
+        places = {"renderer_archive": renderer[0], "scene_path": "scene.blend"}
+        orders = [
+            node.order(str(number), scene_archive=jobs[number % 2][0], job_id=str(70 + number % 2), **places)
+            for number in range(6)
+        ]
+        wait_for(lambda: all(order.lease_id in node.depot.frames for order in orders), 60)
+        assert len(starts.read_text().split()) == 2
+        assert node.stop() < 10

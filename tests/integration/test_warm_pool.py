@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import re
 import sys
 import threading
 import time
@@ -50,6 +52,7 @@ for line in sys.stdin:
     if frame in (52, 66): print("oh dear", flush=True); reply(number, "failed", "bad luck"); continue
     if frame == 53: reply(number, "unsuited", "a simulation (Cube)"); continue
     if frame == 54: reply(number - 1); reply(number + 1); print(word + "[]"); print(word * 900); sys.exit(3)
+    if frame == 58: held = bytearray(b"x") * 300_000_000; time.sleep(60)
     if frame == 55: os.close(1); os.close(2); time.sleep(60)
     if frame == 56:
         child = subprocess.Popen(["sleep", "60"], start_new_session=True)
@@ -94,6 +97,9 @@ class Bench:
             path.write_bytes(b"BLENDER-v304RENDH")
         settings: dict[str, object] = {
             "renderer": self.renderer,
+            "renderer_md5": "1" * 32,
+            "scene_md5": hashlib.md5(scene.encode()).hexdigest(),
+            "revision": "1",
             "scene": path,
             "command_line": COMMAND_LINE,
             "script": "",
@@ -102,6 +108,7 @@ class Bench:
             "gpu": False,
             "cores": None,
             "time_limit_s": None,
+            "memory_limit_kb": None,
             "scratch": self.folder / f"{scene}.{frame}",
         }
         return Job(**(settings | changes))  # type: ignore[arg-type]
@@ -196,6 +203,50 @@ def test_a_renderer_that_hides_its_output_is_ended_by_the_time_limit(bench: Benc
     assert bench.render(bench.job(1)).picture.read_bytes() == b"cold"
 
 
+def test_a_fresh_renderer_that_holds_more_than_it_may_is_ended_and_the_scene_stays_cold(bench: Bench) -> None:
+    with pytest.raises(AttemptFailed) as failed:
+        bench.render(bench.job(58, memory_limit_kb=100 * 1024))
+    assert failed.value.report.kind is FailureKind.OUT_OF_MEMORY
+    assert re.fullmatch(
+        r"stopped: it held \S+ GB, and a render on this PC may hold 0.0977 GB", failed.value.report.reason
+    )
+    assert "Fra:58" in failed.value.report.log
+    assert not bench.alive()
+    assert bench.render(bench.job(1)).picture.read_bytes() == b"cold"
+
+
+def test_what_earlier_frames_left_behind_is_no_reason_to_fail_a_frame(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.render(bench.job(1, memory_limit_kb=100 * 1024))
+    assert bench.render(bench.job(58, memory_limit_kb=100 * 1024)).picture.read_bytes() == b"cold"
+    assert "failed in a warm Blender (stopped: it held" in caplog.text
+    assert bench.kinds() == ["warm", "cold"]
+
+
+def test_half_of_the_limit_is_as_much_as_a_renderer_may_grow_to(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = iter([400_000, 900_000, 1_100_000])
+    monkeypatch.setattr("render_tasks.warm_process.resident_kb", lambda _pid: next(held))
+    for frame in (1, 2, 3, 4):
+        bench.render(bench.job(frame, memory_limit_kb=2_000_000))
+        if frame == 3:
+            held = iter([400_000])
+    assert bench.kinds() == ["warm", "warm"]
+
+
+def test_scenes_are_warm_from_the_start_of_a_renderer_to_its_end_and_each_change_is_told(bench: Bench) -> None:
+    seen: list[frozenset[str]] = []
+    bench.pool.on_change = lambda: seen.append(bench.pool.warm_scenes())
+    first, other = bench.job(1), bench.job(1, "other.blend")
+    while_rendering: list[frozenset[str]] = []
+    bench.pool.render(first, Switch(), bench.guard, lambda _: while_rendering.append(bench.pool.warm_scenes()))
+    assert set(while_rendering) == {frozenset({first.scene_md5})}
+    bench.render(bench.job(2))
+    bench.render(other)
+    bench.render(bench.job(52, "other.blend"))  # fails warm, is rendered cold
+    assert seen == [{first.scene_md5}, {other.scene_md5}, frozenset()]
+
+
 def test_a_cancel_takes_children_along_and_blames_nobody(bench: Bench) -> None:
     switch, ended = Switch(), threading.Event()
 
@@ -232,6 +283,9 @@ def test_an_attempt_cancelled_before_its_turn_leaves_the_renderer_open(bench: Be
         {"script": "import bpy"},
         {"command_line": COMMAND_LINE.replace("-x 1", "-x 0")},
         {"cores": 1},
+        {"revision": "2"},
+        {"scene_md5": "2" * 32},
+        {"renderer_md5": "2" * 32},
         {"gpu": True},
         {"scene": "other.blend"},
     ],
@@ -255,7 +309,7 @@ def test_what_the_scene_is_not_made_for_starts_nothing_warm(bench: Bench) -> Non
 def test_a_cold_frame_takes_the_place_of_one_that_waits(bench: Bench) -> None:
     bench.render(bench.job(1))
     bench.render(bench.job(1, is_test=True))
-    assert not bench.pool.open_scenes()
+    assert not bench.pool.open_keys()
 
 
 def test_two_slots_keep_two_and_the_one_used_least_lately_makes_way(tmp_path: Path, guard: Guard) -> None:
@@ -263,7 +317,7 @@ def test_two_slots_keep_two_and_the_one_used_least_lately_makes_way(tmp_path: Pa
     with contextlib.closing(bench.pool):
         for scene in ("a.blend", "b.blend", "a.blend", "c.blend"):
             bench.render(bench.job(1, scene))
-        assert {path.name for path in bench.pool.open_scenes()} == {"a.blend", "c.blend"}
+        assert {key.scene.name for key in bench.pool.open_keys()} == {"a.blend", "c.blend"}
         assert len(bench.alive()) == 2
     assert not bench.alive()
 

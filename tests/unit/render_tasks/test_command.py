@@ -113,7 +113,7 @@ def test_no_scene_path_ever_leads_out(path: str) -> None:
     ("name", "is_it"),
     [("frame_0340.png", True), ("frame_340.exr", True), ("frame_00340.jpg", True), ("frame_03401.png", False),
      ("frame_1340.png", False), ("frame_0340_L.png", False), ("frame_0340.png.part", False), ("other_0340.png", False),
-     ("frame_0340", False), ("frame_034.png", False)],
+     ("frame_0340", True), ("frame_0340.", False), ("frame_034.png", False)],
 )  # fmt: skip
 def test_a_picture_is_told_by_its_frame_whatever_the_padding(name: str, is_it: bool) -> None:
     assert bool(picture_names("frame_", "0340").fullmatch(name)) is is_it

@@ -17,7 +17,8 @@ from render_tasks.work_folder import WorkFolder
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("COORDINATOR_URL", "FARM_TOKEN", "NODE_NAME", "WORK_DIR", "SLOTS", "COMPUTE", "CORES", "CACHE_GB"):
+    names = "COORDINATOR_URL FARM_TOKEN NODE_NAME WORK_DIR SLOTS COMPUTE CORES CACHE_GB MEMORY_GB TAGS"
+    for name in names.split():
         monkeypatch.delenv(f"SHEEPFOLD_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -38,7 +39,8 @@ def test_the_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch, 
     ("name", "value"),
     [("COORDINATOR_URL", "farm:8420"), ("COORDINATOR_URL", "http://"), ("FARM_TOKEN", " "), ("FARM_TOKEN", "töken"),
      ("NODE_NAME", "a b"), ("NODE_NAME", "../x"), ("SLOTS", "0"), ("SLOTS", "many"),
-     ("COMPUTE", "tpu"), ("CORES", "0")],
+     ("COMPUTE", "tpu"), ("CORES", "0"), ("MEMORY_GB", "0"), ("MEMORY_GB", "much"), ("TAGS", "fast, zu schnell"),
+     ("TAGS", ",".join(f"t{number}" for number in range(33)))],
 )  # fmt: skip
 def test_a_wrong_setting_names_itself_and_not_its_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv("SHEEPFOLD_COORDINATOR_URL", "http://farm:8420")
@@ -46,8 +48,20 @@ def test_a_wrong_setting_names_itself_and_not_its_value(monkeypatch: pytest.Monk
     monkeypatch.setenv(f"SHEEPFOLD_{name}", value)
     with pytest.raises(ValidationError) as wrong:
         WorkerSettings()  # type: ignore[call-arg]
-    assert [one["loc"][0] for one in wrong.value.errors()] == [name.lower()]
+    assert {one["loc"][0] for one in wrong.value.errors()} == {name.lower()}
     assert f"input_value={value!r}" not in str(wrong.value)
+
+
+def test_tags_are_words_with_commas_between_each_of_them_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sheepfold.toml").write_text(
+        'coordinator_url = "http://farm:8420/"\nfarm_token = "abc"\ntags = ["slow", "old-2"]\nmemory_gb = 6\n'
+    )
+    settings = WorkerSettings()  # type: ignore[call-arg]
+    assert (settings.tags, settings.memory_gb) == (("slow", "old-2"), 6)
+    monkeypatch.setenv("SHEEPFOLD_TAGS", " fast,GPU_24g , fast,")
+    assert WorkerSettings().tags == ("fast", "GPU_24g")  # type: ignore[call-arg]
+    monkeypatch.setenv("SHEEPFOLD_TAGS", "")
+    assert WorkerSettings().tags == ()  # type: ignore[call-arg]
 
 
 def test_address_and_token_are_needed() -> None:

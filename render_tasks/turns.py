@@ -1,0 +1,54 @@
+"""Orders for the same archives queue for a slot in the order they came.
+
+The first of them fetches the archives and the others wait for it, so all of them are ready in the same moment; which
+thread runs first then is chance. An order that is ready therefore lets those that came before it, and need the same,
+queue first; not for long, because they may have met a trouble of their own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+#: A thread that is ready to run has run by then.
+PATIENCE_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Coming:
+    needs: Hashable
+    came_at: float
+    has_queued: threading.Event = field(default_factory=threading.Event)
+
+
+class Turns:
+    """Orders on their way to the queue; threads share it."""
+
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
+        self._lock = threading.Lock()
+        self._coming: list[_Coming] = []
+
+    @contextmanager
+    def one(self, needs: Hashable, came_at: float) -> Iterator[None]:
+        """An order gets ready inside the block; behind it, it is its turn to queue."""
+        mine = _Coming(needs=needs, came_at=came_at)
+        with self._lock:
+            self._coming.append(mine)
+        try:
+            yield
+            self._let_pass(mine)
+        finally:
+            with self._lock:
+                self._coming.remove(mine)
+            mine.has_queued.set()
+
+    def _let_pass(self, mine: _Coming) -> None:
+        with self._lock:
+            earlier = [one for one in self._coming if one.needs == mine.needs and one.came_at < mine.came_at]
+        until = time.monotonic() + self._patience_s
+        for one in earlier:
+            one.has_queued.wait(max(0.0, until - time.monotonic()))
