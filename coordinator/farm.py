@@ -64,7 +64,7 @@ LOOP_ENDS_S = 0.5
 #: Redis is looked at again by the sweep; orders wait a little longer than that.
 BROKER_PAUSE_S = 5.0
 #: Objects made and not freed before the youngest are looked through for cycles; Python's 700 is for short programs.
-GARBAGE_AFTER = 50_000
+GARBAGE_AFTER = 10_000
 #: Archives the server no longer wants go once no lease needs them.
 TIDY_EVERY_S = 60.0
 

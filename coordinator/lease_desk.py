@@ -30,7 +30,7 @@ MAX_JSON_BYTES = 4 * 1024 * 1024
 #: A body of this many bytes is held in memory; a longer one is read piece by piece by the thread that stores it.
 MAX_IN_MEMORY = 1024 * 1024
 #: Threads that wait for the ledger, the spool and the inspection; more would only wait for each other.
-THREADS = 16
+THREADS = 8
 
 #: No render takes longer (four months), more memory (a terabyte squared) or more threads; larger figures are damage.
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=10**7)]

@@ -57,7 +57,7 @@ __all__ = [
 
 
 #: Ended leases kept in memory; older ones are read from the file.
-REMEMBERED = 5000
+REMEMBERED = 1000
 
 #: Told of a step: the lease before it (``None``: it has just been granted) and after it.
 Watcher = Callable[[Lease | None, Lease], None]

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 #: Answers under way when we stop get this long (seconds).
 GRACE_S = 2
 #: A node speaks several times for each frame; its connections last from one frame to the next (seconds).
-KEPT_ALIVE_S = 75
+KEPT_ALIVE_S = 30
 
 
 class AddressInUse(Exception):

@@ -16,7 +16,7 @@ from celery import Celery
 from .contract import CANCEL_COMMAND, RENDER_TASK, RenderOrder, SignedOrder, celery_name_of, queue_of
 
 #: A publish that fails is tried again this often, then the dispatcher hears of it; a doubled order is harmless.
-PUBLISH_RETRIES = 2
+PUBLISH_POLICY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 
 _SETTINGS = {
     "task_acks_late": False,
@@ -74,16 +74,26 @@ def send_order(app: Celery, signed: SignedOrder, order: RenderOrder, node_name: 
     Raises :class:`kombu.exceptions.OperationalError` when Redis cannot be reached. The order may have arrived even so:
     the start-fence makes a second one harmless.
     """
-    app.send_task(
+    message = app.amqp.create_task_message(
+        task_id_of(order.lease_id, order.attempt),
         RENDER_TASK,
         kwargs={"order": signed.order, "signature": signed.signature},
-        task_id=task_id_of(order.lease_id, order.attempt),
-        queue=queue_of(order.node_id),
         argsrepr=f"frame {order.frame} · {order.job_name} · {node_name}",
         kwargsrepr="{}",
-        retry=True,
-        retry_policy={"max_retries": PUBLISH_RETRIES, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2},
+        ignore_result=True,
     )
+    # Straight into the node's list: nothing is declared, and nothing is kept of a thousand queues.
+    with app.producer_pool.acquire(block=True) as producer:
+        producer.publish(
+            message.body,
+            exchange="",
+            routing_key=queue_of(order.node_id),
+            serializer="json",
+            headers=message.headers,
+            retry=True,
+            retry_policy=PUBLISH_POLICY,
+            **message.properties,
+        )
 
 
 def cancel_order(app: Celery, node_name: str, lease_id: str, attempt: int) -> None:

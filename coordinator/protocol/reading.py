@@ -10,7 +10,9 @@ back unchanged has to be right, a figure for a person (frames remaining, memory 
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import TypeVar
@@ -141,24 +143,30 @@ def _offer(job: Element) -> JobOffer:
     if renderer is None:
         raise MalformedMessage("<job> has no <renderer>")
     _need_attributes(renderer, "renderer", "md5", "commandline")
-    script = job.child("script")
+    script, name = job.child("script"), job.attribute("name")
+    # Thousands of frames of one job are held at a time, and the server writes the same texts for each: kept once.
     return JobOffer(
-        job_id=job.attribute("id") or "",
+        job_id=sys.intern(job.attribute("id") or ""),
         frame=job.attribute("frame") or "",
-        path=job.attribute("path") or "",
+        path=sys.intern(job.attribute("path") or ""),
         use_gpu=_yes(job.attribute("use_gpu")),
-        archive_md5=_md5(job, "archive_md5"),
-        revision=job.attribute("revision") or "",
-        renderer=RendererOffer(
-            md5=_md5(renderer, "md5"),
-            command_line=renderer.attribute("commandline") or "",
-            update_method=renderer.attribute("update_method") or "",
+        archive_md5=sys.intern(_md5(job, "archive_md5")),
+        revision=sys.intern(job.attribute("revision") or ""),
+        renderer=_renderer(
+            _md5(renderer, "md5"),
+            renderer.attribute("commandline") or "",
+            renderer.attribute("update_method") or "",
         ),
-        script=script.text if script else "",
+        script=sys.intern(script.text if script else ""),
         extras=job.attribute("extras"),
         synchronous_upload=_yes(job.attribute("synchronous_upload")),
-        name=job.attribute("name"),
+        name=None if name is None else sys.intern(name),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _renderer(md5: str, command_line: str, update_method: str) -> RendererOffer:
+    return RendererOffer(md5=md5, command_line=command_line, update_method=update_method)
 
 
 def read_frame_upload(fields: Mapping[str, str]) -> FrameUpload:
