@@ -104,6 +104,8 @@ class Parts:
     guard: Guard
     #: Parent of the attempts' scratch folders.
     scratch: Path
+    #: Where other nodes get archives from this one; empty: nowhere.
+    archive_url: Callable[[], str] = lambda: ""
     #: Blenders that stay open between frames; ``None``: one Blender per frame.
     warm: WarmBlenders | None = None
 
@@ -144,6 +146,8 @@ class Node:
             compute=who.compute,
             busy=tuple(one.state() for one in self._in_hand.all()),
             archives=self._parts.cache.held(),
+            archive_url=self._parts.archive_url(),
+            shared=self._parts.cache.shares(),
             accepting=self.accepting and not self._leaving.is_set(),
             version=who.version,
         )
