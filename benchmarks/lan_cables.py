@@ -52,7 +52,8 @@ class Lan:
 
     def __init__(self, mbit: int) -> None:
         self._mbit = mbit
-        self._run = f"sheepfold-{secrets.token_hex(3)}"
+        #: What the names of its namespaces begin with.
+        self.run = f"sheepfold-{secrets.token_hex(3)}"
         self._names: list[str] = []
         self._hosts: dict[str, str] = {}
 
@@ -99,7 +100,7 @@ class Lan:
         return int(stats["stats64"]["tx"]["bytes"])
 
     def _namespace(self, host: str) -> str:
-        name = f"{self._run}-{host}"
+        name = f"{self.run}-{host}"
         self._names.append(name)
         _do("ip", "netns", "add", name)
         return name

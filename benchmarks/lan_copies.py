@@ -52,6 +52,8 @@ class OutOfTime(Exception):
 class LanCopies:
     """What was measured."""
 
+    #: What its namespaces' names began with.
+    run: str
     nodes: int
     #: Bytes of the archive.
     size: int
@@ -217,6 +219,7 @@ def measure(
         each_s = tuple(pc.answer()["ended"] - began for pc in pcs)
         after, wire_after = alone.ask("figures"), lan.bytes_sent("coordinator")
         return LanCopies(
+            run=lan.run,
             nodes=nodes,
             size=ref["size"],
             mbit=mbit,

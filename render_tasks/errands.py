@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from .pieces import all_of, numbers_in
 
 #: Requests to the coordinator at the same time: two keep its cable busy where there are no other nodes.
-COORDINATOR_AT_ONCE, COORDINATOR_AMONG_NODES = 3, 1
+COORDINATOR_AT_ONCE, COORDINATOR_AMONG_NODES = 2, 1
 #: Requests to one node at the same time.
 NODE_AT_ONCE = 2
 #: Looks at nodes at the same time; each may wait a second for a PC that was just switched off.

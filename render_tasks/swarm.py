@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 #: Requests under way for one archive.
 ERRANDS_AT_ONCE = 6
 #: Seconds until the coordinator is asked for other nodes again: soon at first, because everybody begins at once.
-FIRST_ASK_S, ASK_EVERY_S = 0.2, 1.0
+FIRST_ASK_S, ASK_EVERY_S = 0.1, 1.0
 #: Nothing came for this long, from anybody: long enough for a coordinator that is started anew.
 STALLED_AFTER_S = 30.0
 #: How soon threads see that there is something to do, or that they are no longer wanted.
