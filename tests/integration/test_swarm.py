@@ -47,6 +47,16 @@ def test_a_small_archive_costs_one_question_and_one_piece(lan: Lan) -> None:
     assert node.cache.shares() == ()
 
 
+def test_a_small_archive_never_waits_for_another_node(lan: Lan) -> None:
+    """Given a coordinator that rests for a moment, when there is a node that hangs, then nobody asks that one."""
+    ref, node, silent, found = lan.archive(100_000), lan.node(), SilentPeer(), lan.shelf.found
+    lan.record("n9", silent.url, ref.md5)
+    lan.shelf.found = lambda md5: found(md5) if len(lan.shelf.asked) > 1 else None
+    node.cache.ensure(ref)
+    assert not silent.called.is_set()
+    silent.close()
+
+
 def test_many_nodes_at_once_all_get_it_and_hand_on_most_of_it_themselves(tmp_path: Path) -> None:
     """Given a coordinator that sends piece by piece, as over a narrow cable, when five nodes want one archive."""
     lan = Lan(tmp_path, coordinator_at_once=1)
@@ -108,8 +118,9 @@ def liar(lan: Lan, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], ArchiveSer
 
 
 def test_a_node_that_sends_wrong_bytes_is_found_out_and_left_alone(
-    lan: Lan, liar: Callable[[ArchiveRef], ArchiveServer]
+    lan: Lan, liar: Callable[[ArchiveRef], ArchiveServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("render_tasks.swarm.UNFIT_REST_S", 0.0)  # a lie weighs more than a failure
     ref, node = lan.archive(LARGE), lan.node()
     lying = liar(ref)
     path = lan.store.path_of(ref.md5)

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -212,8 +213,10 @@ def test_a_source_that_drips_is_given_up_in_bounded_time() -> None:
         threading.Thread(target=drip, daemon=True).start()
         client = SourceClient(MD5, "pass")
         patience = Patience(connect_s=1, silence_s=1, at_least_s=0.2, bytes_per_s=10**9)
+        began = time.monotonic()
         with pytest.raises(SourceUnfit, match="too slow"):
             client.piece(f"http://127.0.0.1:{listening.getsockname()[1]}", 0, 1000, patience)
+        assert time.monotonic() - began < 5
         ended.set()
 
 
