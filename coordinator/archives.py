@@ -28,8 +28,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from render_tasks.contract import ArchiveRef
+from render_tasks.pieces import BlockSums
 
-from .disk import RESERVE_BYTES, DiskFull, prepare_folder, receiving
+from .disk import RESERVE_BYTES, DiskFull, PassingFile, prepare_folder, receiving
+from .plans import PieceSums
 
 __all__ = ["ArchiveError", "ArchiveStore", "BadArchive", "BadMd5", "DiskFull"]
 
@@ -74,6 +76,10 @@ class ArchiveStore:
     ) -> None:
         self._folder, self._quota, self._reserve = folder, quota_bytes, reserve_bytes
         self._pinned = pinned
+        #: Told the sums of an archive's pieces when it has come in.
+        self.on_sums: Callable[[str, PieceSums], None] = lambda _md5, _sums: None
+        #: Bytes that came from the server, those of downloads that failed included.
+        self.bytes_fetched = 0
         self._lock = threading.Lock()
         self._fetching: dict[str, Future[ArchiveRef]] = {}
         #: The server said to drop them while a lease still needed them.
@@ -120,6 +126,11 @@ class ArchiveStore:
                 self._doomed.add(md5)
                 self._drop_doomed()
 
+    def throw_away(self, md5: str) -> None:
+        """Drop an archive whatever needs it: it is damaged, and will be fetched again."""
+        with self._lock:
+            self._drop(checked(md5))
+
     def tidy(self) -> None:
         """Drop what the server no longer wants and what is over the quota."""
         self._tidy(spared="")
@@ -151,13 +162,19 @@ class ArchiveStore:
         got = ""
         for _ in range(DOWNLOAD_TRIES):
             with receiving(self._folder, reserve_bytes=self._reserve) as passing:
-                fetch(cast("BinaryIO", passing))
+                summed = _Summed(passing, self._count)
+                fetch(cast("BinaryIO", summed))
                 got = passing.md5
                 if got == md5:
+                    self.on_sums(md5, PieceSums.of(summed.sums, passing.size))
                     passing.keep_as(md5)
                     return passing.size
             log.warning("archive %s arrived with MD5 %s; fetching it again", md5, got)
         raise BadArchive(md5, got)
+
+    def _count(self, count: int) -> None:
+        with self._lock:
+            self.bytes_fetched += count
 
     def _touch(self, md5: str) -> ArchiveRef | None:
         if md5 not in self._sizes:
@@ -202,6 +219,27 @@ class ArchiveStore:
         self._sizes.pop(md5, None)
         self._doomed.discard(md5)
         log.info("archive %s removed", md5)
+
+
+class _Summed:
+    """A passing file that also sums up the archive's pieces and counts its bytes."""
+
+    def __init__(self, passing: PassingFile, count: Callable[[int], None]) -> None:
+        self._passing, self._count = passing, count
+        self.sums = BlockSums()
+        self.tell, self.flush, self.writable = passing.tell, passing.flush, passing.writable
+        self.truncate = passing.truncate
+
+    def write(self, chunk: bytes) -> int:
+        self._count(len(chunk))
+        written = self._passing.write(chunk)
+        self.sums.update(chunk)
+        return written
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._passing.seek(offset, whence)
+        self.sums = BlockSums()
+        return 0
 
 
 def checked(md5: str) -> str:

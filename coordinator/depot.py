@@ -1,4 +1,4 @@
-"""The LAN's HTTP side: nodes join, fetch archives, start, deliver or fail a lease; operators read status and metrics.
+"""The LAN's HTTP side: nodes join, ask for archives, start, deliver or fail a lease; operators read status and metrics.
 
 Paths and messages are those of :mod:`render_tasks.contract`. Every path but ``/healthz`` wants the farm token, as a
 bearer token or, for a person who reads with a browser, as the password of a login. A browser sends that login along
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import functools
 import hmac
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import anyio
 import anyio.to_thread
 import msgspec
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -27,6 +26,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from render_tasks.contract import (
     CONTRACT_VERSION,
+    MD5_NAME,
+    ArchivePlan,
+    ArchiveSources,
     JoinAnswer,
     JoinRequest,
     MalformedContract,
@@ -39,6 +41,7 @@ from .disk import DiskFull
 from .lease_desk import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimDesk, LeaseDesk
 from .ledger_file import LedgerError
 from .nodes import BrokerDown
+from .plans import PlanUnderWay
 from .spool import BadName, CutOff, TooLarge
 
 _BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
@@ -58,8 +61,18 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     DiskFull: 507,
     LedgerError: 507,
     BrokerDown: 503,
+    PlanUnderWay: 503,
 }
-_MD5 = re.compile(r"[0-9a-f]{32}")
+_NodeId = Annotated[str, Query(pattern="^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$")]
+_NodeUrl = Annotated[str, Query(max_length=300)]
+_Ask = Callable[[str, str, str, str], object]
+
+
+class ArchiveAnswers(Protocol):
+    """What nodes ask about archives (:class:`coordinator.archive_desk.ArchiveDesk`)."""
+
+    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchivePlan | None: ...
+    def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +83,7 @@ class DepotParts:
     claims: ClaimDesk
     #: Admits a node; the second argument is the host name it reached us by, the third its own address.
     join: Callable[[JoinRequest, str, str], JoinAnswer]
-    archive_path: Callable[[str], Path | None]
+    archives: ArchiveAnswers
     status: Callable[[], dict[str, Any]]
     #: Ends leases: job, and one frame of it or ``None`` for all; returns how many.
     cancel: Callable[[str, str | None], int]
@@ -137,11 +150,19 @@ def _add_node_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
         return _json(await anyio.to_thread.run_sync(parts.join, wish, host, address))
 
     @app.get("/api/archives/{md5}", dependencies=[guard])
-    def archive(md5: str) -> FileResponse:
-        path = parts.archive_path(md5) if _MD5.fullmatch(md5) else None
-        if path is None:
-            raise HTTPException(404, "the depot does not hold this archive")
-        return FileResponse(path, media_type="application/octet-stream")
+    def archive(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
+        return _archive_answer(parts.archives.plan, md5, node, url, request)
+
+    @app.get("/api/archives/{md5}/sources", dependencies=[guard])
+    def sources(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
+        return _archive_answer(parts.archives.sources, md5, node, url, request)
+
+
+def _archive_answer(ask: _Ask, md5: str, node: str, url: str, request: Request) -> Response:
+    found = ask(md5, node, url, request.url.hostname or "") if MD5_NAME.fullmatch(md5) else None
+    if found is None:
+        raise HTTPException(404, "the depot does not hold this archive")
+    return _json(found)
 
 
 def _add_operator_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:

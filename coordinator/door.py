@@ -52,11 +52,19 @@ class Door:
         parts = urlsplit(self._redis_url)
         if parts.hostname not in _LOOPBACK:
             return self._redis_url
-        host = urlsplit(self._public_url).hostname if self._public_url else reached_by
         login = parts.netloc.rpartition("@")[0]
-        shown = f"[{host}]" if host and ":" in host else host
+        shown = self._shown_host(reached_by)
         netloc = f"{login}@{shown}:{parts.port or 6379}" if login else f"{shown}:{parts.port or 6379}"
         return urlunsplit(parts._replace(netloc=netloc))
+
+    def archive_url_for(self, reached_by: str, port: int) -> str:
+        """Where somebody elsewhere finds our archive server."""
+        return f"http://{self._shown_host(reached_by)}:{port}"
+
+    def _shown_host(self, reached_by: str) -> str:
+        """This machine's name as others know it."""
+        host = (urlsplit(self._public_url).hostname if self._public_url else None) or reached_by
+        return f"[{host}]" if ":" in host else host
 
 
 def _kept_key(ledger: Ledger) -> Ed25519PrivateKey:

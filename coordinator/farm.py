@@ -20,11 +20,14 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
+from render_tasks.archive_server import ArchiveServer
 from render_tasks.celery_app import cancel_order, make_app, send_order
 from render_tasks.contract import FailureReport, Presence
 from render_tasks.hardware import detect
 
 from .account import Account
+from .archive_desk import ArchiveDesk
+from .archive_port import open_archive_server
 from .archives import ArchiveStore
 from .claims import Claims, Events
 from .conduct import Conduct
@@ -43,11 +46,13 @@ from .metrics import make_metrics
 from .nodes import BrokerDown, Nodes, connect
 from .office import Office
 from .placement import Floor
+from .plans import Plans
 from .protocol.messages import Credentials, Hardware
 from .server_client import ServerClient
 from .session_loops import IDLE_S, SessionLoops
 from .sessions import RETRY_CAP_S, Backoff, FarmSession, FatalRefusal
 from .settings import CoordinatorSettings
+from .sources import Sources
 from .spool import Spool
 from .sweep import Sweeper
 from .tally import Tally
@@ -82,6 +87,7 @@ class Farm:
         self._open_stores(redis_url)
         self._build_lan_side(redis_url)
         self._build_server_side()
+        self._build_archive_side(farm_token)
         self._web = WebServer(make_depot(self._depot_parts(farm_token)), settings.host, settings.port)
 
     def _open_stores(self, redis_url: str) -> None:
@@ -164,17 +170,32 @@ class Farm:
             on_forgiven=self._look_at_floor,
         )
 
+    def _build_archive_side(self, farm_token: str) -> None:
+        store = self._archives
+        self._plans = Plans(store.path_of, store.throw_away)
+        store.on_sums = self._plans.know
+        self._desk = ArchiveDesk(
+            store.path_of,
+            self._plans,
+            Sources(self._floor.nodes),
+            lambda reached_by: self._door.archive_url_for(reached_by, self._archive_server.port),
+        )
+        self._archive_server: ArchiveServer = open_archive_server(self._desk.shared, farm_token, self._settings)
+
+    def _archive_bytes(self) -> dict[str, int]:
+        return {"from_server": self._archives.bytes_fetched, "to_lan": self._archive_server.bytes_sent}
+
     def _depot_parts(self, farm_token: str) -> DepotParts:
         return DepotParts(
             farm_token=farm_token,
             claims=self._claims,
             join=self._door.join,
-            archive_path=self._archives.path_of,
+            archives=self._desk,
             status=self._office.status,
             cancel=self._office.cancel,
             forgive=self._office.forgive,
             redis_url=self._door.redis_url_for,
-            metrics=make_metrics(self._ledger, self._present, self._heartbeat),
+            metrics=make_metrics(self._ledger, self._present, self._heartbeat, self._archive_bytes),
         )
 
     def _make_session(self, key: str, hardware: Hardware) -> FarmSession:
@@ -205,8 +226,12 @@ class Farm:
         """Runs until SIGTERM, Ctrl+C or a refusal; returns the exit code."""
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._asked_to_stop)
+        self._archive_server.start()
         self._web.start()
-        log.info("the depot listens on %s:%d", self._settings.host, self._settings.port)
+        host = self._settings.host
+        log.info(
+            "the depot listens on %s:%d, archives on port %d", host, self._settings.port, self._archive_server.port
+        )
         self._loops = [
             Loop("tenure", self._tenure.renew_once, fatal=FarmHeld, on_fatal=self._end),
             Loop("sweep", self._sweep_once, fatal=FatalRefusal, on_fatal=self._end),
@@ -231,7 +256,7 @@ class Farm:
     def _look_at_floor(self) -> None:
         """Who may get frames: everybody on the LAN who is not set aside."""
         usable = {id_: node for id_, node in self._present().items() if not self._conduct.is_set_aside(id_)}
-        for node_id in self._floor.node_ids() - usable.keys():
+        for node_id in self._floor.nodes().keys() - usable.keys():
             self._floor.leave(node_id)
         for node in usable.values():
             self._floor.see(node, self._account.key_of(node))
@@ -299,6 +324,8 @@ class Farm:
         self._dispatcher.close()
         self._heartbeat.close()
         self._web.stop()
+        self._archive_server.stop()
+        self._plans.close()
         self._ledger.close()
 
     # What the parts tell each other

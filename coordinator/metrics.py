@@ -21,8 +21,14 @@ class Misses(Protocol):
 
 
 class _FarmCollector:
-    def __init__(self, ledger: Ledger, present: Callable[[], dict[str, Presence]], beats: Misses) -> None:
-        self._ledger, self._present, self._beats = ledger, present, beats
+    def __init__(
+        self,
+        ledger: Ledger,
+        present: Callable[[], dict[str, Presence]],
+        beats: Misses,
+        archive_bytes: Callable[[], dict[str, int]],
+    ) -> None:
+        self._ledger, self._present, self._beats, self._archive_bytes = ledger, present, beats, archive_bytes
 
     def collect(self) -> Iterator[Metric]:
         leases = GaugeMetricFamily("sheepfold_leases", "Leases that are not ended, by state", labels=["state"])
@@ -34,13 +40,24 @@ class _FarmCollector:
         rendering = sum(slot.stage is Stage.RENDERING for node in nodes for slot in node.busy)
         slots.add_metric(["rendering"], rendering)
         slots.add_metric(["idle"], max(0, sum(node.slots for node in nodes) - rendering))
-        yield from (leases, ended, slots)
+        moved = CounterMetricFamily("sheepfold_archive_bytes", "Bytes of archives that were moved", labels=["way"])
+        for way, count in self._archive_bytes().items():
+            moved.add_metric([way], count)
+        yield from (leases, ended, slots, moved)
         yield GaugeMetricFamily("sheepfold_nodes", "PCs on the LAN", value=len(nodes))
         yield CounterMetricFamily("sheepfold_missed_beats", "Heartbeats without an answer", value=self._beats.missed)
 
 
-def make_metrics(ledger: Ledger, present: Callable[[], dict[str, Presence]], beats: Misses) -> CollectorRegistry:
-    """A registry that reads the farm afresh at every scrape."""
+def make_metrics(
+    ledger: Ledger,
+    present: Callable[[], dict[str, Presence]],
+    beats: Misses,
+    archive_bytes: Callable[[], dict[str, int]] = dict,
+) -> CollectorRegistry:
+    """A registry that reads the farm afresh at every scrape.
+
+    ``archive_bytes``: bytes since the start, ``from_server`` and ``to_lan``.
+    """
     registry = CollectorRegistry()
-    registry.register(_FarmCollector(ledger, present, beats))  # type: ignore[arg-type]
+    registry.register(_FarmCollector(ledger, present, beats, archive_bytes))  # type: ignore[arg-type]
     return registry

@@ -254,7 +254,7 @@ def read_presence(node_id: str, raw: bytes) -> Presence:
         "name": presence.name != clean_name(presence.name),
         "slots": not 0 < presence.slots <= MAX_SLOTS,
         "cpu_cores": presence.hardware.cpu_cores < 1,
-        "archives": not all(_MD5.fullmatch(md5) for md5 in presence.archives),
+        "archives": not all(_MD5.fullmatch(md5) for md5 in (*presence.archives, *presence.shared)),
     }
     if bad := [field for field, is_wrong in wrong.items() if is_wrong]:
         raise MalformedContract(f"{' and '.join(bad)} cannot be right")

@@ -201,10 +201,10 @@ class Floor:
                 self._index(self._cached, node_id, place.presence.archives, ())
                 self._index(self._warm, node_id, place.warm, ())
 
-    def node_ids(self) -> set[str]:
-        """Everybody on the floor."""
+    def nodes(self) -> dict[str, Presence]:
+        """Everybody on the floor, by id."""
         with self._lock:
-            return set(self._places)
+            return {node_id: place.presence for node_id, place in self._places.items()}
 
     def follow(self, before: Lease | None, after: Lease) -> None:
         """A step of a lease (:data:`coordinator.ledger.Watcher`)."""

@@ -108,6 +108,8 @@ class CoordinatorSettings(FarmSettings):
     client_version: str = Field(default="3.3.1762", min_length=1)
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8420, ge=1, le=65535)
+    #: Where archives are handed out; unset: three above ``port``, or any free one where that is taken.
+    archive_port: int | None = Field(default=None, ge=0, le=65535)
     #: What workers are told; unset: the address they joined at.
     public_url: HttpAddress | None = None
     sessions: SessionMode = SessionMode.FARM

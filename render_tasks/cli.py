@@ -26,7 +26,7 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 
 from . import __version__
-from .archives import ArchiveCache
+from .archive_counter import ArchiveCounter
 from .celery_app import make_app
 from .contract import (
     CONTRACT_VERSION,
@@ -155,12 +155,8 @@ class _Worker:
     def _make_node(self, joined: JoinAnswer) -> Node:
         settings = self._settings
         warm = WarmBlenders(self._folder.scratch, slots=settings.slots) if settings.warm else None
-        cache = ArchiveCache(
-            self._folder.archives,
-            self._depot.fetch_archive,
-            quota_bytes=int(settings.cache_gb * 1000**3),
-            on_leaving=warm.release if warm else lambda _: None,
-        )
+        counter = ArchiveCounter(self._depot, self._folder.node_id, settings)
+        cache = counter.open(self._folder.archives, on_leaving=warm.release if warm else lambda _: None)
         identity = Identity(
             node_id=self._folder.node_id,
             name=joined.name,
@@ -175,6 +171,7 @@ class _Worker:
         parts = Parts(
             depot=self._depot,
             cache=cache,
+            archive_url=counter.url,
             outbox=self._outbox,
             guard=self._guard,
             scratch=self._folder.scratch,

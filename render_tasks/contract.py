@@ -12,15 +12,26 @@ Redis, as far as the two sides share it (Celery's own keys aside)::
 The depot (HTTP on the LAN, ``Authorization: Bearer <farm token>`` on every call)::
 
     POST /api/join                                     JoinRequest → JoinAnswer
-    GET  /api/archives/{md5}                           the archive, with Range
+    GET  /api/archives/{md5}?node=&url=                ArchivePlan, 404: not here; url: where the asking node serves
+    GET  /api/archives/{md5}/sources?node=&url=        ArchiveSources: the same question without the sums
     POST /api/leases/{id}/start?node=&attempt=&claim=  200, or 409: drop this order; claim: a random word
     PUT  /api/leases/{id}/frame?node=&attempt=&...     FrameReport as query, picture as body: 200, 409 drop, 422 bad
     POST /api/leases/{id}/failure?node=&attempt=       FailureReport: 200, or 409 drop
+
+An archive server (HTTP on the LAN, the coordinator's and one on each node; ``Authorization: Bearer`` and the archive's
+pass, see :func:`archive_pass`)::
+
+    GET /archives/{md5}          the archive, with Range, as far as it is here; 416: not these bytes, 503: too many ask
+    GET /archives/{md5}/pieces   which pieces are here, as in :mod:`render_tasks.pieces`; every answer's
+                                 ``X-Sheepfold-Pieces`` says the same
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -30,7 +41,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 #: Raised when a message changes its meaning; a worker with another number is told to update.
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 
 #: Celery's name of the one task.
 RENDER_TASK = "render"
@@ -45,6 +56,13 @@ PRESENCE_LEFT = 0
 PRESENCE_EVERY_S = 5
 #: Three missed records: the node is gone.
 NODE_SILENT_AFTER_S = 15
+
+#: An archive server says here which pieces it has.
+PIECES_HEADER = "X-Sheepfold-Pieces"
+#: What an archive is called everywhere; nothing else becomes a path.
+MD5_NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
+#: Where a node serves archives: an address, and nothing that could lead elsewhere.
+ARCHIVE_URL = re.compile(r"http://(?:[0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}", re.ASCII)
 
 #: An order is a few kB; the script is the longest part of it.
 MAX_ORDER_BYTES = 4 * 1024 * 1024
@@ -82,6 +100,30 @@ class ArchiveRef:
     md5: str
     #: Bytes.
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveSources:
+    """Where an archive can be had from."""
+
+    #: Root URLs of nodes that have it or parts of it, a few of them by chance.
+    nodes: tuple[str, ...] = ()
+    #: Root URL of the coordinator's archive server, the last source of all.
+    coordinator: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchivePlan:
+    """How an archive travels: in pieces that can be told right from wrong one by one."""
+
+    md5: str
+    #: Bytes.
+    size: int
+    #: Bytes of every piece but the last.
+    piece_bytes: int
+    #: Of each piece, as :func:`render_tasks.pieces.sum_of` makes it.
+    sums: tuple[str, ...]
+    sources: ArchiveSources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +232,10 @@ class Presence:
     busy: tuple[SlotState, ...] = ()
     #: MD5 sums of archives in this node's cache.
     archives: tuple[str, ...] = ()
+    #: Root URL of this node's archive server; empty: it has none.
+    archive_url: str = ""
+    #: MD5 sums of archives it hands to other nodes.
+    shared: tuple[str, ...] = ()
     #: MD5 sums of scenes that an open Blender holds right now.
     warm: tuple[str, ...] = ()
     #: What its operator calls it apt for; a job may ask for some of these words.
@@ -301,6 +347,14 @@ def from_json(kind: type[T], text: str | bytes) -> T:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise MalformedContract(f"not a {kind.__name__}: {error}") from None
+
+
+def archive_pass(farm_token: str, md5: str) -> str:
+    """What an archive server wants to see: made of the farm token, which PCs do not show to each other.
+
+    A source's address may have been given to somebody else's PC by now: all it learns is a way to this one archive.
+    """
+    return hmac.new(farm_token.encode(), f"archive {md5}".encode(), hashlib.sha256).hexdigest()
 
 
 def sign_order(order: RenderOrder, key: Ed25519PrivateKey) -> SignedOrder:

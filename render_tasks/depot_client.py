@@ -8,16 +8,18 @@ the class of what went wrong, never from a URL.
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import quote
+from typing import BinaryIO, TypeVar
+from urllib.parse import quote, urlsplit
 
 import requests
 
 from .contract import (
+    ArchivePlan,
     ArchiveRef,
+    ArchiveSources,
     ContractError,
     FailureReport,
     FrameReport,
@@ -28,14 +30,15 @@ from .contract import (
 )
 from .errors import (
     ArchiveMissing,
-    AttemptDropped,
-    BadArchive,
     DepotRefused,
     DepotSilent,
     FrameRejected,
     StaleLease,
     TokenRefused,
 )
+from .pieces import pieces_in
+
+T = TypeVar("T")
 
 #: Seconds: a coordinator on the LAN is there at once or not at all.
 CONNECT_TIMEOUT_S = 5
@@ -43,7 +46,8 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
 #: The depot reads and checks the whole picture, and writes its ledger, before it answers.
 DELIVER_TIMEOUT_S = 120
-CHUNK_BYTES = 1024 * 1024
+#: Pieces keep coming from the sources that are known.
+SOURCES_TIMEOUT_S = 3
 #: Answers that say "not now" rather than "no".
 _NOT_NOW = frozenset({408, 425, 429})
 
@@ -63,10 +67,7 @@ class DepotClient:
     def join(self, request: JoinRequest) -> JoinAnswer:
         """Asks to be one of the farm's nodes. Raises DepotSilent, TokenRefused, DepotRefused."""
         answer = self._call("join", "POST", "/api/join", data=to_json(request).encode(), json=True)
-        try:
-            return from_json(JoinAnswer, answer.content)
-        except ContractError as error:
-            raise DepotSilent("join", str(error)) from None
+        return _read("join", JoinAnswer, answer)
 
     def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> None:
         """The start-fence. Returns when this attempt may be rendered; raises StaleLease when it may not.
@@ -108,33 +109,43 @@ class DepotClient:
             read_timeout_s=timeout_s,
         )
 
-    def fetch_archive(self, ref: ArchiveRef, target: BinaryIO, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Streams an archive into ``target``; its MD5 is the caller's business.
+    def plan(self, ref: ArchiveRef, node_id: str, own_url: str) -> ArchivePlan:
+        """How an archive travels, and from where. ``own_url``: where this node will hand it on, empty: nowhere.
 
-        Raises ArchiveMissing, BadArchive (more bytes than promised), DepotSilent (cut off), AttemptDropped when
-        ``stopped`` turns true on the way.
+        Raises ArchiveMissing, DepotSilent, TokenRefused, DepotRefused.
         """
-        call = "fetch an archive"
+        call = "ask for an archive"
+        answer = self._about_archive(call, f"/api/archives/{ref.md5}", ref.md5, node_id, own_url)
+        plan = _read(call, ArchivePlan, answer)
+        if plan.piece_bytes < 1 or len(plan.sums) != pieces_in(plan.size, plan.piece_bytes):
+            raise DepotSilent(call, "its plan does not add up")
+        return plan
+
+    def sources(self, md5: str, node_id: str, own_url: str) -> ArchiveSources:
+        """From where an archive can be had by now; raises as :meth:`plan` does."""
+        call = "ask who has an archive"
+        answer = self._about_archive(call, f"/api/archives/{md5}/sources", md5, node_id, own_url, SOURCES_TIMEOUT_S)
+        return _read(call, ArchiveSources, answer)
+
+    def own_address(self) -> str:
+        """This PC's address on the way to the coordinator: what other PCs of the LAN reach it by. Raises OSError."""
+        parts = urlsplit(self._root)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        for family, kind, protocol, _, address in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_DGRAM):
+            with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
+                probe.connect(address)  # sends nothing: it only chooses the way
+                return probe.getsockname()[0]
+        raise OSError("there is no way to the coordinator")
+
+    def _about_archive(
+        self, call: str, path: str, md5: str, node_id: str, own_url: str, timeout_s: float | None = None
+    ) -> requests.Response:
         try:
-            answer = self._call(call, "GET", f"/api/archives/{ref.md5}", stream=True)
+            return self._call(call, "GET", path, params={"node": node_id, "url": own_url}, read_timeout_s=timeout_s)
         except DepotRefused as error:
             if error.status == 404:
-                raise ArchiveMissing(ref.md5) from None
+                raise ArchiveMissing(md5) from None
             raise
-        with answer:
-            came = 0
-            try:
-                for chunk in answer.iter_content(CHUNK_BYTES):
-                    if stopped():
-                        raise AttemptDropped("stopped while an archive was fetched")
-                    came += len(chunk)
-                    if came > ref.size:
-                        raise BadArchive(f"archive {ref.md5} is larger than its {ref.size} bytes")
-                    target.write(chunk)
-            except requests.RequestException as error:
-                raise DepotSilent(call, type(error).__name__) from None
-        if came < ref.size:
-            raise DepotSilent(call, f"cut off after {came} of {ref.size} bytes")
 
     def _call(
         self,
@@ -145,7 +156,6 @@ class DepotClient:
         params: dict[str, str | int | float] | None = None,
         data: bytes | BinaryIO | None = None,
         json: bool = False,
-        stream: bool = False,
         read_timeout_s: float | None = None,
     ) -> requests.Response:
         read_s = read_timeout_s or self._read_timeout_s
@@ -158,7 +168,6 @@ class DepotClient:
                 headers={"Content-Type": "application/json" if json else "application/octet-stream"},
                 timeout=(min(CONNECT_TIMEOUT_S, read_s), read_s),
                 allow_redirects=False,
-                stream=stream,
             )
         except requests.RequestException as error:
             raise DepotSilent(call, type(error).__name__) from None
@@ -175,6 +184,13 @@ class DepotClient:
             session.headers["Authorization"] = f"Bearer {self._token}"
             self._mine.session = session
         return self._mine.session
+
+
+def _read(call: str, kind: type[T], answer: requests.Response) -> T:
+    try:
+        return from_json(kind, answer.content)
+    except ContractError as error:
+        raise DepotSilent(call, str(error)) from None
 
 
 def _refusal(call: str, answer: requests.Response) -> Exception:

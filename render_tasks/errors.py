@@ -15,6 +15,10 @@
     ├── ArchiveError
     │   ├── BadArchive          hostile, broken, or not what its MD5 promised
     │   └── DiskFull            no room for it
+    ├── SourceError             one source of an archive gave no piece: another one is asked
+    │   ├── SourceFull          503: it hands out as much as it can
+    │   ├── SourceLacks         404, 416: it does not have what we thought
+    │   └── SourceUnfit         silent, too slow, gone, or it sent wrong bytes
     ├── BadOrder                the order cannot be carried out by anybody
     └── WorkFolderTaken         another worker lives in this work folder
 """
@@ -106,6 +110,22 @@ class BadArchive(ArchiveError):
 
 class DiskFull(ArchiveError):
     """There is no room for the archive."""
+
+
+class SourceError(NodeError):
+    """One source of an archive gave no piece."""
+
+
+class SourceFull(SourceError):
+    """The source hands out as much as it can."""
+
+
+class SourceLacks(SourceError):
+    """The source does not have what was asked for."""
+
+
+class SourceUnfit(SourceError):
+    """The source is silent, too slow or gone, or it sent wrong bytes."""
 
 
 class BadOrder(NodeError):

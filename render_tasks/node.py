@@ -103,6 +103,8 @@ class Node:
             archives=self._parts.cache.held(),
             warm=tuple(sorted(self._parts.warm.warm_scenes())) if self._parts.warm else (),
             tags=who.tags,
+            archive_url=self._parts.archive_url(),
+            shared=self._parts.cache.shares(),
             accepting=self.accepting and not self._leaving.is_set(),
             version=who.version,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,5 +43,7 @@ class Parts:
     guard: Guard
     #: Parent of the attempts' scratch folders.
     scratch: Path
+    #: Where other nodes get archives from this one; empty: nowhere.
+    archive_url: Callable[[], str] = lambda: ""
     #: Blenders that stay open between frames; ``None``: one Blender per frame.
     warm: WarmBlenders | None = None

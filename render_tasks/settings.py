@@ -90,6 +90,11 @@ class WorkerSettings(BaseSettings):
     warm: bool = True
     #: Gigabytes the archive cache may fill before the least recently used archive goes.
     cache_gb: Annotated[float, Field(gt=0)] = 40.0
+    #: Archives that were fetched are handed to other PCs of the LAN.
+    share: bool = True
+    #: Where they are handed out; no host: on every interface, port 0: any free one.
+    archive_host: str = ""
+    archive_port: Annotated[int, Field(ge=0, le=65535)] = 0
 
     @classmethod
     def settings_customise_sources(

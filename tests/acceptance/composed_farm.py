@@ -28,7 +28,7 @@ class ComposedFarm:
     def __init__(self, compose: list[str]) -> None:
         self._compose = compose
         self.name = f"sheepfold-test-{secrets.token_hex(4)}"
-        self.ports = {part: free_port() for part in ("server", "coordinator", "redis", "flower")}
+        self.ports = {part: free_port() for part in ("server", "coordinator", "archives", "redis", "flower")}
         self.login, self.flower_user = "studio", "operator"
         self.secrets = {name: secrets.token_hex(16) for name in SECRETS}
 
@@ -46,6 +46,7 @@ class ComposedFarm:
         own = {
             "SHEEPFOLD_SERVER_PORT": str(self.ports["server"]),
             "SHEEPFOLD_PORT": str(self.ports["coordinator"]),
+            "SHEEPFOLD_ARCHIVE_PORT": str(self.ports["archives"]),
             "SHEEPFOLD_REDIS_PORT": str(self.ports["redis"]),
             "SHEEPFOLD_FLOWER_PORT": str(self.ports["flower"]),
             "SHEEPFOLD_LOGIN": self.login,

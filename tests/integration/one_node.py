@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -25,9 +26,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from null_renderer import COMMAND_LINE, renderer_archive, scene_archive
 
 from coordinator.find_redis import find_redis
+from render_tasks.archive_server import ArchiveServer
+from render_tasks.arriving import Shared
 from render_tasks.celery_app import make_app, send_order
 from render_tasks.contract import (
     PRESENCE_HASH,
+    ArchivePlan,
+    ArchiveSources,
     FailureReport,
     JoinAnswer,
     JoinRequest,
@@ -39,6 +44,7 @@ from render_tasks.contract import (
     sign_order,
     to_json,
 )
+from render_tasks.pieces import BLOCK_BYTES, all_of, pieces_in, sum_of
 
 TOKEN = "a-token-nobody-may-see"
 
@@ -106,7 +112,10 @@ class SmallDepot:
         #: Deliveries are answered while this is set.
         self.takes_frames = threading.Event()
         self.takes_frames.set()
+        self._folder = tempfile.TemporaryDirectory(prefix="sheepfold-depot-")
         self.archives = {ref.md5: content for ref, content in (renderer_archive(), scene_archive())}
+        self._archive_server = ArchiveServer(self._shared, TOKEN, "127.0.0.1", 0, at_once=8)
+        self._archive_server.start()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -115,6 +124,8 @@ class SmallDepot:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        self._archive_server.stop()
+        self._folder.cleanup()
 
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
         if self.silent:
@@ -132,8 +143,29 @@ class SmallDepot:
             return 200, to_json(answer).encode()
         if words[1] == "archives":
             self.fetched.append(words[2])
-            return (200, self.archives[words[2]]) if words[2] in self.archives else (404, b"no")
+            return (200, self._plan(words[2])) if words[2] in self.archives else (404, b"no")
         return self._lease(words[2], words[3], query, body)
+
+    def _plan(self, md5: str) -> bytes:
+        content = self.archives[md5]
+        pieces = [content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES)]
+        plan = ArchivePlan(
+            md5=md5,
+            size=len(content),
+            piece_bytes=BLOCK_BYTES,
+            sums=tuple(sum_of(piece) for piece in pieces),
+            sources=ArchiveSources(coordinator=f"http://127.0.0.1:{self._archive_server.port}"),
+        )
+        return to_json(plan).encode()
+
+    def _shared(self, md5: str) -> Shared | None:
+        content = self.archives.get(md5)
+        if content is None:
+            return None
+        path = Path(self._folder.name) / md5
+        path.write_bytes(content)
+        count = pieces_in(len(content), BLOCK_BYTES)
+        return Shared(path=path, size=len(content), piece_bytes=BLOCK_BYTES, pieces=all_of(count))
 
     def _lease(self, lease_id: str, verb: str, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
         if lease_id in self.stale:

@@ -13,9 +13,12 @@ from coordinator.claims import FrameRejected, StaleClaim
 from coordinator.depot import MAX_JSON_BYTES, DepotParts, make_depot
 from coordinator.disk import DiskFull
 from coordinator.nodes import BrokerDown
+from coordinator.plans import PlanUnderWay
 from coordinator.spool import CutOff
 from render_tasks.contract import (
     CONTRACT_VERSION,
+    ArchivePlan,
+    ArchiveSources,
     Compute,
     FailureKind,
     FailureReport,
@@ -30,6 +33,7 @@ from render_tasks.contract import (
 TOKEN = "a-token-of-the-farm"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 ARCHIVE = "c" * 32
+SOURCES = ArchiveSources(nodes=("http://10.0.0.8:1",), coordinator="http://coordinator:8423")
 HARDWARE = NodeHardware(
     os="linux", bits="64bit", cpu_family="6", cpu_model="85", cpu_model_name="Xeon", cpu_cores=8, ram=16 * 1024**3
 )
@@ -61,22 +65,43 @@ class Desk:
             raise self.error
 
 
+class Archives:
+    """Holds one archive, and notes who asks."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.reading = False
+
+    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchivePlan | None:
+        sources = self.sources(md5, node_id, node_url, reached_by)
+        if self.reading:
+            raise PlanUnderWay
+        return ArchivePlan(md5=md5, size=3, piece_bytes=1024**2, sums=("ab",), sources=sources) if sources else None
+
+    def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None:
+        self.asked.append((md5, node_id, node_url, reached_by))
+        return SOURCES if md5 == ARCHIVE else None
+
+
 @pytest.fixture
 def desk() -> Desk:
     return Desk()
 
 
 @pytest.fixture
-def client(desk: Desk, tmp_path: Path) -> TestClient:
-    archive = tmp_path / ARCHIVE
-    archive.write_bytes(b"0123456789")
+def archives() -> Archives:
+    return Archives()
+
+
+@pytest.fixture
+def client(desk: Desk, archives: Archives) -> TestClient:
     parts = DepotParts(
         farm_token=TOKEN,
         claims=desk,
         join=lambda wish, host, address: JoinAnswer(
             name=f"{wish.wanted_name}-{host}", redis_url="redis://h", queue="farm.n1", order_key="key"
         ),
-        archive_path=lambda md5: archive if md5 == ARCHIVE else None,
+        archives=archives,
         status=lambda: {"accepted": 3},
         cancel=lambda job, frame: 2 if (job, frame) == ("7", "0012") else 0,
         forgive=lambda name: name == "pc",
@@ -90,7 +115,8 @@ def client(desk: Desk, tmp_path: Path) -> TestClient:
     ("method", "path"),
     [
         ("POST", "/api/join"),
-        ("GET", f"/api/archives/{ARCHIVE}"),
+        ("GET", f"/api/archives/{ARCHIVE}?node=n"),
+        ("GET", f"/api/archives/{ARCHIVE}/sources?node=n"),
         ("POST", "/api/leases/aa/start?node=n&attempt=1"),
         ("PUT", "/api/leases/aa/frame"),
         ("POST", "/api/leases/aa/failure?node=n&attempt=1"),
@@ -132,15 +158,29 @@ def test_a_message_without_end_is_cut_short(client: TestClient) -> None:
     assert client.post("/api/join", content=body, headers=BEARER).status_code == 413
 
 
-def test_an_archive_is_served_whole_and_in_parts(client: TestClient) -> None:
-    assert client.get(f"/api/archives/{ARCHIVE}", headers=BEARER).content == b"0123456789"
-    part = client.get(f"/api/archives/{ARCHIVE}", headers=BEARER | {"Range": "bytes=4-6"})
-    assert (part.status_code, part.content) == (206, b"456")
+def test_a_node_is_told_how_an_archive_travels_and_from_where(client: TestClient, archives: Archives) -> None:
+    asks = {"node": "n1", "url": "http://10.0.0.7:4000"}
+    answer = client.get(f"/api/archives/{ARCHIVE}", params=asks, headers=BEARER)
+    assert from_json(ArchivePlan, answer.content).sources == SOURCES
+    answer = client.get(f"/api/archives/{ARCHIVE}/sources", params=asks, headers=BEARER)
+    assert from_json(ArchiveSources, answer.content) == SOURCES
+    assert archives.asked == [(ARCHIVE, "n1", "http://10.0.0.7:4000", "coordinator")] * 2
 
 
+@pytest.mark.parametrize("path", ["", "/sources"])
 @pytest.mark.parametrize("md5", ["d" * 32, "..%2f..%2fetc%2fpasswd", "C" * 32, "x"])
-def test_an_archive_that_is_not_here_is_not_found(client: TestClient, md5: str) -> None:
-    assert client.get(f"/api/archives/{md5}", headers=BEARER).status_code == 404
+def test_an_archive_that_is_not_here_is_not_found(client: TestClient, md5: str, path: str) -> None:
+    assert client.get(f"/api/archives/{md5}{path}?node=n1", headers=BEARER).status_code == 404
+
+
+@pytest.mark.parametrize("asks", [{}, {"node": "../x"}, {"node": "n" * 65}, {"node": "n", "url": "x" * 301}])
+def test_a_question_without_a_node_that_could_be_one_is_refused(client: TestClient, asks: dict[str, str]) -> None:
+    assert client.get(f"/api/archives/{ARCHIVE}", params=asks, headers=BEARER).status_code == 422
+
+
+def test_a_node_asks_again_while_an_archive_is_being_read(client: TestClient, archives: Archives) -> None:
+    archives.reading = True
+    assert client.get(f"/api/archives/{ARCHIVE}?node=n1", headers=BEARER).status_code == 503
 
 
 def test_claims_arrive_as_they_were_made(client: TestClient, desk: Desk) -> None:

@@ -121,7 +121,7 @@ class Chain:
     def look(self) -> None:
         """Who is here and may get frames, as the farm's sweep tells the floor."""
         usable = {id_: one for id_, one in self.present.items() if id_ not in self.set_aside}
-        for node_id in self.floor.node_ids() - usable.keys():
+        for node_id in self.floor.nodes().keys() - usable.keys():
             self.floor.leave(node_id)
         for one in usable.values():
             self.floor.see(one, self.account.key_of(one))

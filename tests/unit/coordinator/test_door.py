@@ -147,3 +147,15 @@ def test_the_kept_key_is_the_one_that_is_used(open_door, ledger: Ledger) -> None
     key = Ed25519PrivateKey.generate()
     ledger.keep("order-key", base64.b64encode(key.private_bytes_raw()).decode())
     assert open_door().order_key.private_bytes_raw() == key.private_bytes_raw()
+
+
+@pytest.mark.parametrize(
+    ("public_url", "reached_by", "told"),
+    [
+        (None, "farm.lan", "http://farm.lan:8423"),
+        (None, "fd00::7", "http://[fd00::7]:8423"),
+        ("https://coordinator:8420", "farm.lan", "http://coordinator:8423"),
+    ],
+)
+def test_archives_are_where_workers_find_us(open_door, public_url: str | None, reached_by: str, told: str) -> None:
+    assert open_door(public_url=public_url).archive_url_for(reached_by, 8423) == told

@@ -70,3 +70,10 @@ def test_a_slot_is_used_only_by_what_renders(
     found = scraped(make_metrics(ledger, lambda: present, Beats(missed=0)))
     assert found["sheepfold_slots", "rendering"] == rendering_slots
     assert found["sheepfold_slots", "idle"] == idle
+
+
+def test_bytes_of_archives_are_counted_by_their_way(ledger: Ledger) -> None:
+    registry = make_metrics(ledger, dict, Beats(missed=0), lambda: {"from_server": 200, "to_lan": 700})
+    found = scraped(registry)
+    assert found["sheepfold_archive_bytes_total", "from_server"] == 200
+    assert found["sheepfold_archive_bytes_total", "to_lan"] == 700

@@ -11,13 +11,23 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
-from render_tasks.archives import TRIES, ArchiveCache
-from render_tasks.contract import ArchiveRef
+from render_tasks.archives import LANE_WIDTH, TRIES, ArchiveCache
+from render_tasks.arriving import Arriving
+from render_tasks.contract import ArchivePlan, ArchiveRef, ArchiveSources
 from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, DepotSilent, DiskFull
+from render_tasks.pieces import BLOCK_BYTES, sum_of
+
+#: More than one piece: worth handing on.
+LARGE = BLOCK_BYTES + 1000
+
+
+def plan_of(md5: str, content: bytes) -> ArchivePlan:
+    sums = tuple(sum_of(content[at : at + BLOCK_BYTES]) for at in range(0, len(content), BLOCK_BYTES))
+    nowhere = ArchiveSources(coordinator="http://127.0.0.1:9")
+    return ArchivePlan(md5=md5, size=len(content), piece_bytes=BLOCK_BYTES, sums=sums, sources=nowhere)
 
 
 class Source:
@@ -26,7 +36,11 @@ class Source:
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
         self.fetches: list[str] = []
+        #: A plan of this is told instead of the archive's own.
         self.instead: list[bytes] = []
+        self.rubbish = (b"half", b"rubbish")
+        self.error: Exception | None = None
+        self.filling = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
 
@@ -39,12 +53,24 @@ class Source:
         self.contents[ref.md5] = content
         return ref
 
-    def fetch(self, ref: ArchiveRef, target: BinaryIO, stopped: Callable[[], bool]) -> None:
+    def plan(self, ref: ArchiveRef) -> ArchivePlan:
         self.fetches.append(ref.md5)
+        return plan_of(ref.md5, self.instead.pop(0) if self.instead else self.contents[ref.md5])
+
+    def fill(self, arriving: Arriving, stopped: Callable[[], bool]) -> None:
+        self.filling.release()
         while not self.gate.wait(0.01):
             if stopped():
                 raise AttemptDropped("stopped")
-        target.write(self.instead.pop(0) if self.instead else self.contents[ref.md5])
+        if self.error:
+            raise self.error
+        content = next(one for one in (*self.contents.values(), *self.rubbish) if fits(arriving.plan, one))
+        for piece in range(len(arriving.plan.sums)):
+            arriving.put(piece, content[piece * BLOCK_BYTES : (piece + 1) * BLOCK_BYTES])
+
+
+def fits(plan: ArchivePlan, content: bytes) -> bool:
+    return plan_of(plan.md5, content).sums == plan.sums
 
 
 @pytest.fixture
@@ -52,8 +78,14 @@ def source() -> Source:
     return Source()
 
 
-def cache_in(folder: Path, source: Source, quota: int = 10**9, free: int = 10**12) -> ArchiveCache:
-    return ArchiveCache(folder, source.fetch, quota_bytes=quota, free_bytes=lambda _: free)
+def cache_in(
+    folder: Path, source: Source, quota: int = 10**9, free: int = 10**12, *, share: bool = True
+) -> ArchiveCache:
+    return ArchiveCache(folder, source, quota_bytes=quota, free_bytes=lambda _: free, share=share)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def test_an_archive_is_fetched_once_and_kept(tmp_path: Path, source: Source) -> None:
@@ -80,8 +112,7 @@ def test_a_slot_that_waits_for_anothers_fetch_can_be_stopped(tmp_path: Path, sou
     source.gate.clear()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(cache.ensure, ref)
-        while not source.fetches:
-            pass
+        assert source.filling.acquire(timeout=10)
         with pytest.raises(AttemptDropped):
             cache.ensure(ref, lambda: True)
         source.gate.set()
@@ -102,13 +133,9 @@ def test_a_wrong_md5_is_fetched_again_and_given_up_in_the_end(tmp_path: Path, so
 
 
 def test_a_broken_download_leaves_nothing_behind(tmp_path: Path, source: Source) -> None:
-    def cut_off(ref: ArchiveRef, target: BinaryIO, stopped: Callable[[], bool]) -> None:
-        target.write(b"half")
-        raise DepotSilent("fetch", "cut off")
-
-    cache = ArchiveCache(tmp_path, cut_off, quota_bytes=10**9)
+    source.error = DepotSilent("fetch", "cut off")
     with pytest.raises(DepotSilent):
-        cache.ensure(source.zip(100))
+        cache_in(tmp_path, source).ensure(source.zip(100))
     assert not any(tmp_path.iterdir())
 
 
@@ -143,11 +170,9 @@ def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, source: 
 
 
 def test_a_disk_that_fills_up_on_the_way_is_told_as_such(tmp_path: Path, source: Source) -> None:
-    def full(ref: ArchiveRef, target: BinaryIO, stopped: Callable[[], bool]) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+    source.error = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(DiskFull):
-        ArchiveCache(tmp_path, full, quota_bytes=10**9).ensure(source.zip(100))
+        cache_in(tmp_path, source).ensure(source.zip(100))
     assert not any(tmp_path.iterdir())
 
 
@@ -156,3 +181,73 @@ def test_a_name_that_is_no_md5_never_becomes_a_path(tmp_path: Path, source: Sour
     with pytest.raises(BadOrder):
         cache_in(tmp_path, source).ensure(ArchiveRef(md5=md5, size=1))
     assert not source.fetches
+
+
+def test_an_archive_of_several_pieces_is_kept_for_other_nodes_across_restarts(tmp_path: Path, source: Source) -> None:
+    cache, large, small = cache_in(tmp_path, source), source.zip(LARGE), source.zip(100)
+    cache.ensure(large)
+    cache.ensure(small)
+    assert names_in(tmp_path) == {large.md5, f"{large.md5}.zip", small.md5}
+    for one in (cache, cache_in(tmp_path, source)):
+        assert one.shares() == (large.md5,)
+        shared = one.shared(large.md5)
+        assert shared is not None
+        assert shared.path.read_bytes() == source.contents[large.md5]
+        assert shared.covers(0, large.size)
+        assert one.shared(small.md5) is None
+
+
+def test_what_is_still_arriving_is_handed_on_as_far_as_it_is_right(tmp_path: Path, source: Source) -> None:
+    cache, ref = cache_in(tmp_path, source), source.zip(LARGE)
+    source.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        fetching = pool.submit(cache.ensure, ref)
+        assert source.filling.acquire(timeout=10)
+        shared = cache.shared(ref.md5)
+        assert shared is not None
+        assert not shared.covers(0, 1)
+        source.gate.set()
+        fetching.result(10)
+
+
+def test_a_node_that_does_not_share_keeps_no_zip_and_hands_nothing_on(tmp_path: Path, source: Source) -> None:
+    cache, ref = cache_in(tmp_path, source, share=False), source.zip(LARGE)
+    cache.ensure(ref)
+    assert names_in(tmp_path) == {ref.md5}
+    assert (cache.shares(), cache.shared(ref.md5)) == ((), None)
+
+
+def test_zips_make_room_before_any_archive_does_and_the_longest_unused_first(tmp_path: Path, source: Source) -> None:
+    cache = cache_in(tmp_path, source, quota=5 * LARGE)
+    first, second, third = source.zip(LARGE), source.zip(LARGE), source.zip(LARGE)
+    cache.ensure(first)
+    cache.ensure(second)
+    os.utime(tmp_path / f"{second.md5}.zip", (1, 1))
+    cache.ensure(third)
+    assert set(cache.held()) == {first.md5, second.md5, third.md5}
+    assert second.md5 not in cache.shares()
+
+
+def test_a_zip_is_not_kept_at_the_price_of_another_archive(tmp_path: Path, source: Source) -> None:
+    cache = cache_in(tmp_path, source, quota=int(2.5 * LARGE))
+    first, second = source.zip(LARGE), source.zip(LARGE)
+    cache.ensure(first)
+    cache.ensure(second)
+    assert set(cache.held()) == {first.md5, second.md5}
+    assert cache.shares() == ()
+
+
+def test_no_more_archives_are_fetched_at_once_than_the_lane_is_wide(tmp_path: Path, source: Source) -> None:
+    cache, refs = cache_in(tmp_path, source), [source.zip(100) for _ in range(LANE_WIDTH + 1)]
+    source.gate.clear()
+    with ThreadPoolExecutor(len(refs)) as pool:
+        fetching = [pool.submit(cache.ensure, ref) for ref in refs[:LANE_WIDTH]]
+        for _ in fetching:
+            assert source.filling.acquire(timeout=10)
+        with pytest.raises(AttemptDropped):
+            cache.ensure(refs[-1], lambda: True)
+        assert len(source.fetches) == LANE_WIDTH
+        source.gate.set()
+        for one in fetching:
+            one.result(10)
+        assert cache.ensure(refs[-1]).is_dir()

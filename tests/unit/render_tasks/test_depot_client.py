@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from render_tasks.contract import (
+    ArchivePlan,
     ArchiveRef,
+    ArchiveSources,
     Compute,
     FailureKind,
     FailureReport,
@@ -27,8 +29,6 @@ from render_tasks.contract import (
 from render_tasks.depot_client import DepotClient
 from render_tasks.errors import (
     ArchiveMissing,
-    AttemptDropped,
-    BadArchive,
     DepotError,
     DepotRefused,
     DepotSilent,
@@ -42,6 +42,9 @@ WISH = JoinRequest(
     contract_version=1, node_id="n", wanted_name="pc", slots=1, compute=Compute.CPU,
     hardware=NodeHardware(os="linux", bits="64bit", cpu_family="", cpu_model="", cpu_model_name="", cpu_cores=1, ram=1),
 )  # fmt: skip
+PLAN = ArchivePlan(
+    md5="0" * 32, size=2, piece_bytes=1024**2, sums=("ab",), sources=ArchiveSources(coordinator="http://c:8423")
+)
 REPORT = FrameReport(name="frame_0001.png", md5="0" * 32, render_s=1.25, memory_kb=7, cores=2)
 
 
@@ -103,7 +106,8 @@ def calls(client: DepotClient, picture: Path) -> dict[str, Callable[[], Any]]:
         "start": lambda: client.start("ab", 1, "n", "word"),
         "deliver": lambda: client.deliver("ab", 1, "n", REPORT, picture),
         "fail": lambda: client.fail("ab", 1, "n", FailureReport(kind=FailureKind.NO_OUTPUT, reason="none")),
-        "archive": lambda: client.fetch_archive(ArchiveRef(md5="0" * 32, size=2), io.BytesIO()),
+        "archive": lambda: client.plan(ArchiveRef(md5="0" * 32, size=2), "n", ""),
+        "sources": lambda: client.sources("0" * 32, "n", ""),
     }
 
 
@@ -130,7 +134,7 @@ def test_a_start_names_attempt_node_and_claim(server: Server, client: DepotClien
     assert server.got["path"] == "/api/leases/a%2Fb/start?node=n&attempt=3&claim=word"
 
 
-@pytest.mark.parametrize("call", ["join", "start", "deliver", "fail", "archive"])
+@pytest.mark.parametrize("call", ["join", "start", "deliver", "fail", "archive", "sources"])
 @pytest.mark.parametrize(
     ("status", "error"),
     [(500, DepotSilent), (502, DepotSilent), (503, DepotSilent), (408, DepotSilent), (429, DepotSilent),
@@ -148,7 +152,8 @@ def test_an_answer_means_the_same_for_every_call(
     ("call", "status", "error"),
     [("start", 409, StaleLease), ("deliver", 409, StaleLease), ("fail", 409, StaleLease), ("join", 409, DepotRefused),
      ("deliver", 422, FrameRejected), ("fail", 422, DepotRefused), ("deliver", 400, DepotSilent),
-     ("deliver", 413, DepotRefused), ("archive", 404, ArchiveMissing), ("start", 404, DepotRefused)],
+     ("deliver", 413, DepotRefused), ("archive", 404, ArchiveMissing), ("sources", 404, ArchiveMissing),
+     ("start", 404, DepotRefused)],
 )  # fmt: skip
 def test_a_refusal_is_told_apart(
     server: Server, client: DepotClient, picture: Path, call: str, status: int, error: type[DepotError]
@@ -175,19 +180,26 @@ def test_a_coordinator_that_is_not_there_is_silence_without_its_address_or_token
         assert silent.value.__cause__ is None
 
 
-def test_an_archive_arrives_whole_or_not_at_all(server: Server, client: DepotClient) -> None:
-    server.body = bytes(range(256)) * 20_000
-    ref, target = ArchiveRef(md5="0" * 32, size=len(server.body)), io.BytesIO()
-    client.fetch_archive(ref, target)
-    assert target.getvalue() == server.body
-    server.cut_after = 1_000_000
+def test_a_plan_is_asked_for_with_the_node_and_where_it_serves(server: Server, client: DepotClient) -> None:
+    server.body = to_json(PLAN).encode()
+    assert client.plan(ArchiveRef(md5="0" * 32, size=2), "n", "http://h:1") == PLAN
+    assert server.got["path"] == f"/api/archives/{'0' * 32}?node=n&url=http%3A%2F%2Fh%3A1"
+    server.body = to_json(PLAN.sources).encode()
+    assert client.sources("0" * 32, "n", "") == PLAN.sources
+    assert server.got["path"] == f"/api/archives/{'0' * 32}/sources?node=n&url="
+
+
+@pytest.mark.parametrize("change", [{"sums": ()}, {"piece_bytes": 0}, {"piece_bytes": 1}, {"size": -1}])
+def test_a_plan_that_does_not_add_up_is_silence(server: Server, client: DepotClient, change: dict[str, Any]) -> None:
+    server.body = to_json(replace(PLAN, **change)).encode()
     with pytest.raises(DepotSilent):
-        client.fetch_archive(ref, io.BytesIO())
-    server.cut_after = None
-    with pytest.raises(BadArchive):
-        client.fetch_archive(ArchiveRef(md5="0" * 32, size=5), io.BytesIO())
-    with pytest.raises(AttemptDropped):
-        client.fetch_archive(ref, io.BytesIO(), lambda: True)
+        client.plan(ArchiveRef(md5="0" * 32, size=2), "n", "")
+
+
+def test_a_node_knows_the_address_by_which_it_reaches_the_coordinator(client: DepotClient) -> None:
+    assert client.own_address() == "127.0.0.1"
+    with pytest.raises(OSError, match=r".+"):
+        DepotClient("http://no-such-host.invalid:1", TOKEN).own_address()
 
 
 def test_a_studios_proxy_and_netrc_have_no_say(

@@ -1,0 +1,90 @@
+"""An archive on its way to this node: a file of its full length, and which of its pieces are right."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .contract import ArchivePlan
+from .errors import AttemptDropped, SourceUnfit
+from .pieces import all_of, pieces_in, span_of, sum_of
+
+_CHUNK_BYTES = 4 * 1024**2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What an archive server may hand out of one archive."""
+
+    path: Path
+    #: Bytes.
+    size: int
+    #: Bytes of a piece.
+    piece_bytes: int
+    #: The pieces that are right.
+    pieces: int
+
+    @property
+    def count(self) -> int:
+        """How many pieces the archive has."""
+        return pieces_in(self.size, self.piece_bytes)
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether every byte from ``start`` up to ``end`` lies in a piece that is right."""
+        if not 0 <= start < end <= self.size:
+            return False
+        first, last = start // self.piece_bytes, (end - 1) // self.piece_bytes
+        wanted = all_of(last + 1) & ~all_of(first)
+        return self.pieces & wanted == wanted
+
+
+class Arriving:
+    """Takes pieces from many threads and keeps those that are right."""
+
+    def __init__(self, path: Path, plan: ArchivePlan) -> None:
+        self._path, self.plan = path, plan
+        self._lock = threading.Lock()
+        self._pieces = 0
+        self._file = path.open("wb", buffering=0)
+        self._file.truncate(plan.size)
+
+    def shared(self) -> Shared:
+        """As much of it as can be handed on right now."""
+        plan = self.plan
+        return Shared(path=self._path, size=plan.size, piece_bytes=plan.piece_bytes, pieces=self._pieces)
+
+    def put(self, piece: int, data: bytes | bytearray | memoryview) -> bool:
+        """Keeps a piece; ``False`` when it was here already or nobody waits any more.
+
+        Raises SourceUnfit when these are not its bytes, and OSError.
+        """
+        start, end = span_of(piece, self.plan.size, self.plan.piece_bytes)
+        if len(data) != end - start or sum_of(data) != self.plan.sums[piece]:
+            raise SourceUnfit(f"piece {piece} of archive {self.plan.md5} is not what the coordinator says it is")
+        with self._lock:
+            if self._pieces >> piece & 1 or self._file.closed:
+                return False
+            self._file.seek(start)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            self._pieces |= 1 << piece
+        return True
+
+    def md5(self, stopped: Callable[[], bool]) -> str:
+        """Of the whole file as it is on disk. Raises AttemptDropped when ``stopped`` turns true."""
+        found = hashlib.md5(usedforsecurity=False)
+        with self._path.open("rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                if stopped():
+                    raise AttemptDropped("stopped while an archive was checked")
+                found.update(chunk)
+        return found.hexdigest()
+
+    def close(self) -> None:
+        """Takes nothing more."""
+        with self._lock:
+            self._file.close()

@@ -1,0 +1,188 @@
+"""What this node has of archives on its disk, and what goes first when room is needed.
+
+::
+
+    <md5>/           an archive unpacked to its last file; its time stamp says when it was last used
+    <md5>.zip        the archive as it came, for other nodes; its time stamp says when one last asked
+    .fetch-*         an archive on its way here; rubbish once its process is gone
+    .gone-*          an archive on its way out
+
+Both count against the quota. Zips go first: renders don't need them, and whoever misses one asks another node. Then go
+the archives that were not used for the longest time, but never one that somebody is :meth:`~Shelf.using`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .contract import MD5_NAME
+from .errors import DiskFull
+
+log = logging.getLogger(__name__)
+
+#: Left free for the system and the renders themselves.
+SPARE_BYTES = 256 * 1024**2
+ZIP = ".zip"
+_FETCHING, _GOING = ".fetch-", ".gone-"
+
+
+class Shelf:
+    """One folder of archives; threads share it, processes do not."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        quota_bytes: int,
+        free_bytes: Callable[[Path], int],
+        on_leaving: Callable[[Path], None],
+    ) -> None:
+        self.folder, self._quota, self._free_bytes, self._on_leaving = folder, quota_bytes, free_bytes, on_leaving
+        self._lock = threading.Lock()
+        self._in_use: Counter[str] = Counter()
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.iterdir():
+            if left.name.startswith((_FETCHING, _GOING)):
+                remove(left)
+        found = [path for path in folder.iterdir() if MD5_NAME.fullmatch(path.name.removesuffix(ZIP))]
+        #: Name on the disk → bytes.
+        self._sizes = {path.name: size_of(path) for path in found}
+
+    def unpacked(self) -> tuple[str, ...]:
+        """MD5 sums of the archives that are ready."""
+        with self._lock:
+            return tuple(sorted(name for name in self._sizes if not name.endswith(ZIP)))
+
+    def zipped(self) -> tuple[str, ...]:
+        """MD5 sums of the archives that are kept for other nodes."""
+        with self._lock:
+            return tuple(sorted(name.removesuffix(ZIP) for name in self._sizes if name.endswith(ZIP)))
+
+    def zip_of(self, md5: str) -> tuple[Path, int] | None:
+        """An archive as it came, and its bytes; it counts as used."""
+        path = self.folder / f"{md5}{ZIP}"
+        with self._lock:
+            size = self._sizes.get(path.name)
+        if size is None:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return path, size
+
+    @contextlib.contextmanager
+    def using(self, names: list[str]) -> Iterator[None]:
+        """Keeps these archives, present or still to come, from being thrown out."""
+        with self._lock:
+            self._in_use.update(names)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_use.subtract(names)
+            self.make_room(0)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Path]:
+        """A folder for an archive on its way here."""
+        path = Path(tempfile.mkdtemp(prefix=_FETCHING, dir=self.folder))
+        try:
+            yield path
+        finally:
+            remove(path)
+
+    def put(self, md5: str, content: Path, archive: Path | None) -> None:
+        """An archive is here, unpacked in ``content``; the zip is kept where that costs only other zips."""
+        size = size_of(content)
+        with self._lock:
+            content.rename(self.folder / md5)
+            self._sizes[md5] = size
+        if archive is not None:
+            self._put_zip(md5, archive)
+
+    def _put_zip(self, md5: str, archive: Path) -> None:
+        size = archive.stat().st_size
+        self._throw_out(self._zips_oldest_first(), lambda: self._fits(size))
+        with self._lock, contextlib.suppress(OSError):  # Windows: somebody just reads it
+            if self._fits(size):
+                archive.rename(self.folder / f"{md5}{ZIP}")
+                self._sizes[f"{md5}{ZIP}"] = size
+
+    def want_room(self, wanted_bytes: int) -> None:
+        """Makes room; raises DiskFull where the disk has none."""
+        self.make_room(wanted_bytes)
+        free = self._free_bytes(self.folder)
+        if free < wanted_bytes + SPARE_BYTES:
+            raise DiskFull(f"{wanted_bytes} bytes are needed for an archive and {free} are free")
+
+    def make_room(self, wanted_bytes: int) -> None:
+        """Throws out what nobody uses until quota and disk have room."""
+
+        def enough() -> bool:
+            return self._fits(wanted_bytes) and not (
+                wanted_bytes and self._free_bytes(self.folder) < wanted_bytes + SPARE_BYTES
+            )
+
+        self._throw_out([*self._zips_oldest_first(), *self._oldest_first(self.unpacked())], enough)
+
+    def _throw_out(self, names: list[str], enough: Callable[[], bool]) -> None:
+        for name in names:
+            going = self.folder / f"{_GOING}{name}"
+            with self._lock:
+                if enough():
+                    return
+                if self._in_use[name] > 0 or name not in self._sizes:
+                    continue
+                self._on_leaving(self.folder / name)
+                try:
+                    (self.folder / name).rename(going)
+                except OSError as error:  # Windows: somebody just reads it
+                    log.info("archive %s cannot be removed yet: %s", name, error)
+                    continue
+                del self._sizes[name]
+            log.info("archive %s makes room", name)
+            remove(going)
+
+    def _fits(self, wanted_bytes: int) -> bool:
+        return sum(self._sizes.values()) + wanted_bytes <= self._quota
+
+    def _zips_oldest_first(self) -> list[str]:
+        return self._oldest_first([f"{md5}{ZIP}" for md5 in self.zipped()])
+
+    def _oldest_first(self, names: list[str] | tuple[str, ...]) -> list[str]:
+        return sorted(names, key=lambda name: _last_used(self.folder / name))
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of everything in a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    total = 0
+    for parent, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (thousands of files)
+    return total
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with everything in it."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _last_used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,250 @@
+"""Archives on a LAN of several nodes: from whom they come, and what a bad node can do about it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lan_of_nodes import TOKEN, Lan, LanNode, SilentPeer
+
+from render_tasks.archive_server import ArchiveServer
+from render_tasks.archives import TRIES
+from render_tasks.arriving import Shared
+from render_tasks.contract import ArchiveRef
+from render_tasks.errors import ArchiveMissing, AttemptDropped, BadArchive, DepotSilent
+from render_tasks.pieces import BLOCK_BYTES, all_of
+
+#: Enough pieces for everybody to have something to hand on.
+LARGE = 40 * BLOCK_BYTES
+#: A stopped fetch is over after this.
+STOPS_WITHIN_S = 1.0
+
+
+@pytest.fixture
+def lan(tmp_path: Path) -> Iterator[Lan]:
+    lan = Lan(tmp_path)
+    yield lan
+    lan.close()
+
+
+def fetched(node: LanNode, ref: ArchiveRef) -> bytes:
+    """What came, unpacked."""
+    return (node.cache.ensure(ref) / "scene.blend").read_bytes()
+
+
+def test_a_small_archive_costs_one_question_and_one_piece(lan: Lan) -> None:
+    ref, node = lan.archive(100_000), lan.node()
+    lan.record("n9", "http://127.0.0.1:9", ref.md5)
+    node.cache.ensure(ref)
+    assert lan.shelf.asked == [ref.md5]
+    assert node.cache.shares() == ()
+
+
+def test_a_small_archive_never_waits_for_another_node(lan: Lan) -> None:
+    """Given a coordinator that rests for a moment, when there is a node that hangs, then nobody asks that one."""
+    ref, node, silent, found = lan.archive(100_000), lan.node(), SilentPeer(), lan.shelf.found
+    lan.record("n9", silent.url, ref.md5)
+    lan.shelf.found = lambda md5: found(md5) if len(lan.shelf.asked) > 1 else None
+    node.cache.ensure(ref)
+    assert not silent.called.is_set()
+    silent.close()
+
+
+def test_many_nodes_at_once_all_get_it_and_hand_on_most_of_it_themselves(tmp_path: Path) -> None:
+    """Given a coordinator that sends piece by piece, as over a narrow cable, when five nodes want one archive."""
+    lan = Lan(tmp_path, coordinator_at_once=1)
+    ref, nodes = lan.archive(LARGE), [lan.node() for _ in range(5)]
+    with ThreadPoolExecutor(5) as pool:
+        contents = list(pool.map(lambda node: fetched(node, ref), nodes))
+    assert len(set(contents)) == 1
+    assert len(contents[0]) == LARGE
+    assert lan.coordinator.bytes_sent < 2.5 * ref.size
+    assert sum(node.server.bytes_sent for node in nodes if node.server) > 2 * ref.size
+    assert all(node.cache.shares() == (ref.md5,) for node in nodes)
+    lan.close()
+
+
+def test_a_node_that_comes_later_has_it_from_the_others(lan: Lan) -> None:
+    ref, first = lan.archive(LARGE), lan.node()
+    first.cache.ensure(ref)
+    lan.record("n1", first.url, *first.cache.shares())
+    before = lan.coordinator.bytes_sent
+    second = lan.node()
+    assert len(fetched(second, ref)) == LARGE
+    assert lan.coordinator.bytes_sent - before < ref.size / 4
+    assert first.server is not None
+    assert first.server.bytes_sent > ref.size / 2
+
+
+def test_slots_that_want_the_same_archive_fetch_it_once(lan: Lan) -> None:
+    ref, node = lan.archive(LARGE), lan.node()
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(lambda _: node.cache.ensure(ref), range(4)))) == 1
+    assert lan.coordinator.bytes_sent == ref.size
+
+
+def test_a_node_that_does_not_share_is_nobodys_source(lan: Lan) -> None:
+    ref, selfish = lan.archive(LARGE), lan.node(share=False)
+    selfish.cache.ensure(ref)
+    before = lan.coordinator.bytes_sent
+    lan.node().cache.ensure(ref)
+    assert lan.coordinator.bytes_sent - before == ref.size
+
+
+@pytest.fixture
+def liar(lan: Lan, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], ArchiveServer]]:
+    """Says it has all of an archive, and sends other bytes."""
+    servers: list[ArchiveServer] = []
+
+    def make(ref: ArchiveRef) -> ArchiveServer:
+        path, count = tmp_path / "lies", -(-ref.size // BLOCK_BYTES)
+        path.write_bytes(os.urandom(ref.size))
+        lies = Shared(path=path, size=ref.size, piece_bytes=BLOCK_BYTES, pieces=all_of(count))
+        servers.append(ArchiveServer(lambda _: lies, TOKEN, "127.0.0.1", 0, at_once=8))
+        servers[-1].start()
+        lan.record("n9", f"http://127.0.0.1:{servers[-1].port}", ref.md5)
+        return servers[-1]
+
+    yield make
+    for one in servers:
+        one.stop()
+
+
+def test_a_node_that_sends_wrong_bytes_is_found_out_and_left_alone(
+    lan: Lan, liar: Callable[[ArchiveRef], ArchiveServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("render_tasks.swarm.UNFIT_REST_S", 0.0)  # a lie weighs more than a failure
+    ref, node = lan.archive(LARGE), lan.node()
+    lying = liar(ref)
+    path = lan.store.path_of(ref.md5)
+    assert path is not None
+    node.cache.ensure(ref)
+    shared = node.cache.shared(ref.md5)
+    assert shared is not None
+    assert shared.path.read_bytes() == path.read_bytes()
+    assert 0 < lying.bytes_sent <= 4 * BLOCK_BYTES, "whoever lied is not asked again"
+    lied, other = lying.bytes_sent, lan.archive(LARGE)
+    lan.record("n9", f"http://127.0.0.1:{lying.port}", other.md5)
+    node.cache.ensure(other)
+    assert lying.bytes_sent == lied, "nor for another archive"
+
+
+def test_a_node_that_hangs_costs_a_moment_and_no_more(lan: Lan) -> None:
+    ref, node, silent = lan.archive(LARGE), lan.node(), SilentPeer()
+    lan.record("n9", silent.url, ref.md5)
+    began = time.monotonic()
+    assert len(fetched(node, ref)) == LARGE
+    assert silent.called.is_set()
+    assert time.monotonic() - began < 5
+    silent.close()
+
+
+def test_a_node_that_is_gone_costs_a_moment_and_no_more(lan: Lan) -> None:
+    ref, node = lan.archive(LARGE), lan.node()
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    lan.record("n9", f"http://127.0.0.1:{port}", ref.md5)
+    assert len(fetched(node, ref)) == LARGE
+
+
+def test_a_node_that_says_it_has_everything_and_has_nothing_does_no_harm(lan: Lan) -> None:
+    """Given a node with an empty file and a full list, when its piece is asked for, then it is had from elsewhere."""
+    ref, node = lan.archive(LARGE), lan.node()
+    nothing = Shared(path=Path("/no/such/file"), size=ref.size, piece_bytes=BLOCK_BYTES, pieces=all_of(64))
+    server = ArchiveServer(lambda _: nothing, TOKEN, "127.0.0.1", 0, at_once=8)
+    server.start()
+    lan.record("n9", f"http://127.0.0.1:{server.port}", ref.md5)
+    assert len(fetched(node, ref)) == LARGE
+    server.stop()
+
+
+class Stopping:
+    """Says "stop" once the fetch is under way."""
+
+    def __init__(self) -> None:
+        self.event, self.at = threading.Event(), 0.0
+
+    def stop(self) -> None:
+        self.at = time.monotonic()
+        self.event.set()
+
+
+def test_a_fetch_stops_within_a_second_whatever_its_sources_do(lan: Lan, tmp_path: Path) -> None:
+    """Given sources that never answer, when the attempt is stopped, then the fetch is over and left nothing."""
+    ref, node = lan.archive(LARGE), lan.node()
+    silent, stopping = SilentPeer(), Stopping()
+    lan.record("n9", silent.url, ref.md5)
+    lan.shelf.found = lambda _: None
+    with ThreadPoolExecutor(1) as pool:
+        fetching = pool.submit(node.cache.ensure, ref, stopping.event.is_set)
+        assert silent.called.wait(10)
+        stopping.stop()
+        with pytest.raises(AttemptDropped):
+            fetching.result(10)
+        assert time.monotonic() - stopping.at < STOPS_WITHIN_S
+    assert not any((tmp_path / "n1").iterdir())
+    silent.close()
+
+
+def test_a_fetch_to_which_nothing_comes_is_given_up_as_silence(lan: Lan) -> None:
+    ref, node = lan.archive(LARGE), lan.node(stalled_after_s=0.5)
+    lan.shelf.found = lambda _: None
+    with pytest.raises(DepotSilent):
+        node.cache.ensure(ref)
+
+
+def test_an_archive_the_coordinator_does_not_have_is_missing(lan: Lan) -> None:
+    with pytest.raises(ArchiveMissing):
+        lan.node().cache.ensure(ArchiveRef(md5="0" * 32, size=5))
+
+
+def test_an_archive_of_another_size_is_a_bad_one(lan: Lan) -> None:
+    ref = lan.archive(1000)
+    with pytest.raises(BadArchive):
+        lan.node().cache.ensure(replace(ref, size=5))
+
+
+def test_an_archive_that_is_broken_at_the_coordinator_is_a_bad_one(lan: Lan) -> None:
+    ref, node = lan.archive(LARGE), lan.node()
+    path = lan.store.path_of(ref.md5)
+    assert path is not None
+    path.write_bytes(bytes(ref.size))
+    with pytest.raises(BadArchive):
+        node.cache.ensure(ref)
+
+
+def test_pieces_that_are_right_and_a_whole_that_is_not_are_tried_again_and_given_up(
+    lan: Lan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref, node = lan.archive(1000), lan.node()
+    monkeypatch.setattr("render_tasks.arriving.Arriving.md5", lambda *_: "f" * 32)
+    with pytest.raises(BadArchive):
+        node.cache.ensure(ref)
+    assert len(lan.shelf.asked) == TRIES
+
+
+def test_a_coordinator_that_is_started_anew_meanwhile_is_waited_for(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a fetch under way, when the coordinator's server is away for a moment, then it goes on where it was."""
+    ref, node = lan.archive(LARGE), lan.node()
+    found, away = lan.shelf.found, threading.Semaphore(0)
+
+    def soon(md5: str) -> Shared | None:
+        if len(lan.shelf.asked) > 8:
+            away.release()
+            return None
+        return found(md5)
+
+    lan.shelf.found = soon
+    with ThreadPoolExecutor(1) as pool:
+        fetching = pool.submit(fetched, node, ref)
+        assert away.acquire(timeout=10)
+        lan.shelf.found = found
+        assert len(fetching.result(20)) == LARGE
+    assert lan.coordinator.bytes_sent == ref.size, "what had come was kept"
