@@ -37,6 +37,7 @@ from render_tasks.contract import (
     PRESENCE_EVERY_S,
     PRESENCE_HASH,
     PRESENCE_SEEN,
+    ArchivePlan,
     Compute,
     JoinAnswer,
     JoinRequest,
@@ -45,6 +46,7 @@ from render_tasks.contract import (
     RenderOrder,
     SlotState,
     Stage,
+    archive_pass,
     celery_name_of,
     from_json,
     to_json,
@@ -163,13 +165,13 @@ class HttpLine(asyncio.Protocol):
         return self._answer
 
 
-class DepotLines:
-    """A node's connections to the depot: as many as it uses at once."""
+class HttpLines:
+    """A node's connections to one server: as many as it uses at once."""
 
-    def __init__(self, plan: Plan) -> None:
-        parts = urlsplit(plan.depot_url)
+    def __init__(self, url: str, token: str) -> None:
+        parts = urlsplit(url)
         self._address = (parts.hostname, parts.port)
-        self._head = f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {plan.farm_token}\r\n"
+        self._head = f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\n"
         self._free: list[HttpLine] = []
 
     async def call(
@@ -194,7 +196,7 @@ class Node:
         self._plan, self._result = plan, result
         self._id, self._wanted = str(uuid.uuid4()), f"pc-{number:04d}"
         self._picture = base64.b64decode(plan.picture)
-        self._depot = DepotLines(plan)
+        self._depot = HttpLines(plan.depot_url, plan.farm_token)
         self._slot = asyncio.Semaphore(1)
         self._in_hand: dict[str, SlotState] = {}
         self._archives: dict[str, asyncio.Task[None]] = {}
@@ -328,7 +330,15 @@ class Node:
         await self._archives[md5]
 
     async def _fetch(self, md5: str) -> None:
-        status, body = await self._depot.call("GET", f"/api/archives/{md5}")
+        status, body = await self._depot.call("GET", f"/api/archives/{md5}?node={self._id}")
+        if status != 200:
+            raise RuntimeError(f"archive plan: {status}")
+        plan = from_json(ArchivePlan, body)
+        lines = HttpLines(plan.sources.coordinator, archive_pass(self._plan.farm_token, md5))
+        # They are small: one piece, and thousands of nodes that find the archive server full come again soon.
+        while (answer := await lines.call("GET", f"/archives/{md5}"))[0] == 503:
+            await asyncio.sleep(random.uniform(0.1, 0.5))
+        status, body = answer
         if status != 200 or hashlib.md5(body, usedforsecurity=False).hexdigest() != md5:
             raise RuntimeError(f"archive: {status}")
 
