@@ -9,8 +9,8 @@
     5. a piece that is under way for long, once more and from somebody else: whoever is first counts
 
 The coordinator's cable is what fifty PCs would queue on, so it sends what only it has, one piece at a time to each node
-that knows other nodes. A source that failed rests; the coordinator rests only for a moment, because it is the last
-source of all.
+that knows other nodes, and each begins with a share of its own: what two fetch from there at once is sent once too
+often. A source that failed rests; the coordinator rests only for a moment, because it is the last source of all.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Board:
     count: int
     coordinator: Source
     began_at: float
+    #: Where this node hands it on: its place among the others.
+    own_url: str = ""
     chance: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
@@ -140,7 +142,7 @@ class Board:
         free = self.missing & ~functools.reduce(operator.or_, (1 << piece for piece in self._under_way), 0)
         nodes = [node for node in self.nodes.values() if node.rests_until <= now]
         found = (
-            self._what_nobody_has(free, nodes, now)
+            self._what_nobody_has(free, now)
             or self._a_look(free, nodes, now)
             or self._from_a_node(free, nodes)
             or self._past_slow_nodes(free, now)
@@ -148,12 +150,21 @@ class Board:
         )
         return Errand(source=found[0], piece=found[1], since=now) if found else None
 
-    def _what_nobody_has(self, free: int, nodes: list[Source], now: float) -> tuple[Source, int] | None:
-        at_once = COORDINATOR_AMONG_NODES if nodes else COORDINATOR_AT_ONCE
-        only_there = free & ~functools.reduce(operator.or_, (node.pieces for node in nodes), 0)
+    def _what_nobody_has(self, free: int, now: float) -> tuple[Source, int] | None:
+        # Whoever rests for a moment still has what it has.
+        there = [node for node in self.nodes.values() if node.rests_until <= now + SLOW_AFTER_S]
+        at_once = COORDINATOR_AMONG_NODES if there else COORDINATOR_AT_ONCE
+        only_there = free & ~functools.reduce(operator.or_, (node.pieces for node in there), 0)
         if not only_there or not self._coordinator_takes(at_once, now):
             return None
-        return self.coordinator, self.chance.choice(numbers_in(only_there))
+        pieces = numbers_in(only_there)
+        return self.coordinator, self.chance.choice(self._own_share(pieces) or pieces)
+
+    def _own_share(self, pieces: list[int]) -> list[int]:
+        """Every n-th piece, and no two nodes that know the same n nodes begin with the same ones."""
+        urls = sorted({self.own_url, *self.nodes})
+        own = urls.index(self.own_url)
+        return [piece for piece in pieces if piece % len(urls) == own]
 
     def _a_look(self, free: int, nodes: list[Source], now: float) -> tuple[Source, None] | None:
         if not free or self._looks >= LOOKS_AT_ONCE:

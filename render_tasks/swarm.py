@@ -64,14 +64,14 @@ class Swarm:
         *,
         stalled_after_s: float = STALLED_AFTER_S,
     ) -> None:
-        self._desk, self._token, self._node_id, self._own_url = desk, farm_token, node_id, own_url
+        self._desk, self._token, self._node_id, self.own_url = desk, farm_token, node_id, own_url
         self._stalled_after_s = stalled_after_s
         #: Root URL of nodes that are not asked, and until when; whoever lied about one archive lies about others.
         self._unfit: dict[str, float] = {}
 
     def plan(self, ref: ArchiveRef) -> ArchivePlan:
         """How an archive is fetched; tells the coordinator that it is about to be. Raises DepotError, BadArchive."""
-        plan = self._desk.plan(ref, self._node_id, self._own_url())
+        plan = self._desk.plan(ref, self._node_id, self.own_url())
         if (plan.md5, plan.size) != (ref.md5, ref.size):
             raise BadArchive(f"archive {ref.md5} has {plan.size} bytes at the coordinator, not {ref.size}")
         return plan
@@ -90,7 +90,7 @@ class Swarm:
 
     def ask_again(self, md5: str) -> ArchiveSources:
         """Where an archive can be had by now."""
-        return self._desk.sources(md5, self._node_id, self._own_url())
+        return self._desk.sources(md5, self._node_id, self.own_url())
 
     def client_for(self, md5: str) -> SourceClient:
         """Shows sources the archive's pass."""
@@ -120,7 +120,7 @@ class _Fetch:
         plan, now = self._plan, time.monotonic()
         self._count = pieces_in(plan.size, plan.piece_bytes)
         coordinator = Source(url=plan.sources.coordinator, is_coordinator=True, pieces=all_of(self._count))
-        self._board = Board(self._count, coordinator, now)
+        self._board = Board(self._count, coordinator, now, swarm.own_url())
         self._client = swarm.client_for(plan.md5)
         self._changed = threading.Condition()
         self._error: Exception | None = None

@@ -21,12 +21,15 @@ from render_tasks.errands import (
 )
 from render_tasks.pieces import all_of
 
+OWN = "http://10.0.0.0:1"
 A, B = "http://10.0.0.1:1", "http://10.0.0.2:1"
 
 
 def board_of(count: int, **nodes: int) -> Board:
     """``a`` and ``b``: what these nodes said they have, just now."""
-    board = Board(count, Source(url="http://c:1", is_coordinator=True, pieces=all_of(count)), 0.0, random.Random(1))
+    board = Board(
+        count, Source(url="http://c:1", is_coordinator=True, pieces=all_of(count)), 0.0, OWN, random.Random(1)
+    )
     urls = {"a": A, "b": B}
     board.told([urls[name] for name in nodes], (), 0.0)
     for name, pieces in nodes.items():
@@ -58,6 +61,21 @@ def test_the_coordinator_is_asked_for_what_no_node_has_and_the_nodes_for_the_res
     assert set(from_coordinator) <= {3, 4, 5}
     assert len(from_node) == NODE_AT_ONCE
     assert set(from_node) <= {0, 1, 2}
+
+
+def test_nodes_that_know_each_other_begin_with_shares_of_their_own() -> None:
+    """Given three nodes that know each other, when each fetches what nobody has, then no two fetch the same."""
+    fetched: list[int | None] = []
+    for own in (OWN, A, B):
+        board, others = board_of(9), {OWN, A, B} - {own}
+        board.own_url = own
+        board.told(others, (), 0.0)
+        for _ in range(3):
+            errand = next(one for one in taken(board) if one.source.is_coordinator)
+            fetched.append(errand.piece)
+            board.ended(errand)
+            board.came(errand.piece or 0, 0.0)
+    assert sorted(one for one in fetched if one is not None) == list(range(9))
 
 
 def test_when_nodes_have_everything_the_coordinator_is_left_alone() -> None:
@@ -98,6 +116,12 @@ def test_a_source_that_rests_is_not_asked() -> None:
     board.rest(board.coordinator, 5.0, 0.0)
     board.rest(board.nodes[A], 5.0, 0.0)
     assert taken(board, 4.9) == []
+
+
+def test_what_a_busy_node_has_is_not_asked_of_the_coordinator() -> None:
+    board = board_of(4, a=all_of(4))
+    board.rest(board.nodes[A], 0.05, 0.0)
+    assert taken(board, 0.01) == [], "it is asked again in a moment"
 
 
 def test_slow_nodes_are_passed_by_way_of_the_coordinator() -> None:
