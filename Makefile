@@ -14,7 +14,7 @@ SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 #: Options for pytest, as in `make test PYTEST_ARGS="-k lease"`.
 PYTEST_ARGS ?=
 
-.PHONY: help lab test check test-compose chaos format clean
+.PHONY: help lab test check test-compose chaos bench format clean
 
 help:
 	@echo "make lab           a farm on this machine: server, coordinator, Redis, worker, Blender; 12 frames of a demo"
@@ -22,6 +22,7 @@ help:
 	@echo "make check         linters, types, import contracts"
 	@echo "make test-compose  the same farm in containers (needs a Docker Engine and docker-compose)"
 	@echo "make chaos         324 frames while everything is killed at random; ends with a table of what became of them"
+	@echo "make bench         how fast the farm is, beside what this machine could do at best; a quarter of an hour"
 	@echo "make format        formats the code"
 	@echo "make clean         removes what the other targets made, the Python environment included"
 
@@ -49,6 +50,12 @@ check: $(VENV)/.test
 chaos: $(VENV)/.test
 	@blender=$$($(BIN)/python tools/find_blender.py) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python benchmarks/chaos.py $(ARGS)
+
+# Speed, as ratios to the machine's own limits; wants a machine that does nothing else, and root for the LAN's cables.
+bench: $(VENV)/.test
+	@$(BIN)/python tools/install_redis.py
+	@blender=$$($(BIN)/python tools/find_blender.py) && \
+	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python benchmarks/bench.py $(ARGS)
 
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -141,6 +141,9 @@ class HttpLine(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
+    def hang_up(self) -> None:
+        self._transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
         if self._answer and not self._answer.done():
@@ -173,6 +176,11 @@ class HttpLines:
         self._address = (parts.hostname, parts.port)
         self._head = f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\n"
         self._free: list[HttpLine] = []
+
+    def close(self) -> None:
+        """Hangs up."""
+        for line in self._free:
+            line.hang_up()
 
     async def call(
         self, method: str, path: str, body: bytes = b"", kind: str = "application/json"
@@ -338,6 +346,7 @@ class Node:
         # They are small: one piece, and thousands of nodes that find the archive server full come again soon.
         while (answer := await lines.call("GET", f"/archives/{md5}"))[0] == 503:
             await asyncio.sleep(random.uniform(0.1, 0.5))
+        lines.close()
         status, body = answer
         if status != 200 or hashlib.md5(body, usedforsecurity=False).hexdigest() != md5:
             raise RuntimeError(f"archive: {status}")

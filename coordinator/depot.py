@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -42,6 +42,7 @@ from .lease_desk import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimDesk, 
 from .ledger_file import LedgerError
 from .nodes import BrokerDown
 from .plans import PlanUnderWay
+from .pressure import Pressure
 from .spool import BadName, CutOff, TooLarge
 
 _BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
@@ -92,6 +93,8 @@ class DepotParts:
     #: The Redis address as told to somebody who reached us by this host name.
     redis_url: Callable[[str], str]
     metrics: CollectorRegistry
+    #: Knows how many nodes wait for an answer about a lease.
+    pressure: Pressure = field(default_factory=Pressure)
 
 
 def make_depot(parts: DepotParts) -> ASGIApp:
@@ -99,6 +102,9 @@ def make_depot(parts: DepotParts) -> ASGIApp:
 
     def is_token(given: str) -> bool:
         return hmac.compare_digest(given.encode(), parts.farm_token.encode())
+
+    def is_welcome(header: str) -> bool:
+        return is_token(header.removeprefix("Bearer "))
 
     def token_holder(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
         if given is None or not is_token(given.credentials):
@@ -122,7 +128,9 @@ def make_depot(parts: DepotParts) -> ASGIApp:
     _add_reading_paths(app, parts, Depends(reader))
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
-    leases = LeaseDesk(parts.claims, lambda header: is_token(header.removeprefix("Bearer ")), _HTTP_STATUS)
+    leases = LeaseDesk(
+        parts.claims, lambda header: is_token(header.removeprefix("Bearer ")), _HTTP_STATUS, parts.pressure
+    )
 
     async def depot(scope: Scope, receive: Receive, send: Send) -> None:
         to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")

@@ -42,6 +42,7 @@ from .ledger_file import LedgerError
 from .ledger_steps import Step
 from .nodes import BrokerDown
 from .placement import Floor, Need, Room, Wish
+from .pressure import Pressure
 from .protocol.messages import ArchiveRequest, ComputeMethod, ErrorReport, JobOffer
 from .server_client import ArchiveGone
 from .sessions import Backoff, FarmSession
@@ -113,6 +114,7 @@ class Dispatcher:
         ledger: Ledger,
         tally: Tally,
         floor: Floor,
+        pressure: Pressure,
         account: Account,
         archives: ArchiveStore,
         claims: Claims,
@@ -126,6 +128,7 @@ class Dispatcher:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger, self._tally, self._floor, self._account = ledger, tally, floor, account
+        self._pressure = pressure
         self._archives, self._claims, self._node = archives, claims, node
         self._send_order, self._order_key = send_order, order_key
         self._render_limit_s, self._job_tags = render_limit_s, job_tags or {}
@@ -184,7 +187,7 @@ class Dispatcher:
     def _places_left(self, session_key: str) -> Room:
         """Places that no frame in hand is meant for; frames that nobody here would take keep none from others."""
         held = self._tally.of(session_key)
-        if held.synchronous:
+        if held.synchronous or self._pressure.is_high:
             return Room()
         stuck_cpu, stuck_gpu = (min(self._stuck[session_key, gpu], STUCK_AT_MOST) for gpu in (False, True))
         return self._floor.room(session_key).without(

@@ -47,6 +47,7 @@ from .nodes import BrokerDown, Nodes, connect
 from .office import Office
 from .placement import Floor
 from .plans import Plans
+from .pressure import Pressure
 from .protocol.messages import Credentials, Hardware
 from .server_client import ServerClient
 from .session_loops import IDLE_S, SessionLoops
@@ -93,7 +94,7 @@ class Farm:
     def _open_stores(self, redis_url: str) -> None:
         settings, state = self._settings, self._settings.state_dir
         self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"))
-        self._tally, self._floor = Tally(), Floor(look_ahead=settings.look_ahead)
+        self._tally, self._floor, self._pressure = Tally(), Floor(look_ahead=settings.look_ahead), Pressure()
         self._ledger.watch(self._tally.follow)
         self._ledger.watch(self._floor.follow)
         redis = connect(redis_url)
@@ -137,6 +138,7 @@ class Farm:
             ledger=self._ledger,
             tally=self._tally,
             floor=self._floor,
+            pressure=self._pressure,
             account=self._account,
             archives=self._archives,
             claims=self._claims,
@@ -188,6 +190,7 @@ class Farm:
     def _depot_parts(self, farm_token: str) -> DepotParts:
         return DepotParts(
             farm_token=farm_token,
+            pressure=self._pressure,
             claims=self._claims,
             join=self._door.join,
             archives=self._desk,

@@ -23,6 +23,8 @@ from starlette.types import Receive, Scope, Send
 
 from render_tasks.contract import FailureReport, FrameReport, MalformedContract, from_json
 
+from .pressure import Pressure
+
 #: A PC that sends nothing for this long is gone; it sends its frame again when it is back.
 STALLED_AFTER_S = 60
 #: A failure report with its log is far smaller.
@@ -91,8 +93,10 @@ class LeaseDesk:
         claims: ClaimDesk,
         is_welcome: Callable[[str], bool],
         statuses: Mapping[type[Exception], int],
+        pressure: Pressure,
     ) -> None:
         self._claims, self._is_welcome, self._statuses = claims, is_welcome, statuses
+        self._pressure = pressure
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="claims")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +149,8 @@ class LeaseDesk:
         return "noted"
 
     async def _in_a_thread(self, work: Callable[..., object], *arguments: object) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *arguments))
+        with self._pressure.one_more():
+            await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *arguments))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit
@@ -59,7 +59,8 @@ class DepotClient:
         self._root = root_url.rstrip("/")
         self._token = token
         self._read_timeout_s = read_timeout_s
-        self._mine = threading.local()
+        #: The one used last is used first, so that what a burst needed ends for want of use.
+        self._idle: list[requests.Session] = []
 
     def __repr__(self) -> str:
         return f"DepotClient({self._root!r})"
@@ -160,15 +161,16 @@ class DepotClient:
     ) -> requests.Response:
         read_s = read_timeout_s or self._read_timeout_s
         try:
-            answer = self._session().request(
-                method,
-                self._root + path,
-                params=params,
-                data=data,
-                headers={"Content-Type": "application/json" if json else "application/octet-stream"},
-                timeout=(min(CONNECT_TIMEOUT_S, read_s), read_s),
-                allow_redirects=False,
-            )
+            with self._session() as session:
+                answer = session.request(
+                    method,
+                    self._root + path,
+                    params=params,
+                    data=data,
+                    headers={"Content-Type": "application/json" if json else "application/octet-stream"},
+                    timeout=(min(CONNECT_TIMEOUT_S, read_s), read_s),
+                    allow_redirects=False,
+                )
         except requests.RequestException as error:
             raise DepotSilent(call, type(error).__name__) from None
         if answer.status_code in (200, 201, 204):
@@ -176,14 +178,20 @@ class DepotClient:
         with answer:
             raise _refusal(call, answer)
 
-    def _session(self) -> requests.Session:
-        if not hasattr(self._mine, "session"):
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """A connection for one call. A node has dozens of threads, and never more connections than it uses at once."""
+        try:
+            session = self._idle.pop()
+        except IndexError:
             session = requests.Session()
             # Neither a studio's proxy for the internet nor a .netrc entry has any say about the LAN.
             session.trust_env = False
             session.headers["Authorization"] = f"Bearer {self._token}"
-            self._mine.session = session
-        return self._mine.session
+        try:
+            yield session
+        finally:
+            self._idle.append(session)
 
 
 def _read(call: str, kind: type[T], answer: requests.Response) -> T:

@@ -25,6 +25,7 @@ from coordinator.ledger import Ledger
 from coordinator.ledger_file import LedgerError
 from coordinator.nodes import BrokerDown
 from coordinator.placement import Floor
+from coordinator.pressure import Pressure
 from coordinator.protocol.messages import ArchiveRequest, ComputeMethod, JobAnswer, JobOffer, RendererOffer
 from coordinator.protocol.status import JobStatus
 from coordinator.server_client import ArchiveGone, ServerSilent
@@ -84,6 +85,7 @@ class Chain:
         """The dispatcher anew, with other settings."""
         if hasattr(self, "dispatcher"):
             self.dispatcher.close()
+        self.pressure = Pressure(many=1)
         self.tally, self.floor = Tally(), Floor(look_ahead=changes.pop("look_ahead", 1))
         self.ledger.watch(self.tally.follow)
         self.ledger.watch(self.floor.follow)
@@ -105,6 +107,7 @@ class Chain:
             ledger=self.ledger,
             tally=self.tally,
             floor=self.floor,
+            pressure=self.pressure,
             account=self.account,
             archives=self.store,
             claims=self.claims,
@@ -202,6 +205,17 @@ def test_nothing_is_asked_for_while_nobody_could_render_it(chain: Chain, present
     chain.session.answers = gives(frame())
     assert not chain.ask()
     assert not chain.session.asked
+
+
+def test_nothing_is_asked_for_while_nodes_queue_for_answers(chain: Chain) -> None:
+    chain.session.answers = gives(frame())
+    chain.look()
+    with chain.pressure.one_more(), chain.pressure.one_more():
+        assert chain.dispatcher.wanted(KEY) == 0
+        assert not chain.ask()
+    assert not chain.session.asked
+    assert chain.dispatcher.wanted(KEY) == 2
+    assert chain.ask()
 
 
 def test_pcs_that_are_set_aside_get_nothing_and_make_no_room(chain: Chain) -> None:

@@ -55,10 +55,13 @@ class Server:
         self.status, self.body, self.headers = 200, b"{}", {}
         self.cut_after: int | None = None
         self.got: dict[str, Any] = {}
+        #: Where the connections came from.
+        self.callers: set[tuple[str, int]] = set()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def _do(self) -> None:
+                server.callers.add(self.client_address)
                 content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 server.got = {"method": self.command, "path": self.path, "headers": dict(self.headers), "body": content}
                 self.send_response(server.status)
@@ -210,3 +213,14 @@ def test_a_studios_proxy_and_netrc_have_no_say(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     client.start("ab", 1, "n", "word")
     assert server.got["headers"]["Authorization"] == f"Bearer {TOKEN}"
+
+
+def test_many_threads_use_no_more_connections_than_they_need_at_once(
+    server: Server, client: DepotClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")
+    for number in range(20):
+        one = threading.Thread(target=client.start, args=(f"lease-{number}", 1, "n", "word"))
+        one.start()
+        one.join(10)
+    assert len(server.callers) == 1
