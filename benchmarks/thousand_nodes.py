@@ -18,13 +18,11 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -34,10 +32,11 @@ import requests
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "acceptance")]
 
+from crowd import Crowd  # noqa: E402
 from faulty_farm import FaultyFarm, Project  # noqa: E402
 from running_farm import wait_for  # noqa: E402
-from scripted_renderer import SIDE, _colour, _png, pack_renderer  # noqa: E402
-from simulated_nodes import Plan, Result  # noqa: E402
+from scripted_renderer import pack_renderer  # noqa: E402
+from simulated_nodes import Result  # noqa: E402
 
 from coordinator.embedded_redis import EmbeddedRedis  # noqa: E402
 
@@ -158,45 +157,6 @@ _LIMITS: tuple[tuple[str, Callable[[Figures], float], str, str], ...] = (
 
 def _line(name: str, figure: Callable[[Figures], float], shape: str, goal: str, rows: Sequence[Figures]) -> str:
     return f"{name:30}" + "".join(f"{figure(one):>10{shape}}" for one in rows) + (f"  {goal}" if goal else "")
-
-
-class Crowd:
-    """The process of simulated nodes."""
-
-    def __init__(self, farm: FaultyFarm, nodes: int, demand: float) -> None:
-        plan = Plan(
-            depot_url=farm.coordinator_url,
-            farm_token=farm.farm_token,
-            nodes=nodes,
-            render_s=nodes / demand,
-            picture=b64encode(_png(SIDE, _colour(7))).decode("ascii"),
-            result=str(farm.folder / "nodes.json"),
-        )
-        self._result = Path(plan.result)
-        self._log = (farm.folder / "nodes.log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("simulated_nodes.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(asdict(plan)) + "\n")
-        self.process.stdin.flush()
-        if self.process.stdout.readline() != "joined\n":
-            raise RuntimeError((farm.folder / "nodes.log").read_text()[-2000:])
-
-    def finish(self) -> Result:
-        """Stops the nodes; what they saw."""
-        self.process.communicate(timeout=60)
-        return Result(**json.loads(self._result.read_text()))
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._log.close()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -36,12 +35,14 @@ from .account import Account
 from .archives import ArchiveError, ArchiveStore
 from .claims import Claims
 from .fetches import Fetches
+from .floor import Floor
 from .leases import Lease, LeaseEvent, LeaseState
 from .ledger import Ledger
 from .ledger_file import LedgerError
 from .ledger_steps import Step
+from .needs import Alike, Needs
 from .nodes import BrokerDown
-from .placement import Floor, Need, Room, Wish
+from .placement import Room, Wish
 from .pressure import Pressure
 from .protocol.messages import ArchiveRequest, ComputeMethod, ErrorReport, JobOffer
 from .server_client import ArchiveGone
@@ -52,8 +53,6 @@ log = logging.getLogger(__name__)
 
 #: A frame that no PC here can take is given back to the server after this long (seconds); somebody else may have one.
 NOBODY_AFTER_S = 900
-#: A PC that lost this many orders of one lease does not get it again while there is another.
-ORDERS_LOST = 3
 #: Frames in hand that no PC here can take, before nothing more is asked for: asking on would only hoard.
 STUCK_AT_MOST = 4
 
@@ -71,38 +70,6 @@ class _Plan:
     lease: Lease
     node: Presence
     archives: tuple[ArchiveRef, ArchiveRef]
-
-
-class _Alike:
-    """What is the same for all frames of a job, looked up once for each look at hundreds of them."""
-
-    def __init__(
-        self,
-        archives_of: Callable[[Lease], tuple[ArchiveRef, ArchiveRef] | None],
-        need_of: Callable[[Lease], Need],
-    ) -> None:
-        self._archives_of, self._need_of = archives_of, need_of
-        self._archives: dict[tuple[str, str], tuple[ArchiveRef, ArchiveRef]] = {}
-        self._needs: dict[tuple[str, str, str, bool], Need] = {}
-
-    def archives_of(self, lease: Lease) -> tuple[ArchiveRef, ArchiveRef] | None:
-        both = (lease.offer.archive_md5, lease.offer.renderer.md5)
-        if both not in self._archives:
-            # One that still waits for a download asks for itself: how that ends is told to each who waited.
-            found = self._archives_of(lease)
-            if found is None:
-                return None
-            self._archives[both] = found
-        return self._archives[both]
-
-    def need_of(self, lease: Lease) -> Need:
-        if lease.attempt > 1:  # it has been somewhere
-            return self._need_of(lease)
-        offer = lease.offer
-        job = (lease.session_key, offer.job_id, offer.revision, offer.use_gpu)
-        if job not in self._needs:
-            self._needs[job] = self._need_of(lease)
-        return self._needs[job]
 
 
 class Dispatcher:
@@ -123,7 +90,7 @@ class Dispatcher:
         order_key: Ed25519PrivateKey,
         backoff: Callable[[], Backoff],
         render_limit_s: int | None,
-        job_tags: Mapping[str, Sequence[str]] | None = None,
+        needs: Needs,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -131,7 +98,7 @@ class Dispatcher:
         self._pressure = pressure
         self._archives, self._claims, self._node = archives, claims, node
         self._send_order, self._order_key = send_order, order_key
-        self._render_limit_s, self._job_tags = render_limit_s, job_tags or {}
+        self._render_limit_s, self._needs = render_limit_s, needs
         self._fetches = Fetches(archives, backoff, clock)
         self._wall_clock = wall_clock
         self._lock = threading.Lock()
@@ -213,7 +180,7 @@ class Dispatcher:
 
         Leases are matched one by one and entered together: one transaction, however many places there are.
         """
-        now, alike = self._wall_clock(), _Alike(self._archives_of, self._need_of)
+        now, alike = self._wall_clock(), Alike(self._archives_of, self._needs.of)
         archives, wishes = {}, []
         for lease in self._ledger.leases(LeaseState.GRANTED):
             if found := alike.archives_of(lease):
@@ -267,38 +234,6 @@ class Dispatcher:
                 if one.waited_s > NOBODY_AFTER_S:
                     self._give_back(one.lease, one.waited_s)
         self._stuck = stuck
-
-    def _need_of(self, lease: Lease) -> Need:
-        offer = lease.offer
-        need = Need(
-            use_gpu=offer.use_gpu,
-            scene_md5=offer.archive_md5,
-            renderer_md5=offer.renderer.md5,
-            min_ram=self._tally.peak_kb(offer.job_id, offer.revision) * 1024,
-            tags=self._tags_of(lease),
-            tried=(*lease.tried_nodes, *self._losers(lease)),
-        )
-        if need.min_ram and not self._floor.can_anybody(need, lease.session_key):
-            # It was rendered somewhere, so it can be; a PC that swaps is better than none.
-            need = replace(need, min_ram=0)
-        return need
-
-    def _tags_of(self, lease: Lease) -> frozenset[str]:
-        """What the operator wants of PCs that render this job, by its name or number."""
-        names = (lease.job_name, lease.offer.job_id)
-        return frozenset(
-            tag
-            for pattern, tags in self._job_tags.items()
-            if any(fnmatchcase(name, pattern) for name in names)
-            for tag in tags
-        )
-
-    def _losers(self, lease: Lease) -> list[str]:
-        """PCs whose orders for this lease were lost again and again."""
-        if lease.attempt - lease.failures <= ORDERS_LOST:
-            return []
-        lost = Counter(one.node_id for one in self._ledger.attempts(lease.id) if one.node_id)
-        return [node_id for node_id, times in lost.items() if times >= ORDERS_LOST]
 
     def _give_back(self, lease: Lease, waited_s: float) -> None:
         reason = f"no PC of this farm could take it for {waited_s / 60:.0f} minutes"

@@ -7,15 +7,12 @@ depot serves HTTP beside them.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import logging
 import random
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -34,6 +31,7 @@ from .conduct import Conduct
 from .depot import DepotParts, make_depot
 from .dispatcher import Dispatcher
 from .door import Door
+from .floor import Floor
 from .heartbeat import Heartbeat
 from .inspection import inspect
 from .judgement import Judge
@@ -43,9 +41,9 @@ from .ledger import Ledger
 from .ledger_file import sqlite_url
 from .loops import Loop
 from .metrics import make_metrics
+from .needs import Needs
 from .nodes import BrokerDown, Nodes, connect
 from .office import Office
-from .placement import Floor
 from .plans import Plans
 from .pressure import Pressure
 from .protocol.messages import Credentials, Hardware
@@ -58,6 +56,7 @@ from .spool import Spool
 from .sweep import Sweeper
 from .tally import Tally
 from .tenure import FarmHeld, Tenure
+from .thrift import garbage_kept_rare
 from .uploads import ReportBox, Uploads
 from .web import WebServer
 
@@ -69,8 +68,6 @@ EXIT_REFUSED = 3
 LOOP_ENDS_S = 0.5
 #: Redis is looked at again by the sweep; orders wait a little longer than that.
 BROKER_PAUSE_S = 5.0
-#: Objects made and not freed before the youngest are looked through for cycles; Python's 700 is for short programs.
-GARBAGE_AFTER = 10_000
 #: Archives the server no longer wants go once no lease needs them.
 TIDY_EVERY_S = 60.0
 
@@ -147,7 +144,7 @@ class Farm:
             order_key=self._door.order_key,
             backoff=self._backoff,
             render_limit_s=self._settings.render_limit_s,
-            job_tags=self._settings.job_tags,
+            needs=Needs(self._ledger, self._tally, self._floor, self._settings.job_tags),
         )
 
     def _build_server_side(self) -> None:
@@ -245,7 +242,7 @@ class Farm:
         for loop in self._loops:
             loop.start()
         self._session_loops.start()
-        with _garbage_kept_rare():
+        with garbage_kept_rare():
             self._stopping.wait()
         return self._leave_to_follower() if isinstance(self._ended_by, FarmHeld) else self._stop()
 
@@ -419,18 +416,6 @@ class Farm:
         self._dispatcher.wake_placing.set()
         self._session_loops.wake_asking()
         self._session_loops.wake_uploading()
-
-
-@contextlib.contextmanager
-def _garbage_kept_rare() -> Iterator[None]:
-    """What is built is there to stay, and frames leave no cycles behind: looking for some was a seventh of the work."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_AFTER, 50, 100)
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _farm_id(ledger: Ledger) -> str:

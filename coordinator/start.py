@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import logging
 import os
 import secrets
-import sys
 from pathlib import Path
 
 import psutil
@@ -21,6 +18,7 @@ from .nodes import BrokerDown
 from .operator_client import token_file
 from .settings import CoordinatorSettings
 from .tenure import FarmHeld
+from .thrift import share_heaps
 from .web import AddressInUse
 
 log = logging.getLogger(__name__)
@@ -28,16 +26,13 @@ log = logging.getLogger(__name__)
 EXIT_FAILED = 1
 EXIT_WRONG_SETTING = 2
 _LOOPBACK = "127.0.0.1"
-#: Of malloc.h.
-M_ARENA_MAX = -8
-HEAPS = 2
 #: Nodes notice an outage after five seconds.
 WATCH_EVERY_S = 1.0
 
 
 def run_coordinator(settings: CoordinatorSettings) -> int:
     """Runs the coordinator until it is stopped; returns the exit code."""
-    _share_heaps()
+    share_heaps()
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         farm_token = _farm_token(settings)
@@ -47,13 +42,6 @@ def run_coordinator(settings: CoordinatorSettings) -> int:
     if settings.redis_url is not None:
         return _run(settings, settings.redis_url.get_secret_value(), farm_token)
     return _run_with_own_redis(settings, farm_token)
-
-
-def _share_heaps() -> None:
-    """glibc gives each of our threads a heap of its own, and none gives back what another could use."""
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError, OSError):  # another C library
-            ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
 
 
 def _run_with_own_redis(settings: CoordinatorSettings, farm_token: str) -> int:

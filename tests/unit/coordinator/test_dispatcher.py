@@ -19,12 +19,13 @@ from lan_parts import HARDWARE, KEY, RENDERER, SCENE, Clock, Session, md5_of, no
 from coordinator.account import Account
 from coordinator.archives import DOWNLOAD_TRIES, ArchiveStore
 from coordinator.claims import Claims
-from coordinator.dispatcher import NOBODY_AFTER_S, ORDERS_LOST, Dispatcher
+from coordinator.dispatcher import NOBODY_AFTER_S, STUCK_AT_MOST, Dispatcher
+from coordinator.floor import Floor
 from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.ledger_file import LedgerError
+from coordinator.needs import ORDERS_LOST, Needs
 from coordinator.nodes import BrokerDown
-from coordinator.placement import Floor
 from coordinator.pressure import Pressure
 from coordinator.protocol.messages import ArchiveRequest, ComputeMethod, JobAnswer, JobOffer, RendererOffer
 from coordinator.protocol.status import JobStatus
@@ -95,7 +96,8 @@ class Chain:
             pinned=self.tally.needed_archives,
             reserve_bytes=changes.pop("reserve_bytes", 0),
         )
-        settings: dict[str, Any] = {"render_limit_s": None} | changes
+        needs = Needs(self.ledger, self.tally, self.floor, changes.pop("job_tags", None))
+        settings: dict[str, Any] = {"render_limit_s": None, "needs": needs} | changes
         waits = self.waits
 
         class Noted(Backoff):
@@ -599,6 +601,44 @@ def test_a_frame_no_pc_can_render_waits_and_lets_others_pass(chain: Chain) -> No
     chain.place_until(lambda: len(chain.sent) == 1)
     assert chain.sent[0][1].frame == "0002"
     assert chain.state(gpu) is LeaseState.GRANTED
+
+
+def test_a_job_goes_only_to_pcs_with_the_tags_its_operator_asks_for(chain: Chain) -> None:
+    chain.make(job_tags={"dem*": ["fast"], "99": ["slow"]})
+    chain.present = {"n1": node(), "n2": node("n2", tags=("fast", "night"))}
+    for number in ("0001", "0002"):
+        chain.grant(number)
+    chain.place_until(lambda: len(chain.sent) == 2)
+    assert {name for _, _, name in chain.sent} == {"n2"}
+
+
+def test_a_job_goes_to_pcs_with_the_memory_that_its_frames_took_so_far(chain: Chain) -> None:
+    small, large = 4 * 1024**3, 64 * 1024**3
+    chain.present = {"n1": node(hardware={"ram": large})}
+    first = chain.grant("0001")
+    chain.place_until(lambda: len(chain.sent) == 1)
+    chain.claims.start(first.id, 1, "n1", "word")
+    chain.claims.deliver(first.id, 1, "n1", report(memory_kb=8 * 1024**2, render_s=10.0), [b"PNG data"])
+    chain.present = {"n0": node("n0", hardware={"ram": small, "cpu_cores": 64}), "n1": chain.present["n1"]}
+    chain.grant("0002")
+    chain.place_until(lambda: len(chain.sent) == 2)
+    assert chain.sent[-1][2] == "n1"
+
+    del chain.present["n1"]
+    chain.grant("0003")
+    chain.place_until(lambda: len(chain.sent) == 3)
+    assert chain.sent[-1][2] == "n0", "a PC that swaps is better than none"
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_frames_that_nobody_here_may_have_do_not_make_the_farm_hoard_more_of_them(chain: Chain, over: int) -> None:
+    chain.make(job_tags={"demo": ["gone"]})
+    for number in range(STUCK_AT_MOST + 2 - over):
+        chain.grant(f"{number:04}")
+    chain.place_until(lambda: {md5_of(SCENE), md5_of(RENDERER)} <= set(chain.store.held()))
+    chain.place()
+    chain.look()
+    assert chain.dispatcher.wanted(KEY) == over, "two places, less what is held beyond the few that keep none"
 
 
 @pytest.mark.parametrize("present", [{}, {"n1": node()}], ids=["nobody is here", "nobody is able"])

@@ -16,8 +16,9 @@ import pytest
 from farm_parts import offer
 from lan_parts import node
 
+from coordinator.floor import Floor
 from coordinator.leases import Delivery, Lease, LeaseState
-from coordinator.placement import Floor, Need, Wish
+from coordinator.placement import Need, Wish
 from coordinator.protocol.messages import RendererOffer
 
 PCS, JOBS, FRAMES = 50, 8, 4000

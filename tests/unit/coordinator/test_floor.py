@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lan_parts import node, slot
 
+from coordinator.floor import Floor
 from coordinator.leases import Delivery, Lease, LeaseState
-from coordinator.placement import Cold, Floor, Need, Room
+from coordinator.placement import Cold, Need, Room
 from coordinator.protocol.messages import ComputeMethod, RendererOffer
 from render_tasks.contract import Compute, Presence, Stage
 
