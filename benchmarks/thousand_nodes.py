@@ -74,6 +74,8 @@ class Figures:
     #: From the operator's request to the node that is told, milliseconds.
     cancel_p50_ms: float
     cancel_max_ms: float
+    #: Heartbeats that the server answered.
+    beats_per_s: float
     #: Beats without an answer, and leases that the server ended for want of one.
     missed_beats: int
     #: Anything a node met that it should not have.
@@ -147,6 +149,7 @@ _LINES: tuple[tuple[str, Callable[[Figures], float], str, str], ...] = (
     ("grant → order at node, p99 ms", lambda one: one.dispatch_p99_ms, ".0f", ""),
     ("cancel → node, p50 ms", lambda one: one.cancel_p50_ms, ".0f", ""),
     ("cancel → node, max ms", lambda one: one.cancel_max_ms, ".0f", ""),
+    ("heartbeats answered/s", lambda one: one.beats_per_s, ".0f", ""),
     ("missed heartbeats", lambda one: one.missed_beats, ".0f", "0"),
 )
 _LIMITS: tuple[tuple[str, Callable[[Figures], float], str, str], ...] = (
@@ -192,15 +195,15 @@ def _observe(farm: FaultyFarm, project: Project, crowd: Crowd, nodes: int, secon
     processes = {name: psutil.Process(pid) for name, pid in pids.items()}
     wait_for("the first frames are accepted", lambda: _accepted(farm) >= nodes + 50, 90)
     time.sleep(WARM_UP_S)
-    before = Spent.now(processes)
+    before, beats = Spent.now(processes), _metric(farm, "beats")
     time.sleep(seconds)
-    after = Spent.now(processes)
+    after, beats = Spent.now(processes), _metric(farm, "beats") - beats
     memory_mb = _peak_mb(coordinator)
     cancels = dict(_cancel_some(farm, project))
-    missed = _missed_beats(farm) + farm.books()["expiries"]
+    missed = _metric(farm, "missed_beats") + farm.books()["expiries"]
     seen = crowd.finish()
     farm.stop("coordinator")
-    return _figures(farm, seen, nodes, before, after, memory_mb, cancels, missed)
+    return _figures(farm, seen, nodes, before, after, memory_mb, cancels, (beats, missed))
 
 
 def _accepted(farm: FaultyFarm) -> int:
@@ -215,7 +218,7 @@ def _figures(
     after: Spent,
     memory_mb: float,
     cancels: dict[str, float],
-    missed: int,
+    beats: tuple[int, int],
 ) -> Figures:
     within = (before.at, after.at)
     accepted = farm.rows(
@@ -242,7 +245,8 @@ def _figures(
         dispatch_p99_ms=_share(waits, 0.99),
         cancel_p50_ms=_share(told, 0.5),
         cancel_max_ms=_share(told, 1.0),
-        missed_beats=missed,
+        beats_per_s=beats[0] / (after.at - before.at),
+        missed_beats=beats[1],
         errors=seen.errors
         | ({} if len(told) == len(cancels) else {"cancels that were not heard": len(cancels) - len(told)}),
     )
@@ -257,10 +261,10 @@ def _peak_mb(pid: int) -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def _missed_beats(farm: FaultyFarm) -> int:
+def _metric(farm: FaultyFarm, name: str) -> int:
     headers = {"authorization": f"Bearer {farm.farm_token}"}
     text = requests.get(farm.coordinator_url + "/metrics", headers=headers, timeout=30).text
-    return int(float(text.split("\nsheepfold_missed_beats_total ")[1].split()[0]))
+    return int(float(text.split(f"\nsheepfold_{name}_total ")[1].split()[0]))
 
 
 def _cancel_some(farm: FaultyFarm, project: Project) -> Iterator[tuple[str, float]]:

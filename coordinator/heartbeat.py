@@ -66,7 +66,7 @@ class Heartbeat:
         self._first_round = True
         self._pool = ThreadPoolExecutor(BEATS_AT_ONCE, thread_name_prefix="beat")
         self._closed = False
-        self.missed = 0
+        self.missed = self.answered = 0
 
     def interval_s(self, endpoints: Endpoints | None) -> float:
         """Seconds between two beats of a lease: the setting, and at most half of what the server allows."""
@@ -88,6 +88,7 @@ class Heartbeat:
         self._first_round = False
         due = [leases[id_] for id_, at in self._due.items() if at <= now]
         for lease, answered in zip(due, self._pool.map(self._beat, due), strict=True):
+            self.answered += answered
             wait_s = self._interval_of(lease) * (1 if answered else RETRY_SHARE)
             self._due[lease.id] = self._clock() + wait_s
         return max(0.0, min(self._due.values(), default=self._clock() + 1) - self._clock())

@@ -14,9 +14,11 @@ from .leases import ENDED
 from .ledger import Ledger
 
 
-class Misses(Protocol):
-    """Counts heartbeats without an answer."""
+class Beats(Protocol):
+    """Counts heartbeats."""
 
+    answered: int
+    #: Without an answer.
     missed: int
 
 
@@ -25,7 +27,7 @@ class _FarmCollector:
         self,
         ledger: Ledger,
         present: Callable[[], dict[str, Presence]],
-        beats: Misses,
+        beats: Beats,
         archive_bytes: Callable[[], dict[str, int]],
     ) -> None:
         self._ledger, self._present, self._beats, self._archive_bytes = ledger, present, beats, archive_bytes
@@ -45,13 +47,14 @@ class _FarmCollector:
             moved.add_metric([way], count)
         yield from (leases, ended, slots, moved)
         yield GaugeMetricFamily("sheepfold_nodes", "PCs on the LAN", value=len(nodes))
+        yield CounterMetricFamily("sheepfold_beats", "Heartbeats the server answered", value=self._beats.answered)
         yield CounterMetricFamily("sheepfold_missed_beats", "Heartbeats without an answer", value=self._beats.missed)
 
 
 def make_metrics(
     ledger: Ledger,
     present: Callable[[], dict[str, Presence]],
-    beats: Misses,
+    beats: Beats,
     archive_bytes: Callable[[], dict[str, int]] = dict,
 ) -> CollectorRegistry:
     """A registry that reads the farm afresh at every scrape.

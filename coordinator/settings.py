@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -56,8 +58,18 @@ def _redis_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _job_tags(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('must be JSON such as {"film-*": ["fast"]}: job names or numbers, and tags') from None
+
+
 HttpAddress = Annotated[str, AfterValidator(_http_url)]
 RedisAddress = Annotated[SecretStr, AfterValidator(_redis_url)]
+JobTags = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_job_tags)]
 
 
 def default_state_dir() -> Path:
@@ -126,7 +138,7 @@ class CoordinatorSettings(FarmSettings):
     #: How many nodes may fail a frame before it is reported as failed.
     attempts: int = Field(default=2, ge=1, le=20)
     #: Job name or number (``*`` and ``?`` stand for letters) → words that a PC must have among its tags to get it.
-    job_tags: dict[str, list[str]] = Field(default_factory=dict)
+    job_tags: JobTags = Field(default_factory=dict)
     #: Frames each slot holds ready beside the one it renders; short frames get one more, slow ones none.
     look_ahead: int = Field(default=1, ge=0, le=10)
     #: Bytes of archives kept on the coordinator's disk.

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
         ("coordinator", {"SHEEPFOLD_PORT": "http"}, "SHEEPFOLD_PORT: "),
         ("coordinator", {"SHEEPFOLD_PORT": "70000"}, "SHEEPFOLD_PORT: "),
         ("coordinator", {"SHEEPFOLD_SESSIONS": "many"}, "SHEEPFOLD_SESSIONS: "),
+        ("coordinator", {"SHEEPFOLD_JOB_TAGS": "film: fast"}, "SHEEPFOLD_JOB_TAGS: must be JSON"),
         ("coordinator", {"SHEEPFOLD_RAM_UNIT": "mb"}, "SHEEPFOLD_RAM_UNIT: "),
         ("coordinator", {"SHEEPFOLD_HEARTBEAT_S": "0"}, "SHEEPFOLD_HEARTBEAT_S: "),
         ("coordinator", {"SHEEPFOLD_REDIS_URL": "http://x"}, "SHEEPFOLD_REDIS_URL: "),

@@ -118,6 +118,7 @@ def test_a_beat_without_an_answer_does_not_count_and_is_tried_again_soon(ledger:
     server.says = 0
     clock.now += 50 * RETRY_SHARE
     assert beats.beat_once() == pytest.approx(50)
+    assert beats.answered == 1
     assert len(server.beats) == 2
 
 

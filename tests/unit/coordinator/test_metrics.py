@@ -17,6 +17,7 @@ from render_tasks.contract import Presence, Stage
 @dataclass
 class Beats:
     missed: int
+    answered: int = 0
 
 
 def scraped(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
@@ -48,9 +49,10 @@ def test_every_scrape_reads_the_farm_afresh(ledger: Ledger) -> None:
     beats = Beats(missed=0)
     registry = make_metrics(ledger, lambda: present, beats)
     assert scraped(registry)["sheepfold_nodes", ""] == 0
-    present["n1"], beats.missed = node(), 3
+    present["n1"], beats.missed, beats.answered = node(), 3, 7
     found = scraped(registry)
     assert (found["sheepfold_nodes", ""], found["sheepfold_missed_beats_total", ""]) == (1, 3)
+    assert found["sheepfold_beats_total", ""] == 7
 
 
 @pytest.mark.parametrize(

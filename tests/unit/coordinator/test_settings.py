@@ -116,6 +116,8 @@ def test_what_is_missing_is_named(read: Read, name: str) -> None:
         ("PORT", "0"),
         ("PORT", "65536"),
         ("SESSIONS", "both"),
+        ("JOB_TAGS", "film: fast"),
+        ("JOB_TAGS", '["fast"]'),
         ("HEARTBEAT_S", "0"),
         ("HEARTBEAT_S", "nan"),
         ("RETRY_WAIT_S", "-1"),
