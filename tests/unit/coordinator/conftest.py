@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chain_parts import Chain
 from farm_parts import Told
 
 from coordinator.claims import Claims, Events
@@ -46,3 +47,10 @@ def claims(ledger: Ledger, spool: Spool, told: Told) -> Claims:
         gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
     )
     return Claims(ledger, spool, judge, events, attempts=2)
+
+
+@pytest.fixture
+def chain(ledger: Ledger, claims: Claims, tmp_path: Path) -> Iterator[Chain]:
+    made = Chain(ledger, claims, tmp_path / "archives")
+    yield made
+    made.dispatcher.close()

@@ -1,0 +1,156 @@
+"""A dispatcher and what stands around it: a real ledger and archive store, a server and a broker of the test's own."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from farm_parts import offer
+from lan_parts import HARDWARE, KEY, RENDERER, SCENE, Clock, Session, md5_of, node
+
+from coordinator.account import Account
+from coordinator.archives import ArchiveStore
+from coordinator.claims import Claims
+from coordinator.dispatcher import Dispatcher
+from coordinator.floor import Floor
+from coordinator.leases import Lease, LeaseState
+from coordinator.ledger import Ledger
+from coordinator.needs import Needs
+from coordinator.pressure import Pressure
+from coordinator.protocol.messages import JobAnswer, JobOffer, RendererOffer
+from coordinator.protocol.status import JobStatus
+from coordinator.sessions import Backoff, FarmSession
+from coordinator.settings import SessionMode
+from coordinator.tally import Tally
+from render_tasks.contract import (
+    Presence,
+    RenderOrder,
+    SignedOrder,
+)
+
+
+def frame(number: str = "0001", **changes: Any) -> JobOffer:
+    """A frame whose archives the server of these tests has."""
+    renderer = RendererOffer(md5=md5_of(RENDERER), command_line=".e -b .c -o .o -f .f", update_method="by_tile")
+    values: dict[str, Any] = {"archive_md5": md5_of(SCENE), "renderer": renderer}
+    return offer(number, **values | changes)
+
+
+def gives(*offers: JobOffer) -> list[JobAnswer]:
+    return [JobAnswer(status=JobStatus.OK, offer=one, frames_remaining=7) for one in offers]
+
+
+class Chain:
+    """A dispatcher and what stands around it."""
+
+    def __init__(self, ledger: Ledger, claims: Claims, folder: Path) -> None:
+        self.ledger, self.claims = ledger, claims
+        self.session, self.clock = Session(), Clock()
+        self.present: dict[str, Presence] = {"n1": node()}
+        self.set_aside: set[str] = set()
+        self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
+        self.broker_error: Exception | None = None
+        #: Called when the dispatcher has chosen a node.
+        self.on_look: Callable[[], object] = lambda: None
+        #: What the waits of the downloads were, in seconds.
+        self.waits: list[float] = []
+        self.key = Ed25519PrivateKey.generate()
+        self.folder = folder
+        self.account = Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session))
+        self.make()
+
+    def make(self, **changes: Any) -> Chain:
+        """The dispatcher anew, with other settings."""
+        if hasattr(self, "dispatcher"):
+            self.dispatcher.close()
+        self.pressure = Pressure(many=1)
+        self.tally, self.floor = Tally(), Floor(look_ahead=changes.pop("look_ahead", 1))
+        self.ledger.watch(self.tally.follow)
+        self.ledger.watch(self.floor.follow)
+        self.store = ArchiveStore(
+            self.folder,
+            quota_bytes=10**9,
+            pinned=self.tally.needed_archives,
+            reserve_bytes=changes.pop("reserve_bytes", 0),
+        )
+        needs = Needs(self.ledger, self.tally, self.floor, changes.pop("job_tags", None))
+        settings: dict[str, Any] = {"render_limit_s": None, "needs": needs} | changes
+        waits = self.waits
+
+        class Noted(Backoff):
+            def next(self) -> float:
+                waits.append(super().next())
+                return waits[-1]
+
+        self.dispatcher = Dispatcher(
+            ledger=self.ledger,
+            tally=self.tally,
+            floor=self.floor,
+            pressure=self.pressure,
+            account=self.account,
+            archives=self.store,
+            claims=self.claims,
+            node=self._node,
+            send_order=self._send,
+            order_key=self.key,
+            backoff=lambda: Noted(10, 100, random.Random(1)),
+            clock=self.clock,
+            wall_clock=lambda: time.time() + self.clock.now - Clock().now,
+            **settings,
+        )
+        return self
+
+    def look(self) -> None:
+        """Who is here and may get frames, as the farm's sweep tells the floor."""
+        usable = {id_: one for id_, one in self.present.items() if id_ not in self.set_aside}
+        for node_id in self.floor.nodes().keys() - usable.keys():
+            self.floor.leave(node_id)
+        for one in usable.values():
+            self.floor.see(one, self.account.key_of(one))
+
+    def _node(self, node_id: str) -> Presence | None:
+        self.on_look()
+        return self.present.get(node_id)
+
+    def ask(self) -> bool:
+        self.look()
+        return self.dispatcher.ask_once(cast("FarmSession", self.session))
+
+    def place(self) -> int:
+        self.look()
+        return self.dispatcher.place_once()
+
+    def ask_all(self) -> int:
+        count = 0
+        while self.ask():
+            count += 1
+        return count
+
+    def grant(self, number: str = "0001", **changes: Any) -> Lease:
+        return self.ledger.grant(frame(number, **changes), KEY)
+
+    def state(self, lease: Lease) -> LeaseState:
+        return self.ledger.get(lease.id).state
+
+    def place_until(self, done: Callable[[], bool]) -> None:
+        """Rounds of placing, as the farm makes them: when there may be something new, and every second."""
+        for _ in range(20):
+            self.dispatcher.wake_placing.clear()
+            self.place()
+            if done():
+                return
+            self.dispatcher.wake_placing.wait(1)
+        raise AssertionError("it never came to that")
+
+    def fetched(self) -> None:
+        """The archives are here."""
+        self.place_until(lambda: {md5_of(SCENE), md5_of(RENDERER)} <= set(self.store.held()))
+
+    def _send(self, signed: SignedOrder, order: RenderOrder, node_name: str) -> None:
+        if self.broker_error is not None:
+            raise self.broker_error
+        self.sent.append((signed, order, node_name))
