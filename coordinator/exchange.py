@@ -105,6 +105,7 @@ class _Session(requests.Session):
 
     def __init__(self, retry: urllib3.Retry) -> None:
         super().__init__()
+        self._for_origin: dict[tuple[str, str], dict[str, Any]] = {}
         # Nothing here is worth compressing, and what is not compressed cannot be a bomb.
         self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
         for scheme in ("http://", "https://"):
@@ -112,6 +113,13 @@ class _Session(requests.Session):
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Proxies and certificates for a server, looked up once: the environment stays as it is."""
+        origin = urlsplit(url)[:2]
+        if origin not in self._for_origin:
+            self._for_origin[origin] = dict(super().merge_environment_settings(url, proxies, stream, verify, cert))
+        return dict(self._for_origin[origin])
 
 
 _NO_PROXY: Any = {"http": None, "https": None, "all": None}

@@ -28,7 +28,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -47,7 +47,7 @@ from .settings import Mode
 from .submissions import receive_project
 
 
-def add_api(app: FastAPI, office: Office, *, sign_in: Handler, faults: FaultDesk | None) -> None:
+def add_api(app: Starlette, office: Office, *, sign_in: Handler, faults: FaultDesk | None) -> None:
     """Add every route of this file."""
     api = Api(office, sign_in=sign_in, faults=faults)
     gate = Gate(office)

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from .api import add_api
@@ -44,11 +44,11 @@ def build(office: Office) -> ASGIApp:
     """The application around parts that are there already."""
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
         office.close()
 
-    app = FastAPI(title="sheepfold lab server", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = Starlette(lifespan=lifespan)
     desk, frame_desk = Desk(office), FrameDesk(office)
     app.add_route("/server/config.php", desk.sign_in, _GET_POST)
     app.add_route(ENDPOINTS.request_job, desk.request_job, _GET_POST)
