@@ -22,6 +22,9 @@ import lan_copies  # noqa: E402
 import thousand_nodes  # noqa: E402
 import whole_chain  # noqa: E402
 
+#: Frames a second of a thousand nodes whose frames take 40 s: leases live long enough to need several beats.
+SLOW_DEMAND = 25
+
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
@@ -78,7 +81,9 @@ def nodes(_pairs: int) -> Iterator[Promise]:
     print(found.table(), end="\n\n", flush=True)
     most = found.rows[-1]
     frames, memory, flat = thousand_nodes.FRAMES_GOAL, thousand_nodes.MEMORY_GOAL_MB, thousand_nodes.FLAT_WITHIN
-    missed = sum(one.missed_beats for one in found.rows)
+    slow = thousand_nodes.measure_all((1000,), seconds=20, demand=SLOW_DEMAND)
+    print(slow.table(), end="\n\n", flush=True)
+    missed = sum(one.missed_beats for one in (*found.rows, *slow.rows))
     yield Promise(
         what=f"{most.nodes} nodes: full cycles a second",
         measured=f"{most.frames_per_s:.0f}",
@@ -100,7 +105,14 @@ def nodes(_pairs: int) -> Iterator[Promise]:
         limit="1",
         holds=found.growth <= flat,
     )
-    yield Promise(what="missed heartbeats", measured=f"{missed}", goal="0", limit="0", holds=missed == 0)
+    beats = slow.rows[0].beats_per_s
+    yield Promise(
+        what=f"heartbeats missed, while {beats:.0f}/s are answered",
+        measured=f"{missed}",
+        goal="0",
+        limit="0",
+        holds=missed == 0 and beats > 0,
+    )
 
 
 def lan(_pairs: int) -> Iterator[Promise]:
