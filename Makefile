@@ -30,7 +30,7 @@ lab: $(VENV)/.lab
 	@blender=$$($(BIN)/python tools/find_blender.py) && SHEEPFOLD_BLENDER="$$blender" $(BIN)/sheepfold lab $(ARGS)
 
 test: $(VENV)/.test
-	@$(BIN)/python tools/install_redis.py
+	@$(BIN)/python tools/install_services.py
 	@blender=$$($(BIN)/python tools/find_blender.py) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests
 
@@ -53,7 +53,7 @@ chaos: $(VENV)/.test
 
 # Speed, as ratios to the machine's own limits; wants a machine that does nothing else, and root for the LAN's cables.
 bench: $(VENV)/.test
-	@$(BIN)/python tools/install_redis.py
+	@$(BIN)/python tools/install_services.py
 	@blender=$$($(BIN)/python tools/find_blender.py) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python benchmarks/bench.py $(ARGS)
 

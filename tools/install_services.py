@@ -1,0 +1,31 @@
+"""What the tests and benchmarks use of Debian's, where it is missing and we may install it.
+
+Redis: the wheel's server is tested beside it. ``ip`` and ``tc``: hosts and cables of a LAN on one machine. Standard
+library only. Never fails: without Debian's Redis the tests take the one that came with pip, and who needs cables says
+that there are none.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from debian import AptFailed, install, may_install
+
+#: Program → its package.
+PACKAGES = {"redis-server": "redis-server", "tc": "iproute2"}
+
+
+def main() -> None:
+    """Installs each that is not there."""
+    missing = [package for program, package in PACKAGES.items() if not shutil.which(program)]
+    if not missing or not may_install():
+        return
+    try:
+        install(*missing)
+    except AptFailed as error:
+        print(f"install_services: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
