@@ -54,10 +54,10 @@ class Crew:
                 self._pool.submit(self._run, key, errand)
 
     def stop(self) -> None:
-        """No more errands; those under way come to their end."""
+        """No more errands; those under way come to their end, and those that wait for a thread find nothing to do."""
         with self._lock:
             self._stopped.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)
 
     def join(self, timeout_s: float) -> bool:
         """Waits for errands that are under way; false when they take longer."""
@@ -69,18 +69,25 @@ class Crew:
             while not self._stopped.is_set():
                 with self._lock:
                     calls = self._calls[key]
-                if errand():
-                    continue
-                with self._lock:
-                    if self._calls[key] == calls:
-                        return
+                if not errand() and self._may_leave(key, calls):
+                    return
         except self._fatal as error:
             self._on_fatal(error)
         except Exception:
             log.exception("an errand for %s stumbled and is tried again in %.0f s", key, PAUSE_AFTER_ERROR_S)
             # Busy meanwhile, so that nobody else is sent into the same trap at once.
             self._stopped.wait(PAUSE_AFTER_ERROR_S)
-        finally:
-            with self._idle:
-                self._busy[key] -= 1
-                self._idle.notify_all()
+        with self._lock:
+            self._leave(key)
+
+    def _may_leave(self, key: str, calls: int) -> bool:
+        """Leaves unless somebody called since; in one step, for whoever calls in between counts on us."""
+        with self._lock:
+            if self._calls[key] != calls:
+                return False
+            self._leave(key)
+            return True
+
+    def _leave(self, key: str) -> None:
+        self._busy[key] -= 1
+        self._idle.notify_all()

@@ -10,6 +10,7 @@ Any number of threads ask at the same time, each for a place that it has reserve
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -53,6 +54,8 @@ log = logging.getLogger(__name__)
 
 #: A frame that no PC here can take is given back to the server after this long (seconds); somebody else may have one.
 NOBODY_AFTER_S = 900
+#: Looking for downloads that nobody wants costs as much as a few frames.
+FORGET_EVERY_S = 60.0
 #: Frames in hand that no PC here can take, before nothing more is asked for: asking on would only hoard.
 STUCK_AT_MOST = 4
 
@@ -100,7 +103,9 @@ class Dispatcher:
         self._send_order, self._order_key = send_order, order_key
         self._render_limit_s, self._needs = render_limit_s, needs
         self._fetches = Fetches(archives, backoff, clock)
-        self._wall_clock = wall_clock
+        self._clock, self._wall_clock = clock, wall_clock
+        #: When downloads that nobody wants any more are forgotten next (the clock's seconds).
+        self._forget_at = -math.inf
         self._lock = threading.Lock()
         #: Session key → questions under way.
         self._asking: Counter[str] = Counter()
@@ -180,6 +185,7 @@ class Dispatcher:
 
         Leases are matched one by one and entered together: one transaction, however many places there are.
         """
+        self._forget_now_and_then()
         now, alike = self._wall_clock(), Alike(self._archives_of, self._needs.of)
         archives, wishes = {}, []
         for lease in self._ledger.leases(LeaseState.GRANTED):
@@ -199,13 +205,15 @@ class Dispatcher:
             for one in wishes:
                 self._floor.settle(one.lease)
 
-    def forget_unneeded(self) -> None:
-        """Drops what is known of downloads that no live lease wants."""
-        self._fetches.forget_others(self._tally.needed_archives())
-
     def close(self) -> None:
         """Ends downloads."""
         self._fetches.close()
+
+    def _forget_now_and_then(self) -> None:
+        """Drops what is known of downloads that no live lease wants; in this thread, which alone uses them."""
+        if self._clock() >= self._forget_at:
+            self._forget_at = self._clock() + FORGET_EVERY_S
+            self._fetches.forget_others(self._tally.needed_archives())
 
     def _archives_of(self, lease: Lease) -> tuple[ArchiveRef, ArchiveRef] | None:
         offer = lease.offer

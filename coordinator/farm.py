@@ -1,8 +1,8 @@
 """The composition root: builds the coordinator's parts, runs their loops, and takes them down in order.
 
 Loops: *tenure* (the farm is ours), *sweep* (who is on the LAN), *place* (orders for granted frames), *beat* (leases
-stay alive), *tidy* (archives nobody needs), and two for each server session (:mod:`coordinator.session_loops`). The
-depot serves HTTP beside them.
+stay alive), *tidy* (archives nobody needs), and two that look after the server sessions
+(:mod:`coordinator.session_loops`). The depot serves HTTP beside them.
 """
 
 from __future__ import annotations
@@ -277,7 +277,6 @@ class Farm:
 
     def _tidy_once(self) -> float:
         self._archives.tidy()
-        self._dispatcher.forget_unneeded()
         return TIDY_EVERY_S
 
     def _beat_once(self) -> float:

@@ -150,3 +150,36 @@ def test_after_the_stop_nothing_begins(crew: Crew) -> None:
     crew.send("a", 1, work)
     assert crew.join(SOON_S)
     assert work.pieces == 1
+
+
+def test_whoever_calls_while_a_hand_leaves_is_heard(crew: Crew) -> None:
+    # Thousands of calls that meet leaving hands: each must be followed by a look.
+    looked = threading.Event()
+
+    def errand() -> bool:
+        looked.set()
+        return False
+
+    for _ in range(3000):
+        looked.clear()
+        crew.send("a", 1, errand)
+        assert looked.wait(SOON_S)
+
+
+def test_errands_that_wait_for_a_thread_do_not_keep_a_stopped_crew(told: Told) -> None:
+    crew = Crew("errand", threads=1, at_once=1, fatal=Fatal, on_fatal=told)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> bool:
+        begun.set()
+        assert go_on.wait(SOON_S)
+        return False
+
+    never = Work(1)
+    crew.send("slow", 1, slow)
+    assert begun.wait(SOON_S)
+    crew.send("waits", 1, never)
+    crew.stop()
+    go_on.set()
+    assert crew.join(SOON_S)
+    assert never.pieces == 1

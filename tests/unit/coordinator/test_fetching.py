@@ -13,6 +13,7 @@ from farm_parts import Told
 from lan_parts import RENDERER, SCENE, md5_of, node
 
 from coordinator.archives import DOWNLOAD_TRIES
+from coordinator.dispatcher import FORGET_EVERY_S
 from coordinator.leases import LeaseEvent, LeaseState
 from coordinator.protocol.messages import ArchiveRequest
 from coordinator.server_client import ArchiveGone, ServerSilent
@@ -211,3 +212,15 @@ def test_closing_ends_downloads_that_are_under_way(chain: Chain) -> None:
     assert begun.wait(10)
     chain.dispatcher.close()
     assert ended.wait(10)
+
+
+def test_downloads_that_nobody_wants_any_more_are_forgotten_now_and_then(chain: Chain) -> None:
+    chain.session.archives["job"] = [SILENCE]
+    lease = chain.grant()
+    chain.place_until(lambda: len(chain.waits) == 1)
+    chain.ledger.apply(lease.id, LeaseEvent.CANCEL)
+    chain.place()
+    assert chain.dispatcher._fetches._waits, "not for every frame"
+    chain.clock.now += FORGET_EVERY_S
+    chain.place()
+    assert not chain.dispatcher._fetches._waits
