@@ -1,6 +1,6 @@
 """Where nodes speak about their leases over HTTP: start, frame, failure.
 
-These are the depot's busiest paths, three requests for every frame of a thousand PCs, so they stand apart from the
+These are the depot's busiest paths, two requests for every frame of a thousand PCs, so they stand apart from the
 rest: a plain ASGI application without the layers that a web framework adds, and a pool of threads of its own for what
 waits for a disk. Paths and messages are those of :mod:`render_tasks.contract`; what a claim means is decided in
 :mod:`coordinator.claims`.

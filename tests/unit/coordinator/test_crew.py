@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -152,18 +153,38 @@ def test_after_the_stop_nothing_begins(crew: Crew) -> None:
     assert work.pieces == 1
 
 
-def test_whoever_calls_while_a_hand_leaves_is_heard(crew: Crew) -> None:
-    # Thousands of calls that meet leaving hands: each must be followed by a look.
-    looked = threading.Event()
+class TellingLock:
+    """A lock that tells when it has just been released."""
+
+    def __init__(self, inner: Any, on_release: Callable[[], None]) -> None:
+        self._inner, self._on_release = inner, on_release
+
+    def __enter__(self) -> None:
+        self._inner.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._inner.release()
+        self._on_release()
+
+
+def test_whoever_calls_between_a_hands_last_look_and_its_leaving_is_heard(crew: Crew) -> None:
+    looks: list[int] = []
+    called = threading.Event()
 
     def errand() -> bool:
-        looked.set()
+        looks.append(1)
         return False
 
-    for _ in range(3000):
-        looked.clear()
-        crew.send("a", 1, errand)
-        assert looked.wait(SOON_S)
+    def call_once() -> None:
+        if looks and not called.is_set():
+            called.set()
+            crew.send("a", 1, errand)
+
+    crew._lock = TellingLock(crew._lock, call_once)  # type: ignore[assignment]
+    crew.send("a", 1, errand)
+    assert called.wait(SOON_S)
+    assert crew.join(SOON_S)
+    assert len(looks) == 2
 
 
 def test_errands_that_wait_for_a_thread_do_not_keep_a_stopped_crew(told: Told) -> None:
