@@ -210,8 +210,8 @@ class Farm:
             version=settings.client_version,
             no_job_wait_s=settings.no_job_wait_s,
             retry_wait_s=settings.retry_wait_s,
-            remember=functools.partial(self._ledger.keep, kept),
-            recall=functools.partial(self._ledger.kept, kept),
+            remember=functools.partial(self._ledger.keep_secret, kept),
+            recall=functools.partial(self._ledger.kept_secret, kept),
         )
 
     def _make_uploads(self, session: FarmSession) -> Uploads:

@@ -22,6 +22,7 @@ import uuid
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -36,11 +37,13 @@ from .ledger_file import (
     claim,
     engine_of,
     file_of,
+    sealer_beside,
     sqlite_url,
     typed_errors,
 )
 from .ledger_steps import Attempt, Batch, Grant, Step
 from .protocol.messages import JobOffer
+from .sealing import Sealer
 
 __all__ = [
     "Attempt",
@@ -82,6 +85,7 @@ class Ledger:
         self._path = file_of(url)
         self._claim = claim(self._path) if self._path else None
         self._engine = engine_of(url)
+        self._sealer = Sealer()
         self._writer: sa.Connection | None = None
         self._waiting: deque[_Waiting] = deque()
         self._write_lock = threading.Lock()
@@ -103,12 +107,14 @@ class Ledger:
 
     def _open(self) -> None:
         with typed_errors():
+            if self._path:
+                self._sealer = sealer_beside(self._path)
             self._writer = self._engine.connect()
         self._write(schema.prepare_schema)
         with self._reading() as connection:
             active = schema.SELECT_LEASES.where(schema.leases.c.ended_at.is_(None)).order_by(schema.leases.c.changed_at)
             for row in connection.execute(active):
-                lease = schema.lease_of(row)
+                lease = self._lease_of(row)
                 self._active[lease.state][lease.id] = lease
             tally = sa.select(schema.leases.c.state, sa.func.count()).group_by(schema.leases.c.state)
             self._counts.update({LeaseState(state): count for state, count in connection.execute(tally)})
@@ -177,7 +183,7 @@ class Ledger:
 
     def _write_waiting(self) -> None:
         todo = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        batch, now = Batch(), self._clock()
+        batch, now = Batch(self._sealer), self._clock()
         try:
             for one in todo:
                 one.outcome = self._plan(one.work, batch, now)
@@ -259,7 +265,7 @@ class Ledger:
             row = connection.execute(schema.SELECT_LEASES.where(schema.leases.c.id == lease_id)).first()
         if row is None:
             raise UnknownLease(f"there is no lease {lease_id[:40]!r}")
-        return schema.lease_of(row)
+        return self._lease_of(row)
 
     def leases(self, *states: LeaseState) -> list[Lease]:
         """The leases in these states, oldest first; without states, all active ones. Active ones come from memory."""
@@ -270,13 +276,16 @@ class Ledger:
             table = schema.leases.c
             chosen = schema.SELECT_LEASES.where(table.ended_at.is_not(None), table.state.in_(sorted(wanted)))
             with self._reading() as connection:
-                found += map(schema.lease_of, connection.execute(chosen))
+                found += map(self._lease_of, connection.execute(chosen))
         return sorted(found, key=lambda lease: lease.granted_at)
 
     def first(self, state: LeaseState, suits: Callable[[Lease], bool]) -> Lease | None:
         """Of the leases in an active state, the one that came there first among those that suit."""
         with self._memory_lock:
             return next(filter(suits, self._active[state].values()), None)
+
+    def _lease_of(self, row: sa.Row[Any]) -> Lease:
+        return schema.lease_of(row, self._sealer)
 
     def counts(self) -> dict[LeaseState, int]:
         """How many leases stand in each state, ended ones included; from memory."""
@@ -288,7 +297,7 @@ class Ledger:
         ended_at = schema.leases.c.ended_at
         latest = schema.SELECT_LEASES.where(ended_at.is_not(None)).order_by(ended_at.desc()).limit(limit)
         with self._reading() as connection:
-            return [schema.lease_of(row) for row in connection.execute(latest)]
+            return [self._lease_of(row) for row in connection.execute(latest)]
 
     def attempts(self, lease_id: str) -> list[Attempt]:
         """Every order of a lease, first one first."""
@@ -320,6 +329,16 @@ class Ledger:
     def kept(self, key: str) -> str | None:
         """What was last kept under ``key``."""
         return self._kept.get(key)
+
+    def keep_secret(self, key: str, value: str) -> None:
+        """Remember a text that nobody may read in the file."""
+        if self.kept_secret(key) != value:
+            self.keep(key, self._sealer.seal(value))
+
+    def kept_secret(self, key: str) -> str | None:
+        """What was last given to :meth:`keep_secret`; ``None`` also where it was sealed with another key."""
+        sealed = self.kept(key)
+        return self._sealer.open(sealed) if sealed else None
 
     def drop(self, key: str) -> None:
         """Forget ``key``."""

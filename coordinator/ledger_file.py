@@ -27,6 +27,8 @@ import sqlalchemy as sa
 from sqlalchemy import event as sa_event
 from sqlalchemy import exc as sa_exc
 
+from .sealing import Sealer
+
 #: A backup or a reader holds the file for milliseconds; longer than this is a fault.
 BUSY_TIMEOUT_MS = 5_000
 #: Pages copied in one go while a backup runs; transitions pass between two of them.
@@ -60,6 +62,17 @@ class LedgerUnwritable(LedgerError):
 def sqlite_url(path: Path) -> str:
     """The URL of a ledger in this file."""
     return sa.URL.create("sqlite", database=str(path.absolute())).render_as_string()
+
+
+def sealer_beside(ledger: Path) -> Sealer:
+    """What seals a ledger's secrets, with the key that lies beside it; raises :class:`LedgerUnwritable`."""
+    path = ledger.with_name(f"{ledger.name}.key")
+    try:
+        return Sealer.from_file(path)
+    except ValueError:
+        raise LedgerUnwritable(
+            f"{path} holds no key; move it away, and the secrets it sealed are asked for anew"
+        ) from None
 
 
 def file_of(url: str) -> Path | None:

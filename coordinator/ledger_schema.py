@@ -4,12 +4,14 @@ Schema, version 1 (times are Unix seconds)::
 
     schema_version  version                         one row
     scripts         digest, text                    the server's script, once however many frames carry it
-    leases          id, session_key, job_id, frame, offer (JSON, without its script), script (digest), state, attempt,
+    leases          id, session_key, job_id, frame, offer (JSON, without its script and with its secrets sealed, see
+                    :mod:`coordinator.sealing`), script (digest), state, attempt,
                     node_id, delivery (JSON), failures, tried_nodes (JSON), granted_at, changed_at, ended_at, reason,
                     answer
     attempts        lease_id, attempt, node_id, ordered_at, started_at, ended_at, outcome, reason, render_s,
                     memory_kb, bytes                one row for each order; accounting reads it
-    kept            key, value                      small texts that survive a restart: server sessions, the order key
+    kept            key, value                      small texts that survive a restart: server sessions (sealed), the
+                                                    order key
 
 A change of the schema raises :data:`SCHEMA_VERSION` and adds the way there to :data:`MIGRATIONS`.
 """
@@ -17,6 +19,7 @@ A change of the schema raises :data:`SCHEMA_VERSION` and adds the way there to :
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +27,8 @@ import sqlalchemy as sa
 
 from .leases import ACTIVE, Delivery, Lease, LeaseEvent, LeaseState
 from .ledger_file import LedgerTooNew
-from .protocol.messages import JobOffer, RendererOffer
+from .protocol.messages import Chunk, JobOffer, RendererOffer
+from .sealing import Sealer
 
 SCHEMA_VERSION = 1
 
@@ -86,6 +90,9 @@ attempts = sa.Table(
 kept = sa.Table(
     "kept", metadata, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
 )
+
+#: Fields of an offer that nobody may read in the file.
+_SECRETS = ("password", "validation_url")
 
 _MOVING = ("state", "attempt", "node_id", "delivery", "failures", "tried_nodes", "reason", "changed_at", "ended_at")
 
@@ -163,10 +170,16 @@ def script_digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def lease_row(lease: Lease) -> dict[str, Any]:
+def lease_row(lease: Lease, sealer: Sealer) -> dict[str, Any]:
     """A new lease as the values of an insert."""
-    offer = vars(lease.offer) | {"renderer": vars(lease.offer.renderer)}
+    offer = vars(lease.offer) | {
+        "renderer": vars(lease.offer.renderer),
+        "chunks": [vars(chunk) for chunk in lease.offer.chunks],
+    }
     del offer["script"]
+    secrets = {name: secret for name in _SECRETS if (secret := offer.pop(name))}
+    if secrets:
+        offer["sealed"] = sealer.seal(json.dumps(secrets))
     return {
         "id": lease.id,
         "session_key": lease.session_key,
@@ -230,13 +243,22 @@ def attempt_update(before: Lease, after: Lease, event: LeaseEvent, reason: str) 
     }
 
 
-def lease_of(row: sa.Row[Any]) -> Lease:
+def _offer_of(row: sa.Row[Any], sealer: Sealer) -> JobOffer:
+    fields: dict[str, Any] = dict(row.offer)
+    secrets: dict[str, Any] = {}
+    if sealed := fields.pop("sealed", None):
+        secrets = json.loads(sealer.open(sealed) or "{}")
+    fields |= {"renderer": RendererOffer(**fields["renderer"]), "script": row.script_text}
+    fields["chunks"] = tuple(Chunk(**chunk) for chunk in fields.get("chunks", ()))
+    return JobOffer(**fields, **secrets)
+
+
+def lease_of(row: sa.Row[Any], sealer: Sealer) -> Lease:
     """The lease behind a row of :data:`SELECT_LEASES`."""
-    renderer = RendererOffer(**row.offer["renderer"])
     return Lease(
         id=row.id,
         session_key=row.session_key,
-        offer=JobOffer(**row.offer | {"renderer": renderer, "script": row.script_text}),
+        offer=_offer_of(row, sealer),
         state=LeaseState(row.state),
         attempt=row.attempt,
         node_id=row.node_id,

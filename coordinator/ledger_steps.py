@@ -14,6 +14,7 @@ from . import ledger_schema as schema
 from .leases import Delivery, Lease, LeaseEvent
 from .ledger_file import LedgerUnwritable
 from .protocol.messages import JobOffer
+from .sealing import Sealer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,8 @@ class Attempt:
 class Batch:
     """The rows of one transaction, gathered first so that each statement runs once for all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
         self.changed: dict[str, Lease] = {}
         self.moves: list[tuple[Lease | None, Lease]] = []
         self.scripts: dict[str, str] = {}
@@ -77,7 +79,7 @@ class Batch:
 
     def grant(self, lease: Lease) -> None:
         """A new lease."""
-        row = schema.lease_row(lease)
+        row = schema.lease_row(lease, self._sealer)
         self.scripts[row["script"]] = lease.offer.script
         self.rows[schema.INSERT_LEASE].append(row)
         self._note(None, lease)

@@ -43,6 +43,7 @@ from .exchange import (
     public,
 )
 from .protocol import reading, writing
+from .protocol.dialects import SPECIFICATION
 from .protocol.document import MAX_JOB_ANSWER_BYTES, MAX_MESSAGE_BYTES
 from .protocol.errors import MalformedMessage
 from .protocol.messages import (
@@ -136,7 +137,7 @@ class ServerClient:
             base=self._root,
             path=self._config_path,
             jar=SharedJar(),
-            params=writing.write_sign_in_request(request, ram_unit=self._ram_unit),
+            params=writing.write_sign_in_request(request, dataclasses.replace(SPECIFICATION, ram_unit=self._ram_unit)),
             deadline_s=self._deadline_s,
             secrets=(password, quote(password), quote_plus(password)),
         )
@@ -149,10 +150,8 @@ class ServerClient:
 
     def request_job(self, request: JobRequest) -> JobAnswer:
         """Asks for a frame."""
-        query, cache = writing.write_job_request(request)
-        call = self._call(
-            "job request", "request_job", method="POST", params=query, body=lambda _: (cache, "text/xml; charset=utf-8")
-        )
+        query, cache, kind = writing.write_job_request(request)
+        call = self._call("job request", "request_job", method="POST", params=query, body=lambda _: (cache, kind or ""))
         return self._exchanges.make(
             call, lambda response, _: _message(response, reading.read_job_answer, limit=MAX_JOB_ANSWER_BYTES)
         )

@@ -112,6 +112,8 @@ class FrameDesk:
         session = self._office.sessions.find(token)
         if session is None or not session.is_alive:
             return int(JobStatus.SESSION_DEAD)
+        if asked.job is None or asked.frame is None:
+            return BeatStatus.OK
         return self._office.frames.beat(session, asked.job, asked.frame)
 
     async def report_error(self, request: Request) -> Response:
@@ -132,6 +134,8 @@ class FrameDesk:
         session = self._office.sessions.find(token)
         if session is None or not session.is_alive:
             return int(JobStatus.SESSION_DEAD)
+        if asked.job is None or asked.frame is None:
+            return ErrorStatus.OK
         if not self._office.frames.fail(session, asked.job, asked.frame, text):
             log.info("%s reports job %s frame %s, which is not theirs", session.login, asked.job[:20], asked.frame[:20])
         return ErrorStatus.OK

@@ -2,10 +2,11 @@
 
 Exchanges, in the order of ``protocol.txt``::
 
-    sign-in        Hardware, Credentials    → SignInAnswer (Endpoints)
+    sign-in        SignInRequest            → SignInAnswer (Endpoints)
+    speed test     SpeedTestReport          → nothing              since 2021
     log-out        nothing                  → nothing
     archive        ArchiveRequest           → bytes, or HTTP 404
-    job request    JobRequest               → JobAnswer (JobOffer)
+    job request    JobRequest               → JobAnswer (JobOffer, or UnreadableOffer)
     validation     FrameUpload + file       → ValidationAnswer
     heartbeat      Beat                     → BeatAnswer
     error report   ErrorReport + file       → ErrorAnswer
@@ -51,7 +52,7 @@ class RamUnit(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """An account. The password never shows in ``repr``."""
+    """An account. The password never shows in ``repr``; a server's public key stands in its place where it gave one."""
 
     login: str
     password: str = field(repr=False)
@@ -71,6 +72,8 @@ class Hardware:
     cpu_cores: int
     #: Memory in bytes, whatever unit the wire uses.
     ram: int
+    #: Name and release of the operating system, as later generations tell it; empty: not told.
+    os_version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,18 +85,30 @@ class SignInRequest:
     version: str
     hardware: Hardware
     extras: str | None = None
+    #: Name of the PC; told since 2015-03.
+    hostname: str = ""
+    #: What tells this PC from others, 32 hex digits; told since 2022-01.
+    hardware_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoints:
-    """Where each exchange of a session lives. Paths are as the server wrote them: absolute, relative or whole URLs."""
+    """Where each exchange of a session lives. Paths are as the server wrote them: absolute, relative or whole URLs.
 
-    validate_job: str
+    An empty one is an exchange this server has not: which are missing depends on its generation.
+    """
+
     request_job: str
-    download_archive: str
-    error: str
     keepmealive: str
-    logout: str
+    #: Gone since 2020-04, when each offer began to say where its frame goes.
+    validate_job: str = ""
+    #: Gone since 2024-03, when these two took its place.
+    download_archive: str = ""
+    download_binary: str = ""
+    download_chunk: str = ""
+    error: str = ""
+    logout: str = ""
+    speedtest_answer: str = ""
     #: Seconds a server waits between two heartbeats; ``None`` where it gave no usable ``max-period``.
     max_period_s: int | None = None
 
@@ -105,16 +120,36 @@ class SignInAnswer:
     status: SignInStatus | int
     #: Present exactly when ``status`` is 0.
     endpoints: Endpoints | None = None
+    #: Signs in as the password does; ``None`` where the server gave none (before 2019-08).
+    public_key: str | None = field(default=None, repr=False)
+    #: Addresses whose speed the server would like to know; since 2021-11.
+    speed_test_targets: tuple[str, ...] = ()
+    #: Request types that are not among :class:`Endpoints`, for a person: what such a server speaks.
+    unknown_requests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedTestResult:
+    """What one address of a speed test gave."""
+
+    url: str
+    #: Bytes a second; 0 where nothing came.
+    speed: int
+    #: Milliseconds until the first byte.
+    ping_ms: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveRequest:
-    """Which archive: a renderer of a job (``binary``) or a job's scene (``job``)."""
+    """Which archive: a renderer of a job (``binary``), a job's scene (``job``), or a piece of one (``chunk``)."""
 
     type: str
-    job: str
-    #: Only for ``type == "job"``.
+    #: Not needed for a chunk.
+    job: str = ""
+    #: Only for ``type == "job"``; ``None`` where the offer named none (since 2016-10).
     revision: str | None = None
+    #: Only for ``type == "chunk"``; opaque to us.
+    chunk: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +159,18 @@ class JobRequest:
     compute_method: ComputeMethod
     #: MD5 sums of the archives already held, lower-case hex.
     held_archives: tuple[str, ...] = ()
+    #: What later generations tell about the machine; ``None``: not told.
+    cpu_cores: int | None = None
+    ram_max_kb: int | None = None
+    #: Seconds; ``None``: no limit.
+    render_time_max_s: int | None = None
+    gpu_type: str | None = None
+    gpu_model: str | None = None
+    #: Bytes.
+    gpu_ram: int | None = None
+    #: Bytes a second, as measured; 0: not measured.
+    network_down: int | None = None
+    network_up: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +186,22 @@ class RendererOffer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """A piece of a scene archive that comes by itself; pieces in order are the archive's bytes."""
+
+    #: Opaque to us; it goes back in a query, never into a path.
+    id: str
+    #: Lower-case hex.
+    md5: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobOffer:
-    """One frame of one job, as the server granted it."""
+    """One frame of one job, as the server granted it.
+
+    The offer itself says how its scene comes (:attr:`archive_md5` or :attr:`chunks`), whether it is locked
+    (:attr:`password`) and where its frame goes (:attr:`validation_url`, or the session's endpoint).
+    """
 
     job_id: str
     #: Exactly as it came, leading zeros included (``"0340"``); it goes back unchanged.
@@ -148,8 +209,9 @@ class JobOffer:
     #: The scene's path inside the job archive.
     path: str
     use_gpu: bool
-    #: MD5 of the job archive, lower-case hex.
+    #: MD5 of the job archive, lower-case hex; empty where the scene comes in chunks alone.
     archive_md5: str
+    #: Empty where the server gave none (since 2016-10); then nothing names one.
     revision: str
     renderer: RendererOffer
     #: Python that runs inside Blender before the render.
@@ -160,6 +222,28 @@ class JobOffer:
     synchronous_upload: bool = False
     #: A person's name for the job; later servers give one.
     name: str | None = None
+    #: The scene's pieces in order, where it comes in pieces (since 2024-03).
+    chunks: tuple[Chunk, ...] = ()
+    #: Opens the scene's zip; empty: it is not locked. ``None`` where the server gave no such attribute.
+    password: str | None = field(default=None, repr=False)
+    #: Where the frame goes, a whole URL, decoded; its query is a secret. ``None``: to the session's endpoint.
+    validation_url: str | None = field(default=None, repr=False)
+
+    @property
+    def scene_md5s(self) -> tuple[str, ...]:
+        """MD5 sums of the archives that make the scene, in order."""
+        return tuple(chunk.md5 for chunk in self.chunks) or (self.archive_md5,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreadableOffer:
+    """A frame that was granted in words we cannot follow: it has to be given back by name."""
+
+    job: str
+    frame: str
+    extras: str | None = None
+    #: What is wrong with the offer, one line.
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +251,9 @@ class JobAnswer:
     """A frame, or the reason why there is none."""
 
     status: JobStatus | int
-    #: Present exactly when ``status`` is 0.
+    #: With status 0 there is this, or :attr:`unreadable`.
     offer: JobOffer | None = None
+    unreadable: UnreadableOffer | None = None
     #: Frames left at the server, where it says so.
     frames_remaining: int | None = None
     #: MD5 sums of archives the server says are no longer needed, lower-case hex.
@@ -183,6 +268,7 @@ class FrameUpload:
     frame: str
     #: Whole seconds, rounded up.
     render_time_s: int
+    #: Empty where the offer named none.
     revision: str
     extras: str | None = None
     #: Peak memory in kB.
@@ -199,11 +285,16 @@ class ValidationAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Beat:
-    """One heartbeat: this frame is still being worked on."""
+    """One heartbeat: this frame is still being worked on; without a job, the whole session is alive."""
 
-    job: str
-    frame: str
+    job: str | None = None
+    frame: str | None = None
     extras: str | None = None
+    #: Seconds rendered so far, and to come; since 2015-04.
+    render_time_s: int | None = None
+    remaining_s: int | None = None
+    #: Since 2022-10.
+    paused: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,14 +306,16 @@ class BeatAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorReport:
-    """A frame that could not be rendered; its log travels as the file."""
+    """A frame that could not be rendered, or a trouble without a frame; its log travels as the file."""
 
-    job: str
-    frame: str
+    job: str | None = None
+    frame: str | None = None
     extras: str | None = None
     render_time_s: int | None = None
     #: Peak memory in kB.
     memory_used_kb: int | None = None
+    #: What went wrong, as later generations number it (:class:`~coordinator.protocol.status.ErrorType`).
+    type: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

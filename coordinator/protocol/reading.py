@@ -14,8 +14,10 @@ import functools
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import IntEnum
 from typing import TypeVar
+from urllib.parse import unquote_plus
 
 from .document import MAX_JOB_ANSWER_BYTES, Element, read_document
 from .errors import MalformedMessage
@@ -23,6 +25,7 @@ from .messages import (
     ArchiveRequest,
     Beat,
     BeatAnswer,
+    Chunk,
     ComputeMethod,
     Credentials,
     Endpoints,
@@ -37,15 +40,30 @@ from .messages import (
     RendererOffer,
     SignInAnswer,
     SignInRequest,
+    SpeedTestResult,
+    UnreadableOffer,
     ValidationAnswer,
 )
 from .status import BeatStatus, ErrorStatus, JobStatus, SignInStatus, ValidationStatus, status_of
 
 S = TypeVar("S", bound=IntEnum)
 
-#: Request types without which a session can do nothing. ``logout`` and ``error`` may be missing: such a session is
-#: usable, it just ends by itself and takes no reports.
-NEEDED_REQUESTS = ("validate-job", "request-job", "download-archive", "keepmealive")
+#: Request type → the endpoint it names. What a session needs of them depends on its generation (``dialects.py``).
+ENDPOINT_OF_REQUEST = {
+    "validate-job": "validate_job",
+    "request-job": "request_job",
+    "download-archive": "download_archive",
+    "download-binary": "download_binary",
+    "download-chunk": "download_chunk",
+    "error": "error",
+    "keepmealive": "keepmealive",
+    "logout": "logout",
+    "speedtest-answer": "speedtest_answer",
+}
+#: Told in bytes, every PC that runs Blender has more than this; told in kilobytes, none has: a tebibyte.
+_RAM_IN_BYTES_FROM = 1 << 30
+#: For a person; more of them, or longer ones, say nothing more.
+_UNKNOWN_REQUESTS_SHOWN, _UNKNOWN_REQUEST_CHARS = 10, 40
 
 _MD5 = re.compile("[0-9a-fA-F]{32}")
 # Eighteen digits fit a signed 64-bit integer, and no memory of a PC has more.
@@ -53,8 +71,11 @@ _NUMBER = re.compile(r"\s*([+-]?[0-9]{1,18})\s*")
 _YES = frozenset({"1", "true", "yes"})
 
 
-def read_sign_in_request(fields: Mapping[str, str], *, ram_unit: RamUnit = RamUnit.BYTES) -> SignInRequest:
-    """Session creation, from the query. A missing version reads as empty: it has a status of its own (100)."""
+def read_sign_in_request(fields: Mapping[str, str], *, ram_unit: RamUnit | None = None) -> SignInRequest:
+    """Session creation, from query or form. A missing version reads as empty: it has a status of its own (100).
+
+    Without ``ram_unit`` the memory's size tells its unit: the specification says bytes, observed clients kilobytes.
+    """
     _need(fields, "login", "password", "os", "bits", "cpu_family", "cpu_model", "cpu_model_name", "cpu_cores", "ram")
     hardware = Hardware(
         os=fields["os"],
@@ -63,51 +84,77 @@ def read_sign_in_request(fields: Mapping[str, str], *, ram_unit: RamUnit = RamUn
         cpu_model=fields["cpu_model"],
         cpu_model_name=fields["cpu_model_name"],
         cpu_cores=_count(fields["cpu_cores"], "cpu_cores"),
-        ram=_count(fields["ram"], "ram") * (1024 if ram_unit is RamUnit.KILOBYTES else 1),
+        ram=_ram_bytes(_count(fields["ram"], "ram"), ram_unit),
+        os_version=fields.get("os_version", ""),
     )
     return SignInRequest(
         credentials=Credentials(login=fields["login"], password=fields["password"]),
         version=fields.get("version", ""),
         hardware=hardware,
         extras=fields.get("extras"),
+        hostname=fields.get("hostname", ""),
+        hardware_id=fields.get("hwid", ""),
     )
 
 
+def _ram_bytes(ram: int, unit: RamUnit | None) -> int:
+    in_kilobytes = ram < _RAM_IN_BYTES_FROM if unit is None else unit is RamUnit.KILOBYTES
+    return ram * 1024 if in_kilobytes else ram
+
+
 def read_sign_in_answer(data: bytes) -> SignInAnswer:
-    """``<config>``. Of several requests of one type the last wins."""
+    """``<config>``. Of several requests of one type the last wins; which of them a session needs is not judged here."""
     root = read_document(data, "config")
     status = _status(root, SignInStatus)
     if status != SignInStatus.OK:
         return SignInAnswer(status=status)
-    requests = {one.attribute("type"): one for one in root.children("request") if one.attribute("path")}
-    missing = [kind for kind in NEEDED_REQUESTS if kind not in requests]
-    if missing:
-        raise MalformedMessage(f"<config> has no request of type {', '.join(missing)}")
-
-    def path(kind: str) -> str:
-        return (requests[kind].attribute("path") or "") if kind in requests else ""
-
+    requests = {request.attribute("type") or "": request for request in root.children("request")}
+    paths = {kind: request.attribute("path") or "" for kind, request in requests.items()}
+    beat = requests.get("keepmealive")
     endpoints = Endpoints(
-        validate_job=path("validate-job"),
-        request_job=path("request-job"),
-        download_archive=path("download-archive"),
-        error=path("error"),
-        keepmealive=path("keepmealive"),
-        logout=path("logout"),
+        **{name: paths.get(kind, "") for kind, name in ENDPOINT_OF_REQUEST.items()},
         # Zero or less would mean a heartbeat without pause.
-        max_period_s=_usable(requests["keepmealive"].attribute("max-period"), least=1),
+        max_period_s=_usable(beat.attribute("max-period"), least=1) if beat else None,
     )
-    return SignInAnswer(status=status, endpoints=endpoints)
+    unknown = sorted(kind[:_UNKNOWN_REQUEST_CHARS] for kind in paths if kind and kind not in ENDPOINT_OF_REQUEST)
+    return SignInAnswer(
+        status=status,
+        endpoints=endpoints,
+        public_key=root.attribute("publickey") or None,
+        speed_test_targets=_speed_test_targets(root),
+        unknown_requests=tuple(unknown[:_UNKNOWN_REQUESTS_SHOWN]),
+    )
 
 
-def read_archive_request(fields: Mapping[str, str]) -> ArchiveRequest:
-    """An archive download: a job's scene needs its revision, a renderer does not."""
-    _need(fields, "type", "job")
-    if fields["type"] not in ("binary", "job"):
-        raise MalformedMessage(f"type is binary or job, not {fields['type'][:40]!r}")
-    if fields["type"] == "job":
-        _need(fields, "revision")
-    return ArchiveRequest(type=fields["type"], job=fields["job"], revision=fields.get("revision"))
+def _speed_test_targets(root: Element) -> tuple[str, ...]:
+    test = root.child("speedtest")
+    targets = test.children("target") if test else []
+    return tuple(url for target in targets if (url := target.attribute("url")))
+
+
+def read_speed_test_report(data: bytes) -> tuple[SpeedTestResult, ...]:
+    """``<speedtest>``, as a client measured it; what is nonsense counts as nothing measured."""
+    targets = read_document(data, "speedtest").children("target")
+    return tuple(
+        SpeedTestResult(
+            url=target.attribute("url") or "",
+            speed=_usable(target.attribute("speed")) or 0,
+            ping_ms=_usable(target.attribute("ping")) or 0,
+        )
+        for target in targets
+    )
+
+
+def read_archive_request(fields: Mapping[str, str], *, kind: str | None = None) -> ArchiveRequest:
+    """An archive download; ``kind`` where the address that was asked says it already (``binary``, ``chunk``)."""
+    kind = kind or fields.get("type", "")
+    if kind == "chunk":
+        _need(fields, "chunk")
+        return ArchiveRequest(type=kind, chunk=fields["chunk"])
+    _need({**fields, "type": kind}, "type", "job")
+    if kind not in ("binary", "job"):
+        raise MalformedMessage(f"type is binary or job, not {kind[:40]!r}")
+    return ArchiveRequest(type=kind, job=fields["job"], revision=fields.get("revision"))
 
 
 def read_job_request(fields: Mapping[str, str], body: bytes = b"") -> JobRequest:
@@ -118,39 +165,80 @@ def read_job_request(fields: Mapping[str, str], body: bytes = b"") -> JobRequest
     except ValueError:
         raise MalformedMessage("computemethod is 0, 1 or 2") from None
     files = read_document(body, "cache").children("file") if body.strip() else []
-    return JobRequest(compute_method=method, held_archives=tuple(_md5(one, "md5") for one in files))
+    return JobRequest(
+        compute_method=method,
+        held_archives=tuple(_md5(file, "md5") for file in files),
+        cpu_cores=_usable(fields.get("cpu_cores")),
+        ram_max_kb=_usable(fields.get("ram_max")),
+        # -1 (Java) and 0 (Rust) both say that there is no limit.
+        render_time_max_s=_usable(fields.get("rendertime_max"), least=1),
+        gpu_type=fields.get("gpu_type"),
+        gpu_model=fields.get("gpu_model"),
+        gpu_ram=_usable(fields.get("gpu_ram")),
+        network_down=_usable(fields.get("network_dl")),
+        network_up=_usable(fields.get("network_up")),
+    )
 
 
 def read_job_answer(data: bytes) -> JobAnswer:
-    """``<jobrequest>``. The archives to delete come on every status."""
+    """``<jobrequest>``. The archives to delete come on every status.
+
+    An offer that cannot be followed but names its job and frame is an :class:`UnreadableOffer`; without the two the
+    whole answer is malformed.
+    """
     root = read_document(data, "jobrequest", limit=MAX_JOB_ANSWER_BYTES)
     status = _status(root, JobStatus)
-    frames = root.child("frames")
     job = root.child("job")
     if status == JobStatus.OK and job is None:
         raise MalformedMessage("<jobrequest> has status 0 and no <job>")
-    return JobAnswer(
+    answer = JobAnswer(
         status=status,
-        offer=_offer(job) if status == JobStatus.OK and job else None,
-        frames_remaining=_usable(frames.attribute("remaining")) if frames else None,
-        delete_archives=tuple(_md5(one, "md5") for one in root.children("file") if one.attribute("action") == "delete"),
+        frames_remaining=_frames_remaining(root),
+        delete_archives=tuple(
+            _md5(file, "md5") for file in root.children("file") if file.attribute("action") == "delete"
+        ),
+    )
+    if status != JobStatus.OK or job is None:
+        return answer
+    _need_attributes(job, "job", "id", "frame")
+    try:
+        return replace(answer, offer=_offer(job))
+    except MalformedMessage as error:
+        return replace(answer, unreadable=_unreadable(job, error.reason))
+
+
+def _frames_remaining(root: Element) -> int | None:
+    """Generations until 2016 say it in ``<frames>``, later ones in ``<stats>``."""
+    frames, stats = root.child("frames"), root.child("stats")
+    if frames is not None:
+        return _usable(frames.attribute("remaining"))
+    return _usable(stats.attribute("frame_remaining")) if stats is not None else None
+
+
+def _unreadable(job: Element, reason: str) -> UnreadableOffer:
+    return UnreadableOffer(
+        job=job.attribute("id") or "",
+        frame=job.attribute("frame") or "",
+        extras=job.attribute("extras"),
+        reason=reason,
     )
 
 
 def _offer(job: Element) -> JobOffer:
-    _need_attributes(job, "job", "id", "archive_md5", "revision", "path", "frame")
+    chunks = _chunks(job)
+    _need_attributes(job, "job", "id", "path", "frame", *([] if chunks else ["archive_md5"]))
     renderer = job.child("renderer")
     if renderer is None:
         raise MalformedMessage("<job> has no <renderer>")
     _need_attributes(renderer, "renderer", "md5", "commandline")
-    script, name = job.child("script"), job.attribute("name")
+    script, name, target = job.child("script"), job.attribute("name"), job.attribute("validation_url")
     # Thousands of frames of one job are held at a time, and the server writes the same texts for each: kept once.
     return JobOffer(
         job_id=sys.intern(job.attribute("id") or ""),
         frame=job.attribute("frame") or "",
         path=sys.intern(job.attribute("path") or ""),
         use_gpu=_yes(job.attribute("use_gpu")),
-        archive_md5=sys.intern(_md5(job, "archive_md5")),
+        archive_md5=sys.intern(_md5(job, "archive_md5")) if job.attribute("archive_md5") else "",
         revision=sys.intern(job.attribute("revision") or ""),
         renderer=_renderer(
             _md5(renderer, "md5"),
@@ -161,7 +249,26 @@ def _offer(job: Element) -> JobOffer:
         extras=job.attribute("extras"),
         synchronous_upload=_yes(job.attribute("synchronous_upload")),
         name=None if name is None else sys.intern(name),
+        chunks=chunks,
+        password=job.attribute("password"),
+        # Encoded once, as a form encodes it: observed clients read a plus sign as a space.
+        validation_url=unquote_plus(target) if target else None,
     )
+
+
+def _chunks(job: Element) -> tuple[Chunk, ...]:
+    listed = job.child("chunks")
+    if listed is None:
+        return ()
+    chunks = listed.children("chunk")
+    for chunk in chunks:
+        _need_attributes(chunk, "chunk", "id", "md5")
+    return _same_chunks(tuple((chunk.attribute("id") or "", _md5(chunk, "md5")) for chunk in chunks))
+
+
+@functools.lru_cache(maxsize=64)
+def _same_chunks(pairs: tuple[tuple[str, str], ...]) -> tuple[Chunk, ...]:
+    return tuple(Chunk(id=id_, md5=md5) for id_, md5 in pairs)
 
 
 @functools.lru_cache(maxsize=64)
@@ -172,12 +279,12 @@ def _renderer(md5: str, command_line: str, update_method: str) -> RendererOffer:
 def read_frame_upload(fields: Mapping[str, str]) -> FrameUpload:
     """What goes with a frame, from query or form."""
     fields = _with_one_spelling(fields)
-    _need(fields, "job", "frame", "rendertime", "revision")
+    _need(fields, "job", "frame", "rendertime")
     return FrameUpload(
         job=fields["job"],
         frame=fields["frame"],
         render_time_s=_count(fields["rendertime"], "rendertime"),
-        revision=fields["revision"],
+        revision=fields.get("revision", ""),
         extras=fields.get("extras"),
         memory_used_kb=_usable(fields.get("memoryused")),
         cores=_usable(fields.get("cores")),
@@ -190,9 +297,16 @@ def read_validation_answer(data: bytes) -> ValidationAnswer:
 
 
 def read_beat(fields: Mapping[str, str]) -> Beat:
-    """A heartbeat, from query or form."""
-    _need(fields, "job", "frame")
-    return Beat(job=fields["job"], frame=fields["frame"], extras=fields.get("extras"))
+    """A heartbeat, from query or form; later generations, and idle clients, name neither job nor frame."""
+    paused = fields.get("paused")
+    return Beat(
+        job=fields.get("job") or None,
+        frame=fields.get("frame") or None,
+        extras=fields.get("extras"),
+        render_time_s=_usable(fields.get("rendertime")),
+        remaining_s=_usable(fields.get("remainingtime")),
+        paused=None if paused is None else _yes(paused),
+    )
 
 
 def read_beat_answer(data: bytes) -> BeatAnswer:
@@ -201,15 +315,15 @@ def read_beat_answer(data: bytes) -> BeatAnswer:
 
 
 def read_error_report(fields: Mapping[str, str]) -> ErrorReport:
-    """An error report, from query or form; the time is read in both spellings."""
+    """An error report, from query or form; the time is read in both spellings. It may be about no frame at all."""
     fields = _with_one_spelling(fields)
-    _need(fields, "job", "frame")
     return ErrorReport(
-        job=fields["job"],
-        frame=fields["frame"],
+        job=fields.get("job") or None,
+        frame=fields.get("frame") or None,
         extras=fields.get("extras"),
         render_time_s=_usable(fields.get("rendertime")),
         memory_used_kb=_usable(fields.get("memoryused")),
+        type=_usable(fields.get("type")),
     )
 
 

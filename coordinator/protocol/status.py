@@ -24,20 +24,23 @@ class SignInStatus(IntEnum):
 
 
 class JobStatus(IntEnum):
-    """Answers to a job request. 206 and 207 come from later generations than the specification."""
+    """Answers to a job request. 204 and those from 206 on come from later generations than the specification."""
 
     OK = 0
     NO_JOB = 200
     NO_RENDERING_RIGHT = 201
     SESSION_DEAD = 202
     SESSION_DISABLED = 203
+    INTERNAL_ERROR = 204
     NO_RENDERER = 205
     MAINTENANCE = 206
     OVERLOADED = 207
+    #: Since 2022-04: the client's hardware cannot denoise.
+    CANNOT_DENOISE = 208
 
 
 class ValidationStatus(IntEnum):
-    """Answers to an uploaded frame."""
+    """Answers to an uploaded frame. 306 and 308 come from 2020."""
 
     OK = 0
     MISSING_PARAMETER = 300
@@ -45,6 +48,8 @@ class ValidationStatus(IntEnum):
     NOT_AN_IMAGE = 302
     UPLOAD_FAILED = 303
     SESSION_DEAD = 304
+    IMAGE_TOO_LARGE = 306
+    WRONG_DIMENSION = 308
 
 
 class BeatStatus(IntEnum):
@@ -60,6 +65,41 @@ class ErrorStatus(IntEnum):
     OK = 0
 
 
+class ErrorType(IntEnum):
+    """What went wrong, as error reports number it since 2016; observed in clients of 2020 to 2024."""
+
+    WRONG_CONFIGURATION = 1
+    AUTHENTICATION = 2
+    TOO_OLD = 3
+    SESSION_DISABLED = 4
+    NO_RENDERER = 5
+    MISSING_RENDERER = 6
+    MISSING_SCENE = 7
+    NO_OUTPUT = 8
+    DOWNLOAD = 9
+    CANNOT_MAKE_FOLDER = 10
+    NETWORK = 11
+    CRASHED = 12
+    OUT_OF_VIDEO_MEMORY = 13
+    KILLED = 14
+    MISSING_LIBRARIES = 15
+    CANNOT_EXECUTE = 16
+    OS_NOT_SUPPORTED = 17
+    CPU_NOT_SUPPORTED = 18
+    GPU_NOT_SUPPORTED = 19
+    KILLED_BY_USER = 20
+    OUT_OF_MEMORY = 21
+    KILLED_BY_SERVER = 22
+    OVER_TIME = 23
+    PYTHON = 24
+    VALIDATION = 25
+    IMAGE_SIZE = 26
+    ENGINE_NOT_AVAILABLE = 27
+    HEADLESS = 28
+    DENOISING = 29
+    UNKNOWN = 99
+
+
 _EXPLAINED: dict[IntEnum, str] = {
     SignInStatus.NO_VERSION: "the server says that no client version was given",
     SignInStatus.CLIENT_TOO_OLD: "the server says that this client is too old",
@@ -70,14 +110,18 @@ _EXPLAINED: dict[IntEnum, str] = {
     JobStatus.NO_RENDERING_RIGHT: "the account has no right to render",
     JobStatus.SESSION_DEAD: "the session is dead",
     JobStatus.SESSION_DISABLED: "the server has disabled the session, usually because of broken frames",
+    JobStatus.INTERNAL_ERROR: "the server met an error of its own",
     JobStatus.NO_RENDERER: "the server has no renderer for this hardware",
     JobStatus.MAINTENANCE: "the server is under maintenance",
     JobStatus.OVERLOADED: "the server is overloaded",
+    JobStatus.CANNOT_DENOISE: "the server has disabled the session, because its hardware cannot denoise",
     ValidationStatus.MISSING_PARAMETER: "the server says that a parameter of the upload is missing",
     ValidationStatus.BROKEN_FRAME: "the server says that the frame is broken",
     ValidationStatus.NOT_AN_IMAGE: "the server says that the file is not an image",
     ValidationStatus.UPLOAD_FAILED: "the server could not store the upload",
     ValidationStatus.SESSION_DEAD: "the session is dead or disabled",
+    ValidationStatus.IMAGE_TOO_LARGE: "the server says that the file is too large",
+    ValidationStatus.WRONG_DIMENSION: "the server says that the picture has another size than the scene",
     BeatStatus.STOP: "the server no longer wants this frame",
 }
 

@@ -9,8 +9,11 @@ Every function raises :class:`UnwritableMessage` for a value the wire cannot car
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
+from .dialects import SPECIFICATION, Dialect
 from .document import write_document
 from .errors import UnwritableMessage
 from .messages import (
@@ -27,62 +30,102 @@ from .messages import (
     RamUnit,
     SignInAnswer,
     SignInRequest,
+    SpeedTestResult,
     ValidationAnswer,
 )
+from .reading import ENDPOINT_OF_REQUEST
 
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
-def write_sign_in_request(request: SignInRequest, *, ram_unit: RamUnit = RamUnit.BYTES) -> dict[str, str]:
-    """Session creation as query parameters. They hold the password: never to be logged."""
-    hardware = request.hardware
-    return _fields(
-        login=request.credentials.login,
-        password=request.credentials.password,
-        version=request.version,
-        os=hardware.os,
-        bits=hardware.bits,
-        cpu_family=hardware.cpu_family,
-        cpu_model=hardware.cpu_model,
-        cpu_model_name=hardware.cpu_model_name,
-        cpu_cores=hardware.cpu_cores,
-        ram=hardware.ram // (1024 if ram_unit is RamUnit.KILOBYTES else 1),
-        extras=request.extras,
+def write_sign_in_request(request: SignInRequest, dialect: Dialect = SPECIFICATION) -> dict[str, str]:
+    """Session creation as parameters. They hold the password: never to be logged."""
+    hardware, account = request.hardware, request.credentials
+    extras = request.extras
+    return _written(
+        dialect.picked(
+            dialect.sign_in,
+            {
+                "login": account.login,
+                "password": account.password,
+                "version": request.version,
+                "os": hardware.os,
+                "bits": hardware.bits,
+                "cpu_family": hardware.cpu_family,
+                "cpu_model": hardware.cpu_model,
+                "cpu_model_name": hardware.cpu_model_name,
+                "cpu_cores": hardware.cpu_cores,
+                "ram": hardware.ram // (1024 if dialect.ram_unit is RamUnit.KILOBYTES else 1),
+                # Optional in the specification; every later client writes it, empty or not.
+                "extras": "" if extras is None and dialect.year > SPECIFICATION.year else extras,
+                "os_version": hardware.os_version,
+                "hostname": request.hostname,
+                "ui": "GuiText",
+                "headless": dialect.headless,
+                "hwid": request.hardware_id,
+            },
+        )
     )
 
 
 def write_sign_in_answer(answer: SignInAnswer) -> bytes:
     """``<config>``, well-formed: an ampersand in a path is written ``&amp;``."""
     content: dict[str, Any] = {"@status": int(answer.status)}
+    if answer.public_key is not None:
+        content["@publickey"] = answer.public_key
     if answer.endpoints:
         content["request"] = _requests(answer.endpoints)
+    if answer.speed_test_targets:
+        content["speedtest"] = {"target": [{"@url": url} for url in answer.speed_test_targets]}
     return write_document("config", content)
 
 
 def _requests(endpoints: Endpoints) -> list[dict[str, Any]]:
-    beat: dict[str, Any] = {"@type": "keepmealive", "@path": endpoints.keepmealive}
-    if endpoints.max_period_s is not None:
-        beat["@max-period"] = endpoints.max_period_s
-    requests = [
-        {"@type": "validate-job", "@path": endpoints.validate_job},
-        {"@type": "request-job", "@path": endpoints.request_job},
-        {"@type": "download-archive", "@path": endpoints.download_archive},
-        {"@type": "error", "@path": endpoints.error},
-        beat,
-        {"@type": "logout", "@path": endpoints.logout},
-    ]
-    return [one for one in requests if one["@path"]]
+    requests = []
+    for kind, name in ENDPOINT_OF_REQUEST.items():
+        request: dict[str, Any] = {"@type": kind, "@path": getattr(endpoints, name)}
+        if kind == "keepmealive" and endpoints.max_period_s is not None:
+            request["@max-period"] = endpoints.max_period_s
+        requests.append(request)
+    return [request for request in requests if request["@path"]]
 
 
-def write_archive_request(request: ArchiveRequest) -> dict[str, str]:
-    """An archive download as parameters."""
-    return _fields(type=request.type, job=request.job, revision=request.revision)
+def write_speed_test_report(results: Sequence[SpeedTestResult]) -> bytes:
+    """``<speedtest>``: what each address gave."""
+    targets = [{"@url": result.url, "@speed": result.speed, "@ping": result.ping_ms} for result in results]
+    return write_document("speedtest", {"target": targets})
 
 
-def write_job_request(request: JobRequest) -> tuple[dict[str, str], bytes]:
-    """A job request as (query parameters, ``<cache>`` body)."""
+def write_archive_request(request: ArchiveRequest, *, by_type: bool = True) -> dict[str, str]:
+    """An archive download as parameters; without ``by_type`` the address says already what is wanted."""
+    if request.type == "chunk":
+        return _fields(chunk=request.chunk)
+    return _fields(type=request.type if by_type else None, job=request.job, revision=request.revision)
+
+
+def write_job_request(
+    request: JobRequest, dialect: Dialect = SPECIFICATION
+) -> tuple[dict[str, str], bytes | None, str | None]:
+    """A job request as (query parameters, ``<cache>`` body, its content type); no body where archives aren't told."""
+    limit_s = request.render_time_max_s
+    query = dialect.picked(
+        dialect.asking,
+        {
+            "computemethod": int(request.compute_method),
+            "network_dl": request.network_down or 0,
+            "network_up": request.network_up or 0,
+            "cpu_cores": request.cpu_cores,
+            "ram_max": request.ram_max_kb,
+            "rendertime_max": dialect.no_time_limit if limit_s is None else limit_s,
+            "gpu_type": request.gpu_type,
+            "gpu_model": request.gpu_model,
+            "gpu_ram": request.gpu_ram,
+        },
+    )
+    if dialect.held_archives_type is None:
+        return _written(query), None, None
     files = [{"@md5": _md5(md5)} for md5 in request.held_archives]
-    return _fields(computemethod=int(request.compute_method)), write_document("cache", {"file": files})
+    return _written(query), write_document("cache", {"file": files}), dialect.held_archives_type
 
 
 def write_job_answer(answer: JobAnswer) -> bytes:
@@ -101,13 +144,16 @@ def _job(offer: JobOffer) -> dict[str, Any]:
     job: dict[str, Any] = {
         "@id": offer.job_id,
         "@use_gpu": "1" if offer.use_gpu else "0",
-        "@archive_md5": _md5(offer.archive_md5),
+        "@archive_md5": _md5(offer.archive_md5) if offer.archive_md5 or not offer.chunks else None,
         "@revision": offer.revision,
         "@path": offer.path,
         "@frame": offer.frame,
         "@synchronous_upload": "1" if offer.synchronous_upload else "0",
         "@extras": offer.extras,
         "@name": offer.name,
+        "@validation_url": None if offer.validation_url is None else quote(offer.validation_url, safe=""),
+        "@password": offer.password,
+        "chunks": _chunks(offer),
         "renderer": {
             "@md5": _md5(offer.renderer.md5),
             "@commandline": offer.renderer.command_line,
@@ -118,17 +164,27 @@ def _job(offer: JobOffer) -> dict[str, Any]:
     return {key: value for key, value in job.items() if value is not None}
 
 
+def _chunks(offer: JobOffer) -> dict[str, Any] | None:
+    chunks = [{"@id": chunk.id, "@md5": _md5(chunk.md5)} for chunk in offer.chunks]
+    return {"chunk": chunks} if chunks else None
+
+
 def write_frame_upload(upload: FrameUpload) -> dict[str, str]:
     """What goes with a frame, as parameters; the frame itself is the part ``file``."""
     return _fields(
         job=upload.job,
         frame=upload.frame,
         rendertime=upload.render_time_s,
-        revision=upload.revision,
+        revision=upload.revision or None,
         extras=upload.extras,
         memoryused=upload.memory_used_kb,
         cores=upload.cores,
     )
+
+
+def write_frame_figures(upload: FrameUpload) -> dict[str, str]:
+    """What is appended to an offer's own validation URL, which names the frame already."""
+    return _fields(rendertime=upload.render_time_s, memoryused=upload.memory_used_kb)
 
 
 def write_validation_answer(answer: ValidationAnswer) -> bytes:
@@ -136,9 +192,22 @@ def write_validation_answer(answer: ValidationAnswer) -> bytes:
     return write_document("jobvalidate", {"@status": int(answer.status)})
 
 
-def write_beat(beat: Beat) -> dict[str, str]:
+def write_beat(beat: Beat, dialect: Dialect = SPECIFICATION) -> dict[str, str]:
     """A heartbeat as parameters."""
-    return _fields(job=beat.job, frame=beat.frame, extras=beat.extras)
+    paused = None if beat.paused is None else str(beat.paused).lower()
+    return _written(
+        dialect.picked(
+            dialect.beating,
+            {
+                "paused": paused,
+                "job": beat.job,
+                "frame": beat.frame,
+                "extras": beat.extras,
+                "rendertime": beat.render_time_s,
+                "remainingtime": beat.remaining_s,
+            },
+        )
+    )
 
 
 def write_beat_answer(answer: BeatAnswer) -> bytes:
@@ -146,14 +215,22 @@ def write_beat_answer(answer: BeatAnswer) -> bytes:
     return write_document("keepmealive", {"@status": int(answer.status)})
 
 
-def write_error_report(report: ErrorReport) -> dict[str, str]:
-    """An error report as parameters; the log is the part ``file``."""
-    return _fields(
-        job=report.job,
-        frame=report.frame,
-        extras=report.extras,
-        rendertime=report.render_time_s,
-        memoryused=report.memory_used_kb,
+def write_error_report(report: ErrorReport, dialect: Dialect = SPECIFICATION) -> dict[str, str]:
+    """An error report as parameters; the log is the part ``file``. The specification's name of the time is the later
+    clients' ``render_time``."""
+    return _written(
+        dialect.picked(
+            dialect.reporting,
+            {
+                "type": report.type,
+                "job": report.job,
+                "frame": report.frame,
+                "extras": report.extras,
+                "rendertime": report.render_time_s,
+                "render_time": report.render_time_s,
+                "memoryused": report.memory_used_kb,
+            },
+        )
     )
 
 
@@ -163,7 +240,10 @@ def write_error_answer(answer: ErrorAnswer) -> bytes:
 
 
 def _fields(**values: str | int | None) -> dict[str, str]:
-    fields = {name: str(value) for name, value in values.items() if value is not None}
+    return _written({name: str(value) for name, value in values.items() if value is not None})
+
+
+def _written(fields: dict[str, str]) -> dict[str, str]:
     for name, text in fields.items():
         try:
             text.encode()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import string
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from coordinator.protocol import reading, writing
+from coordinator.protocol.dialects import SPECIFICATION
 from coordinator.protocol.errors import MalformedMessage
 from coordinator.protocol.messages import (
     ArchiveRequest,
     Beat,
     BeatAnswer,
+    Chunk,
     ComputeMethod,
     Credentials,
     Endpoints,
@@ -56,6 +59,9 @@ offers = some.builds(
     extras=some.none() | xml_text,
     synchronous_upload=some.booleans(),
     name=some.none() | xml_text,
+    chunks=some.lists(some.builds(Chunk, id=name_text, md5=md5), max_size=3).map(tuple),
+    password=some.none() | xml_text,
+    validation_url=some.none() | name_text,
 )
 
 
@@ -111,14 +117,15 @@ hardware = some.builds(
     some.sampled_from(RamUnit),
 )
 def test_a_sign_in_comes_back_as_it_was(request: SignInRequest, unit: RamUnit) -> None:
-    fields = writing.write_sign_in_request(request, ram_unit=unit)
+    fields = writing.write_sign_in_request(request, replace(SPECIFICATION, ram_unit=unit))
     assert reading.read_sign_in_request(fields, ram_unit=unit) == request
 
 
 @given(some.sampled_from(ComputeMethod), some.lists(md5, max_size=5).map(tuple))
 def test_a_job_request_comes_back_as_it_was(method: ComputeMethod, held: tuple[str, ...]) -> None:
     request = JobRequest(compute_method=method, held_archives=held)
-    assert reading.read_job_request(*writing.write_job_request(request)) == request
+    query, body, _ = writing.write_job_request(request)
+    assert reading.read_job_request(query, body or b"") == request
 
 
 @given(

@@ -274,7 +274,7 @@ OTHER_HANDS = [
         name="unknown attributes and elements, an unusable count, a file to keep",
         kind="job",
         wire=BARE_JOB.replace(b"<job ", b"<frames remaining='many'/><new x='1'>y</new><file md5='?' action='keep'/>"
-                              b"<job password='' colour='red' "),
+                              b"<job tempo='' colour='red' "),
         message=JobAnswer(status=JobStatus.OK, offer=BARE_OFFER),
     ),
     WireCase(name="an offer beside a refusal is none", kind="job", wire=BARE_JOB.replace(b"'0'", b"'200'", 1),

@@ -1,0 +1,64 @@
+"""What must survive a restart and may not be read in the ledger's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ledger_writer import offer
+
+from coordinator.ledger import Ledger, LedgerUnwritable, sqlite_url
+from coordinator.protocol.messages import Chunk
+
+SECRETS = {"password": "scene-s3cret", "validation_url": "https://up.example/put?key=url-s3cret"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    opened = Ledger(sqlite_url(path))
+    yield opened
+    opened.close()
+
+
+def everything_in(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir() if file.suffix != ".key")
+
+
+def test_secrets_of_an_offer_survive_and_are_in_no_file(ledger: Ledger, path: Path) -> None:
+    chunks = (Chunk(id="a/../b", md5="0" * 32), Chunk(id="2", md5="1" * 32))
+    locked = replace(offer(1), archive_md5="", chunks=chunks, **SECRETS)
+    lease = ledger.grant(locked, "farm:linux/64bit")
+    ledger.keep_secret("session:farm", "cookie-s3cret")
+    ledger.keep_secret("session:farm", "cookie-s3cret")
+    assert b"s3cret" not in everything_in(path.parent)
+    ledger.close()
+    again = Ledger(sqlite_url(path))
+    assert again.get(lease.id).offer == locked
+    assert again.kept_secret("session:farm") == "cookie-s3cret"
+    again.close()
+    assert path.with_name("ledger.sqlite.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_copy_without_its_key_tells_no_secret(ledger: Ledger, path: Path, tmp_path: Path) -> None:
+    lease = ledger.grant(replace(offer(1), **SECRETS), "farm:linux/64bit")
+    ledger.keep_secret("session:farm", "cookie-s3cret")
+    (tmp_path / "copy").mkdir()
+    ledger.backup(tmp_path / "copy" / "ledger.sqlite")
+    copy = Ledger(sqlite_url(tmp_path / "copy" / "ledger.sqlite"))
+    assert copy.get(lease.id).offer == offer(1)
+    assert copy.kept_secret("session:farm") is None
+    copy.close()
+
+
+def test_a_key_file_that_is_none_is_told_by_its_name(path: Path) -> None:
+    path.parent.mkdir(mode=0o700)
+    path.with_name("ledger.sqlite.key").write_text("not a key")
+    with pytest.raises(LedgerUnwritable, match=r"ledger\.sqlite\.key holds no key"):
+        Ledger(sqlite_url(path))
