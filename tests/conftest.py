@@ -39,3 +39,12 @@ def demo_scene(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=120,
     )
     return scene
+
+
+@pytest.fixture(scope="session")
+def seven_zip() -> str:
+    """A packer that locks zips, and is not ours."""
+    found = shutil.which("7z")
+    if not found:
+        missing("no 7z: install p7zip-full")
+    return str(found)

@@ -3,64 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import subprocess
-import zipfile
 from pathlib import Path
 
-import OpenImageIO as oiio
 import pytest
-import redis
+from evidence import COMMAND_LINE, LAUNCHER, pixels, redis_contents, rendered_directly, zipped
 from foreign_server import Job, foreign_server
 from running_farm import running_farm, wait_for
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(300)]
-
-COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
-LAUNCHER = b'#!/bin/sh\nexec "${SHEEPFOLD_BLENDER:-blender}" "$@"\n'
-
-
-def pixels(path: Path) -> tuple[tuple[int, ...], bytes]:
-    """Shape and every value of a picture."""
-    buffer = oiio.ImageBuf(str(path))
-    array = buffer.get_pixels(oiio.FLOAT)
-    assert array is not None, oiio.geterror()
-    return array.shape, array.tobytes()
-
-
-def rendered_directly(blender: str, scene: Path, frame: int, folder: Path) -> Path:
-    """What Blender makes of the frame with the server's command line and nothing of ours."""
-    prefix = folder / "direct_"
-    subprocess.run(
-        [
-            blender,
-            "--factory-startup",
-            "--disable-autoexec",
-            "-b",
-            str(scene),
-            "-o",
-            str(prefix),
-            "-f",
-            str(frame),
-            "-x",
-            "1",
-        ],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    return folder / f"direct_{frame:04d}.png"
-
-
-def zipped(name: str, data: bytes, mode: int = 0o644) -> bytes:
-    """A zip of one file."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        entry = zipfile.ZipInfo(name)
-        entry.external_attr = mode << 16
-        archive.writestr(entry, data)
-    return buffer.getvalue()
 
 
 def test_two_workers_render_twelve_frames_with_the_pixels_of_blender_itself(
@@ -137,7 +88,7 @@ def test_the_password_is_nowhere(tmp_path: Path, blender: str, demo_scene: Path)
         farm.start_worker("pc-01")
         wait_for("two frames are accepted", lambda: farm.status()["accepted"] == 2, 90)
         arguments = b"".join(path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _readable(path))
-        stored = _redis_contents(farm.redis_url())
+        stored = redis_contents(farm.redis_url())
         # The server goes away and the password is sent to nobody: exceptions and retries must not tell it either.
         farm.stop("server")
         wait_for("the log tells of the silence", lambda: "127.0.0.1" in farm.log_of("coordinator").read_text(), 20)
@@ -157,20 +108,3 @@ def test_the_password_is_nowhere(tmp_path: Path, blender: str, demo_scene: Path)
 
 def _readable(path: Path) -> bool:
     return os.access(path, os.R_OK) and path.exists()
-
-
-def _redis_contents(url: str) -> bytes:
-    """Every key with its value, as Redis dumps them."""
-    with redis.Redis.from_url(url) as client:
-        return b"\n".join(key + b" " + _value(client, key) for key in client.scan_iter())
-
-
-def _value(client: redis.Redis, key: bytes) -> bytes:
-    readers = {
-        b"string": lambda: [client.get(key)],
-        b"hash": lambda: client.hgetall(key).items(),
-        b"list": lambda: client.lrange(key, 0, -1),
-        b"set": lambda: client.smembers(key),
-        b"zset": lambda: client.zrange(key, 0, -1),
-    }
-    return repr(list(readers[client.type(key)]())).encode()
