@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -18,10 +19,10 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from lab import cli as lab_cli
+from sheepfold.config import unknown_settings
 
 app = typer.Typer(
     name="sheepfold",
-    help="Every PC of the LAN behind one account of a SheepIt-protocol render server.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +36,13 @@ app.command("submit")(lab_cli.submit)
 app.command("lab")(lab_cli.lab)
 
 EXIT_WRONG_SETTING = 2
+
+
+@app.callback()
+def warn_of_unknown_settings() -> None:
+    """Every PC of the LAN behind one account of a SheepIt-protocol render server."""
+    for line in unknown_settings(os.environ):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 @app.command()
@@ -111,13 +119,21 @@ def forgive(name: Annotated[str, typer.Argument(help="The PC's name, as the stat
 @ledger_app.command()
 def backup(file: Annotated[Path, typer.Argument(help="Where the copy goes.")]) -> None:
     """Copy the ledger while the coordinator runs."""
-    from .ledger_file import backup_ledger
+    from .ledger_file import LedgerError, backup_ledger
     from .settings import FarmSettings
 
     source = FarmSettings().state_dir / "ledger.sqlite"
     if not source.is_file():
         _fail(f"there is no ledger at {source}: is SHEEPFOLD_STATE_DIR the coordinator's?", EXIT_WRONG_SETTING)
-    backup_ledger(source, file)
+    if file.is_dir():
+        _fail(f"{file} is a folder: name a file in it", EXIT_WRONG_SETTING)
+    # Not made here: where a disk for backups is not mounted, its folder must not appear on another disk.
+    if not file.absolute().parent.is_dir():
+        _fail(f"there is no folder {file.absolute().parent}: make it first, or name another place", EXIT_WRONG_SETTING)
+    try:
+        backup_ledger(source, file)
+    except LedgerError as error:
+        _fail(f"{file} was not written: {error}", 1)
     typer.echo(f"{file} holds the ledger")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,23 @@ def test_status_without_a_coordinator_says_what_to_look_at(tmp_path: Path) -> No
     ended = farm.run("status")
     assert ended.returncode == 1
     assert "SHEEPFOLD_COORDINATOR_URL" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "line"),
+    [("no-such-folder/copy.sqlite", 2, "there is no folder"), (".", 2, "is a folder"), ("copy.sqlite", 0, "")],
+)
+def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path, target: str, code: int, line: str) -> None:
+    farm = RunningFarm(tmp_path)
+    (tmp_path / "coordinator").mkdir()
+    sqlite3.connect(tmp_path / "coordinator" / "ledger.sqlite").close()
+    ended = farm.run("ledger", "backup", target)
+    assert ended.returncode == code, ended.stderr
+    assert len(ended.stderr.splitlines()) == (1 if code else 0), ended.stderr
+    assert line in ended.stderr
+
+
+def test_a_setting_that_none_is_named_like_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    ended = RunningFarm(tmp_path).run("status", SHEEPFOLD_COORDINATOR_ADRESS="http://127.0.0.1:1")
+    first = ended.stderr.splitlines()[0]
+    assert first.startswith("warning: SHEEPFOLD_COORDINATOR_ADRESS is no setting and does nothing"), ended.stderr

@@ -1,0 +1,1 @@
+"""What coordinator, worker and lab share; it imports none of them."""
