@@ -94,6 +94,20 @@ def cancel(
 
 
 @app.command()
+def log(target: Annotated[str, typer.Argument(metavar="JOB:FRAME", help="Which frame of which job.")]) -> None:
+    """Show why a frame failed: the renderer's log of its last attempt."""
+    from .operator_client import OperatorClient
+    from .settings import FarmSettings
+
+    job, colon, frame = target.rpartition(":")
+    if not colon or not job or not frame:
+        _fail(f"{target!r} names no frame: JOB:FRAME, for example film:0012", EXIT_WRONG_SETTING)
+    found = OperatorClient(FarmSettings()).log(job, frame)
+    typer.echo(found["text"])
+    typer.echo(f"kept on the coordinator's machine in {found['path']}", err=True)
+
+
+@app.command()
 def flower() -> None:
     """Show the farm's tasks in Flower, behind a login."""
     from .flower import FlowerSettings, run_flower

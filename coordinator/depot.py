@@ -90,6 +90,8 @@ class DepotParts:
     cancel: Callable[[str, str | None], int]
     #: Gives a PC a fresh start, by name; false when it has no mark.
     forgive: Callable[[str], bool]
+    #: The log of a frame's last failure: job and frame; ``None`` when none is known.
+    log: Callable[[str, str], object | None]
     #: The Redis address as told to somebody who reached us by this host name.
     redis_url: Callable[[str], str]
     metrics: CollectorRegistry
@@ -195,6 +197,13 @@ def _add_reading_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
     @app.get("/api/status", dependencies=[guard])
     def status() -> Response:
         return Response(msgspec.json.encode(parts.status()), media_type="application/json")
+
+    @app.get("/api/log", dependencies=[guard])
+    def frame_log(job: str, frame: str) -> Response:
+        found = parts.log(job, frame)
+        if found is None:
+            raise HTTPException(404, f"no failure of frame {frame[:20]} of job {job[:100]} is known")
+        return _json(found)
 
     @app.get("/metrics", dependencies=[guard])
     def metrics() -> Response:

@@ -28,6 +28,7 @@ from .archive_port import open_archive_server
 from .archives import ArchiveStore
 from .claims import Claims, Events
 from .conduct import Conduct
+from .delivery.failure_logs import FailureLogs
 from .depot import DepotParts, make_depot
 from .dispatcher import Dispatcher
 from .door import Door
@@ -102,6 +103,7 @@ class Farm:
         self._spool = Spool(state / "spool", limit_bytes=settings.max_picture)
         self._discard_orphans()
         self._reports = ReportBox(state / "reports")
+        self._failure_logs = FailureLogs(state / "logs")
         self._archives = ArchiveStore(
             state / "archives",
             quota_bytes=settings.archive_quota,
@@ -167,6 +169,7 @@ class Farm:
             present=self._present,
             cancel_lease=self._cancel_lease,
             on_forgiven=self._look_at_floor,
+            failure_logs=self._failure_logs,
         )
 
     def _build_archive_side(self, farm_token: str) -> None:
@@ -194,6 +197,7 @@ class Farm:
             status=self._office.status,
             cancel=self._office.cancel,
             forgive=self._office.forgive,
+            log=self._office.log,
             redis_url=self._door.redis_url_for,
             metrics=make_metrics(self._ledger, self._present, self._heartbeat, self._archive_bytes),
         )
@@ -378,6 +382,7 @@ class Farm:
         self._wake(lease)
 
     def _on_failed(self, lease: Lease, report: FailureReport) -> None:
+        self._failure_logs.put(lease, report, self._name_of(lease.node_id or ""))
         if lease.node_id is not None:
             name = self._name_of(lease.node_id)
             self._conduct.failed(lease, lease.node_id, name, report.kind, report.reason)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,9 +14,24 @@ from render_tasks.contract import Presence
 from . import __version__
 from .account import Account
 from .conduct import Conduct
+from .delivery.failure_logs import FailureLogs
 from .dispatcher import Dispatcher
 from .leases import ACTIVE, Lease, LeaseState
 from .ledger import Ledger
+from .operator.farm_figures import Pace, frame_counts
+
+#: Ended leases among which a frame is looked for, latest first.
+HISTORY_SEARCHED = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameLog:
+    """A failed attempt's log, for a person."""
+
+    #: On the coordinator's machine.
+    path: str
+    reason: str
+    text: str
 
 
 class Office:
@@ -30,9 +47,13 @@ class Office:
         present: Callable[[], dict[str, Presence]],
         cancel_lease: Callable[[Lease, str], None],
         on_forgiven: Callable[[], None],
+        failure_logs: FailureLogs,
     ) -> None:
         self._ledger, self._account, self._conduct, self._dispatcher = ledger, account, conduct, dispatcher
         self._present, self._cancel_lease, self._on_forgiven = present, cancel_lease, on_forgiven
+        self._failure_logs = failure_logs
+        self._pace = Pace()
+        ledger.watch(self._pace.follow)
 
     def cancel(self, job: str, frame: str | None) -> int:
         """Ends the leases of a job (its id or its name), or those of one frame; returns how many."""
@@ -45,6 +66,15 @@ class Office:
             self._cancel_lease(lease, "cancelled by the operator")
         return len(chosen)
 
+    def log(self, job: str, frame: str) -> FrameLog | None:
+        """What the renderer said when the frame last failed; ``None``: no failure of such a frame is known."""
+        for lease in (*self._ledger.leases(*ACTIVE), *self._ledger.history(HISTORY_SEARCHED)):
+            if job in (lease.offer.job_id, lease.job_name) and _same_frame(frame, lease.offer.frame):
+                path = self._failure_logs.last_of(lease)
+                if path is not None:
+                    return FrameLog(path=str(path), reason=lease.reason, text=path.read_text("utf-8", "replace"))
+        return None
+
     def forgive(self, name: str) -> bool:
         """Gives a PC a fresh start; false when nobody of that name has a mark."""
         forgiven = self._conduct.forgive(name)
@@ -56,12 +86,15 @@ class Office:
         """What ``sheepfold status --json`` prints."""
         counts = self._ledger.counts()
         nodes = sorted(self._present().values(), key=lambda node: node.name)
+        remaining = self._dispatcher.frames_remaining
         return {
             "version": __version__,
             "sessions": self._account.status(self._present()),
             "leases": {state.value: count for state, count in counts.items()},
+            "frames": frame_counts(counts, nodes),
             "accepted": counts[LeaseState.ACCEPTED],
-            "frames_remaining": self._dispatcher.frames_remaining,
+            "frames_remaining": remaining,
+            "eta_s": self._pace.eta_s(remaining, time.time()),
             "nodes": [self._node(node) for node in nodes],
             "set_aside": sorted(self._conduct.set_aside().values()),
         }
@@ -80,3 +113,8 @@ class Office:
             "ram": node.hardware.ram,
             "busy": msgspec.to_builtins(node.busy),
         }
+
+
+def _same_frame(asked: str, frame: str) -> bool:
+    """``12`` means ``0012``."""
+    return asked == frame or (asked.isdecimal() and frame.isdecimal() and int(asked) == int(frame))

@@ -58,6 +58,10 @@ class OperatorClient:
         query = {"job": job} | ({"frame": frame} if frame else {})
         return int(self._call("POST", "/api/cancel?" + urllib.parse.urlencode(query))["cancelled"])
 
+    def log(self, job: str, frame: str) -> dict[str, Any]:
+        """The log of a frame's last failure: ``path``, ``reason`` and ``text``."""
+        return self._call("GET", "/api/log?" + urllib.parse.urlencode({"job": job, "frame": frame}))
+
     def forgive(self, name: str) -> bool:
         """Gives a PC a fresh start; false when it has no mark."""
         return bool(self._call("POST", f"/api/nodes/{urllib.parse.quote(name, safe='')}/forgive")["forgiven"])

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sheepfold.units import bytes_text, duration_text
+
 
 def print_status(status: dict[str, Any], console: Console | None = None) -> None:
     """Sessions, leases by state, and one row a slot."""
@@ -15,16 +17,22 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
     for session in status["sessions"]:
         notice = f": {escape(session['notice'])}" if session["notice"] else ""
         console.print(f"[bold]{escape(session['name'])}[/bold] {session['state']}{notice}")
-    counts = ", ".join(f"{count} {state}" for state, count in status["leases"].items() if count)
-    console.print(f"Leases: {counts or 'none yet'}")
-    remaining = status["frames_remaining"]
-    console.print(f"Frames accepted: {status['accepted']}" + (f", {remaining} left" if remaining is not None else ""))
+    counts = ", ".join(f"{count} {what}" for what, count in status["frames"].items() if count)
+    console.print(f"Frames: {counts or 'none yet'}{_left_at_the_server(status)}")
     console.print(_nodes_table(status["nodes"]))
     for name in status["set_aside"]:
         console.print(
             f"[bold red]{escape(name)} is set aside[/]: its frames go wrong; when it is mended: "
             f"sheepfold node forgive {escape(name)}"
         )
+
+
+def _left_at_the_server(status: dict[str, Any]) -> str:
+    remaining, eta_s = status["frames_remaining"], status["eta_s"]
+    if remaining is None:
+        return ""
+    eta = f", {duration_text(eta_s)} at this pace" if eta_s is not None and remaining else ""
+    return f"; {remaining} left at the server{eta}"
 
 
 def _nodes_table(nodes: list[dict[str, Any]]) -> Table:
@@ -50,6 +58,6 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Table:
 
 def _slot_cells(slot: dict[str, Any]) -> tuple[str, ...]:
     done = "" if slot["progress"] is None else f"{slot['progress']:.0%}"
-    left = "" if slot["remaining_s"] is None else f"{slot['remaining_s']:.0f} s"
-    memory = "" if slot["memory_kb"] is None else f"{slot['memory_kb'] / 1024:.0f} MB"
+    left = "" if slot["remaining_s"] is None else duration_text(slot["remaining_s"])
+    memory = "" if slot["memory_kb"] is None else bytes_text(slot["memory_kb"] * 1024)
     return escape(slot["frame"]), escape(slot["job_name"]), slot["stage"], done, left, memory

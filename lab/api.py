@@ -34,6 +34,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from .errors import BadInput, UnknownProject
+from .eta import seconds_left
 from .faults import Fault, FaultDesk
 from .forms import read_form
 from .frame_range import frame_text
@@ -150,7 +151,10 @@ class Api:
              "file": self._office.frames.picture(project, row).name if row.suffix else None}
             for row in rows
         ]  # fmt: skip
-        return {**self._shown(project, counts), "list": listed}
+        began_at = min((row.granted_at for row in rows if row.granted_at is not None), default=0.0)
+        accepted_at = [row.accepted_at for row in rows if row.state == FrameState.ACCEPTED]
+        eta_s = seconds_left(project.remaining, accepted_at, began_at, self._office.clock())
+        return {**self._shown(project, counts), "eta_s": eta_s, "list": listed}
 
     async def submit(self, request: Request) -> Response:
         """A new project."""

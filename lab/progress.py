@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from sheepfold.units import duration_text
+
 _console = Console(stderr=True)
 #: Said once per frame and state, by what it means to a person.
 _WORDS = {"accepted": "done", "failed": "FAILED"}
@@ -54,7 +56,7 @@ class FrameDisplay:
             if state in _WORDS and self._seen.get(one["frame"]) != state:
                 self._seen[one["frame"]] = state
                 done = sum(1 for seen in self._seen.values() if seen == "accepted")
-                seconds = f" ({one['render_s']} s)" if one["render_s"] is not None else ""
+                seconds = f" ({duration_text(one['render_s'])})" if one["render_s"] is not None else ""
                 say(f"frame {one['frame']} {_WORDS[state]}{seconds}   {done}/{project['frames']}")
 
 
@@ -62,4 +64,6 @@ def _now_rendering(project: Mapping[str, Any]) -> str:
     leased = [one["frame"] for one in project["list"] if one["state"] == "leased"]
     failed = f"   {project['failed']} failed" if project["failed"] else ""
     more = " …" if len(leased) > _SHOWN_AT_ONCE else ""
-    return (f"rendering {', '.join(leased[:_SHOWN_AT_ONCE])}{more}" if leased else "") + failed
+    eta_s = project.get("eta_s")
+    left = f"   {duration_text(eta_s)} left" if eta_s else ""
+    return (f"rendering {', '.join(leased[:_SHOWN_AT_ONCE])}{more}" if leased else "") + failed + left

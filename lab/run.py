@@ -104,6 +104,14 @@ class _Farm:
             **({"SHEEPFOLD_CORES": str(cores)} if cores else {}),
         }
 
+    def operator(self) -> dict[str, str]:
+        """What `sheepfold status` and the other commands of an operator need."""
+        return {
+            "SHEEPFOLD_COORDINATOR_URL": self.coordinator_url,
+            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
+            "SHEEPFOLD_STATE_DIR": str(self.folder / "coordinator"),
+        }
+
     def account(self) -> dict[str, str]:
         return {
             "SHEEPFOLD_SERVER_URL": self.server_url,
@@ -227,9 +235,11 @@ def _tell_result(project: Mapping[str, Any]) -> None:
 def _keep(farm: _Farm, children: Children) -> NoReturn:
     path = farm.folder / "lab.env"
     path.touch(mode=0o600)
-    path.write_text("".join(f"export {key}={shlex.quote(value)}\n" for key, value in farm.account().items()))
+    known = farm.account() | farm.operator()
+    path.write_text("".join(f"export {key}={shlex.quote(value)}\n" for key, value in known.items()))
     say(f"lab server:  {farm.server_url}")
     say(f"coordinator: {farm.coordinator_url}")
+    say(f"its status:  . {shlex.quote(str(path))} && sheepfold status")
     say(f"more frames: . {shlex.quote(str(path))} && sheepfold submit my.blend --frames 1-24 --name shot7")
     say("Ctrl+C stops everything.")
     while True:

@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from .command import expand, newest_picture
@@ -164,7 +165,9 @@ class _Run:
 
     def _measure(self, pid: int) -> None:
         held = measure(pid)
-        self._tree_kb = max(self._tree_kb, held.peak_kb)
+        if held.peak_kb > self._tree_kb:
+            self._tree_kb = held.peak_kb
+            self._tell()
         if reason := over_limit(pid, held, self._job.memory_limit_kb):
             self.ended_by_us = FailureKind.OUT_OF_MEMORY, reason
 
@@ -178,7 +181,11 @@ class _Run:
         now = read_line(line, self._job.update_method, self._progress)
         if now != self._progress:
             self._progress = now
-            self._on_progress(now)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Blender counts its own memory only, and not all of that: the process tree's is told."""
+        self._on_progress(replace(self._progress, memory_kb=self._memory_kb))
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:

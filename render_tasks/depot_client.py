@@ -172,7 +172,7 @@ class DepotClient:
                     allow_redirects=False,
                 )
         except requests.RequestException as error:
-            raise DepotSilent(call, type(error).__name__) from None
+            raise DepotSilent(call, f"{self._root}: {_why(error)}") from None
         if answer.status_code in (200, 201, 204):
             return answer
         with answer:
@@ -213,6 +213,17 @@ def _refusal(call: str, answer: requests.Response) -> Exception:
     if status in _NOT_NOW or not 400 <= status < 500 or (status == 400 and call == "deliver"):
         return DepotSilent(call, f"status {status}")
     return DepotRefused(call, status, _detail(answer))
+
+
+def _why(error: requests.RequestException) -> str:
+    """In words without a URL; nobody listening there is told from silence."""
+    if isinstance(error, requests.ConnectTimeout):
+        return "no connection in time"
+    if isinstance(error, requests.ReadTimeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "nobody listens there" if "refused" in str(error) else "it cannot be reached"
+    return type(error).__name__
 
 
 def _detail(answer: requests.Response) -> str:

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from .contract import FailureKind, FailureReport
@@ -59,7 +60,9 @@ class Frame:
     def measure(self, pid: int) -> str:
         """Why it must end for the memory it takes; empty while it may go on."""
         held = measure(pid)
-        self.tree_kb = max(self.tree_kb, held.peak_kb)
+        if held.peak_kb > self.tree_kb:
+            self.tree_kb = held.peak_kb
+            self._tell()
         return over_limit(pid, held, self._job.memory_limit_kb)
 
     def rendered(self, picture: Path) -> Rendered:
@@ -99,4 +102,8 @@ class Frame:
         now = read_line(line, self._job.update_method, self._progress)
         if now != self._progress:
             self._progress = now
-            self._on_progress(now)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Blender counts its own memory only, and not all of that: the process tree's is told."""
+        self._on_progress(replace(self._progress, memory_kb=self.memory_kb))

@@ -322,8 +322,9 @@ time.sleep(1.5)
 open(sys.argv[8] + '7.png', 'w').write('picture')
 os._exit(0)" "$@"
 """
-    rendered, _ = run(fake(tmp_path, body, memory_limit_kb=220 * 1024), guard)
+    rendered, told = run(fake(tmp_path, body, memory_limit_kb=220 * 1024), guard)
     assert rendered.memory_kb > 250 * 1024  # the peak that is told counts both
+    assert told[-1].memory_kb > 250 * 1024, "and it is told while the render is under way"
 
 
 @pytest.mark.parametrize(

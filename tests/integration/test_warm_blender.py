@@ -253,6 +253,14 @@ def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_rend
     assert bench.render(bench.job("moving", "1")).picture.is_file()
 
 
+def test_the_memory_told_under_way_is_what_the_tree_holds_and_not_what_blender_counts(bench: Bench) -> None:
+    told: list[Progress] = []
+    hoard = "import bpy\nhoard = []\nbpy.app.handlers.render_pre.append(lambda *_: hoard.append(b'x' * 300_000_000))\n"
+    with pytest.raises(AttemptFailed):
+        bench.render(bench.job("heavy", "3", script=hoard, time_limit_s=4), on_progress=told.append)
+    assert told[-1].memory_kb > 300_000
+
+
 def test_a_time_limit_ends_a_frame_and_keeps_the_scene_cold(bench: Bench) -> None:
     with pytest.raises(AttemptFailed) as failed:
         bench.render(bench.job("heavy", "3", time_limit_s=3))

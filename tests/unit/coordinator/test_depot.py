@@ -13,6 +13,7 @@ from coordinator.claims import FrameRejected, StaleClaim
 from coordinator.depot import MAX_JSON_BYTES, DepotParts, make_depot
 from coordinator.disk import DiskFull
 from coordinator.nodes import BrokerDown
+from coordinator.office import FrameLog
 from coordinator.plans import PlanUnderWay
 from coordinator.spool import CutOff
 from render_tasks.contract import (
@@ -105,6 +106,11 @@ def client(desk: Desk, archives: Archives) -> TestClient:
         status=lambda: {"accepted": 3},
         cancel=lambda job, frame: 2 if (job, frame) == ("7", "0012") else 0,
         forgive=lambda name: name == "pc",
+        log=lambda job, frame: (
+            FrameLog(path="/logs/a.1.log", reason="no camera", text="Error: no camera")
+            if (job, frame) == ("film", "12")
+            else None
+        ),
         redis_url=lambda host: f"redis://{host}",
         metrics=CollectorRegistry(),
     )
@@ -122,6 +128,7 @@ def client(desk: Desk, archives: Archives) -> TestClient:
         ("POST", "/api/leases/aa/failure?node=n&attempt=1"),
         ("GET", "/"),
         ("GET", "/api/status"),
+        ("GET", "/api/log?job=film&frame=12"),
         ("POST", "/api/cancel?job=7"),
         ("POST", "/api/nodes/pc/forgive"),
         ("GET", "/api/broker"),
@@ -230,3 +237,11 @@ def test_operators_cancel_and_read(client: TestClient) -> None:
     assert client.post("/api/nodes/pc/forgive", headers=BEARER).json() == {"forgiven": True}
     assert client.get("/api/broker", headers=BEARER).json() == {"redis_url": "redis://coordinator"}
     assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_the_log_of_a_failed_frame_is_told_with_its_place(client: TestClient) -> None:
+    found = client.get("/api/log?job=film&frame=12", headers=BEARER)
+    assert found.json() == {"path": "/logs/a.1.log", "reason": "no camera", "text": "Error: no camera"}
+    unknown = client.get("/api/log?job=film&frame=13", headers=BEARER)
+    assert unknown.status_code == 404
+    assert "frame 13 of job film" in unknown.json()["detail"]

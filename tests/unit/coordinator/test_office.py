@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,19 +12,21 @@ from lan_parts import HARDWARE, KEY, Session, node, slot
 from coordinator import __version__
 from coordinator.account import Account
 from coordinator.conduct import Conduct
+from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.dispatcher import Dispatcher
 from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.office import Office
 from coordinator.sessions import FarmSession
 from coordinator.settings import SessionMode
-from render_tasks.contract import Compute, FailureKind, Presence, Stage
+from render_tasks.contract import Compute, FailureKind, FailureReport, Presence, Stage
 
 
 class Desk:
     """An office, and whom it told what."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, folder: Path) -> None:
+        self.logs = FailureLogs(folder)
         self.ledger, self.conduct = ledger, Conduct(ledger)
         self.present: dict[str, Presence] = {}
         self.cancelled: list[tuple[str, str]] = []
@@ -37,6 +40,7 @@ class Desk:
             present=lambda: self.present,
             cancel_lease=self._cancel,
             on_forgiven=self._on_forgiven,
+            failure_logs=self.logs,
         )
 
     def _cancel(self, lease: Lease, reason: str) -> None:
@@ -55,8 +59,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(ledger: Ledger) -> Desk:
-    return Desk(ledger)
+def desk(ledger: Ledger, tmp_path: Path) -> Desk:
+    return Desk(ledger, tmp_path / "logs")
 
 
 @pytest.fixture
@@ -114,8 +118,12 @@ def test_the_status_of_an_empty_farm(desk: Desk) -> None:
         "version": __version__,
         "sessions": [{"key": KEY, "name": "linux/64bit", "state": "signed in", "notice": "signed in"}],
         "leases": dict.fromkeys((state.value for state in LeaseState), 0),
+        "frames": dict.fromkeys(
+            ("waiting", "ready", "rendering", "uploading", "accepted", "refused", "failed", "cancelled", "lost"), 0
+        ),
         "accepted": 0,
         "frames_remaining": None,
+        "eta_s": None,
         "nodes": [],
         "set_aside": [],
     }
@@ -158,3 +166,16 @@ def test_the_status_tells_what_each_pc_renders_and_how_far(desk: Desk) -> None:
 def test_a_pc_that_is_set_aside_and_switched_off_is_still_told(desk: Desk) -> None:
     desk.set_aside("n1", "pc-03")
     assert desk.office.status()["set_aside"] == ["pc-03"]
+
+
+def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(desk: Desk, ledger: Ledger) -> None:
+    lease = rendering(ledger, "0012", "n1")
+    desk.logs.put(lease, FailureReport(kind=FailureKind.NO_OUTPUT, reason="no camera", log="Error: no camera"), "pc")
+    ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no output file: no camera")
+    for job in (lease.offer.job_id, lease.job_name):
+        found = desk.office.log(job, "12")
+        assert found is not None
+        assert found.reason == "no output file: no camera"
+        assert "Error: no camera" in found.text
+    assert desk.office.log("another", "12") is None
+    assert desk.office.log(lease.job_name, "13") is None

@@ -28,9 +28,9 @@ def shown(**changes: Any) -> list[str]:
     """The lines an operator sees in a wide terminal."""
     status: dict[str, Any] = {
         "sessions": [{"key": "farm:linux/64bit", "name": "linux/64bit", "state": "signed in", "notice": ""}],
-        "leases": {"granted": 0, "rendering": 2, "accepted": 9},
-        "accepted": 9,
+        "frames": {"waiting": 0, "ready": 1, "rendering": 2, "accepted": 9},
         "frames_remaining": None,
+        "eta_s": None,
         "nodes": [],
         "set_aside": [],
     }
@@ -52,18 +52,26 @@ def test_a_session_is_told_with_the_servers_last_word() -> None:
 
 
 def test_only_states_that_hold_something_are_named() -> None:
-    assert "Leases: 2 rendering, 9 accepted" in shown()
-    assert "Leases: none yet" in shown(leases={"granted": 0})
+    assert "Frames: 1 ready, 2 rendering, 9 accepted" in shown()
+    assert "Frames: none yet" in shown(frames={"waiting": 0})
 
 
-@pytest.mark.parametrize(("remaining", "line"), [(None, "Frames accepted: 9"), (0, "Frames accepted: 9, 0 left")])
-def test_frames_left_are_told_where_the_server_says_so(remaining: int | None, line: str) -> None:
-    assert line in shown(frames_remaining=remaining)
+@pytest.mark.parametrize(
+    ("remaining", "eta_s", "line"),
+    [
+        (None, None, "Frames: 9 accepted"),
+        (0, 0, "Frames: 9 accepted; 0 left at the server"),
+        (40, None, "Frames: 9 accepted; 40 left at the server"),
+        (40, 3900, "Frames: 9 accepted; 40 left at the server, 1 h 5 min at this pace"),
+    ],
+)
+def test_frames_left_are_told_where_the_server_says_so(remaining: int | None, eta_s: float | None, line: str) -> None:
+    assert line in shown(frames={"accepted": 9}, frames_remaining=remaining, eta_s=eta_s)
 
 
 def test_a_slot_is_a_row_with_how_far_it_is() -> None:
     cells = row(shown(nodes=[pc("pc-01", slot())]), "pc-01")
-    assert cells == ["pc-01", "1/2", "0012", "demo", "rendering", "42%", "63 s", "2 MB"]
+    assert cells == ["pc-01", "1/2", "0012", "demo", "rendering", "42%", "1 min 3 s", "2.0 MB"]
 
 
 def test_what_blender_has_not_said_yet_stays_empty() -> None:
@@ -73,7 +81,7 @@ def test_what_blender_has_not_said_yet_stays_empty() -> None:
 
 def test_progress_at_its_very_beginning_is_not_nothing() -> None:
     cells = row(shown(nodes=[pc("pc-01", slot(progress=0.0, remaining_s=0.0, memory_kb=0))]), "pc-01")
-    assert cells[5:] == ["0%", "0 s", "0 MB"]
+    assert cells[5:] == ["0%", "0 s", "0 B"]
 
 
 def test_an_idle_pc_says_so() -> None:

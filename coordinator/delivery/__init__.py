@@ -1,0 +1,1 @@
+"""What nodes bring: claims, pictures, and the logs of what failed."""

@@ -1,0 +1,79 @@
+"""The renderer's log of every attempt that failed, kept for the operator after the server has been told.
+
+::
+
+    <state>/logs/<lease id>.<attempt>.log    reason, PC and frame on top, then what the renderer printed
+
+The oldest go when there are too many or they take too much room. A log that cannot be written is said once and missed
+by nobody else: it never keeps a lease from going on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+from render_tasks.contract import FailureReport
+
+from ..leases import Lease
+
+log = logging.getLogger(__name__)
+
+#: A job that fails everywhere leaves a few hundred; enough for weeks of single failures.
+MAX_LOGS = 2000
+MAX_BYTES = 256 * 1024**2
+SUFFIX = ".log"
+
+
+class FailureLogs:
+    """One folder of logs. Thread-safe."""
+
+    def __init__(self, folder: Path, *, max_logs: int = MAX_LOGS, max_bytes: int = MAX_BYTES) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder, self._max_logs, self._max_bytes = folder, max_logs, max_bytes
+        self._lock = threading.Lock()
+        found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
+        #: Name → bytes, oldest first.
+        self._sizes = {path.name: path.stat().st_size for path in found}
+
+    def put(self, lease: Lease, report: FailureReport, node_name: str) -> Path | None:
+        """Keeps the log of the lease's current attempt; ``None`` where the disk does not take it."""
+        path = self._folder / f"{lease.id}.{lease.attempt}{SUFFIX}"
+        head = f"{lease.label}, job {lease.offer.job_id}, attempt {lease.attempt} on {node_name or 'an unknown PC'}"
+        text = f"{report.kind.value}: {report.reason}\n{head}\n\n{report.log}\n"
+        try:
+            self._write(path, text.encode("utf-8", "replace"))
+        except OSError as error:
+            log.warning("the log of %s could not be kept: %s", lease.label, error)
+            return None
+        return path
+
+    def last_of(self, lease: Lease) -> Path | None:
+        """The log of the lease's latest attempt that failed."""
+        with self._lock:
+            numbers = [attempt for attempt in range(1, lease.attempt + 1) if self._name(lease, attempt) in self._sizes]
+        return self._folder / self._name(lease, numbers[-1]) if numbers else None
+
+    @staticmethod
+    def _name(lease: Lease, attempt: int) -> str:
+        return f"{lease.id}.{attempt}{SUFFIX}"
+
+    def _write(self, path: Path, data: bytes) -> None:
+        descriptor, partial = tempfile.mkstemp(prefix=".", dir=self._folder)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            Path(partial).replace(path)
+        except OSError:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        with self._lock:
+            self._sizes.pop(path.name, None)
+            self._sizes[path.name] = len(data)
+            while len(self._sizes) > self._max_logs or sum(self._sizes.values()) > self._max_bytes:
+                oldest = next(iter(self._sizes))
+                del self._sizes[oldest]
+                (self._folder / oldest).unlink(missing_ok=True)

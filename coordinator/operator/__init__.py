@@ -1,0 +1,1 @@
+"""What operators see and say: figures, commands, the tables they read."""
