@@ -104,12 +104,13 @@ class Api:
         names = {project.id: project.name for project in office.projects.all()}
         sessions = [
             {"login": s.login, "platform": s.platform, "cpu": s.cpu, "cores": s.cores, "state": s.state,
-             "version": s.version, "seen_s": round(now - s.seen_at)}
+             "version": s.version, "seen_s": round(now - s.seen_at), "tests_done": s.tests_done,
+             "tests_wanted": s.tests_wanted, "test_render_s": s.test_render_s}
             for s in office.sessions.known()
         ]  # fmt: skip
         rendering = [
             {"project": row.project_id, "name": names.get(row.project_id, ""), "frame": frame_text(row.number),
-             "login": row.login, "since_s": round(now - row.granted_at), "left_s": round(row.expires_at - now)}
+             "login": row.login, "since_s": round(now - row.granted_at), "left_s": max(0, round(row.expires_at - now))}
             for row in office.frames.leased()
         ]  # fmt: skip
         overview = {"account": office.settings.login, "mode": office.mode, "projects": self._projects()}

@@ -28,6 +28,12 @@ def server(
     faults: Annotated[bool, typer.Option("--faults", help="Take scripted faults; for tests.")] = False,
     fault_rate: Annotated[float, typer.Option(min=0, max=1, help="This share of all answers fails.")] = 0.0,
     fault_seed: Annotated[int, typer.Option(help="The same seed gives the same faults.")] = 0,
+    max_unvalidated: Annotated[
+        int | None, typer.Option(min=1, help="Frames a session may hold without having uploaded them; default: any.")
+    ] = None,
+    test_frames: Annotated[
+        int | None, typer.Option(min=0, max=19, help="Test frames each new session renders first; default: none.")
+    ] = None,
 ) -> None:
     """Run a project server of the render protocol."""
     from .errors import LabError
@@ -41,11 +47,15 @@ def server(
         given = {"renderers": parse_renderers(renderer)} if renderer else {}
         given |= {"faults": True} if faults else {}
         given |= {"fault_rate": fault_rate, "fault_seed": fault_seed} if fault_rate else {}
+        numbers = {"max_unvalidated": max_unvalidated, "test_frames": test_frames}
+        given |= {name: number for name, number in numbers.items() if number is not None}
         settings = ServerSettings(**given)  # pyright: ignore[reportArgumentType, reportCallIssue]
     except ValueError as error:
         if type(error) is ValueError:  # not pydantic's, which names the variable itself
             _stop(f"--renderer {error}", 2)
         raise
+    for caution in settings.cautions():
+        log.warning("%s", caution)
     try:
         listener = listen(settings.server_host, settings.server_port)
         office = Office(settings)

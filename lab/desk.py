@@ -5,21 +5,23 @@ Parameters are taken from the query and from the body alike. Cookies carry the s
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from coordinator.protocol.document import write_document
 from coordinator.protocol.errors import MalformedMessage
 from coordinator.protocol.messages import (
     ArchiveRequest,
-    ComputeMethod,
     Endpoints,
     JobAnswer,
     JobOffer,
     JobRequest,
-    RendererOffer,
+    ServerFigures,
     SignInAnswer,
     SignInRequest,
 )
@@ -34,15 +36,16 @@ from coordinator.protocol.writing import (
     write_sign_in_answer,
 )
 
+from .chunks import PieceFile, PieceResponse, takes_pieces
 from .endpoints import COOKIE, ENDPOINTS, REVISION, xml
 from .errors import BadForm, UnknownProject
 from .forms import read_form
 from .frames import Granted
+from .offers import address_of_request, offer_of, work_of_project, work_of_test_frame
 from .office import Office
-from .projects import Compute
-from .script import COMMAND_LINE, UPDATE_METHOD, script_for
-from .sessions import SessionState, WebSession
+from .sessions import Account, SessionState, WebSession
 from .settings import Mode
+from .test_frames import is_test_job
 
 log = logging.getLogger(__name__)
 
@@ -69,27 +72,34 @@ class Desk:
             asked = read_sign_in_request(form.fields)
         except MalformedMessage:
             return _signed_in(SignInStatus.MISSING_PARAMETER)
-        former = await self._office.ask(self._office.sessions.find, request.cookies.get(COOKIE))
-        if former is not None and former.state is SessionState.EXPIRED:
-            answer = _signed_in(SignInStatus.WEB_SESSION_EXPIRED)
-            answer.delete_cookie(COOKIE)
-            return answer
-        return await self._open_session(asked)
-
-    async def _open_session(self, asked: SignInRequest) -> Response:
-        account = await self._office.check_password(asked.credentials.login, asked.credentials.password)
-        if account is None:
+        # Not even an expired cookie is a reason to refuse: clients that are answered 103 sleep for 5 to 15 minutes.
+        signed_in = await self._office.check_sign_in(asked.credentials.login, asked.credentials.password)
+        if signed_in is None:
             return _signed_in(SignInStatus.AUTHENTICATION_FAILED)
-        token = await self._office.ask(self._office.sessions.open, account.login, asked.version[:50], asked.hardware)
-        log.info("%s signed in with %s %s", account.login, asked.hardware.os, asked.hardware.bits)
-        answer = _signed_in(SignInStatus.OK, self._office.settings.max_period_s)
+        token = await self._office.ask(self._open_session, signed_in.account, asked, request.cookies.get(COOKIE))
+        log.info("%s signed in with %s %s", signed_in.account.login, asked.hardware.os, asked.hardware.bits)
+        answer = _signed_in(SignInStatus.OK, self._office.settings.max_period_s, signed_in.public_key)
         answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
         return answer
 
-    async def log_out(self, request: Request) -> Response:
-        """Session end: its cookie dies and its leases are free."""
+    def _open_session(self, account: Account, asked: SignInRequest, former_token: str | None) -> str:
+        office = self._office
+        former = office.sessions.find(former_token)
+        tests = office.settings.test_frames
+        token = office.sessions.open(account.login, asked.version[:50], asked.hardware, tests_wanted=tests)
+        session = office.sessions.find(token)
+        if former is not None and session is not None and former.login == account.login:
+            office.frames.take_over(former, session)
+        return token
+
+    async def log_out_as_specified(self, request: Request) -> Response:
+        """Session end at the specification's address, whose query says that it is one."""
         if request.query_params.get("mode") != "logout":
             return Response(status_code=404)
+        return await self.log_out(request)
+
+    async def log_out(self, request: Request) -> Response:
+        """Session end: its cookie dies and its leases are free."""
         await self._office.ask(self._log_out, request.cookies.get(COOKIE))
         answer = Response(status_code=200, media_type="text/plain")
         answer.delete_cookie(COOKIE)
@@ -108,24 +118,43 @@ class Desk:
             form = await read_form(request)
             asked = read_job_request(form.fields, form.body)
         except (BadForm, MalformedMessage) as error:
+            # The specification has no status for it. Of those that clients know, this one makes them wait and ask on.
             log.warning("an unreadable job request: %s", error)
-            return Response(status_code=400)
-        return xml(write_job_answer(await self._office.ask(self._answer_job, request.cookies.get(COOKIE), asked)))
+            return xml(write_job_answer(JobAnswer(status=JobStatus.INTERNAL_ERROR)))
+        token, address = request.cookies.get(COOKIE), address_of_request(request)
+        answer, cut_bytes = await self._office.ask(self._answer_job, token, asked, address)
+        if answer.offer is not None and cut_bytes:
+            pieces = await self._office.chunks.of(self._office, answer.offer.archive_md5, cut_bytes)
+            answer = replace(answer, offer=replace(answer.offer, chunks=pieces))
+        return xml(write_job_answer(answer))
 
-    def _answer_job(self, token: str | None, asked: JobRequest) -> JobAnswer:
+    def _answer_job(self, token: str | None, asked: JobRequest, address: str) -> tuple[JobAnswer, int]:
+        """The answer, and the size of its archive where the client may be given it in pieces, else 0."""
         office = self._office
         unneeded = office.projects.no_longer_needed(asked.held_archives)
         session = office.sessions.find(token)
         refusal = self._refusal(session)
         if session is None or refusal is not None:
-            return JobAnswer(status=refusal or JobStatus.SESSION_DEAD)
+            return JobAnswer(status=refusal or JobStatus.SESSION_DEAD), 0
+        renderer_md5 = office.renderers[session.platform].md5
+        if office.test_frames and (test := office.test_frames.next_job(session)):
+            work = work_of_test_frame(test, office.test_frames.scene, asked.compute_method)
+            return self._offered(offer_of(work, renderer_md5, address), unneeded), 0
         granted = office.frames.grant(session, asked.compute_method)
         if not isinstance(granted, Granted):
-            return JobAnswer(status=granted, frames_remaining=0, delete_archives=unneeded)
+            return JobAnswer(status=granted, frames_remaining=0, delete_archives=unneeded), 0
+        offer = offer_of(work_of_project(granted, asked.compute_method), renderer_md5, address)
+        cut_bytes = granted.project.archive_bytes if takes_pieces(session.version) else 0
+        return self._offered(offer, unneeded), cut_bytes
+
+    def _offered(self, offer: JobOffer, unneeded: tuple[str, ...]) -> JobAnswer:
+        office = self._office
+        active = office.projects.active()
         return JobAnswer(
             status=JobStatus.OK,
-            offer=_offer(granted, asked.compute_method, office.renderers[session.platform].md5),
-            frames_remaining=office.projects.frames_remaining(),
+            offer=offer,
+            frames_remaining=sum(project.remaining for project in active),
+            figures=ServerFigures(renderable_projects=len(active), connected_machines=office.sessions.count()),
             delete_archives=unneeded,
         )
 
@@ -143,45 +172,56 @@ class Desk:
 
     async def download(self, request: Request) -> Response:
         """A renderer or a project archive, or 404."""
+        return await self._download(request, None)
+
+    async def download_binary(self, request: Request) -> Response:
+        """A renderer, as clients since 2024 ask for it."""
+        return await self._download(request, "binary")
+
+    async def download_chunk(self, request: Request) -> Response:
+        """A piece of a project archive, as clients since 2024 ask for it."""
+        return await self._download(request, "chunk")
+
+    async def _download(self, request: Request, kind: str | None) -> Response:
         try:
-            asked = read_archive_request((await read_form(request)).fields)
+            asked = read_archive_request((await read_form(request)).fields, kind=kind)
         except (BadForm, MalformedMessage):
             return Response(status_code=404)
-        path = await self._office.ask(self._archive, request.cookies.get(COOKIE), asked)
-        if path is None or not path.is_file():
-            return Response(status_code=404)
-        return FileResponse(path, media_type="application/zip")
+        found = await self._office.ask(self._archive, request.cookies.get(COOKIE), asked)
+        if isinstance(found, PieceFile) and found.path.is_file():
+            return PieceResponse(found)
+        if isinstance(found, Path) and found.is_file():
+            return FileResponse(found, media_type="application/zip")
+        return Response(status_code=404)
 
-    def _archive(self, token: str | None, asked: ArchiveRequest) -> Path | None:
-        session = self._office.sessions.find(token)
+    def _archive(self, token: str | None, asked: ArchiveRequest) -> Path | PieceFile | None:
+        office = self._office
+        session = office.sessions.find(token)
         if session is None or not session.is_alive:
             return None
+        tests = office.test_frames
+        if asked.type == "chunk":
+            is_test = tests is not None and asked.chunk == tests.scene.md5
+            return tests.scene.path if tests and is_test else office.chunks.find(asked.chunk or "")
+        if tests is not None and is_test_job(asked.job):
+            return tests.scene.path if asked.type == "job" else self._renderer(session)
         try:
-            project = self._office.projects.get(asked.job)
+            project = office.projects.get(asked.job)
         except UnknownProject:
             return None
         if asked.type == "job":
-            return self._office.store.archive(project.archive_md5) if asked.revision == REVISION else None
+            return office.store.archive(project.archive_md5) if asked.revision in (None, "", REVISION) else None
+        return self._renderer(session)
+
+    def _renderer(self, session: WebSession) -> Path | None:
         renderer = self._office.renderers.get(session.platform)
         return renderer.path if renderer else None
 
-
-def _offer(granted: Granted, method: ComputeMethod, renderer_md5: str) -> JobOffer:
-    project = granted.project
-    gpu = project.compute is Compute.GPU or (project.compute is Compute.EITHER and method != ComputeMethod.CPU_ONLY)
-    return JobOffer(
-        job_id=str(project.id),
-        frame=granted.frame,
-        path=project.scene_path,
-        use_gpu=gpu,
-        archive_md5=project.archive_md5,
-        revision=REVISION,
-        renderer=RendererOffer(md5=renderer_md5, command_line=COMMAND_LINE, update_method=UPDATE_METHOD),
-        script=script_for(use_gpu=gpu),
-        extras=project.extras,
-        synchronous_upload=project.test_frame,
-        name=project.name,
-    )
+    async def take_speed_test(self, request: Request) -> Response:
+        """What a client of 2021 and later measured unasked: taken, and forgotten."""
+        with contextlib.suppress(BadForm):
+            await read_form(request)
+        return xml(write_document("speedtest", {"@status": 0}))
 
 
 def _is_older(version: str, oldest: str) -> bool:
@@ -196,8 +236,8 @@ def _is_older(version: str, oldest: str) -> bool:
     return numbers(version) < numbers(oldest)
 
 
-def _signed_in(status: SignInStatus, max_period_s: int | None = None) -> Response:
+def _signed_in(status: SignInStatus, max_period_s: int | None = None, public_key: str | None = None) -> Response:
     endpoints = None
     if status is SignInStatus.OK:
         endpoints = Endpoints(**{**vars(ENDPOINTS), "max_period_s": max_period_s})
-    return xml(write_sign_in_answer(SignInAnswer(status=status, endpoints=endpoints)))
+    return xml(write_sign_in_answer(SignInAnswer(status=status, endpoints=endpoints, public_key=public_key)))

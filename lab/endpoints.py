@@ -10,15 +10,21 @@ COOKIE = "sheepfold_session"
 #: Projects cannot be changed once they are submitted, so there is only ever this revision.
 REVISION = "0"
 
-#: Exactly the paths of the specification's sample.
+#: The request types of every generation; each client passes over those it does not know. The paths are those of the
+#: specification's sample, but for the log-out: a client of 2024 escapes the question mark.
 ENDPOINTS = Endpoints(
     validate_job="/server/send_frame.php",
     request_job="/server/request_job.php",
     download_archive="/server/download.php",
+    download_binary="/server/download_binary.php",
+    download_chunk="/server/download_chunk.php",
     error="/server/error.php",
     keepmealive="/server/keepmealive.php",
-    logout="/account.php?mode=logout&worker=1",
+    logout="/server/logout.php",
+    speedtest_answer="/server/speedtest.php",
 )
+#: The specification's own log-out, with ``mode=logout`` in its query, is answered as well.
+SPECIFIED_LOGOUT = "/account.php"
 
 
 def xml(body: bytes) -> Response:

@@ -40,19 +40,20 @@ from coordinator.protocol.writing import (
     write_validation_answer,
 )
 
+from .endpoints import ENDPOINTS, SPECIFIED_LOGOUT
 from .errors import BadInput
 
-#: Exchange → path. The names are those of the configuration answer.
+#: Exchange → paths. The names are those of the configuration answer; every download counts as one of an archive.
 EXCHANGES = {
-    "config": "/server/config.php",
-    "request-job": "/server/request_job.php",
-    "validate-job": "/server/send_frame.php",
-    "download-archive": "/server/download.php",
-    "error": "/server/error.php",
-    "keepmealive": "/server/keepmealive.php",
-    "logout": "/account.php",
+    "config": ("/server/config.php",),
+    "request-job": (ENDPOINTS.request_job,),
+    "validate-job": (ENDPOINTS.validate_job,),
+    "download-archive": (ENDPOINTS.download_archive, ENDPOINTS.download_binary, ENDPOINTS.download_chunk),
+    "error": (ENDPOINTS.error,),
+    "keepmealive": (ENDPOINTS.keepmealive,),
+    "logout": (ENDPOINTS.logout, SPECIFIED_LOGOUT),
 }
-_BY_PATH = {path: exchange for exchange, path in EXCHANGES.items()}
+_BY_PATH = {path: exchange for exchange, paths in EXCHANGES.items() for path in paths}
 _ACTION = re.compile(
     r"status:(?P<status>\d{1,4})|http:(?P<http>[45]\d\d)|slow:(?P<slow>\d{1,3}(?:\.\d{1,3})?)"
     r"|(?P<plain>drop|lost|garbage|half|wrong-md5)",
@@ -133,7 +134,7 @@ class FaultDesk:
 
 
 class Faults:
-    """The outermost ASGI layer: it alone may touch the connection."""
+    """The layer around all answers but their spelling: it alone may touch the connection."""
 
     def __init__(self, app: ASGIApp, desk: FaultDesk) -> None:
         self._app = app

@@ -26,6 +26,7 @@ MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
 #: Of a body that is no multipart: a ``<cache>`` list, or an error log as urlencoded text.
 MAX_BODY_BYTES = 4 * 1024 * 1024
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 #: Collected before it goes to disk in a thread; a small frame never costs one.
 WRITE_AT_BYTES = 1024 * 1024
 
@@ -35,7 +36,7 @@ class Form:
     """What a request says."""
 
     fields: Mapping[str, str]
-    #: The body, where it is neither urlencoded nor multipart.
+    #: The body, where it is neither urlencoded nor multipart, or is XML whatever it is called.
     body: bytes = b""
     #: The file of a multipart body: where it lies (the reader of the form removes it), or ``None``.
     file: Path | None = None
@@ -57,9 +58,17 @@ async def read_form(request: Request, *, to: Path | None = None, limit: int = MA
         body = await _read_body(request)
     except ClientDisconnect:
         raise BadForm("the client hung up") from None
-    if kind == b"application/x-www-form-urlencoded":
+    # Clients until 2020 send XML and call it a form; no form begins like that.
+    if kind == b"application/x-www-form-urlencoded" and not _is_document(body):
         return Form(fields={**_urlencoded(body), **query})
     return Form(fields=query, body=body)
+
+
+def _is_document(body: bytes) -> bool:
+    """XML, by its first character after a byte order mark and white space."""
+    for mark in _MARKS:
+        body = body.lstrip().removeprefix(mark)
+    return body.lstrip(b"\0 \t\r\n").startswith(b"<")
 
 
 def _urlencoded(body: bytes) -> dict[str, str]:

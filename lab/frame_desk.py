@@ -32,6 +32,7 @@ from .frames import MAX_LOG_BYTES, Verdict, Wanted
 from .office import Office
 from .pictures import Picture, inspect
 from .sessions import SessionState, WebSession
+from .test_frames import is_test_job
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,8 @@ class FrameDesk:
 
     async def _judge(self, session: WebSession, upload: FrameUpload, path: Path) -> ValidationStatus:
         office = self._office
-        wanted = await office.ask(office.frames.wanted, session, upload.job, upload.frame)
-        if wanted is not Wanted.TAKE or upload.revision != REVISION:
+        wanted = await office.ask(self._wanted, session, upload)
+        if wanted is not Wanted.TAKE or upload.revision not in ("", REVISION):
             return ValidationStatus.OK if wanted is Wanted.HAVE else ValidationStatus.MISSING_PARAMETER
         try:
             picture = await office.look(inspect, path)
@@ -87,11 +88,25 @@ class FrameDesk:
             return ValidationStatus.NOT_AN_IMAGE
         return await office.ask(self._take, session, upload, picture, path)
 
+    def _wanted(self, session: WebSession, upload: FrameUpload) -> Wanted:
+        tests = self._office.test_frames
+        if tests is None or not is_test_job(upload.job):
+            return self._office.frames.wanted(session, upload.job, upload.frame)
+        if tests.is_due(session, upload.job, upload.frame):
+            return Wanted.TAKE
+        return Wanted.HAVE if tests.is_done(session, upload.job, upload.frame) else Wanted.UNKNOWN
+
     def _refuse(self, session: WebSession, upload: FrameUpload) -> None:
+        if self._office.test_frames and is_test_job(upload.job):
+            self._office.test_frames.failed(session)
+            return
         self._office.frames.refuse(session, upload.job, upload.frame)
         self._office.sessions.note_broken_frame(session)
 
     def _take(self, session: WebSession, upload: FrameUpload, picture: Picture, path: Path) -> ValidationStatus:
+        if self._office.test_frames and is_test_job(upload.job):
+            self._office.test_frames.passed(session, upload.render_time_s)
+            return ValidationStatus.OK
         verdict = self._office.frames.take(session, upload, picture, path)
         if verdict is Verdict.ACCEPTED:
             return ValidationStatus.OK
@@ -100,7 +115,7 @@ class FrameDesk:
         return ValidationStatus.BROKEN_FRAME
 
     async def beat(self, request: Request) -> Response:
-        """Session heartbeat, for one lease."""
+        """Session heartbeat: for one lease, or for all of the session."""
         try:
             asked = read_beat((await read_form(request)).fields)
         except (BadForm, MalformedMessage):
@@ -113,7 +128,11 @@ class FrameDesk:
         if session is None or not session.is_alive:
             return int(JobStatus.SESSION_DEAD)
         if asked.job is None or asked.frame is None:
+            self._office.frames.beat_all(session)
             return BeatStatus.OK
+        tests = self._office.test_frames
+        if tests and is_test_job(asked.job):
+            return BeatStatus.OK if tests.is_due(session, asked.job, asked.frame) else BeatStatus.STOP
         return self._office.frames.beat(session, asked.job, asked.frame)
 
     async def report_error(self, request: Request) -> Response:
@@ -135,6 +154,12 @@ class FrameDesk:
         if session is None or not session.is_alive:
             return int(JobStatus.SESSION_DEAD)
         if asked.job is None or asked.frame is None:
+            log.info("%s reports trouble of type %s without a frame", session.login, asked.type)
+            return ErrorStatus.OK
+        tests = self._office.test_frames
+        if tests and is_test_job(asked.job):
+            if tests.is_due(session, asked.job, asked.frame):
+                tests.failed(session)
             return ErrorStatus.OK
         if not self._office.frames.fail(session, asked.job, asked.frame, text):
             log.info("%s reports job %s frame %s, which is not theirs", session.login, asked.job[:20], asked.frame[:20])

@@ -1,7 +1,8 @@
 """The statements on frames and grants, compiled once. ``frames.py`` says when each is used.
 
-Parameters: ``project`` and ``frame`` name a frame, ``who`` an account, ``session`` a web session, ``now`` and ``until``
-are seconds since 1970. (SQLAlchemy keeps the names of columns for itself, hence ``who`` and not ``login``.)
+Parameters: ``project`` and ``frame`` name a frame, ``who`` an account, ``session`` a web session (``former`` the one
+before it), ``now`` and ``until`` are seconds since 1970. (SQLAlchemy keeps the names of columns for itself, hence
+``who`` and not ``login``.)
 """
 
 from __future__ import annotations
@@ -40,15 +41,21 @@ LEASE = (
 )
 EXTEND = (
     update(frames)
-    .where(_THIS, _LEASED_NOW, frames.c.login == bindparam("who"), frames.c.expires_at >= bindparam("now"))
+    .where(_THIS, _LEASED_NOW, frames.c.login == bindparam("who"))
     .values(session_id=bindparam("session"), expires_at=bindparam("until"))
 )
-EXPIRE = (
-    update(frames)
-    .where(_LEASED_NOW, frames.c.expires_at < bindparam("now"))
-    .values(state="waiting", expiries=frames.c.expiries + 1, **_NO_LEASE)
-    .returning(frames.c.project_id)
+EXTEND_ALL = (
+    update(frames).where(_LEASED_NOW, frames.c.session_id == bindparam("session")).values(expires_at=bindparam("until"))
 )
+TAKE_OVER = (
+    update(frames)
+    .where(_LEASED_NOW, frames.c.session_id == bindparam("former"))
+    .values(session_id=bindparam("session"))
+)
+OVERDUE = select(frames.c.project_id, frames.c.number, frames.c.session_id, frames.c.expires_at).where(
+    _LEASED_NOW, frames.c.expires_at < bindparam("now")
+)
+EXPIRE = update(frames).where(_THIS, _LEASED_NOW).values(state="waiting", expiries=frames.c.expiries + 1, **_NO_LEASE)
 RELEASE = (
     update(frames)
     .where(_LEASED_NOW, frames.c.session_id == bindparam("session"))

@@ -4,7 +4,7 @@ A frame's life::
 
     WAITING ──grant──▶ LEASED ──picture taken──▶ ACCEPTED
        ▲                 │
-       ├──no heartbeat───┤   in time, or logged out, or its project rests
+       ├──no sign of life┤   (:mod:`lab.lease_expiry`), or logged out, or its project rests
        ├──refused────────┤   no picture, wrong size, black where others are not
        └──error report───┴──too many──▶ FAILED ──retry──▶ WAITING
 
@@ -32,6 +32,7 @@ from coordinator.protocol.status import BeatStatus, JobStatus
 from . import frame_queries as sql
 from .errors import UnknownProject
 from .frame_range import frame_number, frame_text
+from .lease_expiry import LeaseExpiry
 from .pictures import Picture
 from .projects import Project, Projects, ProjectState
 from .sessions import WebSession
@@ -88,11 +89,13 @@ class Frames:
         lease_s: float,
         max_errors: int,
         max_unvalidated: int | None,
+        seen_at: Callable[[str], float],
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._projects = projects
         self._lease_s = lease_s
+        self._expiry = LeaseExpiry(lease_s=lease_s, seen_at=seen_at)
         self._max_errors = max_errors
         self._max_unvalidated = max_unvalidated
         self._clock = clock
@@ -123,9 +126,22 @@ class Frames:
         if found is None or found[0].state is not ProjectState.ACTIVE:
             return BeatStatus.STOP
         with self._store.transaction() as db:
-            lease = {"who": session.login, "session": session.id, "now": now, "until": now + self._lease_s}
+            self._expire(db, now)
+            lease = {"who": session.login, "session": session.id, "until": now + self._lease_s}
             extended = db.execute(sql.EXTEND, {"project": found[0].id, "frame": found[1], **lease})
         return BeatStatus.OK if extended.rowcount else BeatStatus.STOP
+
+    def beat_all(self, session: WebSession) -> None:
+        """Extend every lease of a session: its client is alive and names no frame."""
+        now = self._clock()
+        with self._store.transaction() as db:
+            self._expire(db, now)
+            db.execute(sql.EXTEND_ALL, {"session": session.id, "until": now + self._lease_s})
+
+    def take_over(self, former: WebSession, session: WebSession) -> None:
+        """The client of an account signed in once more: what its former session holds is the new one's."""
+        with self._store.transaction() as db:
+            db.execute(sql.TAKE_OVER, {"former": former.id, "session": session.id})
 
     def wanted(self, session: WebSession, job: str, frame: str) -> Wanted:
         """Whether an upload of this frame is of any use; counts the ones that come again."""
@@ -262,8 +278,8 @@ class Frames:
         return db.execute(sql.GRANTED_TO, key).first() is not None
 
     def _expire(self, db: Connection, now: float) -> None:
-        for row in db.execute(sql.EXPIRE, {"now": now}).all():
-            self._projects.touch(row.project_id)
+        for project_id in self._expiry.end_overdue(db, now):
+            self._projects.touch(project_id)
 
     @staticmethod
     def _is_broken(db: Connection, project: Project, row: Row[Any], picture: Picture) -> bool:

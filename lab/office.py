@@ -15,12 +15,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from .chunks import Chunks
 from .frames import Frames
 from .projects import Projects
 from .renderers import gather_renderers
-from .sessions import Account, Accounts, Sessions
-from .settings import ServerSettings
+from .sessions import Account, Accounts, Sessions, SignedIn
+from .settings import MIB, ServerSettings
 from .store import Store
+from .test_frames import MachineTests, prepare_machine_test
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,8 +49,12 @@ class Office:
             lease_s=settings.lease_s,
             max_errors=settings.max_frame_errors,
             max_unvalidated=settings.max_unvalidated,
+            seen_at=self.sessions.seen_at,
             clock=clock,
         )
+        self.chunks = Chunks(self.store, chunk_bytes=settings.chunk_mb * MIB)
+        wants_tests = settings.test_frames > 0
+        self.test_frames = MachineTests(self.sessions, prepare_machine_test(self.store)) if wants_tests else None
         self._database = ThreadPoolExecutor(1, "database")
         self._pictures = ThreadPoolExecutor(2, "pictures")
         self._passwords = ThreadPoolExecutor(2, "passwords")
@@ -64,6 +70,10 @@ class Office:
     async def check_password(self, login: str, password: str) -> Account | None:
         """The account, if login and password are right."""
         return await _result(self._passwords.submit(self.accounts.check, login, password))
+
+    async def check_sign_in(self, login: str, secret: str) -> SignedIn | None:
+        """The account, if ``secret`` is its password or its public key."""
+        return await _result(self._passwords.submit(self.accounts.sign_in, login, secret))
 
     def close(self) -> None:
         """Let the threads finish what they have begun, and close the store."""

@@ -195,9 +195,9 @@ class Projects:
         """One of the project's frames changed."""
         self.changes[project_id] = self.changes.get(project_id, 0) + 1
 
-    def frames_remaining(self) -> int:
-        """Frames of active projects that are neither accepted nor failed."""
-        return sum(one.remaining for one in self._projects.values() if one.state is P.ACTIVE)
+    def active(self) -> list[Project]:
+        """The projects that are being rendered."""
+        return [project for project in self._projects.values() if project.state is P.ACTIVE]
 
     def no_longer_needed(self, held: Sequence[str]) -> tuple[str, ...]:
         """Those of ``held`` that are archives of ours, but of no project that still wants frames."""

@@ -5,6 +5,8 @@ Valid for Blender 2.80 to 5.x. The client adds its own lines after it (temporary
 
 from __future__ import annotations
 
+from .compute_device import SET_COMPUTE_DEVICE
+
 COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
 #: How a client reads progress from what Blender prints.
 UPDATE_METHOD = "remainingtime"
@@ -37,4 +39,4 @@ for one in bpy.data.scenes:
 
 def script_for(*, use_gpu: bool) -> str:
     """The script of one job offer."""
-    return _SCRIPT if use_gpu else _SCRIPT + _ON_CPU
+    return _SCRIPT + SET_COMPUTE_DEVICE + ("" if use_gpu else _ON_CPU)

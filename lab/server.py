@@ -21,10 +21,11 @@ from starlette.types import ASGIApp
 
 from .api import add_api
 from .desk import Desk
-from .endpoints import ENDPOINTS
+from .endpoints import ENDPOINTS, SPECIFIED_LOGOUT
 from .errors import BadInput
 from .faults import FaultDesk, Faults
 from .frame_desk import FrameDesk
+from .header_names import CanonicalHeaders
 from .office import Office
 from .settings import ServerSettings
 
@@ -56,11 +57,15 @@ def build(office: Office) -> ASGIApp:
     app.add_route(ENDPOINTS.keepmealive, frame_desk.beat, _GET_POST)
     app.add_route(ENDPOINTS.error, frame_desk.report_error, _GET_POST)
     app.add_route(ENDPOINTS.download_archive, desk.download, _GET_POST)
-    app.add_route("/account.php", desk.log_out, _GET_POST)
+    app.add_route(ENDPOINTS.download_binary, desk.download_binary, _GET_POST)
+    app.add_route(ENDPOINTS.download_chunk, desk.download_chunk, _GET_POST)
+    app.add_route(ENDPOINTS.speedtest_answer, desk.take_speed_test, _GET_POST)
+    app.add_route(ENDPOINTS.logout, desk.log_out, _GET_POST)
+    app.add_route(SPECIFIED_LOGOUT, desk.log_out_as_specified, _GET_POST)
     faults = FaultDesk(rate=office.settings.fault_rate, seed=office.settings.fault_seed)
     scripted = office.settings.faults or office.settings.fault_rate > 0
     add_api(app, office, sign_in=desk.sign_in, faults=faults if scripted else None)
-    return Faults(app, faults) if scripted else app
+    return CanonicalHeaders(Faults(app, faults) if scripted else app)
 
 
 class Server(uvicorn.Server):
@@ -69,6 +74,9 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, on_start: Callable[[str], None]) -> None:
         config = uvicorn.Config(
             app,
+            # Header names keep their capitals with this one; ``header_names.py`` says how, and writes the date.
+            http="httptools",
+            date_header=False,
             access_log=False,
             log_config=None,
             lifespan="on",

@@ -2,7 +2,7 @@
 
 A session's life::
 
-    LIVE ──idle too long──▶ EXPIRED      its cookie signs in to 103, everything else to 202 or 304
+    LIVE ──idle too long──▶ EXPIRED      202 or 304; a sign-in opens a new one, which takes its frames over
     LIVE ──broken frames──▶ DISABLED     job requests get 203, uploads 304; heartbeats still count
     any  ──log-out───────▶ gone          its cookie is unknown from then on: 202 or 304
 
@@ -16,7 +16,7 @@ import hmac
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sqlalchemy import delete, insert, select, update
@@ -24,17 +24,15 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from coordinator.protocol.messages import Hardware
 
+from .public_keys import Derived, derive, hash_of_key
 from .store import Store, accounts, web_sessions
 
 #: ``seen_at`` reaches the disk at most this often; a crash forgets less than this of it.
 SEEN_EVERY_S = 60
-#: A session that ended this long ago is forgotten altogether: 103 becomes 202.
+#: A session that ended this long ago is forgotten altogether.
 FORGET_AFTER_S = 7 * 86_400
 #: A password that was right stays known for this long, so that not every request costs an scrypt.
 TRUST_S = 300
-#: 16 MiB and about 40 ms each (OWASP's third choice for scrypt doubles it; this is a server on a LAN).
-_SCRYPT = {"n": 2**14, "r": 8, "p": 1, "dklen": 32, "maxmem": 64 * 1024 * 1024}
-_MAX_PASSWORD = 1024
 _MAX_TRUSTED = 256
 
 
@@ -57,6 +55,15 @@ class Account:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignedIn:
+    """An account whose login and secret were right."""
+
+    account: Account
+    #: Signs in as the password does, for rendering alone.
+    public_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WebSession:
     """One client that signed in."""
 
@@ -74,6 +81,11 @@ class WebSession:
     broken_frames: int
     created_at: float
     seen_at: float
+    #: Test frames this session has to render before anything else, and how many of them are done.
+    tests_wanted: int
+    tests_done: int
+    #: Seconds the client says its test frames took, all together.
+    test_render_s: int
 
     @property
     def platform(self) -> str:
@@ -93,30 +105,38 @@ class Accounts:
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
+        #: Counts changes of accounts: what was proven before one is not trusted after it.
+        self._changes = 0
         self._key = secrets.token_bytes(32)
-        self._trusted: dict[bytes, tuple[str, float]] = {}
+        self._trusted: dict[bytes, tuple[float, SignedIn]] = {}
+        self._nothing = Derived(password_hash=b"\0" * 32, public_key=secrets.token_urlsafe())
         self._dummy_salt = secrets.token_bytes(16)
         with store.transaction() as db:
-            rows = db.execute(select(accounts.c.login, accounts.c.may_render, accounts.c.is_owner)).mappings().all()
-        self._accounts = {row["login"]: Account(**row) for row in rows}
+            rows = db.execute(select(accounts)).mappings().all()
+        self._accounts = {row["login"]: _account(**row) for row in rows}
+        self._key_hashes: dict[str, bytes | None] = {row["login"]: row["key_hash"] for row in rows}
 
     def put(self, login: str, password: str | None, *, may_render: bool = True, is_owner: bool = False) -> None:
         """Create an account or change it; without a password the old one stays. Sessions go on.
 
-        Raises ``KeyError`` for a new account without a password.
+        Another password ends the old public key, the same one keeps it. Raises ``KeyError`` for a new account without
+        a password.
         """
         if password is None and login not in self._accounts:
             raise KeyError(login)
         values = {"login": login, "may_render": may_render, "is_owner": is_owner}
+        changed = None if password is None or self._prove(login, password) else secrets.token_bytes(16)
         with self._store.transaction() as db:
-            if password is None:
+            if password is None or changed is None:
                 db.execute(update(accounts).where(accounts.c.login == login).values(values))
             else:
-                salt = secrets.token_bytes(16)
-                values |= {"salt": salt, "password_hash": _hash(password, salt)}
+                derived = derive(password, changed)
+                values |= {"salt": changed, "password_hash": derived.password_hash, "key_hash": derived.key_hash}
                 db.execute(upsert(accounts).values(values).on_conflict_do_update(index_elements=["login"], set_=values))
+                self._key_hashes[login] = derived.key_hash
         with self._lock:
-            self._accounts[login] = Account(login=login, may_render=may_render, is_owner=is_owner)
+            self._accounts[login] = _account(**values)
+            self._changes += 1
             self._trusted.clear()
 
     def get(self, login: str) -> Account | None:
@@ -124,26 +144,50 @@ class Accounts:
         return self._accounts.get(login)
 
     def check(self, login: str, password: str) -> Account | None:
-        """The account, if login and password are right. Takes the same time for an unknown login."""
-        seal = hmac.digest(self._key, f"{len(login)}:{login}:{password}".encode(), "sha256")
+        """The account, if login and password are right; a public key is none. As slow for an unknown login."""
+        proven = self._prove(login, password)
+        return self.get(login) if proven else None
+
+    def sign_in(self, login: str, secret: str) -> SignedIn | None:
+        """The account, if ``secret`` is its password or its public key."""
+        account = self.get(login)
+        expected = self._key_hashes.get(login) or self._nothing.key_hash
+        if hmac.compare_digest(hash_of_key(secret), expected) and account is not None:
+            return SignedIn(account=account, public_key=secret)
+        return self._prove(login, secret)
+
+    def _prove(self, login: str, password: str) -> SignedIn | None:
+        seal = hmac.digest(self._key, f"{len(login)}:{login}:{password}".encode("utf-8", "surrogatepass"), "sha256")
         with self._lock:
-            known = self._trusted.get(seal)
-        if known is not None and known[1] > self._clock():
-            return self.get(known[0])
+            until, known = self._trusted.get(seal, (0.0, None))
+            changes = self._changes
+        if known is not None and until > self._clock():
+            return replace(known, account=self._accounts[login])
         with self._store.transaction() as db:
             row = db.execute(select(accounts).where(accounts.c.login == login)).first()
-        salt, expected = (row.salt, row.password_hash) if row else (self._dummy_salt, b"\0" * 32)
-        if not hmac.compare_digest(_hash(password, salt), expected) or row is None:
+        derived = derive(password, row.salt if row else self._dummy_salt)
+        expected = row.password_hash if row else self._nothing.password_hash
+        if not hmac.compare_digest(derived.password_hash, expected) or row is None:
             return None
+        if row.key_hash != derived.key_hash:  # an account from before there were keys
+            self._keep_key(login, derived)
+        proven = SignedIn(account=_account(**row._mapping), public_key=derived.public_key)
         with self._lock:
             if len(self._trusted) >= _MAX_TRUSTED:
                 self._trusted.clear()
-            self._trusted[seal] = (login, self._clock() + TRUST_S)
-        return self.get(login)
+            if changes == self._changes:
+                self._trusted[seal] = (self._clock() + TRUST_S, proven)
+        return proven
+
+    def _keep_key(self, login: str, derived: Derived) -> None:
+        is_still_right = (accounts.c.login == login) & (accounts.c.password_hash == derived.password_hash)
+        with self._store.transaction() as db:
+            if db.execute(update(accounts).where(is_still_right).values(key_hash=derived.key_hash)).rowcount:
+                self._key_hashes[login] = derived.key_hash
 
 
-def _hash(password: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(password.encode("utf-8", "surrogatepass")[:_MAX_PASSWORD], salt=salt, **_SCRYPT)
+def _account(*, login: str, may_render: bool, is_owner: bool, **_secrets: object) -> Account:
+    return Account(login=login, may_render=may_render, is_owner=is_owner)
 
 
 class Sessions:
@@ -160,7 +204,7 @@ class Sessions:
             rows = db.execute(select(web_sessions)).mappings().all()
         self._sessions = {row["id"]: WebSession(**{**row, "state": SessionState(row["state"])}) for row in rows}
 
-    def open(self, login: str, version: str, hardware: Hardware) -> str:
+    def open(self, login: str, version: str, hardware: Hardware, *, tests_wanted: int = 0) -> str:
         """Begin a session; the answer is its cookie."""
         token = secrets.token_urlsafe(32)
         now = self._clock()
@@ -168,6 +212,7 @@ class Sessions:
             id=_session_id(token), login=login, os=hardware.os, bits=hardware.bits, version=version,
             cpu=hardware.cpu_model_name, cores=hardware.cpu_cores, ram=hardware.ram,
             state=SessionState.LIVE, broken_frames=0, created_at=now, seen_at=now,
+            tests_wanted=tests_wanted, tests_done=0, test_render_s=0,
         )  # fmt: skip
         with self._store.transaction() as db:
             db.execute(insert(web_sessions).values(**vars(session)))
@@ -196,6 +241,17 @@ class Sessions:
         state = SessionState.DISABLED if broken >= self._max_broken else current.state
         return self._save(replace(current, broken_frames=broken, state=state))
 
+    def note_test_frame(self, session: WebSession, render_s: int) -> WebSession:
+        """One more test frame is done; the session keeps how long it took."""
+        current = self._sessions.get(session.id, session)
+        done, seconds = current.tests_done + 1, current.test_render_s + render_s
+        return self._save(replace(current, tests_done=done, test_render_s=seconds))
+
+    def seen_at(self, session_id: str) -> float:
+        """When the session was heard of last; 0 for one that is over."""
+        session = self._sessions.get(session_id)
+        return session.seen_at if session is not None and session.is_alive else 0.0
+
     def close(self, session: WebSession) -> None:
         """Log-out: the cookie is unknown from now on."""
         with self._store.transaction() as db:
@@ -210,6 +266,11 @@ class Sessions:
             self._save(replace(session, state=SessionState.EXPIRED))
         return len(live)
 
+    def count(self) -> int:
+        """How many sessions were heard of lately."""
+        oldest = self._clock() - self._idle_s
+        return sum(s.state is SessionState.LIVE and s.seen_at >= oldest for s in self._sessions.values())
+
     def known(self) -> list[WebSession]:
         """Sessions that are not over, the newest first."""
         oldest = self._clock() - self._idle_s
@@ -218,6 +279,7 @@ class Sessions:
 
     def _save(self, session: WebSession) -> WebSession:
         values = {"state": session.state, "broken_frames": session.broken_frames, "seen_at": session.seen_at}
+        values |= {"tests_done": session.tests_done, "test_render_s": session.test_render_s}
         with self._store.transaction() as db:
             db.execute(update(web_sessions).where(web_sessions.c.id == session.id).values(values))
         self._sessions[session.id] = session

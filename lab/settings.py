@@ -17,6 +17,10 @@ from pydantic_settings import (
 )
 
 MIB = 1024 * 1024
+#: Clients since 2019-09 beat this long after their last request, seconds; observed.
+LAST_BEAT_S = 900
+#: A heartbeat may travel and be tried again, seconds.
+BEAT_MARGIN_S = 120
 _PLATFORM = re.compile(r"(windows|mac|linux)/(32bit|64bit)", re.ASCII)
 _VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){0,7}", re.ASCII)
 
@@ -95,7 +99,8 @@ class ServerSettings(AccountSettings):
     server_port: int = Field(default=8421, ge=0, le=65535)
     #: Database, archives and pictures.
     server_dir: Path = Path("sheepfold-server")
-    #: Longest pause between two heartbeats that clients are told, seconds.
+    #: Longest pause between two heartbeats that clients are told, seconds. Clients since 2019-09 pass over it and beat
+    #: 900 s after their last request; a lease (this and the grace) that is shorter takes frames from them.
     max_period_s: int = Field(default=1440, ge=1, le=86_400)
     #: A lease lives this much longer than ``max_period_s``: a beat that left in time may travel.
     lease_grace_s: int = Field(default=60, ge=0, le=3600)
@@ -109,6 +114,10 @@ class ServerSettings(AccountSettings):
     max_frame_errors: int = Field(default=3, ge=1)
     #: Frames a session may hold without having uploaded them; unset: any number.
     max_unvalidated: int | None = Field(default=None, ge=1)
+    #: Archives larger than this are handed out in pieces of it to clients since 2024, MiB.
+    chunk_mb: int = Field(default=64, ge=1, le=1_048_576)
+    #: Test frames that each new session renders before anything else; 0: none.
+    test_frames: int = Field(default=0, ge=0, le=19)
     #: ``linux/64bit=/path/blender.zip``, several separated by commas.
     renderers: Annotated[dict[str, Path], NoDecode] = Field(default_factory=dict)
     max_frame_bytes: int = Field(default=512 * MIB, ge=1024)
@@ -140,6 +149,16 @@ class ServerSettings(AccountSettings):
     def lease_s(self) -> int:
         """Seconds a lease lives without a heartbeat."""
         return self.max_period_s + self.lease_grace_s
+
+    def cautions(self) -> tuple[str, ...]:
+        """What is allowed but may surprise, one line each."""
+        if self.lease_s >= LAST_BEAT_S + BEAT_MARGIN_S:
+            return ()
+        return (
+            f"SHEEPFOLD_MAX_PERIOD_S, SHEEPFOLD_LEASE_GRACE_S: a frame is taken back after {self.lease_s} s without a "
+            f"heartbeat; clients since 2019-09 beat every {LAST_BEAT_S} s whatever they are told, and may lose theirs "
+            f"(sheepfold's own beat in time)",
+        )
 
     @property
     def open_to_look(self) -> bool:

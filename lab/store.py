@@ -5,6 +5,7 @@
     <server_dir>/
         server.sqlite3            the tables below; WAL
         archives/<md5>.zip        project archives, by content
+        test-frame.zip            the scene of test frames, made once
         renderers/<os>-<bits>.zip renderer archives made here (launchers)
         incoming/                 uploads on their way; emptied at start
         projects/<id>-<name>/frames/<frame>.<ext>   accepted pictures
@@ -42,13 +43,15 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    inspect,
     text,
 )
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.schema import CreateColumn
 
 from .errors import StoreTooNew
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Jobs with a small number (under 20) are a service's own test frames; ours never look like one.
 FIRST_PROJECT_ID = 100
 
@@ -59,8 +62,10 @@ accounts = Table(
     metadata,
     Column("login", String, primary_key=True),
     Column("salt", LargeBinary, nullable=False),
-    #: scrypt of the password; see ``sessions.py`` for its parameters.
+    #: scrypt of the password; see ``public_keys.py`` for its parameters.
     Column("password_hash", LargeBinary, nullable=False),
+    #: SHA-256 of the public key; null until the password is seen for the first time.
+    Column("key_hash", LargeBinary),
     Column("may_render", Boolean, nullable=False),
     #: May submit projects and manage the server.
     Column("is_owner", Boolean, nullable=False),
@@ -82,6 +87,9 @@ web_sessions = Table(
     Column("broken_frames", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("seen_at", Float, nullable=False),
+    Column("tests_wanted", Integer, nullable=False, server_default="0"),
+    Column("tests_done", Integer, nullable=False, server_default="0"),
+    Column("test_render_s", Integer, nullable=False, server_default="0"),
 )
 
 projects = Table(
@@ -151,6 +159,20 @@ grants = Table(
 )
 
 
+#: The pieces of archives that are handed out in pieces, in order; by MD5, which is also their name on the wire.
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("archive_md5", String, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("md5", String, nullable=False, index=True),
+    #: Where the piece begins in the archive, and how long it is, bytes.
+    Column("offset", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
 class Store:
     """The database and the folders of one server. Raises :class:`StoreTooNew`."""
 
@@ -176,8 +198,9 @@ class Store:
             found = int(db.execute(text("PRAGMA user_version")).scalar_one())
             if found > SCHEMA_VERSION:
                 raise StoreTooNew(found, SCHEMA_VERSION)
-            # Version 0 is an empty database. Later versions add their ALTER TABLEs here, oldest first.
+            # Version 0 is an empty database. Later versions only add tables, and columns that may be empty.
             metadata.create_all(db)
+            _add_columns(db)
             if found == 0:
                 start = {"name": "projects", "seq": FIRST_PROJECT_ID - 1}
                 db.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"), start)
@@ -210,6 +233,17 @@ class Store:
         """Close the database; the write-ahead log is folded in."""
         with self._lock:
             self._engine.dispose()
+
+
+def _add_columns(db: Connection) -> None:
+    """The columns that a database of an earlier version lacks."""
+    inspector = inspect(db)
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                added = CreateColumn(column).compile(dialect=db.dialect)
+                db.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {added}"))
 
 
 def _empty(folder: Path) -> None:

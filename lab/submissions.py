@@ -48,6 +48,8 @@ async def receive_project(request: Request, office: Office) -> Project:
         height=height,
         test_frame=form.fields.get("test_frame") == "1",
     )
+    # Before the first client asks: reading a large archive takes seconds.
+    await office.chunks.of(office, md5, size)
     return await office.ask(office.projects.add, new)
 
 

@@ -247,6 +247,15 @@ class UnreadableOffer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServerFigures:
+    """What a server tells a person about itself; clients of 2016-10 and later want it beside every offer."""
+
+    renderable_projects: int = 0
+    waiting_projects: int = 0
+    connected_machines: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobAnswer:
     """A frame, or the reason why there is none."""
 
@@ -256,6 +265,7 @@ class JobAnswer:
     unreadable: UnreadableOffer | None = None
     #: Frames left at the server, where it says so.
     frames_remaining: int | None = None
+    figures: ServerFigures | None = None
     #: MD5 sums of archives the server says are no longer needed, lower-case hex.
     delete_archives: tuple[str, ...] = ()
 

@@ -38,6 +38,7 @@ from .messages import (
     JobRequest,
     RamUnit,
     RendererOffer,
+    ServerFigures,
     SignInAnswer,
     SignInRequest,
     SpeedTestResult,
@@ -194,6 +195,7 @@ def read_job_answer(data: bytes) -> JobAnswer:
     answer = JobAnswer(
         status=status,
         frames_remaining=_frames_remaining(root),
+        figures=_figures(root),
         delete_archives=tuple(
             _md5(file, "md5") for file in root.children("file") if file.attribute("action") == "delete"
         ),
@@ -213,6 +215,17 @@ def _frames_remaining(root: Element) -> int | None:
     if frames is not None:
         return _usable(frames.attribute("remaining"))
     return _usable(stats.attribute("frame_remaining")) if stats is not None else None
+
+
+def _figures(root: Element) -> ServerFigures | None:
+    stats = root.child("stats")
+    if stats is None:
+        return None
+    return ServerFigures(
+        renderable_projects=_usable(stats.attribute("renderable_project")) or 0,
+        waiting_projects=_usable(stats.attribute("waiting_project")) or 0,
+        connected_machines=_usable(stats.attribute("connected_machine")) or 0,
+    )
 
 
 def _unreadable(job: Element, reason: str) -> UnreadableOffer:

@@ -9,12 +9,15 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import NoBlender
-from ..office import Office
 from ..packing import pack_scene
 from ..projects import NewProject, Project
 from ..renderers import file_md5
+
+if TYPE_CHECKING:
+    from ..office import Office
 
 log = logging.getLogger(__name__)
 

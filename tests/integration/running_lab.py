@@ -130,7 +130,8 @@ def picture(
 @contextmanager
 def running_lab(folder: Path, **settings: Any) -> Iterator[RunningLab]:
     """A server on a free port, stopped at the end."""
-    lab = RunningLab(folder, ServerSettings(login=LOGIN, password=PASSWORD, server_dir=folder / "server", **settings))
+    settings = {"login": LOGIN, "password": PASSWORD, "server_dir": folder / "server", **settings}
+    lab = RunningLab(folder, ServerSettings(**settings))
     up = threading.Event()
     listener = listen("127.0.0.1", 0)
 
@@ -143,7 +144,7 @@ def running_lab(folder: Path, **settings: Any) -> Iterator[RunningLab]:
     thread.start()
     try:
         assert up.wait(20), "the lab server did not start"
-        lab.owner = LabClient(lab.url, LOGIN, PASSWORD)
+        lab.owner = LabClient(lab.url, lab.office.settings.login, PASSWORD)
         yield lab
     finally:
         server.should_exit = True

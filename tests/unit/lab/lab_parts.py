@@ -31,6 +31,7 @@ class Parts:
             lease_s=LEASE_S,
             max_errors=3,
             max_unvalidated=max_unvalidated,
+            seen_at=self.sessions.seen_at,
             clock=self.clock,
         )
 

@@ -43,6 +43,9 @@ def test_the_password_may_be_in_a_file(monkeypatch, tmp_path):
         ("SERVER_URL", "ftp://server"),
         ("FAULT_RATE", "2"),
         ("SERVER_MODE", "party"),
+        ("CHUNK_MB", "0"),
+        ("TEST_FRAMES", "20"),
+        ("MAX_UNVALIDATED", "0"),
     ],
 )
 def test_a_wrong_setting_is_refused(monkeypatch, name, value):
@@ -66,6 +69,19 @@ def test_reading_is_open_on_loopback_only():
     assert ServerSettings(server_host="127.0.0.1").open_to_look
     assert not ServerSettings(server_host="0.0.0.0").open_to_look
     assert ServerSettings(server_host="0.0.0.0", server_open=True).open_to_look
+
+
+def test_the_times_that_nobody_sets_leave_frames_to_clients_that_beat_every_15_minutes():
+    settings = ServerSettings()
+    assert settings.lease_s >= 900 + 120
+    assert settings.cautions() == ()
+
+
+@pytest.mark.parametrize(("period_s", "grace_s", "cautions"), [(960, 60, 0), (960, 59, 1), (120, 60, 1), (900, 120, 0)])
+def test_times_that_take_frames_from_them_are_told(period_s, grace_s, cautions):
+    told = ServerSettings(max_period_s=period_s, lease_grace_s=grace_s).cautions()
+    assert len(told) == cautions
+    assert all("SHEEPFOLD_MAX_PERIOD_S" in line and "900 s" in line and "\n" not in line for line in told)
 
 
 def test_a_studio_gives_its_own_renderers(parts, tmp_path):

@@ -17,6 +17,7 @@ from coordinator.protocol.messages import (
     JobAnswer,
     JobOffer,
     RendererOffer,
+    ServerFigures,
     SignInAnswer,
     ValidationAnswer,
 )
@@ -198,6 +199,19 @@ CANONICAL = [
                 extras="",
                 name='Sintel "4k"',
             ),
+        ),
+        canonical=True,
+    ),
+    WireCase(
+        name="no job, with what later clients want to show",
+        kind="job",
+        wire=DECLARATION + b'<jobrequest status="200"><frames remaining="8"/><stats frame_remaining="8" '
+        b'credits_total="0" credits_session="0" renderable_project="2" waiting_project="0" connected_machine="5"/>'
+        b"</jobrequest>",
+        message=JobAnswer(
+            status=JobStatus.NO_JOB,
+            frames_remaining=8,
+            figures=ServerFigures(renderable_projects=2, connected_machines=5),
         ),
         canonical=True,
     ),
