@@ -58,7 +58,8 @@ from .sweep import Sweeper
 from .tally import Tally
 from .tenure import FarmHeld, Tenure
 from .thrift import garbage_kept_rare
-from .uploads import ReportBox, Uploads
+from .uploads import Uploads, UploadServices
+from .upstream.error_reports import ReportBox
 from .web import WebServer
 
 log = logging.getLogger(__name__)
@@ -219,7 +220,16 @@ class Farm:
         )
 
     def _make_uploads(self, session: FarmSession) -> Uploads:
-        return Uploads(session, self._ledger, self._tally, self._spool, self._reports, self._backoff(), self._on_broken)
+        services = UploadServices(
+            ledger=self._ledger,
+            tally=self._tally,
+            spool=self._spool,
+            reports=self._reports,
+            backoff=self._backoff,
+            give_up=self._claims.give_up,
+            on_broken=self._on_broken,
+        )
+        return Uploads(session, services)
 
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.retry_wait_s, RETRY_CAP_S, random.Random())

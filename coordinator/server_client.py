@@ -21,17 +21,20 @@ import dataclasses
 import json
 import logging
 import mimetypes
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookiejar import Cookie
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import quote, quote_plus, urljoin, urlsplit
+from urllib.parse import quote, quote_plus, urlencode, urljoin, urlsplit
 
 from .deadline import Deadline
 from .exchange import (
     ANSWER_DEADLINE_S,
+    LATER,
     SLOWEST_TRANSFER,
+    BadAnswer,
     Call,
     Exchanges,
     Response,
@@ -61,18 +64,22 @@ from .protocol.messages import (
     SignInRequest,
     ValidationAnswer,
 )
-from .protocol.status import ErrorStatus, SignInStatus
+from .protocol.status import ErrorStatus, SignInStatus, ValidationStatus
 
-__all__ = ["ArchiveGone", "DownloadCancelled", "ServerClient", "ServerSilent"]
+__all__ = ["ArchiveGone", "BadAnswer", "DownloadCancelled", "ServerClient", "ServerSilent"]
 
 logger = logging.getLogger(__name__)
 
 #: A farm that stops does not wait for its server.
 LOG_OUT_DEADLINE_S = 5.0
-#: Below 500, the statuses that say "later": request timeout, too many requests.
-LATER = frozenset({408, 429})
+#: The picture is larger than the server, or a proxy before it, takes.
+TOO_LARGE = 413
 #: Types of pictures that not every system's table knows.
 PICTURE_TYPES = {".exr": "image/x-exr", ".hdr": "image/vnd.radiance"}
+
+#: Job and frame come from the server; in a file's name they are letters, digits and dashes.
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9-]", re.ASCII)
+NAME_PART_CHARS = 60
 
 T = TypeVar("T")
 
@@ -156,8 +163,11 @@ class ServerClient:
             call, lambda response, _: _message(response, reading.read_job_answer, limit=MAX_JOB_ANSWER_BYTES)
         )
 
-    def validate(self, upload: FrameUpload, picture: Path) -> ValidationAnswer:
-        """Uploads a frame, streamed from disk. Raises ``OSError`` when the picture cannot be opened."""
+    def validate(self, upload: FrameUpload, picture: Path, url: str | None = None) -> ValidationAnswer:
+        """Uploads a frame, streamed from disk, to ``url`` where its offer names one.
+
+        HTTP 413 means what status 306 means. Raises ``OSError`` when the picture cannot be opened.
+        """
         kind = (
             PICTURE_TYPES.get(picture.suffix.lower())
             or mimetypes.guess_type(picture.name)[0]
@@ -167,11 +177,17 @@ class ServerClient:
 
             def body(deadline: Deadline) -> tuple[Any, str]:
                 file.seek(0)
-                return multipart(picture.name, file, kind, deadline)
+                return multipart(_upload_name(upload, picture.suffix), file, kind, deadline)
 
+            call = self._validation(upload, url, body)
+            return self._exchanges.make(call, lambda response, _: _validated(response))
+
+    def _validation(self, upload: FrameUpload, url: str | None, body: Callable[[Deadline], tuple[Any, str]]) -> Call:
+        if url is None:
             params = writing.write_frame_upload(upload)
-            call = self._call("validation", "validate_job", method="POST", params=params, body=body)
-            return self._exchanges.make(call, lambda response, _: _message(response, reading.read_validation_answer))
+            return self._call("validation", "validate_job", method="POST", params=params, body=body)
+        address = _appended(url, urlencode(writing.write_frame_figures(upload)))
+        return self._call("validation", None, address=address, method="POST", body=body)
 
     def beat(self, beat: Beat) -> BeatAnswer:
         """Sends one heartbeat."""
@@ -271,11 +287,14 @@ class ServerClient:
             return self._root
         return plain.removesuffix(self._config_path) if plain.endswith("/" + self._config_path) else urljoin(plain, "/")
 
-    def _call(self, exchange: str, endpoint: str, **details: Any) -> Call:
+    def _call(self, exchange: str, endpoint: str | None, *, address: str = "", **details: Any) -> Call:
+        """An exchange of this session at one of its endpoints, or at an ``address`` of its own."""
         live = self._live
         if live is None:
             raise ServerSilent(exchange, public(self._root), "not signed in")
-        path = getattr(live.endpoints, endpoint)
+        path = getattr(live.endpoints, endpoint) if endpoint else address
+        if not path:
+            raise BadAnswer(exchange, public(live.base), "the server has no address for this", 0)
         return Call(exchange=exchange, base=live.base, path=path, jar=live.jar, deadline_s=self._deadline_s, **details)
 
 
@@ -283,21 +302,40 @@ def _message(response: Response, read: Callable[[bytes], T], *, limit: int = MAX
     """The protocol's message in the answer. A 4xx may carry one; its status says more than HTTP's."""
     code = response.status_code
     if code >= 500 or code in LATER:
-        raise Unusable(f"HTTP {code}")
+        raise Unusable(f"HTTP {code}", code)
     data = bytearray()
     for piece in pieces_of(response, limit):
         data += piece
     try:
         return read(bytes(data))
     except MalformedMessage as error:
-        raise Unusable(f"HTTP {code}, {error.reason}") from None
+        raise Unusable(f"HTTP {code}, {error.reason}", code) from None
+
+
+def _validated(response: Response) -> ValidationAnswer:
+    if response.status_code == TOO_LARGE:
+        return ValidationAnswer(status=ValidationStatus.IMAGE_TOO_LARGE)
+    return _message(response, reading.read_validation_answer)
+
+
+def _upload_name(upload: FrameUpload, suffix: str) -> str:
+    """What the picture is called at the server: as every known client calls it, ``<job>_<frame>.<suffix>``."""
+    job, frame = (_NOT_IN_A_NAME.sub("_", text)[:NAME_PART_CHARS] for text in (upload.job, upload.frame))
+    return f"{job}_{frame}{suffix}"
+
+
+def _appended(url: str, figures: str) -> str:
+    """The address with more in its query; what stands there already stays as it is."""
+    url = url.partition("#")[0]
+    joint = "" if url.endswith(("?", "&")) else "&" if "?" in url else "?"
+    return f"{url}{joint}{figures}"
 
 
 def _save(response: Response, deadline: Deadline, target: BinaryIO, limit: int) -> None:
     if response.status_code == 404:
         raise ArchiveGone("the server no longer has this archive (HTTP 404)")
     if response.status_code != 200:
-        raise Unusable(f"HTTP {response.status_code}")
+        raise Unusable(f"HTTP {response.status_code}", response.status_code)
     for piece in pieces_of(response, limit):
         deadline.extend(len(piece) / SLOWEST_TRANSFER)
         target.write(piece)
