@@ -173,6 +173,8 @@ class Call:
     repeated: bool = False
     deadline_s: float = ANSWER_DEADLINE_S
     abandoned: Callable[[], bool] | None = None
+    #: Raises :class:`Unusable` for an address, the first one or a redirect's, that this call may not go to.
+    may_go: Callable[[str], None] | None = None
     #: Texts that no reason may show.
     secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
@@ -228,6 +230,8 @@ class Exchanges:
         connect_s, read_s = self._timeouts
         timeouts = (min(connect_s, call.deadline_s), min(read_s, call.deadline_s))
         for _ in range(MAX_REDIRECTS + 1):
+            if call.may_go is not None:
+                call.may_go(url)
             body, content_type = call.body(deadline) if call.body and method == "POST" else (None, None)
             response = self._session(call).request(
                 method,

@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import threading
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +24,7 @@ from typing import Protocol
 from render_tasks.contract import FailureKind, FailureReport
 
 from ..leases import Lease
-from ..protocol.messages import ErrorAnswer, ErrorReport
+from ..protocol.messages import ErrorAnswer, ErrorReport, UnreadableOffer
 from ..protocol.status import ErrorType
 from ..server_client import BadAnswer
 
@@ -68,6 +69,7 @@ class ReportClient(Protocol):
 class PendingReport:
     """An error report on disk."""
 
+    #: Also the file's name; of a frame that never became a lease, an id of its own.
     lease_id: str
     session_key: str
     job: str
@@ -96,25 +98,45 @@ class ReportBox:
 
     def put(self, lease: Lease, report: FailureReport) -> None:
         """On disk before this returns."""
-        pending = PendingReport(
-            lease_id=lease.id,
-            session_key=lease.session_key,
-            job=lease.offer.job_id,
-            frame=lease.offer.frame,
-            extras=lease.offer.extras,
-            render_time_s=math.ceil(report.render_s),
-            memory_used_kb=report.memory_kb,
-            log=f"{report.kind.value}: {report.reason}\n\n{report.log[-REPORT_LOG_CHARS:]}",
-            type=error_type_of(report.kind),
+        self._write(
+            PendingReport(
+                lease_id=lease.id,
+                session_key=lease.session_key,
+                job=lease.offer.job_id,
+                frame=lease.offer.frame,
+                extras=lease.offer.extras,
+                render_time_s=math.ceil(report.render_s),
+                memory_used_kb=report.memory_kb,
+                log=f"{report.kind.value}: {report.reason}\n\n{report.log[-REPORT_LOG_CHARS:]}",
+                type=error_type_of(report.kind),
+            )
         )
-        partial = self._folder / f"{lease.id}.partial"
+
+    def put_unreadable(self, session_key: str, offer: UnreadableOffer) -> None:
+        """The same for a frame that never became a lease."""
+        self._write(
+            PendingReport(
+                lease_id=uuid.uuid4().hex,
+                session_key=session_key,
+                job=offer.job,
+                frame=offer.frame,
+                extras=offer.extras,
+                render_time_s=0,
+                memory_used_kb=0,
+                log=f"the offer cannot be followed: {offer.reason}\n",
+                type=ErrorType.WRONG_CONFIGURATION,
+            )
+        )
+
+    def _write(self, pending: PendingReport) -> None:
+        partial = self._folder / f"{pending.lease_id}.partial"
         with partial.open("w", encoding="utf-8") as file:
             json.dump(asdict(pending), file)
             file.flush()
             os.fsync(file.fileno())
-        partial.rename(self._folder / f"{lease.id}.json")
+        partial.rename(self._folder / f"{pending.lease_id}.json")
         with self._lock:
-            self._waiting[lease.id] = lease.session_key
+            self._waiting[pending.lease_id] = pending.session_key
 
     def waiting(self, session_key: str) -> list[str]:
         """Lease ids of a session's reports, oldest first."""

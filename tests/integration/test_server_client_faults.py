@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import os
 import socket
@@ -140,10 +141,9 @@ def test_an_upload_that_nobody_takes_can_be_aborted(tmp_path: Path) -> None:
 def frozen_for(client: ServerClient) -> str:
     """A session at the client's own server, as it lies in the ledger."""
     root = repr(client).split("'")[1]
-    paths = dict.fromkeys(
-        ("validate_job", "request_job", "download_archive", "error", "keepmealive", "logout"), "/somewhere"
-    )
-    return f'{{"root": "{root}", "base": "{root}", "cookies": [], "endpoints": {paths}}}'.replace("'", '"')
+    names = ("validate_job", "request_job", "download_archive", "error", "keepmealive", "logout")
+    session = {"base": root, "cookies": [], "endpoints": dict.fromkeys(names, "/somewhere"), "dialect": 2015}
+    return json.dumps({"root": root, "key": None, "session": session})
 
 
 def test_a_lost_connection_is_told_in_plain_words(server: RenderServer, signed_in: ServerClient) -> None:

@@ -13,13 +13,14 @@ from coordinator.crew import Crew
 from coordinator.leases import Delivery, LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.ledger_file import sqlite_url
-from coordinator.protocol.messages import Credentials, JobOffer, RendererOffer
+from coordinator.protocol.messages import JobOffer, RendererOffer
 from coordinator.server_client import ServerClient
 from coordinator.session_loops import THREADS, UPLOADS_AT_ONCE
 from coordinator.sessions import Backoff, FarmSession, FatalRefusal
 from coordinator.spool import Spool, spool_name
 from coordinator.tally import Tally
 from coordinator.uploads import Uploads, UploadServices
+from coordinator.upstream.client_identity import ClientIdentity
 from coordinator.upstream.error_reports import ReportBox
 
 FRAMES = 40
@@ -55,8 +56,7 @@ class Farm:
             key=KEY,
             hardware=SIGN_IN.hardware,
             client=self.client,
-            credentials=Credentials(login="studio", password="s3cret"),
-            version="3.3.1762",
+            identity=ClientIdentity(credentials=SIGN_IN.credentials),
         )
         services = UploadServices(
             ledger=self.ledger,

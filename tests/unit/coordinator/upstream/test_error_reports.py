@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from farm_parts import rendering
-from upload_parts import Clock, Session, bad_answer, delivered, try_again, uploads
+from upload_parts import KEY, Clock, Session, bad_answer, delivered, try_again, uploads
 
 from coordinator.claims import Claims
 from coordinator.leases import LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
+from coordinator.protocol.messages import UnreadableOffer
 from coordinator.protocol.status import ErrorType
 from coordinator.spool import Spool
 from coordinator.uploads import (
@@ -122,3 +123,16 @@ def test_a_report_of_an_older_sheepfold_is_read(tmp_path: Path) -> None:
     pending = box.read("a1")
     assert pending is not None
     assert pending.type is None
+
+
+def test_a_frame_that_never_became_a_lease_is_given_back_with_the_reason(
+    ledger: Ledger, spool: Spool, reports: ReportBox
+) -> None:
+    reports.put_unreadable(KEY, UnreadableOffer(job="7", frame="0012", extras="x", reason="<job> has no <renderer>"))
+    session = Session(says=[0])
+    sender = uploads(session, ledger, spool, reports)
+    assert sender.flush_once()
+    assert sender.idle()
+    [(told, log)] = session.reports
+    assert (told.job, told.frame, told.extras, told.type) == ("7", "0012", "x", ErrorType.WRONG_CONFIGURATION)
+    assert "<job> has no <renderer>" in log
