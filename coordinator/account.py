@@ -65,7 +65,8 @@ class Account(Mapping[str, FarmSession]):
             seen = hardware_for_server(strongest.hardware)
             if key not in self._seen or _strength(seen) > _strength(session.hardware):
                 # Told at the next sign-in.
-                session.hardware = seen
+                session.hardware, session.hostname = seen, strongest.name
+                session.node_id, session.gpus = strongest.node_id, strongest.hardware.gpus
                 self._seen.add(key)
         return groups
 
@@ -76,6 +77,11 @@ class Account(Mapping[str, FarmSession]):
             os, _, bits = platform.partition("/")
             own = replace(own, os=os, bits=bits)
         return self._open(key, own)
+
+    def described_node(self, key: str) -> str:
+        """Id of the PC that the server takes this session for; empty where that is none of ours."""
+        session = self._sessions.get(key)
+        return session.described_node if session else ""
 
     def status(self, present: Mapping[str, Presence]) -> list[dict[str, Any]]:
         """For the status page: one entry a session, called after its PC or platform."""

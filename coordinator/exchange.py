@@ -51,6 +51,10 @@ SLOWEST_TRANSFER = 8 * 1024
 PIECE_BYTES = 64 * 1024
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: Below 500, the statuses that say "later" to the client as a whole: request timeout, too many requests.
+LATER = frozenset({408, 429})
+#: Statuses that stand for a server that is not there.
+ABSENT = LATER | {502, 503, 504}
 
 try:
     USER_AGENT = f"sheepfold/{version('sheepfold')}"
@@ -72,8 +76,23 @@ class ServerSilent(Exception):
         super().__init__(f"{exchange} at {url}: {reason}")
 
 
+class BadAnswer(ServerSilent):
+    """The server is there, and what it said to this exchange is nothing we can use.
+
+    ``code`` is the HTTP status; 0 where it never came to one (an address where no server may send us).
+    """
+
+    def __init__(self, exchange: str, url: str, reason: str, code: int) -> None:
+        self.code = code
+        super().__init__(exchange, url, reason)
+
+
 class Unusable(Exception):
-    """What came is no answer; the text says why."""
+    """What came is no answer; the text says why. ``code`` is its HTTP status, 0: it has none."""
+
+    def __init__(self, reason: str, code: int = 0) -> None:
+        self.code = code
+        super().__init__(reason)
 
 
 class SharedJar(RequestsCookieJar):
@@ -144,8 +163,8 @@ class Call:
     exchange: str
     #: What ``path`` is relative to; when it is https, so is everything else.
     base: str
-    #: As the server wrote it: absolute, relative or a whole URL, perhaps with a query.
-    path: str
+    #: As the server wrote it: absolute, relative or a whole URL, perhaps with a query, which may be a secret.
+    path: str = dataclasses.field(repr=False)
     jar: SharedJar
     method: str = "GET"
     params: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
@@ -154,6 +173,8 @@ class Call:
     repeated: bool = False
     deadline_s: float = ANSWER_DEADLINE_S
     abandoned: Callable[[], bool] | None = None
+    #: Raises :class:`Unusable` for an address, the first one or a redirect's, that this call may not go to.
+    may_go: Callable[[str], None] | None = None
     #: Texts that no reason may show.
     secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
@@ -170,6 +191,7 @@ class Exchanges:
 
     def make(self, call: Call, read: Callable[[requests.Response, Deadline], T]) -> T:
         """Makes the call and reads its answer; every way to get none becomes :class:`ServerSilent`."""
+        code: int | None = None
         with Deadline(call.deadline_s, abandoned=call.abandoned) as deadline, self._counted(deadline):
             try:
                 with self._answer(call, deadline) as response:
@@ -178,14 +200,18 @@ class Exchanges:
                     result = read(response, deadline)
                 deadline.check()
                 return result
-            except (Unusable, DeadlinePassed) as error:
+            except DeadlinePassed as error:
                 reason = deadline.ended or str(error)
+            except Unusable as error:
+                reason, code = deadline.ended or str(error), None if deadline.ended else error.code
             except _NETWORK_ERRORS as error:
                 reason = deadline.ended or _reason(error)
         for secret in filter(None, call.secrets):
             reason = reason.replace(secret, "***")
         # Raised out here, it has no context: the error above holds the whole URL.
-        raise ServerSilent(call.exchange, _shown(call), reason)
+        if code is None or code in ABSENT:
+            raise ServerSilent(call.exchange, _shown(call), reason)
+        raise BadAnswer(call.exchange, _shown(call), reason, code)
 
     @contextlib.contextmanager
     def _counted(self, deadline: Deadline) -> Iterator[None]:
@@ -204,6 +230,8 @@ class Exchanges:
         connect_s, read_s = self._timeouts
         timeouts = (min(connect_s, call.deadline_s), min(read_s, call.deadline_s))
         for _ in range(MAX_REDIRECTS + 1):
+            if call.may_go is not None:
+                call.may_go(url)
             body, content_type = call.body(deadline) if call.body and method == "POST" else (None, None)
             response = self._session(call).request(
                 method,

@@ -8,7 +8,9 @@ stay alive), *tidy* (archives nobody needs), and two that look after the server 
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
+import platform
 import random
 import signal
 import threading
@@ -47,7 +49,7 @@ from .nodes import BrokerDown, Nodes, connect
 from .office import Office
 from .plans import Plans
 from .pressure import Pressure
-from .protocol.messages import Credentials, Hardware
+from .protocol.messages import Credentials, Hardware, UnreadableOffer
 from .server_client import ServerClient
 from .session_loops import IDLE_S, SessionLoops
 from .sessions import RETRY_CAP_S, Backoff, FarmSession, FatalRefusal
@@ -58,7 +60,10 @@ from .sweep import Sweeper
 from .tally import Tally
 from .tenure import FarmHeld, Tenure
 from .thrift import garbage_kept_rare
-from .uploads import ReportBox, Uploads
+from .uploads import Uploads, UploadServices
+from .upstream.client_identity import ClientIdentity
+from .upstream.error_reports import ReportBox
+from .upstream.speed_test import SpeedTests
 from .web import WebServer
 
 log = logging.getLogger(__name__)
@@ -109,6 +114,7 @@ class Farm:
             quota_bytes=settings.archive_quota,
             pinned=self._tally.needed_archives,
         )
+        self._speed_tests = SpeedTests()
         own = detect()
         self._account = Account(settings.sessions, own, self._make_session)
         for key in {lease.session_key for lease in self._ledger.leases(*ACTIVE)} | self._reports.session_keys():
@@ -204,22 +210,56 @@ class Farm:
 
     def _make_session(self, key: str, hardware: Hardware) -> FarmSession:
         settings = self._settings
-        assert settings.password is not None  # the settings' validator saw to it
         kept = f"session:{key}"
         return FarmSession(
             key=key,
             hardware=hardware,
-            client=ServerClient(settings.server_url, config_path=settings.config_path, ram_unit=settings.ram_unit),
-            credentials=Credentials(login=settings.login, password=settings.password.get_secret_value()),
-            version=settings.client_version,
+            client=ServerClient(
+                settings.server_url, config_path=settings.config_path, dialect=settings.sign_in_dialect()
+            ),
+            identity=self._identity_of(key),
+            hostname=platform.node(),
+            render_time_max_s=settings.render_limit_s,
             no_job_wait_s=settings.no_job_wait_s,
             retry_wait_s=settings.retry_wait_s,
             remember=functools.partial(self._ledger.keep_secret, kept),
             recall=functools.partial(self._ledger.kept_secret, kept),
+            return_offer=self._return_offer,
+            measure=self._measure,
         )
 
+    def _identity_of(self, key: str) -> ClientIdentity:
+        settings = self._settings
+        assert settings.password is not None  # the settings' validator saw to it
+        # Another one for each farm and session, the same one after a restart.
+        hardware_id = hashlib.sha256(f"{_farm_id(self._ledger)}/{key}".encode()).hexdigest()[:32]
+        return ClientIdentity(
+            credentials=Credentials(login=settings.login, password=settings.password.get_secret_value()),
+            dialect=settings.sign_in_dialect(),
+            version=settings.client_version or "",
+            extras=settings.extras,
+            hardware_id=hardware_id,
+        )
+
+    def _return_offer(self, session_key: str, offer: UnreadableOffer) -> None:
+        self._reports.put_unreadable(session_key, offer)
+        self._session_loops.wake_uploading()
+
+    def _measure(self, client: ServerClient, targets: tuple[str, ...]) -> None:
+        """Beside everything else: nobody waits for a speed test."""
+        threading.Thread(target=self._speed_tests.run_for, args=(client, targets), daemon=True).start()
+
     def _make_uploads(self, session: FarmSession) -> Uploads:
-        return Uploads(session, self._ledger, self._tally, self._spool, self._reports, self._backoff(), self._on_broken)
+        services = UploadServices(
+            ledger=self._ledger,
+            tally=self._tally,
+            spool=self._spool,
+            reports=self._reports,
+            backoff=self._backoff,
+            give_up=self._claims.give_up,
+            on_broken=self._on_broken,
+        )
+        return Uploads(session, services)
 
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.retry_wait_s, RETRY_CAP_S, random.Random())

@@ -1,51 +1,48 @@
 """Speaks to the render server: one method per exchange, on top of ``exchange.py``.
 
-What comes back is a message of the protocol, whatever its status, or one of three exceptions: :class:`ServerSilent`
-(no usable answer: try again later), :class:`ArchiveGone` (404 on a download), :class:`DownloadCancelled` (we asked).
+What comes back is a message of the protocol, whatever its status, or one of these exceptions: :class:`ServerSilent`
+(no usable answer: try again later; a :class:`BadAnswer` where the server is there and said something else),
+:class:`ArchiveGone` (404 on a download), :class:`DownloadCancelled` (we asked), and at the sign-in
+:class:`UnknownGeneration`.
 
 **What is repeated by itself.** Only what may arrive twice without harm: heartbeats and downloads, both GET. Not the
 sign-in (each makes a session, and a wrong password repeated locks an account), not a job request (each answer grants a
 frame), not uploads and reports (their queue repeats them anyway), not the log-out (nobody waits for it).
 
-**How parameters travel.** In the query, for all exchanges; the frame and the log are a multipart part named ``file``.
-The specification allows GET or POST, and the original client, which every server of this protocol had to work with,
-writes a query.
+**How parameters travel.** In the query; the sign-in of later generations is a form, and the frame and the log are a
+multipart part named ``file``. What is said depends on the generation (:mod:`coordinator.protocol.dialects`): the
+sign-in on the row that the operator names, the rest on the request types of the answer to it.
 
 **Where endpoints lead.** They are resolved against the root URL, or, when the sign-in was redirected, against where it
-ended (``http`` to ``https``, or a host with ``www.``).
+ended (``http`` to ``https``, or a host with ``www.``). A frame goes to the address that its offer names, if it does.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import logging
-import mimetypes
+import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from http.cookiejar import Cookie
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-from urllib.parse import quote, quote_plus, urljoin, urlsplit
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from .deadline import Deadline
 from .exchange import (
     ANSWER_DEADLINE_S,
-    SLOWEST_TRANSFER,
+    BadAnswer,
     Call,
     Exchanges,
-    Response,
     ServerSilent,
     SharedJar,
-    Unusable,
     multipart,
-    pieces_of,
     public,
 )
 from .protocol import reading, writing
-from .protocol.dialects import SPECIFICATION
-from .protocol.document import MAX_JOB_ANSWER_BYTES, MAX_MESSAGE_BYTES
-from .protocol.errors import MalformedMessage
+from .protocol.dialects import SPECIFICATION, Dialect, spoken_with
+from .protocol.document import MAX_JOB_ANSWER_BYTES
 from .protocol.messages import (
     ArchiveRequest,
     Beat,
@@ -56,49 +53,37 @@ from .protocol.messages import (
     FrameUpload,
     JobAnswer,
     JobRequest,
-    RamUnit,
     SignInAnswer,
     SignInRequest,
     ValidationAnswer,
 )
 from .protocol.status import ErrorStatus, SignInStatus
+from .upstream.answers import ArchiveGone, message_of, save, validation_of
+from .upstream.frame_upload import content_type_of, name_of, with_figures
+from .upstream.offers import usable
+from .upstream.server_session import ServerSession
+from .upstream.sign_in import UnknownGeneration, base_after, sign_in_call
+from .upstream.speed_test import SpeedTests
 
-__all__ = ["ArchiveGone", "DownloadCancelled", "ServerClient", "ServerSilent"]
+__all__ = ["ArchiveGone", "BadAnswer", "DownloadCancelled", "ServerClient", "ServerSilent", "UnknownGeneration"]
 
 logger = logging.getLogger(__name__)
 
 #: A farm that stops does not wait for its server.
 LOG_OUT_DEADLINE_S = 5.0
-#: Below 500, the statuses that say "later": request timeout, too many requests.
-LATER = frozenset({408, 429})
-#: Types of pictures that not every system's table knows.
-PICTURE_TYPES = {".exr": "image/x-exr", ".hdr": "image/vnd.radiance"}
-
-T = TypeVar("T")
-
-
-class ArchiveGone(Exception):
-    """The server no longer has the archive (HTTP 404)."""
+#: The time of a smaller upload says more about the server than about the line.
+TELLING_BYTES = 256 * 1024
 
 
 class DownloadCancelled(Exception):
     """The download was given up because its caller no longer wants it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Live:
-    """A server session: swapped as a whole, so that no thread mixes two."""
-
-    jar: SharedJar
-    #: What relative endpoints are relative to.
-    base: str
-    endpoints: Endpoints
-
-
 class ServerClient:
     """One account's session at one server. Threads share it: one cookie jar, connections of their own.
 
     ``root_url`` is the server's root (without ``/server``); raises ``ValueError`` when it is no http or https URL.
+    ``dialect`` is the row that the sign-in is written in.
     """
 
     def __init__(
@@ -106,7 +91,7 @@ class ServerClient:
         root_url: str,
         *,
         config_path: str = "/server/config.php",
-        ram_unit: RamUnit = RamUnit.BYTES,
+        dialect: Dialect = SPECIFICATION,
         connect_timeout_s: float = 10,
         read_timeout_s: float = 60,
         answer_deadline_s: float = ANSWER_DEADLINE_S,
@@ -115,10 +100,14 @@ class ServerClient:
             raise ValueError("the server's root URL begins with http:// or https:// and a host")
         self._root = root_url.rstrip("/") + "/"
         self._config_path = config_path.lstrip("/")
-        self._ram_unit = ram_unit
+        self._dialect = dialect
+        #: Signs in as the password does, where the server gave one; kept with the session.
+        self.public_key: str | None = None
+        #: Bytes a second, as measured last; 0: not measured.
+        self.network_down = self.network_up = 0
         self._exchanges = Exchanges(connect_timeout_s, read_timeout_s)
         self._deadline_s = answer_deadline_s
-        self._live: _Live | None = None
+        self._live: ServerSession | None = None
 
     def __repr__(self) -> str:
         return f"ServerClient({public(self._root)!r})"
@@ -130,67 +119,88 @@ class ServerClient:
         return live.endpoints if live else None
 
     def sign_in(self, request: SignInRequest) -> SignInAnswer:
-        """Asks for a session, with a fresh cookie jar. On status 0 it replaces the one before."""
-        password = request.credentials.password
-        call = Call(
-            exchange="sign-in",
-            base=self._root,
-            path=self._config_path,
-            jar=SharedJar(),
-            params=writing.write_sign_in_request(request, dataclasses.replace(SPECIFICATION, ram_unit=self._ram_unit)),
-            deadline_s=self._deadline_s,
-            secrets=(password, quote(password), quote_plus(password)),
-        )
+        """Asks for a session, with a fresh cookie jar. On status 0 it replaces the one before.
+
+        Raises :class:`UnknownGeneration`, logged out again, where no dialect of ours suits the server.
+        """
+        path = self._config_path
+        call = sign_in_call(self._root, path, request, self._dialect, deadline_s=self._deadline_s)
         answer, final_url = self._exchanges.make(
-            call, lambda response, _: (_message(response, reading.read_sign_in_answer), response.url)
+            call, lambda response, _: (message_of(response, reading.read_sign_in_answer), response.url)
         )
         if answer.status == SignInStatus.OK and answer.endpoints:
-            self._live = _Live(jar=call.jar, base=self._base_after(final_url), endpoints=answer.endpoints)
+            self._live = self._begun(answer.endpoints, base_after(self._root, path, final_url), call.jar, answer)
+            self.public_key = answer.public_key
         return answer
 
-    def request_job(self, request: JobRequest) -> JobAnswer:
-        """Asks for a frame."""
-        query, cache, kind = writing.write_job_request(request)
-        call = self._call("job request", "request_job", method="POST", params=query, body=lambda _: (cache, kind or ""))
-        return self._exchanges.make(
-            call, lambda response, _: _message(response, reading.read_job_answer, limit=MAX_JOB_ANSWER_BYTES)
-        )
+    def _begun(self, endpoints: Endpoints, base: str, jar: SharedJar, answer: SignInAnswer) -> ServerSession:
+        spoken = spoken_with(endpoints, self._dialect)
+        session = ServerSession(jar=jar, base=base, endpoints=endpoints, dialect=spoken or self._dialect)
+        if spoken is None:
+            with contextlib.suppress(ServerSilent):
+                self._log_out(session)
+            raise UnknownGeneration(endpoints, answer.unknown_requests)
+        return session
 
-    def validate(self, upload: FrameUpload, picture: Path) -> ValidationAnswer:
-        """Uploads a frame, streamed from disk. Raises ``OSError`` when the picture cannot be opened."""
-        kind = (
-            PICTURE_TYPES.get(picture.suffix.lower())
-            or mimetypes.guess_type(picture.name)[0]
-            or "application/octet-stream"
+    def request_job(self, request: JobRequest) -> JobAnswer:
+        """Asks for a frame. An offer that comes has one way to its scene, and one that we can go."""
+        session = self._session("job request")
+        query, cache, kind = writing.write_job_request(request, session.dialect)
+        body = None if cache is None else lambda _: (cache, kind or "")
+        call = self._call(session, "job request", "request_job", method="POST", params=query, body=body)
+        answer = self._exchanges.make(
+            call, lambda response, _: message_of(response, reading.read_job_answer, limit=MAX_JOB_ANSWER_BYTES)
         )
+        return usable(answer, session.endpoints, session.dialect)
+
+    def validate(self, upload: FrameUpload, picture: Path, url: str | None = None) -> ValidationAnswer:
+        """Uploads a frame, streamed from disk, to ``url`` where its offer names one.
+
+        HTTP 413 means what status 306 means. Raises ``OSError`` when the picture cannot be opened.
+        """
         with picture.open("rb") as file:
 
             def body(deadline: Deadline) -> tuple[Any, str]:
                 file.seek(0)
-                return multipart(picture.name, file, kind, deadline)
+                return multipart(name_of(upload, picture), file, content_type_of(picture), deadline)
 
-            params = writing.write_frame_upload(upload)
-            call = self._call("validation", "validate_job", method="POST", params=params, body=body)
-            return self._exchanges.make(call, lambda response, _: _message(response, reading.read_validation_answer))
+            call, begun = self._validation(upload, url, body), time.monotonic()
+            answer = self._exchanges.make(call, lambda response, _: validation_of(response))
+            if (size := os.fstat(file.fileno()).st_size) >= TELLING_BYTES:
+                self.network_up = int(size / max(time.monotonic() - begun, 0.001))
+            return answer
+
+    def _validation(self, upload: FrameUpload, url: str | None, body: Callable[[Deadline], tuple[Any, str]]) -> Call:
+        session = self._session("validation")
+        details: dict[str, Any] = {"method": "POST", "body": body}
+        if url is None:
+            return self._call(
+                session, "validation", "validate_job", params=writing.write_frame_upload(upload), **details
+            )
+        return session.call_at("validation", with_figures(url, upload), deadline_s=self._deadline_s, **details)
 
     def beat(self, beat: Beat) -> BeatAnswer:
         """Sends one heartbeat."""
-        call = self._call("heartbeat", "keepmealive", params=writing.write_beat(beat), repeated=True)
-        return self._exchanges.make(call, lambda response, _: _message(response, reading.read_beat_answer))
+        session = self._session("heartbeat")
+        params = writing.write_beat(beat, session.dialect)
+        call = self._call(session, "heartbeat", "keepmealive", params=params, repeated=True)
+        return self._exchanges.make(call, lambda response, _: message_of(response, reading.read_beat_answer))
 
     def report_error(self, report: ErrorReport, log: str) -> ErrorAnswer:
         """Tells the server that a frame failed, and how. A server that takes no reports counts as told."""
-        if self.endpoints and not self.endpoints.error:
+        session = self._session("error report")
+        if not session.endpoints.error:
             return ErrorAnswer(status=ErrorStatus.OK)
         text = log.encode("utf-8", "replace")
         call = self._call(
+            session,
             "error report",
             "error",
             method="POST",
-            params=writing.write_error_report(report),
+            params=writing.write_error_report(report, session.dialect),
             body=lambda deadline: multipart("log.txt", text, "text/plain; charset=utf-8", deadline),
         )
-        return self._exchanges.make(call, lambda response, _: _message(response, reading.read_error_answer))
+        return self._exchanges.make(call, lambda response, _: message_of(response, reading.read_error_answer))
 
     def download(
         self, request: ArchiveRequest, target: BinaryIO, *, limit_bytes: int, cancelled: Callable[[], bool]
@@ -200,31 +210,40 @@ class ServerClient:
         Raises :class:`ArchiveGone`, :class:`DownloadCancelled`, :class:`ServerSilent` (also above ``limit_bytes``), and
         whatever ``target`` raises.
         """
+        session = self._session("archive download")
+        endpoint, by_type = session.endpoint_of(request)
         call = self._call(
+            session,
             "archive download",
-            "download_archive",
-            params=writing.write_archive_request(request),
+            endpoint,
+            params=writing.write_archive_request(request, by_type=by_type),
             repeated=True,
             abandoned=cancelled,
         )
         try:
-            self._exchanges.make(call, lambda response, deadline: _save(response, deadline, target, limit_bytes))
+            self._exchanges.make(call, lambda response, deadline: save(response, deadline, target, limit_bytes))
         except ServerSilent:
             if cancelled():
                 raise DownloadCancelled("the download was given up on request") from None
             raise
 
+    def run_speed_test(self, tests: SpeedTests, targets: tuple[str, ...]) -> None:
+        """Measures what the server would like to know, and tells it; takes seconds."""
+        session = self._session("speed test")
+        if targets and session.endpoints.speedtest_answer:
+            results = tests.run(self._exchanges, session, targets, deadline_s=self._deadline_s)
+            self.network_down = max(result.speed for result in results)
+
     def log_out(self) -> None:
         """Ends the session at the server; afterwards there is none, whatever the server says."""
-        live, self._live = self._live, None
-        if live and live.endpoints.logout:
-            call = Call(
-                exchange="log-out",
-                base=live.base,
-                path=live.endpoints.logout,
-                jar=live.jar,
-                deadline_s=min(self._deadline_s, LOG_OUT_DEADLINE_S),
-            )
+        session, self._live = self._live, None
+        if session:
+            self._log_out(session)
+
+    def _log_out(self, session: ServerSession) -> None:
+        if session.endpoints.logout:
+            deadline_s = min(self._deadline_s, LOG_OUT_DEADLINE_S)
+            call = session.call("log-out", "logout", deadline_s=deadline_s)
             self._exchanges.make(call, lambda response, _: None)
 
     def abort(self) -> None:
@@ -236,68 +255,29 @@ class ServerClient:
         self._exchanges.close()
 
     def freeze(self) -> str:
-        """The session as JSON, cookies included: a secret. Empty when there is no session."""
-        live = self._live
-        if live is None:
+        """The session and the public key as JSON, cookies included: a secret. Empty when there is neither."""
+        session, key = self._live, self.public_key
+        if session is None and key is None:
             return ""
-        return json.dumps(
-            {
-                "root": self._root,
-                "base": live.base,
-                "endpoints": dataclasses.asdict(live.endpoints),
-                "cookies": [{name.lstrip("_"): value for name, value in vars(one).items()} for one in live.jar],
-            }
-        )
+        return json.dumps({"root": self._root, "key": key, "session": session.frozen() if session else None})
 
     def thaw(self, text: str) -> None:
-        """Takes up a frozen session. One of another server, or one that cannot be read, is left."""
+        """Takes up what was frozen. What is of another server, or cannot be read, is left."""
         if not text:
             return
         try:
             data = json.loads(text)
-            if data["root"] != self._root:
-                return
-            jar = SharedJar()
-            for one in data["cookies"]:
-                jar.set_cookie(Cookie(**one))
-            self._live = _Live(jar=jar, base=data["base"], endpoints=Endpoints(**data["endpoints"]))
+            if data["root"] == self._root:
+                self.public_key = data["key"]
+                self._live = ServerSession.thawed(data["session"]) if data["session"] else None
         except (ValueError, TypeError, KeyError):
             logger.warning("the remembered server session cannot be read; signing in again")
 
-    def _base_after(self, final_url: str) -> str:
-        """The root URL, or the one a redirected sign-in shows to be the real one."""
-        plain = public(final_url)
-        if plain == public(urljoin(self._root, self._config_path)):
-            return self._root
-        return plain.removesuffix(self._config_path) if plain.endswith("/" + self._config_path) else urljoin(plain, "/")
-
-    def _call(self, exchange: str, endpoint: str, **details: Any) -> Call:
-        live = self._live
-        if live is None:
+    def _session(self, exchange: str) -> ServerSession:
+        session = self._live
+        if session is None:
             raise ServerSilent(exchange, public(self._root), "not signed in")
-        path = getattr(live.endpoints, endpoint)
-        return Call(exchange=exchange, base=live.base, path=path, jar=live.jar, deadline_s=self._deadline_s, **details)
+        return session
 
-
-def _message(response: Response, read: Callable[[bytes], T], *, limit: int = MAX_MESSAGE_BYTES) -> T:
-    """The protocol's message in the answer. A 4xx may carry one; its status says more than HTTP's."""
-    code = response.status_code
-    if code >= 500 or code in LATER:
-        raise Unusable(f"HTTP {code}")
-    data = bytearray()
-    for piece in pieces_of(response, limit):
-        data += piece
-    try:
-        return read(bytes(data))
-    except MalformedMessage as error:
-        raise Unusable(f"HTTP {code}, {error.reason}") from None
-
-
-def _save(response: Response, deadline: Deadline, target: BinaryIO, limit: int) -> None:
-    if response.status_code == 404:
-        raise ArchiveGone("the server no longer has this archive (HTTP 404)")
-    if response.status_code != 200:
-        raise Unusable(f"HTTP {response.status_code}")
-    for piece in pieces_of(response, limit):
-        deadline.extend(len(piece) / SLOWEST_TRANSFER)
-        target.write(piece)
+    def _call(self, session: ServerSession, exchange: str, endpoint: str, **details: Any) -> Call:
+        return session.call(exchange, endpoint, deadline_s=self._deadline_s, **details)

@@ -2,7 +2,7 @@
 
 ::
 
-                    sign-in 0                         203
+                    sign-in 0                      203, 208
     SIGNED_OUT ─────────────────▶ SIGNED_IN ─────────────────▶ DISABLED
         ▲                             │                           for good
         └──── 202, 304, log-out ──────┘
@@ -17,14 +17,20 @@ it and go on with what it got. A thread that finds the session dead can only say
 remembers the generation it was given by :meth:`FarmSession.ensure_signed_in`, and a claim about an older one is
 passed over.
 
-DISABLED is the server's word that broken frames come from us. Signing in again would hide that from it and cost the
-account, so the session only finishes its uploads, as far as the server lets it, until the farm logs it out.
+DISABLED is the server's word that it wants nothing more of us: broken frames (203), or a PC that can't do what it wants
+(208). Signing in again would hide that from it and cost the account, so the session only finishes its uploads, as far
+as the server lets it, until the farm logs it out.
 
-Final noes raise :class:`FatalRefusal`, in every thread that asks again: sign-in 100, 101, 102 and 104, job request 201.
+A server may give a public key, which signs in as the password does. It is kept with the session and used at the next
+sign-in; where the server no longer takes it (102), the password is tried, once.
+
+Final noes raise :class:`FatalRefusal`, in every thread that asks again: sign-in 100, 101, 102 and 104, a server of a
+generation that nobody here speaks, job request 201.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -32,11 +38,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from enum import Enum, StrEnum, auto
+from enum import StrEnum
 
-from .protocol.messages import ComputeMethod, Credentials, Hardware, JobAnswer, JobRequest, SignInRequest
+from .protocol.messages import ComputeMethod, Hardware, JobAnswer, JobRequest, SignInAnswer, UnreadableOffer
 from .protocol.status import JobStatus, SignInStatus, explain
-from .server_client import ServerClient, ServerSilent
+from .server_client import ServerClient, ServerSilent, UnknownGeneration
+from .upstream.client_identity import ClientIdentity
+from .upstream.reactions import ADVICE, ON_JOB_ANSWER, ON_SIGN_IN_ANSWER, Reaction
 
 logger = logging.getLogger(__name__)
 
@@ -88,47 +96,6 @@ class SessionState(StrEnum):
     DISABLED = "disabled"
 
 
-class Reaction(Enum):
-    """What an answer makes of the session."""
-
-    GO_ON = auto()
-    #: Wait as for "no job", longer each time.
-    WAIT_FOR_JOBS = auto()
-    #: Wait an hour.
-    WAIT_LONG = auto()
-    #: Wait 10 to 30 minutes.
-    WAIT_LATER = auto()
-    #: Sign in again and ask again at once, but once.
-    SIGN_IN_AGAIN = auto()
-    DISABLE = auto()
-    GIVE_UP = auto()
-    #: Wait as for a server that is down.
-    RETRY = auto()
-
-
-#: Answers to a job request. A status that is not here is an unknown error: RETRY.
-ON_JOB_ANSWER: dict[int, Reaction] = {
-    JobStatus.OK: Reaction.GO_ON,
-    JobStatus.NO_JOB: Reaction.WAIT_FOR_JOBS,
-    JobStatus.NO_RENDERING_RIGHT: Reaction.GIVE_UP,
-    JobStatus.SESSION_DEAD: Reaction.SIGN_IN_AGAIN,
-    JobStatus.SESSION_DISABLED: Reaction.DISABLE,
-    JobStatus.NO_RENDERER: Reaction.WAIT_LONG,
-    JobStatus.MAINTENANCE: Reaction.WAIT_LATER,
-    JobStatus.OVERLOADED: Reaction.WAIT_LATER,
-}
-
-#: Answers to a sign-in; each try has fresh cookies, which is what 103 asks for. Not here: RETRY.
-ON_SIGN_IN_ANSWER: dict[int, Reaction] = {
-    SignInStatus.OK: Reaction.GO_ON,
-    SignInStatus.NO_VERSION: Reaction.GIVE_UP,
-    SignInStatus.CLIENT_TOO_OLD: Reaction.GIVE_UP,
-    SignInStatus.AUTHENTICATION_FAILED: Reaction.GIVE_UP,
-    SignInStatus.WEB_SESSION_EXPIRED: Reaction.RETRY,
-    SignInStatus.MISSING_PARAMETER: Reaction.GIVE_UP,
-}
-
-
 def _remember_nothing(_text: str) -> None:
     """Sessions end with the process."""
 
@@ -137,11 +104,21 @@ def _recall_nothing() -> str | None:
     """There is nothing to recall."""
 
 
+def _return_nothing(_session_key: str, _offer: UnreadableOffer) -> None:
+    """The server finds out by itself."""
+
+
+def _measure_nothing(_client: ServerClient, _targets: tuple[str, ...]) -> None:
+    """The line's speed stays unknown."""
+
+
 class FarmSession:
     """One session of the account, shared by the farm's threads.
 
-    ``remember`` and ``recall`` keep the server session across a restart; what they keep is a secret. ``hardware`` may
-    be replaced while the session is not signed in.
+    ``remember`` and ``recall`` keep the server session across a restart; what they keep is a secret. ``return_offer``
+    gives a frame back that was granted in words nobody here can follow. ``measure`` begins a speed test, and does not
+    wait for it. ``hardware``, ``hostname``, ``node_id`` and ``gpus`` may be replaced at any time: the next sign-in
+    tells them, and a session that has not got a frame yet begins anew for it.
     """
 
     def __init__(
@@ -150,25 +127,35 @@ class FarmSession:
         key: str,
         hardware: Hardware,
         client: ServerClient,
-        credentials: Credentials,
-        version: str,
-        extras: str | None = None,
+        identity: ClientIdentity,
+        hostname: str = "",
+        render_time_max_s: int | None = None,
         no_job_wait_s: float = NO_JOB_WAIT_S,
         retry_wait_s: float = RETRY_WAIT_S,
         remember: Callable[[str], None] = _remember_nothing,
         recall: Callable[[], str | None] = _recall_nothing,
+        return_offer: Callable[[str, UnreadableOffer], None] = _return_nothing,
+        measure: Callable[[ServerClient, tuple[str, ...]], None] = _measure_nothing,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
         self.key, self.hardware, self.client = key, hardware, client
+        #: Name, id and GPUs of the PC that :attr:`hardware` is of; no id: the coordinator's machine.
+        self.hostname, self.node_id = hostname, ""
+        self.gpus: tuple[str, ...] = ()
+        #: What the last sign-in told; ``None``: that was before a restart.
+        self._told: Hardware | None = None
+        self._had_frame = False
         self.state = SessionState.SIGNED_OUT
         #: The last thing the server said, for a person.
         self.notice = "not signed in yet"
-        self._credentials, self._version, self._extras = credentials, version, extras
+        self._identity, self._render_time_max_s = identity, render_time_max_s
         self._remember, self._recall = remember, recall
+        self._return_offer, self._measure = return_offer, measure
         self._clock, self._rng = clock, rng or random.Random()
         self._no_job = Backoff(no_job_wait_s, min(NO_JOB_CAP_S, no_job_wait_s * NO_JOB_CAP_TIMES), self._rng)
         self._ask_retry = Backoff(retry_wait_s, RETRY_CAP_S, self._rng)
+        self._unreadable = Backoff(retry_wait_s, RETRY_CAP_S, self._rng)
         self._sign_in_retry = Backoff(retry_wait_s, RETRY_CAP_S, self._rng)
         self._sign_in_at = self._ask_at = -math.inf
         self._waits_for_jobs = False
@@ -211,6 +198,11 @@ class FarmSession:
             return self._sign_in() and self._has_session()
 
     @property
+    def described_node(self) -> str:
+        """Id of the PC that the server takes us for; empty where that is none of ours."""
+        return self.node_id if self._told in (None, self.hardware) else ""
+
+    @property
     def is_over(self) -> bool:
         """Disabled, and the server does not even take uploads any more."""
         return self.state is SessionState.DISABLED and self._gone
@@ -241,7 +233,7 @@ class FarmSession:
             self.client.log_out()
         except ServerSilent as error:
             logger.warning("%s: not logged out: %s", self.key, error)
-        self._keep("")
+        self._keep_client()
 
     def _has_session(self) -> bool:
         with self._lock:
@@ -253,28 +245,55 @@ class FarmSession:
             return self.state is SessionState.SIGNED_IN
 
     def _sign_in(self) -> bool:
-        request = SignInRequest(
-            credentials=self._credentials, version=self._version, hardware=self.hardware, extras=self._extras
-        )
         try:
-            status = self.client.sign_in(request).status
+            answer = self._asked_to_sign_in()
         except ServerSilent as error:
             self._sign_in_later(str(error))
             return False
-        reaction = ON_SIGN_IN_ANSWER.get(status, Reaction.RETRY)
+        except UnknownGeneration as error:
+            raise self._refused("sign-in", str(error)) from None
+        reaction = ON_SIGN_IN_ANSWER.get(answer.status, Reaction.RETRY)
         if reaction is Reaction.GIVE_UP:
-            raise self._refused("sign-in", f"signing in was refused: {explain(status)}")
+            raise self._refused("sign-in", self._identity.refusal(answer.status))
         if reaction is Reaction.RETRY:
-            self._sign_in_later(f"not signed in: {explain(status)}")
+            self._sign_in_later(f"not signed in: {explain(answer.status)}")
             return False
+        self._signed_in(answer)
+        return True
+
+    def _asked_to_sign_in(self) -> SignInAnswer:
+        """The server's answer to its public key, or to the password."""
+        key, self._told = self.client.public_key, self.hardware
+        answer = self.client.sign_in(self._identity.request(self.hardware, self.hostname, key))
+        if key is None or answer.status != SignInStatus.AUTHENTICATION_FAILED:
+            return answer
+        logger.warning("%s: the server no longer takes its public key; signing in with the password", self.key)
+        self.client.public_key = None
+        self._keep_client()
+        return self.client.sign_in(self._identity.request(self.hardware, self.hostname, None))
+
+    def _signed_in(self, answer: SignInAnswer) -> None:
         with self._lock:
             self.state, self.notice = SessionState.SIGNED_IN, "signed in"
             self._generation += 1
+            self._had_frame = False
             # Lifted by the first sign of life: only a session that dies at once makes the next one wait.
             self._sign_in_at = self._clock() + self._sign_in_retry.next()
         logger.info("%s: signed in", self.key)
         self._keep_client()
-        return True
+        if answer.speed_test_targets:
+            self._measure(self.client, answer.speed_test_targets)
+
+    def _describe_anew(self) -> None:
+        """A session that describes another machine, and nobody has worked with yet, ends; the next one is told."""
+        with self._lock:
+            is_stale = self._told not in (None, self.hardware) and not self._had_frame
+            if not is_stale or self.state is not SessionState.SIGNED_IN:
+                return
+            self.state, self._sign_in_at = SessionState.SIGNED_OUT, -math.inf
+        logger.info("%s: begins anew, to tell of %s", self.key, self.hostname)
+        with contextlib.suppress(ServerSilent):
+            self.client.log_out()
 
     def _sign_in_later(self, notice: str) -> None:
         with self._lock:
@@ -312,9 +331,12 @@ class FarmSession:
         with self._lock:
             if "asking" in self._fatal:
                 raise FatalRefusal(self._fatal["asking"])
-        if self._clock() < self.waits_until() or not self.ensure_signed_in():
+        if self._clock() < self.waits_until():
             return None
-        request = JobRequest(compute_method=method, held_archives=tuple(held))
+        self._describe_anew()
+        if not self.ensure_signed_in():
+            return None
+        request = self._question(method, held)
         answer = self._request(request)
         if answer is not None and answer.status == JobStatus.SESSION_DEAD:
             self.session_died()
@@ -325,6 +347,19 @@ class FarmSession:
             return None
         self._heed(answer)
         return answer if answer.offer or answer.delete_archives else None
+
+    def _question(self, method: ComputeMethod, held: Sequence[str]) -> JobRequest:
+        with_gpu = method is not ComputeMethod.CPU_ONLY and self.gpus
+        return JobRequest(
+            compute_method=method,
+            held_archives=tuple(held),
+            cpu_cores=self.hardware.cpu_cores,
+            ram_max_kb=self.hardware.ram // 1024,
+            render_time_max_s=self._render_time_max_s,
+            gpu_model=self.gpus[0] if with_gpu else None,
+            network_down=self.client.network_down,
+            network_up=self.client.network_up,
+        )
 
     def _request(self, request: JobRequest) -> JobAnswer | None:
         try:
@@ -343,8 +378,12 @@ class FarmSession:
             self._wait(self._ask_retry.next, explain(status))
             return
         self._sign_of_life()
-        if reaction is Reaction.GO_ON:
+        if answer.unreadable is not None:
+            self._give_back(answer.unreadable)
+        elif reaction is Reaction.GO_ON:
             self._no_job.reset()
+            self._unreadable.reset()
+            self._had_frame = True
             self.notice, self.is_flowing = "the server gave a frame", True
         elif reaction is Reaction.WAIT_FOR_JOBS:
             self._wait(self._no_job.next, explain(status), for_jobs=True)
@@ -353,10 +392,18 @@ class FarmSession:
         elif reaction is Reaction.WAIT_LATER:
             self._wait(lambda: self._rng.uniform(*LATER_WAIT_S), explain(status))
         elif reaction is Reaction.DISABLE:
-            self._disable(explain(status))
+            self._disable(explain(status), ADVICE[status])
         else:
             raise self._refused("asking", explain(status))
         self._keep_client()
+
+    def _give_back(self, offer: UnreadableOffer) -> None:
+        """Frames that nobody here can follow must not stay in our name, and the next may be no better."""
+        self._return_offer(self.key, offer)
+        notice = (
+            f"frame {offer.frame[:20]} of job {offer.job[:20]} was granted in words we cannot follow: {offer.reason}"
+        )
+        self._wait(self._unreadable.next, notice)
 
     def _sign_of_life(self) -> None:
         with self._lock:
@@ -374,12 +421,12 @@ class FarmSession:
             self._ask_at = self._clock() + wait_s
         logger.log(logging.INFO if for_jobs else logging.WARNING, "%s: %s; asking in %.0f s", self.key, notice, wait_s)
 
-    def _disable(self, notice: str) -> None:
+    def _disable(self, notice: str, advice: str) -> None:
         with self._lock:
             if self.state is SessionState.DISABLED:
                 return
             self.state, self.notice = SessionState.DISABLED, notice
-        logger.critical("%s: %s. It asks for nothing more; find the PC that breaks frames first", self.key, notice)
+        logger.critical("%s: %s. It asks for nothing more; %s", self.key, notice, advice)
 
     def _refused(self, what: str, notice: str) -> FatalRefusal:
         with self._lock:
@@ -391,7 +438,7 @@ class FarmSession:
     def _take_up_remembered(self) -> None:
         try:
             kept = json.loads(self._recall() or "{}")
-            if kept.get("login") == self._credentials.login:
+            if kept.get("login") == self._identity.credentials.login:
                 self.client.thaw(kept["client"])
         except (ValueError, KeyError, AttributeError):
             logger.warning("%s: the remembered session cannot be read; signing in again", self.key)
@@ -399,8 +446,9 @@ class FarmSession:
             self.state, self.notice = SessionState.SIGNED_IN, "goes on with the session from before the restart"
 
     def _keep_client(self) -> None:
-        """Servers change cookies as they like; only a change is written down."""
-        self._keep(json.dumps({"login": self._credentials.login, "client": self.client.freeze()}))
+        """Servers change cookies as they like; only a change is written down. A public key outlives its session."""
+        frozen = self.client.freeze()
+        self._keep(json.dumps({"login": self._identity.credentials.login, "client": frozen}) if frozen else "")
 
     def _keep(self, text: str) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from .protocol.dialects import DIALECTS, SPECIFICATION, Dialect, dialect_of
 from .protocol.messages import RamUnit
 
 
@@ -65,6 +67,14 @@ def _job_tags(value: object) -> object:
         return json.loads(value)
     except ValueError:
         raise ValueError('must be JSON such as {"film-*": ["fast"]}: job names or numbers, and tags') from None
+
+
+def _year(value: object) -> int:
+    """A dialect's year, as a number or as text."""
+    try:
+        return dialect_of(int(str(value))).year
+    except ValueError:
+        raise ValueError(f"is one of {', '.join(str(dialect.year) for dialect in DIALECTS)}") from None
 
 
 HttpAddress = Annotated[str, AfterValidator(_http_url)]
@@ -116,8 +126,12 @@ class CoordinatorSettings(FarmSettings):
     login: str = Field(min_length=1)
     password: SecretStr | None = Field(default=None, min_length=1)
     password_file: Path | None = None
-    #: The generation of the protocol we speak, as servers know it from the original client; old ones are refused (101).
-    client_version: str = Field(default="3.3.1762", min_length=1)
+    #: The year of the generation that the sign-in is written in; the server's answer picks the rest.
+    dialect: Annotated[int, BeforeValidator(_year)] = SPECIFICATION.year
+    #: What the server is told as the client's version; unset: that of the dialect's year. Old ones are refused (101).
+    client_version: str | None = Field(default=None, min_length=1)
+    #: What the sign-in says as ``extras``; a service may ask for something there.
+    extras: str | None = None
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8420, ge=1, le=65535)
     #: Where archives are handed out; unset: three above ``port``, or any free one where that is taken.
@@ -132,7 +146,8 @@ class CoordinatorSettings(FarmSettings):
     #: First wait when the server is down, seconds; grows with jitter.
     retry_wait_s: float = Field(default=5, gt=0)
     config_path: str = Field(default="/server/config.php", pattern="^/")
-    ram_unit: RamUnit = RamUnit.BYTES
+    #: Unit of the memory at the sign-in; unset: that of the dialect's year.
+    ram_unit: RamUnit | None = None
     #: Seconds after which a render is killed and tried elsewhere; unset: no limit.
     render_limit_s: int | None = Field(default=None, gt=0)
     #: How many nodes may fail a frame before it is reported as failed.
@@ -145,6 +160,11 @@ class CoordinatorSettings(FarmSettings):
     archive_quota: int = Field(default=100 * 1024**3, gt=0)
     #: A picture larger than this many bytes is no frame.
     max_picture: int = Field(default=2 * 1024**3, gt=0)
+
+    def sign_in_dialect(self) -> Dialect:
+        """The row that the sign-in is written in."""
+        dialect = dialect_of(self.dialect)
+        return dialect if self.ram_unit is None else replace(dialect, ram_unit=self.ram_unit)
 
     @model_validator(mode="after")
     def _one_password(self) -> CoordinatorSettings:

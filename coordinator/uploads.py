@@ -1,57 +1,85 @@
 """What goes back to the server: finished frames and error reports, persisted before they are sent.
 
-A frame waits in the spool and its lease is DELIVERED; an error report waits as a file in the ``reports`` folder
-(``<lease id>.json``, a :class:`PendingReport`). Both survive a restart. Each session begins with things in the order in
-which they were finished, several at a time; a definite answer ends the item, silence and 303 keep it, with growing
-waits for all of the session's.
+A frame waits in the spool and its lease is DELIVERED; an error report waits as a file
+(:mod:`coordinator.upstream.error_reports`). Both survive a restart. Each session begins with things in the order in
+which they were finished, several at a time, those that have failed before after those that have not.
+
+============================================  =======================================================================
+the server                                    what becomes of the frame
+============================================  =======================================================================
+0                                             accepted
+300, 301, 302, 306, 308, HTTP 413             refused for good; 301 and 302 are told to whoever watches the PCs
+304, 202                                      sent again at once with a new session, once
+303, another 4xx, a page that is no answer    it alone waits, longer each time
+a status nobody knows                         the same; the fifth time it is refused
+says nothing (no connection, 502 to 504)      the whole session waits, unless others got through meanwhile
+============================================  =======================================================================
+
+A frame that waits holds a place at the server, and a synchronous one stops its session from asking. So none waits for
+ever: it is given up with an error report once it has failed :data:`GIVEN_UP_ALONE` times while others got through, or
+after :data:`GIVEN_UP_AFTER` answers where none did. Silence alone gives up nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from render_tasks.contract import FailureReport
+from render_tasks.contract import FailureKind, FailureReport
 
-from .leases import Lease, LeaseError, LeaseEvent, LeaseState
+from .leases import Delivery, Lease, LeaseError, LeaseEvent, LeaseState
 from .ledger import Ledger
-from .protocol.messages import ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
-from .protocol.status import JobStatus, ValidationStatus, explain
-from .server_client import ServerSilent
+from .protocol.messages import FrameUpload, ValidationAnswer
+from .protocol.status import ErrorStatus, JobStatus, ValidationStatus, explain
+from .server_client import BadAnswer, ServerSilent
 from .sessions import Backoff
 from .spool import Spool
 from .tally import Tally
+from .upstream.error_reports import ReportBox, ReportClient, send_report
+from .upstream.retries import Failures, RetryTable
 
 log = logging.getLogger(__name__)
 
 #: Answers that refuse the frame for good.
-REFUSALS = frozenset({ValidationStatus.MISSING_PARAMETER, ValidationStatus.BROKEN_FRAME, ValidationStatus.NOT_AN_IMAGE})
-#: Those that are the fault of the PC that rendered it.
+REFUSALS = frozenset(
+    {
+        ValidationStatus.MISSING_PARAMETER,
+        ValidationStatus.BROKEN_FRAME,
+        ValidationStatus.NOT_AN_IMAGE,
+        ValidationStatus.IMAGE_TOO_LARGE,
+        ValidationStatus.WRONG_DIMENSION,
+    }
+)
+#: Those that are the fault of the PC that rendered it. A size in bytes or pixels comes from the scene, and is the same
+#: wherever it is rendered; a PC that makes other pictures than its neighbours is found by our own inspection.
 BROKEN = frozenset({ValidationStatus.BROKEN_FRAME, ValidationStatus.NOT_AN_IMAGE})
+#: The session is no more. No code of its own is specified for error reports; servers answer with those of the others.
+DEAD = frozenset({ValidationStatus.SESSION_DEAD, JobStatus.SESSION_DEAD})
 #: A server that answers "session dead" to this many fresh sessions, or a code nobody knows this often, means no.
 DEFINITE_AFTER = 5
-#: Of a renderer's output, this much is worth a server's while (characters, from the end).
-REPORT_LOG_CHARS = 200_000
+#: With the usual waits a quarter of an hour: the server stores other frames and not this one.
+GIVEN_UP_ALONE = 8
+#: With the usual waits three hours: longer than a server's disk stays full.
+GIVEN_UP_AFTER = 24
+#: With the usual waits half an hour, where the frame keeps its session from asking.
+GIVEN_UP_SYNCHRONOUS = 10
 
 
-class UploadClient(Protocol):
-    """The two exchanges this room needs."""
+class UploadClient(ReportClient, Protocol):
+    """The two exchanges that uploads need."""
 
-    def validate(self, upload: FrameUpload, picture: Path) -> ValidationAnswer: ...
-    def report_error(self, report: ErrorReport, log: str) -> ErrorAnswer: ...
+    def validate(self, upload: FrameUpload, picture: Path, url: str | None = None) -> ValidationAnswer: ...
 
 
 class UploadSession(Protocol):
-    """The session this room needs."""
+    """The session that uploads need."""
 
     key: str
 
@@ -63,87 +91,19 @@ class UploadSession(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PendingReport:
-    """An error report on disk."""
+class UploadServices:
+    """What the uploads of all sessions stand on."""
 
-    lease_id: str
-    session_key: str
-    job: str
-    frame: str
-    extras: str | None
-    render_time_s: int
-    memory_used_kb: int
-    log: str
-
-
-class ReportBox:
-    """Error reports that the server has not taken yet; one file each, oldest first. Thread-safe."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._folder = folder
-        self._lock = threading.Lock()
-        #: Lease id → its session, oldest first.
-        self._waiting: dict[str, str] = {}
-        for path in sorted(folder.glob("*.json"), key=lambda one: one.stat().st_mtime_ns):
-            if pending := self._read(path):
-                self._waiting[pending.lease_id] = pending.session_key
-
-    def put(self, lease: Lease, report: FailureReport) -> None:
-        """On disk before this returns."""
-        pending = PendingReport(
-            lease_id=lease.id,
-            session_key=lease.session_key,
-            job=lease.offer.job_id,
-            frame=lease.offer.frame,
-            extras=lease.offer.extras,
-            render_time_s=math.ceil(report.render_s),
-            memory_used_kb=report.memory_kb,
-            log=f"{report.kind.value}: {report.reason}\n\n{report.log[-REPORT_LOG_CHARS:]}",
-        )
-        partial = self._folder / f"{lease.id}.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(asdict(pending), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(self._folder / f"{lease.id}.json")
-        with self._lock:
-            self._waiting[lease.id] = lease.session_key
-
-    def waiting(self, session_key: str) -> list[str]:
-        """Lease ids of a session's reports, oldest first."""
-        with self._lock:
-            return [lease_id for lease_id, key in self._waiting.items() if key == session_key]
-
-    def read(self, lease_id: str) -> PendingReport | None:
-        """A report; ``None`` for one that cannot be read, which is set aside."""
-        pending = self._read(self._folder / f"{lease_id}.json")
-        if pending is None:
-            self._forget(lease_id)
-        return pending
-
-    def _read(self, path: Path) -> PendingReport | None:
-        try:
-            return PendingReport(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            log.error("the error report %s cannot be read and is set aside: %s", path.name, error)
-            with contextlib.suppress(OSError):
-                path.rename(path.with_suffix(".unreadable"))
-            return None
-
-    def session_keys(self) -> set[str]:
-        """Sessions that have something here."""
-        with self._lock:
-            return set(self._waiting.values())
-
-    def done(self, pending: PendingReport) -> None:
-        """The server has it."""
-        (self._folder / f"{pending.lease_id}.json").unlink(missing_ok=True)
-        self._forget(pending.lease_id)
-
-    def _forget(self, lease_id: str) -> None:
-        with self._lock:
-            self._waiting.pop(lease_id, None)
+    ledger: Ledger
+    tally: Tally
+    spool: Spool
+    reports: ReportBox
+    #: Makes the waits of a session, of a frame or of a report.
+    backoff: Callable[[], Backoff]
+    #: A frame will not be stored: ends its lease and puts its report into ``reports``.
+    give_up: Callable[[Lease, FailureReport], None]
+    #: The server refused a frame as broken, in these words.
+    on_broken: Callable[[Lease, str], None] = lambda _lease, _reason: None
 
 
 class Uploads:
@@ -152,149 +112,200 @@ class Uploads:
     def __init__(
         self,
         session: UploadSession,
-        ledger: Ledger,
-        tally: Tally,
-        spool: Spool,
-        reports: ReportBox,
-        backoff: Backoff,
-        on_broken: Callable[[Lease, str], None] = lambda _lease, _reason: None,
+        services: UploadServices,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._session, self._ledger, self._tally = session, ledger, tally
-        self._spool, self._reports = spool, reports
-        self._backoff, self._on_broken, self._clock = backoff, on_broken, clock
-        self._not_before = 0.0
-        self._odd_answers: dict[str, int] = {}
+        self._session, self._services, self._clock = session, services, clock
+        self._ledger, self._reports = services.ledger, services.reports
+        self._retries = RetryTable(services.backoff, clock)
+        #: After silence: the session's waits, and the clock's seconds before which nothing is sent.
+        self._backoff, self._not_before = services.backoff(), -math.inf
         self._lock = threading.Lock()
         #: Leases whose frame or report a thread is sending now.
         self._under_way: set[str] = set()
 
     def pending(self) -> int:
         """How many frames and reports of this session wait for the server."""
-        return self._tally.of(self._session.key).delivered + len(self._reports.waiting(self._session.key))
+        return self._services.tally.of(self._session.key).delivered + len(self._reports.waiting(self._session.key))
 
     def idle(self) -> bool:
         """Nothing left to send."""
         return self.pending() == 0
 
     def flush_once(self) -> bool:
-        """Sends the next thing, if one is due. True: call again at once."""
-        with self._next() as (lease, report_of):
-            if lease is None and report_of is None:
+        """Sends the next thing that is due. True: the server is there, and there may be more to send."""
+        with self._next() as item:
+            if item is None or not self._session.ensure_signed_in():
                 return False
             try:
-                if not self._session.ensure_signed_in():
-                    return False
-                settled = self._send_frame(lease) if lease else self._send_report(report_of or "")
+                if isinstance(item, Lease):
+                    self._send_frame(item)
+                else:
+                    self._send_report(item)
+            except BadAnswer as error:
+                self._unsettled(item, str(error))
             except ServerSilent as error:
-                log.warning("not uploaded yet: %s", error)
-                settled = False
-            self._pace(settled)
-            return settled
-
-    def _pace(self, settled: bool) -> None:
-        with self._lock:
-            if settled:
+                return self._met_silence(item, error)
+            with self._lock:
                 self._backoff.reset()
-            elif self._clock() >= self._not_before:  # else another thread met the same silence
+            return True
+
+    def _met_silence(self, item: Lease | str, error: ServerSilent) -> bool:
+        failures = self._retries.failed(_id_of(item), answered=False)
+        if failures.alone:
+            self._consider_giving_up(item, failures, str(error))
+            return True
+        log.warning("not uploaded yet: %s", error)
+        with self._lock:
+            if self._clock() >= self._not_before:  # else another thread met the same silence
                 self._not_before = self._clock() + self._backoff.next()
+        return False
+
+    def _unsettled(self, item: Lease | str, why: str) -> None:
+        """The server answered, and the item is not settled: it alone waits."""
+        self._consider_giving_up(item, self._retries.failed(_id_of(item), answered=True), why)
+        self._retries.keep_only(self._waiting_ids())
+
+    def _consider_giving_up(self, item: Lease | str, failures: Failures, why: str) -> None:
+        if isinstance(item, Lease):
+            limit = GIVEN_UP_SYNCHRONOUS if item.offer.synchronous_upload else GIVEN_UP_AFTER
+            if failures.alone >= GIVEN_UP_ALONE or failures.answers >= limit:
+                self._give_up(item, why)
+            else:
+                log.warning("%s is sent again in %.0f s: %s", item.label, failures.wait_s, why)
+        elif failures.answers >= DEFINITE_AFTER or failures.alone >= GIVEN_UP_ALONE:
+            log.error("the error report %s is not taken and is kept as %s.untold: %s", item, item, why)
+            self._reports.set_aside(item)
+            self._settled(item)
+        else:
+            log.warning("error report %s is sent again in %.0f s: %s", item, failures.wait_s, why)
+
+    def _waiting_ids(self) -> set[str]:
+        delivered = self._ledger.leases(LeaseState.DELIVERED)
+        mine = {lease.id for lease in delivered if lease.session_key == self._session.key}
+        return mine | set(self._reports.waiting(self._session.key))
+
+    # What is next
 
     @contextlib.contextmanager
-    def _next(self) -> Iterator[tuple[Lease | None, str | None]]:
+    def _next(self) -> Iterator[Lease | str | None]:
         """The next frame, or the lease id of the next report, for this thread alone."""
         with self._lock:
-            lease, report_of = None, None
-            if self._clock() >= self._not_before:
-                lease = self._ledger.first(LeaseState.DELIVERED, self._is_mine)
-                if lease is None:
-                    waiting = self._reports.waiting(self._session.key)
-                    report_of = next((one for one in waiting if one not in self._under_way), None)
-            taken = lease.id if lease else report_of
-            if taken:
-                self._under_way.add(taken)
+            item = self._choose() if self._clock() >= self._not_before else None
+            if item is not None:
+                self._under_way.add(_id_of(item))
         try:
-            yield lease, report_of
+            yield item
         finally:
             with self._lock:
-                self._under_way.discard(taken or "")
+                self._under_way.discard(_id_of(item) if item is not None else "")
 
-    def _is_mine(self, lease: Lease) -> bool:
-        return lease.session_key == self._session.key and lease.id not in self._under_way
+    def _choose(self) -> Lease | str | None:
+        return self._first(self._retries.is_fresh) or self._first(self._retries.is_due)
 
-    def _send_frame(self, lease: Lease) -> bool:
+    def _first(self, suits: Callable[[str], bool]) -> Lease | str | None:
+        def may_go(item: str) -> bool:
+            return item not in self._under_way and suits(item)
+
+        key = self._session.key
+        frame = self._ledger.first(LeaseState.DELIVERED, lambda lease: lease.session_key == key and may_go(lease.id))
+        return frame or next(filter(may_go, self._reports.waiting(key)), None)
+
+    # Frames
+
+    def _send_frame(self, lease: Lease) -> None:
         delivery = lease.delivery
-        picture = self._spool.path(delivery.picture) if delivery else None
+        picture = self._services.spool.path(delivery.picture) if delivery else None
         if delivery is None or picture is None or not picture.is_file():
-            log.error("%s: its picture is gone from the spool; it is rendered again", lease.label)
-            self._apply(lease, LeaseEvent.RETRY, reason="the picture is gone from the spool")
-            return True
-        upload = FrameUpload(
-            job=lease.offer.job_id,
-            frame=lease.offer.frame,
-            render_time_s=math.ceil(delivery.render_s),
-            revision=lease.offer.revision,
-            extras=lease.offer.extras,
-            memory_used_kb=delivery.memory_kb,
-            cores=delivery.cores,
-        )
+            self._render_again(lease, "the picture is gone from the spool")
+            return
+        upload, url = _upload_of(lease, delivery), lease.offer.validation_url
         try:
-            status = self._session.client.validate(upload, picture).status
+            status = self._status_of(lambda: self._session.client.validate(upload, picture, url).status)
         except OSError as error:
-            log.error("%s: its picture cannot be read (%s); it is rendered again", lease.label, error)
-            self._apply(lease, LeaseEvent.RETRY, reason="the picture in the spool cannot be read")
-            self._spool.discard(delivery.picture)
-            return True
-        return self._settle(lease, delivery.picture, status)
+            self._render_again(lease, f"the picture in the spool cannot be read: {error.strerror}")
+            self._services.spool.discard(delivery.picture)
+            return
+        self._settle(lease, delivery.picture, status)
 
-    def _settle(self, lease: Lease, picture: str, status: ValidationStatus | int) -> bool:
+    def _status_of(self, send: Callable[[], int]) -> int:
+        """The answer; where the session was dead, the answer to a new one, which is tried at once and once."""
+        status = send()
+        if status in DEAD:
+            self._session.session_died()
+            if self._session.ensure_signed_in():
+                status = send()
+                if status in DEAD:
+                    self._session.session_died()
+        return status
+
+    def _render_again(self, lease: Lease, reason: str) -> None:
+        log.error("%s is rendered again: %s", lease.label, reason)
+        self._apply(lease, LeaseEvent.RETRY, reason=reason)
+        self._retries.forget(lease.id)
+
+    def _settle(self, lease: Lease, picture: str, status: int) -> None:
         if status == ValidationStatus.OK:
             self._apply(lease, LeaseEvent.ACCEPT, answer=int(status))
             log.info("%s accepted", lease.label)
-        elif status in REFUSALS or (status != ValidationStatus.UPLOAD_FAILED and self._odd_too_often(lease)):
+        elif status in REFUSALS or (status != ValidationStatus.UPLOAD_FAILED and self._is_definite(lease)):
             self._apply(lease, LeaseEvent.REFUSE, reason=explain(status), answer=int(status))
             log.error("%s refused, rendered by node %s: %s", lease.label, lease.node_id, explain(status))
             if status in BROKEN:
-                self._on_broken(lease, explain(status))
+                self._services.on_broken(lease, explain(status))
         else:
-            if status == ValidationStatus.SESSION_DEAD:
-                self._session.session_died()
-            log.warning("%s is kept for another try: %s", lease.label, explain(status))
-            return False
-        self._odd_answers.pop(lease.id, None)
-        self._spool.discard(picture)
-        self._session.job_may_be_there()
-        return True
+            self._unsettled(lease, explain(status))
+            return
+        self._services.spool.discard(picture)
+        self._settled(lease.id)
 
-    def _odd_too_often(self, lease: Lease) -> bool:
-        self._odd_answers[lease.id] = self._odd_answers.get(lease.id, 0) + 1
-        return self._odd_answers[lease.id] >= DEFINITE_AFTER
-
-    def _send_report(self, lease_id: str) -> bool:
-        pending = self._reports.read(lease_id)
-        if pending is None:
-            return True
-        report = ErrorReport(
-            job=pending.job,
-            frame=pending.frame,
-            extras=pending.extras,
-            render_time_s=pending.render_time_s,
-            memory_used_kb=pending.memory_used_kb,
-        )
-        answer = self._session.client.report_error(report, pending.log)
-        if answer.status in (JobStatus.SESSION_DEAD, ValidationStatus.SESSION_DEAD):
-            # No code of its own is specified for this exchange; servers answer with those of the others.
-            self._session.session_died()
-            return False
-        if answer.status != 0:
-            log.warning("error report for frame %s of job %s: %s", pending.frame, pending.job, explain(answer.status))
-        self._reports.done(pending)
+    def _give_up(self, lease: Lease, why: str) -> None:
+        reason = f"the server did not take the picture: {why}"
+        self._services.give_up(lease, FailureReport(kind=FailureKind.NOT_UPLOADED, reason=reason))
+        if lease.delivery is not None:
+            self._services.spool.discard(lease.delivery.picture)
+        self._retries.forget(lease.id)
         self._session.job_may_be_there()
-        return True
+
+    def _settled(self, item: str) -> None:
+        self._retries.settled(item)
+        self._session.job_may_be_there()
+
+    def _is_definite(self, lease: Lease) -> bool:
+        return self._retries.odd_answer(lease.id) >= DEFINITE_AFTER
 
     def _apply(self, lease: Lease, event: LeaseEvent, *, reason: str = "", answer: int | None = None) -> None:
         try:
             self._ledger.apply(lease.id, event, attempt=lease.attempt, reason=reason, answer=answer)
         except LeaseError as error:  # cancelled by the operator while its upload was under way
             log.info("%s stays as it is: %s", lease.label, error)
-            self._odd_answers.pop(lease.id, None)
+
+    # Reports
+
+    def _send_report(self, lease_id: str) -> None:
+        pending = self._reports.read(lease_id)
+        if pending is None:
+            return
+        status = self._status_of(lambda: send_report(self._session.client, pending))
+        if status != ErrorStatus.OK:
+            self._unsettled(lease_id, explain(status))
+            return
+        self._reports.done(lease_id)
+        self._settled(lease_id)
+
+
+def _id_of(item: Lease | str) -> str:
+    return item.id if isinstance(item, Lease) else item
+
+
+def _upload_of(lease: Lease, delivery: Delivery) -> FrameUpload:
+    return FrameUpload(
+        job=lease.offer.job_id,
+        frame=lease.offer.frame,
+        render_time_s=math.ceil(delivery.render_s),
+        revision=lease.offer.revision,
+        extras=lease.offer.extras,
+        memory_used_kb=delivery.memory_kb,
+        cores=delivery.cores,
+    )

@@ -316,6 +316,8 @@ class FailureKind(StrEnum):
     NO_ARCHIVE = "archive not fetched"
     #: What came out is no picture, or not one that may go to the server.
     BAD_PICTURE = "bad picture"
+    #: The coordinator's own: the server did not store the picture, however often it was sent.
+    NOT_UPLOADED = "not uploaded"
     #: Something of ours went wrong.
     INTERNAL = "internal error"
 

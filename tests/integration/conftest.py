@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from misbehaving_server import SIGN_IN, RenderServer
 
 from coordinator.embedded_redis import EmbeddedRedis
 from coordinator.find_redis import NoRedis, find_redis
+from coordinator.protocol.status import SignInStatus
+from coordinator.server_client import ServerClient
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +31,23 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedR
 def redis_url(redis_server: EmbeddedRedis) -> str:
     """Where that Redis is; holds its password."""
     return redis_server.url
+
+
+@pytest.fixture
+def server() -> Iterator[RenderServer]:
+    running = RenderServer()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(server: RenderServer) -> Iterator[ServerClient]:
+    made = ServerClient(server.url, connect_timeout_s=2, read_timeout_s=2, answer_deadline_s=4)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def signed_in(client: ServerClient) -> ServerClient:
+    assert client.sign_in(SIGN_IN).status == SignInStatus.OK
+    return client

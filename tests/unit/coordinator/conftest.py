@@ -15,6 +15,7 @@ from coordinator.leases import Lease
 from coordinator.ledger import Ledger
 from coordinator.ledger_file import sqlite_url
 from coordinator.spool import Spool
+from coordinator.upstream.error_reports import ReportBox
 
 
 @pytest.fixture
@@ -27,6 +28,11 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> ReportBox:
+    return ReportBox(tmp_path / "reports")
 
 
 @pytest.fixture

@@ -7,25 +7,18 @@ import logging
 import math
 import random
 import threading
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from session_parts import FRAME, HARDWARE, IDENTITY, SILENCE, Even, Stage
 
 from coordinator.protocol.messages import (
     ComputeMethod,
-    Credentials,
-    Endpoints,
-    Hardware,
     JobAnswer,
-    JobOffer,
     JobRequest,
-    RendererOffer,
-    SignInAnswer,
-    SignInRequest,
 )
 from coordinator.protocol.status import JobStatus, SignInStatus
-from coordinator.server_client import ServerClient, ServerSilent
+from coordinator.server_client import ServerClient
 from coordinator.sessions import (
     LATER_WAIT_S,
     NO_RENDERER_WAIT_S,
@@ -35,103 +28,6 @@ from coordinator.sessions import (
     FatalRefusal,
     SessionState,
 )
-
-HARDWARE = Hardware(os="linux", bits="64bit", cpu_family="6", cpu_model="1", cpu_model_name="x", cpu_cores=8, ram=2**34)
-ENDPOINTS = Endpoints(validate_job="v", request_job="r", download_archive="d", error="e", keepmealive="k", logout="l")
-OFFER = JobOffer(
-    job_id="1",
-    frame="0001",
-    path="a.blend",
-    use_gpu=False,
-    archive_md5="a" * 32,
-    revision="0",
-    renderer=RendererOffer(md5="b" * 32, command_line=".e .c .f"),
-    script="",
-)
-FRAME = JobAnswer(status=JobStatus.OK, offer=OFFER)
-SILENCE = ServerSilent("exchange", "http://server/x", "no answer in time")
-
-
-class Even(random.Random):
-    """Jitter that is none: every wait is exactly its middle."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return (a + b) / 2
-
-
-class Script:
-    """Stands for the server client: takes its answers from lists, the last one again and again."""
-
-    def __init__(self) -> None:
-        self.endpoints: Endpoints | None = None
-        self.sign_ins: list[Any] = [SignInStatus.OK]
-        self.jobs: list[Any] = [FRAME]
-        self.signed_in_with: list[SignInRequest] = []
-        self.asked_with: list[JobRequest] = []
-        self.logged_out = 0
-        self.log_out_fails = False
-        self.thawed: list[str] = []
-        self.cookie = "one"
-        self.during_sign_in: Callable[[], None] = lambda: None
-
-    def sign_in(self, request: SignInRequest) -> SignInAnswer:
-        self.signed_in_with.append(request)
-        self.during_sign_in()
-        status = self._next(self.sign_ins)
-        if status == SignInStatus.OK:
-            self.endpoints = ENDPOINTS
-        return SignInAnswer(status=status, endpoints=self.endpoints if status == SignInStatus.OK else None)
-
-    def request_job(self, request: JobRequest) -> JobAnswer:
-        self.asked_with.append(request)
-        answer = self._next(self.jobs)
-        return answer if isinstance(answer, JobAnswer) else JobAnswer(status=answer)
-
-    def log_out(self) -> None:
-        self.logged_out += 1
-        if self.log_out_fails:
-            raise SILENCE
-
-    def freeze(self) -> str:
-        return f"cookie {self.cookie}"
-
-    def thaw(self, text: str) -> None:
-        self.thawed.append(text)
-        self.endpoints = ENDPOINTS
-
-    @staticmethod
-    def _next(answers: list[Any]) -> Any:
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-class Stage:
-    """A session, its scripted client, its clock and what it remembers."""
-
-    def __init__(self, *, remembered: str | None = None, rng: random.Random | None = None) -> None:
-        self.client = Script()
-        self.now = 1000.0
-        self.kept: list[str] = []
-        self.session = FarmSession(
-            key="farm:linux/64bit",
-            hardware=HARDWARE,
-            client=cast("ServerClient", self.client),
-            credentials=Credentials(login="studio", password="s3cret"),
-            version="3.3.1762",
-            remember=self.kept.append,
-            recall=lambda: remembered,
-            clock=lambda: self.now,
-            rng=rng or Even(),
-        )
-
-    def ask(self) -> JobAnswer | None:
-        return self.session.ask(ComputeMethod.CPU_ONLY, ["c" * 32])
-
-    @property
-    def wait(self) -> float:
-        return self.session.waits_until() - self.now
 
 
 @pytest.fixture
@@ -178,7 +74,14 @@ def test_the_first_question_signs_in_and_brings_a_frame(stage: Stage) -> None:
     [request] = stage.client.signed_in_with
     assert (request.hardware, request.version) == (HARDWARE, "3.3.1762")
     assert stage.client.asked_with == [
-        JobRequest(compute_method=ComputeMethod.CPU_ONLY, held_archives=("c" * 32,)),
+        JobRequest(
+            compute_method=ComputeMethod.CPU_ONLY,
+            held_archives=("c" * 32,),
+            cpu_cores=8,
+            ram_max_kb=2**24,
+            network_down=0,
+            network_up=0,
+        ),
     ]
 
 
@@ -351,7 +254,7 @@ def test_a_lab_that_waits_a_second_first_never_waits_half_an_hour() -> None:
     stage = Stage()
     session = FarmSession(
         key="k", hardware=HARDWARE, client=cast("ServerClient", stage.client), clock=lambda: stage.now, rng=Even(),
-        credentials=Credentials(login="l", password="p"), version="1", no_job_wait_s=1,
+        identity=IDENTITY, no_job_wait_s=1,
     )  # fmt: skip
     stage.client.jobs = [JobStatus.NO_JOB]
     for _ in range(12):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from coordinator.protocol.dialects import SPECIFICATION
 from coordinator.protocol.messages import RamUnit
 from coordinator.settings import CoordinatorSettings, FarmSettings, SessionMode, default_state_dir
 
@@ -52,8 +53,9 @@ def test_three_settings_are_enough(read: Read) -> None:
     assert settings.password is not None
     assert settings.password.get_secret_value() == "s3cret word"
     assert (settings.host, settings.port, settings.public_url) == ("127.0.0.1", 8420, None)
-    assert (settings.sessions, settings.ram_unit) == (SessionMode.FARM, RamUnit.BYTES)
-    assert (settings.config_path, settings.client_version) == ("/server/config.php", "3.3.1762")
+    assert settings.sessions == SessionMode.FARM
+    assert (settings.config_path, settings.dialect) == ("/server/config.php", 2015)
+    assert settings.sign_in_dialect() is SPECIFICATION, "as the specification has it"
     assert (settings.attempts, settings.look_ahead, settings.render_limit_s) == (2, 1, None)
     assert (settings.redis_url, settings.farm_token) == (None, None)
 
@@ -63,6 +65,9 @@ def test_three_settings_are_enough(read: Read) -> None:
     [
         ("sessions", "machine", SessionMode.MACHINE),
         ("ram_unit", "kilobytes", RamUnit.KILOBYTES),
+        ("dialect", "2022", 2022),
+        ("client_version", "6.1", "6.1"),
+        ("extras", "team=blue", "team=blue"),
         ("port", "9000", 9000),
         ("render_limit_s", "1800", 1800),
         ("no_job_wait_s", "0.5", 0.5),
@@ -75,6 +80,16 @@ def test_three_settings_are_enough(read: Read) -> None:
 )
 def test_settings_come_from_the_environment(read: Read, name: str, text: str, value: Any) -> None:
     assert getattr(read(**{f"SHEEPFOLD_{name.upper()}": text}), name) == value
+
+
+def test_a_year_that_is_no_dialect_is_told_with_those_that_are(read: Read) -> None:
+    assert "is one of 2015, 2017, 2020, 2022, 2024" in refusal(read, SHEEPFOLD_DIALECT="2019")
+
+
+def test_a_dialect_has_a_unit_of_memory_of_its_own_unless_the_operator_says_another(read: Read) -> None:
+    assert read(SHEEPFOLD_DIALECT="2020").sign_in_dialect().ram_unit is RamUnit.KILOBYTES
+    in_bytes = read(SHEEPFOLD_DIALECT="2020", SHEEPFOLD_RAM_UNIT="bytes").sign_in_dialect()
+    assert (in_bytes.ram_unit, in_bytes.year) == (RamUnit.BYTES, 2020)
 
 
 def test_the_file_fills_what_the_environment_leaves_open(read: Read, tmp_path: Path) -> None:
@@ -116,6 +131,8 @@ def test_what_is_missing_is_named(read: Read, name: str) -> None:
         ("PORT", "0"),
         ("PORT", "65536"),
         ("SESSIONS", "both"),
+        ("DIALECT", "2016"),
+        ("DIALECT", "newest"),
         ("JOB_TAGS", "film: fast"),
         ("JOB_TAGS", '["fast"]'),
         ("HEARTBEAT_S", "0"),

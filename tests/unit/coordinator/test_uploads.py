@@ -1,91 +1,23 @@
+"""What each answer of the server makes of a frame."""
+
 from __future__ import annotations
 
-import random
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from farm_parts import rendering, report
+from upload_parts import Clock, Session, Slow, bad_answer, delivered, uploads
 
 from coordinator.claims import Claims
-from coordinator.leases import Lease, LeaseEvent, LeaseState
+from coordinator.leases import LeaseState
 from coordinator.ledger import Ledger
-from coordinator.protocol.messages import ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
-from coordinator.server_client import ServerSilent
-from coordinator.sessions import Backoff
+from coordinator.protocol.messages import FrameUpload
 from coordinator.spool import Spool
-from coordinator.tally import Tally
-from coordinator.uploads import DEFINITE_AFTER, ReportBox, Uploads
+from coordinator.uploads import (
+    DEFINITE_AFTER,
+)
+from coordinator.upstream.error_reports import ReportBox
 from render_tasks.contract import FailureKind, FailureReport
-
-KEY = "farm:linux/64bit"
-
-
-@dataclass
-class Session:
-    """A session whose server answers with ``says``, one after the other; ``None`` is silence."""
-
-    says: list[int | None]
-    key: str = KEY
-    uploads: list[FrameUpload] = field(default_factory=list)
-    reports: list[tuple[ErrorReport, str]] = field(default_factory=list)
-    died: int = 0
-
-    @property
-    def client(self) -> Session:
-        return self
-
-    def ensure_signed_in(self) -> bool:
-        return True
-
-    def session_died(self) -> None:
-        self.died += 1
-
-    def job_may_be_there(self) -> None:
-        pass
-
-    def validate(self, upload: FrameUpload, picture: Path) -> ValidationAnswer:
-        assert picture.read_bytes().startswith(b"PNG")
-        self.uploads.append(upload)
-        return ValidationAnswer(status=self._answer())
-
-    def report_error(self, report: ErrorReport, log: str) -> ErrorAnswer:
-        self.reports.append((report, log))
-        return ErrorAnswer(status=self._answer())
-
-    def _answer(self) -> int:
-        status = self.says.pop(0) if self.says else 0
-        if status is None:
-            raise ServerSilent("validation", "http://server", "no answer")
-        return status
-
-
-@dataclass
-class Clock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def reports(tmp_path: Path) -> ReportBox:
-    return ReportBox(tmp_path / "reports")
-
-
-def uploads(session: Session, ledger: Ledger, spool: Spool, reports: ReportBox, clock: Clock | None = None) -> Uploads:
-    backoff = Backoff(10, 100, random.Random(1))
-    tally = Tally()
-    ledger.watch(tally.follow)
-    return Uploads(session, ledger, tally, spool, reports, backoff, clock=clock or Clock(1.0))
-
-
-def delivered(ledger: Ledger, claims: Claims, frame: str = "0012") -> Lease:
-    lease = rendering(ledger, frame)
-    claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
-    return ledger.get(lease.id)
 
 
 def test_a_frame_goes_up_with_everything_the_server_wants_and_leaves_the_spool(
@@ -102,9 +34,9 @@ def test_a_frame_goes_up_with_everything_the_server_wants_and_leaves_the_spool(
     assert not spool.names()
 
 
-@pytest.mark.parametrize("status", [300, 301, 302])
+@pytest.mark.parametrize(("status", "is_blamed"), [(300, 0), (301, 1), (302, 1), (306, 0), (308, 0)])
 def test_a_refusal_is_for_good_and_keeps_the_pc_that_made_it(
-    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int, is_blamed: int
 ) -> None:
     lease, session = delivered(ledger, claims), Session(says=[status])
     sender = uploads(session, ledger, spool, reports)
@@ -115,22 +47,43 @@ def test_a_refusal_is_for_good_and_keeps_the_pc_that_made_it(
     assert str(status) in refused.reason
     assert len(session.uploads) == 1
     assert not spool.names()
+    assert len(session.blamed) == is_blamed
 
 
-@pytest.mark.parametrize("status", [303, 304, None])
+@pytest.mark.parametrize("status", [303, 742, bad_answer(403), bad_answer(500), None])
 def test_what_the_server_did_not_decide_is_kept_and_sent_again_later(
-    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int | None
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int | Exception | None
 ) -> None:
     lease, session, clock = delivered(ledger, claims), Session(says=[status, 0]), Clock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
-    assert not sender.flush_once()
+    assert sender.flush_once() == (status is not None)
     assert ledger.get(lease.id) == lease
     assert not sender.flush_once()
     assert len(session.uploads) == 1, "it waits before it tries again"
     clock.now += 20
     assert sender.flush_once()
     assert ledger.get(lease.id).state is LeaseState.ACCEPTED
-    assert session.died == (status == 304)
+
+
+@pytest.mark.parametrize("status", [304, 202])
+def test_a_frame_of_a_dead_session_goes_up_at_once_with_a_new_one(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int
+) -> None:
+    lease, session = delivered(ledger, claims), Session(says=[status, 0])
+    assert uploads(session, ledger, spool, reports).flush_once()
+    assert ledger.get(lease.id).state is LeaseState.ACCEPTED
+    assert (session.died, len(session.uploads)) == (1, 2)
+
+
+def test_a_server_that_calls_every_session_dead_is_not_asked_in_a_circle(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    delivered(ledger, claims)
+    session = Session(says=[304] * 99)
+    sender = uploads(session, ledger, spool, reports)
+    while sender.flush_once():
+        pass
+    assert len(session.uploads) == 2
 
 
 def test_an_answer_nobody_knows_is_asked_again_a_few_times_and_then_means_no(
@@ -168,39 +121,6 @@ def test_a_picture_that_is_gone_from_the_spool_is_rendered_again(
     assert (ledger.get(lease.id).state, ledger.get(lease.id).attempt) == (LeaseState.GRANTED, 2)
 
 
-def test_an_error_report_survives_a_restart_and_silence_and_is_sent_once(
-    ledger: Ledger, spool: Spool, reports: ReportBox, tmp_path: Path
-) -> None:
-    lease = rendering(ledger)
-    failed = ledger.apply(lease.id, LeaseEvent.GIVE_UP)
-    reports.put(failed, FailureReport(kind=FailureKind.OUT_OF_MEMORY, reason="9 GB", log="line", render_s=3.2))
-    session, clock = Session(says=[None, 0]), Clock(1.0)
-    sender = uploads(session, ledger, spool, ReportBox(tmp_path / "reports"), clock)
-    assert not sender.flush_once()
-    clock.now += 20
-    assert sender.flush_once()
-    assert sender.idle()
-    report_sent, log = session.reports[-1]
-    assert (report_sent.job, report_sent.frame, report_sent.extras) == ("77", "0012", "opaque")
-    assert report_sent.render_time_s == 4
-    assert log == "out of memory: 9 GB\n\nline"
-
-
-@pytest.mark.parametrize("status", [202, 304])
-def test_an_error_report_of_a_dead_session_is_sent_again_with_a_new_one(
-    ledger: Ledger, spool: Spool, reports: ReportBox, status: int
-) -> None:
-    failed = ledger.apply(rendering(ledger).id, LeaseEvent.GIVE_UP)
-    reports.put(failed, FailureReport(kind=FailureKind.OUT_OF_MEMORY, reason="9 GB"))
-    session, clock = Session(says=[status, 0]), Clock(1.0)
-    sender = uploads(session, ledger, spool, reports, clock)
-    assert not sender.flush_once()
-    assert session.died == 1
-    clock.now += 20
-    assert sender.flush_once()
-    assert sender.idle()
-
-
 def test_another_sessions_frames_are_left_alone(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
@@ -208,18 +128,6 @@ def test_another_sessions_frames_are_left_alone(
     other = Session(says=[], key="node:other")
     assert not uploads(other, ledger, spool, reports).flush_once()
     assert not other.uploads
-
-
-class Slow(Session):
-    """Answers when two are asking at the same time."""
-
-    def __init__(self, **fields: object) -> None:
-        super().__init__(**fields)  # type: ignore[arg-type]
-        self.together = threading.Barrier(2, timeout=10)
-
-    def _answer(self) -> int:
-        self.together.wait()
-        return super()._answer()
 
 
 def test_two_threads_send_two_frames_and_none_twice(
@@ -235,20 +143,6 @@ def test_two_threads_send_two_frames_and_none_twice(
     assert sender.idle()
 
 
-def test_threads_that_meet_the_same_silence_make_one_wait(
-    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
-) -> None:
-    for number in ("0001", "0002"):
-        delivered(ledger, claims, number)
-    clock, session = Clock(1.0), Slow(says=[None, None])
-    sender = uploads(session, ledger, spool, reports, clock)
-    with ThreadPoolExecutor(2) as pool:
-        assert not any(pool.map(lambda _: sender.flush_once(), range(2)))
-    clock.now += 12.5
-    session.together = threading.Barrier(1)
-    assert sender.flush_once(), "a second wait would be twice as long"
-
-
 def test_a_report_and_a_frame_are_counted_together(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
@@ -259,3 +153,11 @@ def test_a_report_and_a_frame_are_counted_together(
     assert sender.flush_once()
     assert sender.flush_once()
     assert sender.pending() == 0
+
+
+def test_a_frame_goes_where_its_offer_says(ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox) -> None:
+    lease = rendering(ledger, validation_url="http://other/frame?token=1")
+    claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
+    session = Session(says=[0])
+    assert uploads(session, ledger, spool, reports).flush_once()
+    assert session.urls == ["http://other/frame?token=1"]

@@ -1,0 +1,1 @@
+"""What goes from the coordinator to the render server, and what comes of it."""

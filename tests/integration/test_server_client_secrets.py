@@ -1,0 +1,60 @@
+"""What the server client never shows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+from misbehaving_server import PASSWORD, SIGN_IN, RenderServer, Visit, everything_about
+
+from coordinator.server_client import ServerClient, ServerSilent
+
+# The password
+
+
+def echo_of_the_password(visit: Visit) -> None:
+    visit.answer(f"<config status='{PASSWORD.replace('&', '&amp;')}'/>")
+
+
+BAD_SIGN_INS: dict[str, Callable[[Visit], None]] = {
+    "cut off": lambda visit: visit.raw(b""),
+    "half": lambda visit: visit.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n<config"),
+    "5xx": lambda visit: visit.answer(visit.handler.path, 500),
+    "echo": lambda visit: visit.answer(visit.handler.path, 404),
+    "echo in a status": echo_of_the_password,
+    "circle": lambda visit: visit.answer("", 302, Location=visit.handler.path),
+    "bad redirect": lambda visit: visit.answer("", 302, Location="http://[" + visit.handler.path),
+    "redirect to nowhere": lambda visit: visit.answer("", 302, Location="http://127.0.0.1:1" + visit.handler.path),
+    "bad header": lambda visit: visit.raw(b"HTTP/1.1 abc\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SIGN_INS)
+def test_the_password_is_in_no_exception_and_no_log(
+    server: RenderServer, client: ServerClient, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.pages["/server/config.php"] = BAD_SIGN_INS[name]
+
+    with pytest.raises(ServerSilent) as silent:
+        client.sign_in(SIGN_IN)
+
+    told = everything_about(silent.value) + caplog.text + repr(client) + repr(SIGN_IN)
+    for secret in ("s3cret", "rd%22", "p%C3%A4ss"):
+        assert secret not in told
+    assert silent.value.__context__ is None
+
+
+def test_the_password_is_in_no_exception_when_nobody_listens(client: ServerClient, server: RenderServer) -> None:
+    server.stop()
+
+    with pytest.raises(ServerSilent) as silent:
+        client.sign_in(SIGN_IN)
+    assert "s3cret" not in everything_about(silent.value)
+
+
+def test_only_http_and_https_roots_are_taken() -> None:
+    for root in ("ftp://host", "host", "http://"):
+        with pytest.raises(ValueError, match="root URL"):
+            ServerClient(root)

@@ -1,0 +1,212 @@
+"""Speed tests against real servers: measured, bounded, and never of addresses that are nobody's business."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from misbehaving_server import SIGN_IN, RenderServer, Visit
+
+from coordinator.protocol.dialects import dialect_of
+from coordinator.protocol.messages import SpeedTestResult
+from coordinator.protocol.reading import read_speed_test_report
+from coordinator.server_client import ServerClient, ServerSilent
+from coordinator.upstream import speed_test
+from coordinator.upstream.speed_test import MAX_TARGETS, MOST_BYTES, MOST_S, SpeedTests
+
+KINDS = ("request-job", "keepmealive", "download-archive", "speedtest-answer")
+CONFIG = '<config status="0">' + "".join(f'<request type="{kind}" path="/{kind}"/>' for kind in KINDS) + "</config>"
+BIG = bytes(1024 * 1024)
+
+
+@pytest.fixture
+def signed_in(server: RenderServer) -> ServerClient:
+    server.pages["/server/config.php"] = lambda visit: visit.answer(CONFIG)
+    server.pages["/speedtest-answer"] = lambda visit: visit.answer("")
+    client = ServerClient(server.url, dialect=dialect_of(2022))
+    client.sign_in(SIGN_IN)
+    return client
+
+
+def told(server: RenderServer) -> tuple[SpeedTestResult, ...]:
+    [visit] = [visit for visit in server.visits if visit.path == "/speedtest-answer"]
+    assert (visit.method, visit.headers["Content-Type"]) == ("POST", "application/xml; charset=utf-8")
+    return read_speed_test_report(visit.body)
+
+
+def fetched(server: RenderServer, path: str) -> int:
+    return sum(visit.path == path for visit in server.visits)
+
+
+def test_each_address_is_measured_and_told(server: RenderServer, signed_in: ServerClient) -> None:
+    def slow(visit: Visit) -> None:
+        time.sleep(0.2)
+        visit.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + bytes(100_000))
+        time.sleep(0.5)
+        visit.raw(bytes(100_000))
+
+    server.pages |= {"/fast": lambda visit: visit.answer(BIG), "/slow": slow}
+    fast, slowly, gone = (f"{server.url}/{name}" for name in ("fast", "slow", "gone"))
+    signed_in.run_speed_test(SpeedTests(), (fast, slowly, gone))
+    results = {result.url: result for result in told(server)}
+    assert results[fast].speed > 2_000_000
+    assert 200_000 <= results[slowly].speed <= 400_000, "200 kB in half a second"
+    assert 200 <= results[slowly].ping_ms < 450
+    assert results[gone] == SpeedTestResult(url=gone, speed=0, ping_ms=0)
+    assert signed_in.network_down == results[fast].speed
+
+
+def test_an_endless_address_is_left_after_so_many_bytes_and_a_dripping_one_after_so_many_seconds(
+    server: RenderServer, signed_in: ServerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed_test, "MOST_S", 1.0)
+    sent = 0
+
+    def endless(visit: Visit) -> None:
+        nonlocal sent
+        visit.raw(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(200):
+            visit.raw(BIG)
+            sent += len(BIG)
+
+    def dripping(visit: Visit) -> None:
+        visit.raw(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(100):
+            visit.raw(bytes(speed_test.PIECE_BYTES))
+            time.sleep(0.1)
+
+    server.pages |= {"/endless": endless, "/dripping": dripping}
+    begun = time.monotonic()
+    signed_in.run_speed_test(SpeedTests(), (f"{server.url}/endless", f"{server.url}/dripping"))
+    assert time.monotonic() - begun < 4
+    assert sent < 4 * MOST_BYTES, "what the system's buffers took"
+    endlessly, drips = told(server)
+    assert endlessly.speed > 1_000_000
+    assert 20_000 < drips.speed < 60_000, "4 kB every tenth of a second"
+
+
+def test_what_came_of_a_line_that_stalls_is_counted(
+    server: RenderServer, signed_in: ServerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed_test, "MOST_S", 0.4)
+
+    def stalls(visit: Visit) -> None:
+        visit.raw(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(40_000))
+        time.sleep(3)
+
+    server.pages["/stalls"] = stalls
+    signed_in.run_speed_test(SpeedTests(), (f"{server.url}/stalls",))
+    [result] = told(server)
+    assert result.speed > 0
+
+
+def test_only_so_many_addresses_are_looked_at_and_each_once_an_hour_for_all_sessions(
+    server: RenderServer, signed_in: ServerClient
+) -> None:
+    now = 0.0
+    server.pages |= {f"/{number}": lambda visit: visit.answer(b"x") for number in range(20)}
+    targets = tuple(f"{server.url}/{number}" for number in range(20))
+    tests = SpeedTests(clock=lambda: now)
+    for _ in range(3):
+        signed_in.run_speed_test(tests, targets)
+    assert [fetched(server, f"/{number}") for number in range(20)] == [1] * MAX_TARGETS + [0] * (20 - MAX_TARGETS)
+    now = 4000.0
+    signed_in.run_speed_test(tests, targets)
+    assert fetched(server, "/0") == 2
+
+
+def test_a_server_that_asks_for_no_test_or_takes_no_answer_is_told_nothing(
+    server: RenderServer, signed_in: ServerClient
+) -> None:
+    signed_in.run_speed_test(SpeedTests(), ())
+    server.pages["/server/config.php"] = lambda visit: visit.answer(CONFIG.replace("speedtest-answer", "other"))
+    signed_in.sign_in(SIGN_IN)
+    signed_in.run_speed_test(SpeedTests(), (f"{server.url}/fast",))
+    assert fetched(server, "/speedtest-answer") == fetched(server, "/fast") == 0
+
+
+def test_nobody_is_hurt_by_a_server_that_does_not_listen(server: RenderServer, signed_in: ServerClient) -> None:
+    server.pages |= {"/fast": lambda visit: visit.answer(b"x"), "/speedtest-answer": lambda visit: visit.raw(b"")}
+    with pytest.raises(ServerSilent):
+        signed_in.run_speed_test(SpeedTests(), (f"{server.url}/fast",))
+    SpeedTests().run_for(signed_in, (f"{server.url}/fast",))
+
+
+# Where a test may lead
+
+#: What names are found as; the server itself is one on the internet.
+FOUND = {"render.example": "93.184.215.14", "inside.example": "192.168.1.7", "mapped.example": "::ffff:10.0.0.1"}
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    def found(host: str, port: object, *_args: object, **_kwargs: object) -> list[Any]:
+        address = FOUND.get(host, host)
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise OSError("no such host") from None
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port or 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    return found
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:{port}/fast",
+        "http://192.168.1.1/",
+        "http://10.1.2.3/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::1]:{port}/fast",
+        "http://inside.example/",
+        "http://mapped.example/",
+        "http://nowhere.example/",
+        "file:///etc/passwd",
+        "ftp://93.184.215.14/",
+    ],
+)
+@pytest.mark.usefixtures("names")
+def test_a_server_on_the_internet_cannot_make_us_look_at_this_network(server: RenderServer, address: str) -> None:
+    server.pages["/fast"] = lambda visit: visit.answer(b"x")
+    exchanges = ServerClient(server.url)._exchanges
+    url = address.format(port=server.http.server_port)
+    result = speed_test._measured(exchanges, "http://render.example/", url)
+    assert result == SpeedTestResult(url=url, speed=0, ping_ms=0)
+    assert not server.visits
+
+
+@pytest.mark.usefixtures("names")
+def test_nor_by_a_redirect(server: RenderServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FOUND, "outside.example", "93.184.215.15")
+    asked: list[str] = []
+    server.pages["/secret"] = lambda visit: visit.answer(b"x")
+    server.pages["/"] = lambda visit: visit.answer("", 302, Location=f"{server.url}/secret")
+    is_public = speed_test._is_public
+
+    def first_hop_is_ours(host: str) -> bool:
+        # The first address is said to be on the internet, so that its redirect is followed.
+        asked.append(host)
+        return True if len(asked) <= 2 else is_public(host)
+
+    monkeypatch.setattr(speed_test, "_is_public", first_hop_is_ours)
+    exchanges = ServerClient(server.url)._exchanges
+    result = speed_test._measured(exchanges, "http://render.example/", f"{server.url}/")
+    assert result.speed == 0
+    assert [visit.path for visit in server.visits] == ["/"]
+
+
+def test_a_server_on_this_network_may_ask_about_it(server: RenderServer, signed_in: ServerClient) -> None:
+    server.pages["/fast"] = lambda visit: visit.answer(b"x" * 100)
+    signed_in.run_speed_test(SpeedTests(), (f"{server.url}/fast",))
+    [result] = told(server)
+    assert result.speed > 0
+
+
+def test_the_seconds_are_few() -> None:
+    assert MAX_TARGETS * 2 * MOST_S <= 40
