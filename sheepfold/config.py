@@ -20,8 +20,8 @@ SETTINGS = frozenset({
     # coordinator, status, cancel, node, ledger
     "archive_port", "archive_quota", "attempts", "client_version", "config_path", "coordinator_url", "dialect",
     "extras", "farm_token", "heartbeat_s", "host", "job_tags", "login", "look_ahead", "max_picture", "no_job_wait_s",
-    "password", "password_file", "port", "public_url", "ram_unit", "redis_url", "render_limit_s", "retry_wait_s", "server_url",
-    "sessions", "state_dir",
+    "password", "password_file", "port", "public_url", "ram_unit", "redis_url", "render_limit_s", "retry_wait_s",
+    "server_url", "sessions", "state_dir",
     # flower
     "flower_host", "flower_password", "flower_port", "flower_user",
     # worker
