@@ -42,8 +42,8 @@ def canonical(name: bytes) -> HeaderName:
     return HeaderName(_OWN_SPELLING.get(small) or b"-".join(word.capitalize() for word in small.split(b"-")))
 
 
-_DATE, _CONNECTION = canonical(b"date"), canonical(b"connection")
-_CONTENT_LENGTH, _TRANSFER_ENCODING = canonical(b"content-length"), canonical(b"transfer-encoding")
+_DATE, _CONNECTION, _TRANSFER_ENCODING = canonical(b"date"), canonical(b"connection"), canonical(b"transfer-encoding")
+_TELL_LENGTH = (b"content-length", b"transfer-encoding")
 
 
 class CanonicalHeaders:
@@ -77,14 +77,16 @@ class CanonicalHeaders:
 class _Answer:
     """One answer on its way out."""
 
-    __slots__ = ("_layer", "_method", "_send", "transport")
+    __slots__ = ("_cycle", "_layer", "_method", "_send", "transport")
 
     def __init__(self, layer: CanonicalHeaders, method: str, send: Send) -> None:
         self._layer = layer
         self._method = method
         self._send = send
+        #: What uvicorn holds of this request and its answer.
+        self._cycle = getattr(send, "__self__", None)
         #: uvicorn's connection, for whoever has to cut it (``faults.py``).
-        self.transport = getattr(getattr(send, "__self__", None), "transport", None)
+        self.transport = getattr(self._cycle, "transport", None)
 
     async def send(self, message: Message) -> None:
         """As ASGI's ``send``."""
@@ -95,12 +97,15 @@ class _Answer:
     def _headers(self, message: Message) -> list[tuple[bytes, bytes]]:
         layer = self._layer
         headers: list[tuple[bytes, bytes]] = [(_DATE, layer.date())]
-        headers += [(layer.spelled(name), value) for name, value in message.get("headers", ())]
-        names = {name for name, _ in headers}
-        if names.isdisjoint((_CONTENT_LENGTH, _TRANSFER_ENCODING)) and self._has_body(message["status"]):
+        knows_length = knows_connection = False
+        for name, value in message.get("headers", ()):
+            headers.append((layer.spelled(name), value))
+            knows_length = knows_length or name in _TELL_LENGTH
+            knows_connection = knows_connection or name == b"connection"
+        if not knows_length and self._has_body(message["status"]):
             headers.append((_TRANSFER_ENCODING, b"chunked"))
         # uvicorn knows by now whether the client, HTTP/1.0 or a stop of the server ends the connection.
-        if _CONNECTION not in names and not getattr(getattr(self._send, "__self__", None), "keep_alive", True):
+        if not knows_connection and not getattr(self._cycle, "keep_alive", True):
             headers.append((_CONNECTION, b"close"))
         return headers
 
