@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 
 #: A frame that no PC here can take is given back to the server after this long (seconds); somebody else may have one.
 NOBODY_AFTER_S = 900
+#: A frame that measures a PC that is not here stops its session from asking: long enough for one that joins again.
+MEASURED_PC_GONE_S = 60
 #: Looking for downloads that nobody wants costs as much as a few frames.
 FORGET_EVERY_S = 60.0
 #: Frames in hand that no PC here can take, before nothing more is asked for: asking on would only hoard.
@@ -239,7 +241,8 @@ class Dispatcher:
         for one in left:
             if not self._floor.can_anybody(one.need, one.lease.session_key):
                 stuck[one.lease.session_key, one.need.use_gpu] += 1
-                if one.waited_s > NOBODY_AFTER_S:
+                limit_s = NOBODY_AFTER_S if one.need.only_node is None else MEASURED_PC_GONE_S
+                if one.waited_s > limit_s:
                     self._give_back(one.lease, one.waited_s)
         self._stuck = stuck
 

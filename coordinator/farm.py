@@ -152,12 +152,16 @@ class Farm:
             order_key=self._door.order_key,
             backoff=self._backoff,
             render_limit_s=self._settings.render_limit_s,
-            needs=Needs(self._ledger, self._tally, self._floor, self._settings.job_tags),
+            needs=Needs(self._ledger, self._tally, self._floor, self._settings.job_tags, self._account.described_node),
         )
 
     def _build_server_side(self) -> None:
         self._heartbeat = Heartbeat(
-            self._ledger, self._account, self._cancel_lease, at_most_every_s=self._settings.heartbeat_s
+            self._ledger,
+            self._account,
+            self._cancel_lease,
+            at_most_every_s=self._settings.heartbeat_s,
+            remaining_s=self._remaining_s,
         )
         self._session_loops = SessionLoops(
             self._account,
@@ -373,6 +377,12 @@ class Farm:
 
     # What the parts tell each other
 
+    def _remaining_s(self, lease: Lease) -> float | None:
+        """What the node of a lease says of the time it still needs."""
+        node = self._present().get(lease.node_id or "")
+        slots = node.busy if node else ()
+        return next((slot.remaining_s for slot in slots if slot.lease_id == lease.id), None)
+
     def _present(self) -> dict[str, Presence]:
         return self._sweeper.present
 
@@ -407,6 +417,8 @@ class Farm:
         self._conduct.ended(lease)
         if lease.delivery is not None:
             self._spool.discard(lease.delivery.picture)
+        if session := self._account.get(lease.session_key):
+            session.job_may_be_there()
         self._session_loops.wake_asking()
 
     def _cancel_on_node(self, node_id: str | None, lease_id: str, attempt: int) -> None:

@@ -1,5 +1,8 @@
 """Keeps every lease alive at the server: one beat per lease, the first one an interval after the grant.
 
+Each beat tells what later generations want to know: how long the frame has been rendered, how long it will take, and
+that nobody has paused it. The session's dialect sends of that what its generation knows.
+
 A beat that got no answer, or one that is neither yes nor no, does not count and is tried again soon. A 400 ends the
 lease and kills its renderer.
 """
@@ -7,6 +10,7 @@ lease and kills its renderer.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -45,8 +49,15 @@ class BeatSession(Protocol):
     def session_died(self) -> None: ...
 
 
+def _says_nothing(_lease: Lease) -> float | None:
+    """Nobody knows how long it will take."""
+
+
 class Heartbeat:
-    """Beats for the active leases of every session."""
+    """Beats for the active leases of every session.
+
+    ``remaining_s`` is what the node says of a lease it renders: seconds that are left, ``None`` while it does not know.
+    """
 
     def __init__(
         self,
@@ -55,10 +66,13 @@ class Heartbeat:
         stop_lease: Callable[[Lease, str], None],
         *,
         at_most_every_s: float,
+        remaining_s: Callable[[Lease], float | None] = _says_nothing,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger, self._sessions, self._stop_lease = ledger, sessions, stop_lease
-        self._at_most_every_s, self._clock = at_most_every_s, clock
+        self._at_most_every_s, self._remaining_s = at_most_every_s, remaining_s
+        self._clock, self._wall_clock = clock, wall_clock
         #: Lease id → when its next beat is due (the clock's seconds).
         self._due: dict[str, float] = {}
         #: Delivered leases that the server has ended.
@@ -106,11 +120,10 @@ class Heartbeat:
         session = self._sessions.get(lease.session_key)
         if session is None:
             return False
-        beat = Beat(job=lease.offer.job_id, frame=lease.offer.frame, extras=lease.offer.extras)
         try:
             if self._closed or not session.ensure_signed_in():
                 return False
-            answer = session.client.beat(beat)
+            answer = session.client.beat(self._beat_of(lease))
         except ServerSilent as error:
             self.missed += 1
             log.warning("no answer to the heartbeat of %s: %s", lease.label, error)
@@ -124,6 +137,22 @@ class Heartbeat:
             log.warning("heartbeat of %s: %s", lease.label, explain(answer.status))
             return False
         return True
+
+    def _beat_of(self, lease: Lease) -> Beat:
+        rendered_s, remaining_s = 0.0, None
+        if lease.state is LeaseState.RENDERING:
+            # The ledger's clock may have been set back since.
+            rendered_s, remaining_s = max(0.0, self._wall_clock() - lease.changed_at), self._remaining_s(lease)
+        elif lease.delivery is not None:
+            rendered_s, remaining_s = lease.delivery.render_s, 0.0
+        return Beat(
+            job=lease.offer.job_id,
+            frame=lease.offer.frame,
+            extras=lease.offer.extras,
+            render_time_s=math.ceil(rendered_s),
+            remaining_s=None if remaining_s is None else math.ceil(remaining_s),
+            paused=False,
+        )
 
     def _stop(self, lease: Lease, reason: str) -> None:
         """Ends the lease; but a picture that is ready is uploaded, and the answer to that says what became of it."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from render_tasks.contract import ArchiveRef
+from render_tasks.warm_command import is_test_job
 
 from .floor import Floor
 from .leases import Lease
@@ -30,9 +31,16 @@ class Needs:
     """Made out for one lease at a time."""
 
     def __init__(
-        self, ledger: Ledger, tally: Tally, floor: Floor, job_tags: Mapping[str, Sequence[str]] | None = None
+        self,
+        ledger: Ledger,
+        tally: Tally,
+        floor: Floor,
+        job_tags: Mapping[str, Sequence[str]] | None = None,
+        described_node: Callable[[str], str] = lambda _session_key: "",
     ) -> None:
+        """``described_node``: of a session's key, the id of the PC that its server takes it for."""
         self._ledger, self._tally, self._floor, self._job_tags = ledger, tally, floor, job_tags or {}
+        self._described_node = described_node
 
     def of(self, lease: Lease) -> Need:
         """What this lease needs now."""
@@ -44,6 +52,8 @@ class Needs:
             min_ram=self._tally.peak_kb(offer.job_id, offer.revision) * 1024,
             tags=self._tags_of(lease),
             tried=(*lease.tried_nodes, *self._losers(lease)),
+            # It measures the machine that the session describes, and would say wrong things of any other.
+            only_node=self._described_node(lease.session_key) if is_test_job(offer.job_id) else None,
         )
         if need.min_ram and not self._floor.can_anybody(need, lease.session_key):
             # It was rendered somewhere, so it can be; a PC that swaps is better than none.

@@ -28,12 +28,15 @@ class Need:
     tags: frozenset[str] = frozenset()
     #: Nodes that failed this lease, to be asked again only when there is no other.
     tried: tuple[str, ...] = ()
+    #: The one node that may have it; ``None``: any, empty: none of ours.
+    only_node: str | None = None
 
 
 def can_render(need: Need, node: Presence) -> bool:
     """Whether the node could ever render the frame."""
     return (
-        node.hardware.ram >= need.min_ram
+        need.only_node in (None, node.node_id)
+        and node.hardware.ram >= need.min_ram
         and (can_use_gpu(node) if need.use_gpu else node.compute is not Compute.GPU)
         and need.tags <= set(node.tags)
     )

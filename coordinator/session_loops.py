@@ -20,6 +20,7 @@ from .ledger import Ledger
 from .loops import Loop
 from .sessions import FarmSession, FatalRefusal, SessionState
 from .uploads import Uploads
+from .upstream.frame_limit import FrameLimit
 
 #: Loops look around this often even when nobody wakes them.
 IDLE_S = 1.0
@@ -43,6 +44,7 @@ class _Desk:
 
     session: FarmSession
     uploads: Uploads
+    limit: FrameLimit
 
 
 class SessionLoops:
@@ -88,7 +90,9 @@ class SessionLoops:
                 return
             for key, session in self._account.items():
                 if key not in self._desks:
-                    self._desks[key] = _Desk(session=session, uploads=self._make_uploads(session))
+                    uploads = self._make_uploads(session)
+                    limit = FrameLimit(session, uploads.held)
+                    self._desks[key] = _Desk(session=session, uploads=uploads, limit=limit)
 
     def wake_asking(self) -> None:
         """A place may be free."""
@@ -129,7 +133,7 @@ class SessionLoops:
         now, wait_s = time.monotonic(), IDLE_S
         for desk in self._all():
             session = desk.session
-            wanted = self._dispatcher.wanted(session.key)
+            wanted = int(min(self._dispatcher.wanted(session.key), desk.limit.room()))
             # Without a PC too: a wrong password is told at once.
             if wanted <= 0 and session.state is not SessionState.SIGNED_OUT:
                 continue
@@ -138,15 +142,17 @@ class SessionLoops:
                 wait_s = min(wait_s, rests_s)
                 continue
             # One tries whether there are frames; the others follow when there are.
-            self._asking.send(
-                session.key, wanted if session.is_flowing else 1, functools.partial(self._ask_once, session)
-            )
+            self._asking.send(session.key, wanted if session.is_flowing else 1, functools.partial(self._ask_once, desk))
         return wait_s
 
-    def _ask_once(self, session: FarmSession) -> bool:
+    def _ask_once(self, desk: _Desk) -> bool:
+        session = desk.session
         was_flowing = session.is_flowing
-        if not session.ensure_signed_in() or not self._dispatcher.ask_once(session):
+        if not session.ensure_signed_in():
             return False
+        with desk.limit.question() as may_ask:
+            if not may_ask or not self._dispatcher.ask_once(session):
+                return False
         if not was_flowing:
             self._ask.wake()
         return True

@@ -161,6 +161,8 @@ class FarmSession:
         self._waits_for_jobs = False
         #: The last question was answered with a frame: more may be asked side by side.
         self.is_flowing = False
+        #: Counts the questions that were answered "no job"; when the wait after the last of them ends.
+        self.no_job_answers, self.no_job_until = 0, -math.inf
         #: DISABLED, and not even uploads get through any more.
         self._gone = False
         #: Logged out by us; a straggler must not sign in again.
@@ -387,6 +389,8 @@ class FarmSession:
             self.notice, self.is_flowing = "the server gave a frame", True
         elif reaction is Reaction.WAIT_FOR_JOBS:
             self._wait(self._no_job.next, explain(status), for_jobs=True)
+            with self._lock:
+                self.no_job_answers, self.no_job_until = self.no_job_answers + 1, self._ask_at
         elif reaction is Reaction.WAIT_LONG:
             self._wait(lambda: NO_RENDERER_WAIT_S * self._rng.uniform(*JITTER), explain(status))
         elif reaction is Reaction.WAIT_LATER:

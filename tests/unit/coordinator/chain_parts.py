@@ -77,7 +77,7 @@ class Chain:
             pinned=self.tally.needed_archives,
             reserve_bytes=changes.pop("reserve_bytes", 0),
         )
-        needs = Needs(self.ledger, self.tally, self.floor, changes.pop("job_tags", None))
+        needs = Needs(self.ledger, self.tally, self.floor, changes.pop("job_tags", None), self.account.described_node)
         settings: dict[str, Any] = {"render_limit_s": None, "needs": needs} | changes
         waits = self.waits
 

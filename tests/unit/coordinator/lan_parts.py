@@ -82,6 +82,11 @@ class Session:
     #: Monotonic seconds before which it does not ask.
     rests_until: float = 0.0
     is_flowing: bool = False
+    no_job_answers: int = 0
+    no_job_until: float = 0.0
+    hostname: str = ""
+    node_id: str = ""
+    gpus: tuple[str, ...] = ()
     #: One after the other; none left is "not now".
     answers: list[JobAnswer] = field(default_factory=list)
     asked: list[tuple[ComputeMethod, tuple[str, ...]]] = field(default_factory=list)
@@ -98,6 +103,10 @@ class Session:
     @property
     def client(self) -> Session:
         return self
+
+    @property
+    def described_node(self) -> str:
+        return self.node_id
 
     def ensure_signed_in(self) -> bool:
         return self.signed_in

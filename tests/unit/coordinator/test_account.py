@@ -155,3 +155,13 @@ def test_the_server_is_told_nothing_of_gpus() -> None:
         ram=16 * GIB,
     )
     assert platform_of(HARDWARE) == "linux/64bit"
+
+
+def test_a_session_is_named_after_the_pc_it_describes(made: Made) -> None:
+    account = Account(SessionMode.FARM, HARDWARE, made)
+    assert account.described_node("farm:linux/64bit") == "", "the coordinator's own machine"
+    account.groups(lan(node("a", name="pc-a", hardware={"cpu_cores": 2}), node("b", name="pc-b")))
+    session = made.sessions["farm:linux/64bit"]
+    assert (session.hostname, session.node_id) == ("pc-b", "b")
+    assert account.described_node("farm:linux/64bit") == "b"
+    assert account.described_node("node:nobody") == ""

@@ -6,7 +6,7 @@ import pytest
 from farm_parts import offer, rendering
 
 from coordinator.heartbeat import DEFAULT_MAX_PERIOD_S, RETRY_SHARE, Heartbeat
-from coordinator.leases import Lease, LeaseEvent
+from coordinator.leases import Delivery, Lease, LeaseEvent
 from coordinator.ledger import Ledger
 from coordinator.protocol.messages import Beat, BeatAnswer, Endpoints
 from coordinator.protocol.status import BeatStatus
@@ -91,7 +91,42 @@ def test_a_lease_is_beaten_at_the_smaller_of_the_setting_and_half_the_period(
     assert not server.beats
     clock.now += 0.02
     beats.beat_once()
-    assert server.beats == [Beat(job="77", frame="0012", extras="opaque")]
+    [beat] = server.beats
+    assert (beat.job, beat.frame, beat.extras, beat.paused) == ("77", "0012", "opaque", False)
+
+
+def test_a_beat_tells_how_long_the_frame_is_rendered_and_will_be(ledger: Ledger) -> None:
+    server, clock = Server(), Clock()
+    lease = rendering(ledger, "0001")
+    waiting = ledger.grant(offer("0002"), KEY)
+    done = rendering(ledger, "0003")
+    ledger.apply(
+        done.id,
+        LeaseEvent.DELIVER,
+        delivery=Delivery(picture="a.1.png", size=1, render_s=41.2, memory_kb=1, cores=1),
+    )
+    beats = Heartbeat(
+        ledger,
+        {KEY: server},
+        lambda _lease, _reason: None,
+        at_most_every_s=600,
+        remaining_s=lambda asked: 12.3 if asked.id in (lease.id, waiting.id) else None,
+        clock=clock,
+        wall_clock=lambda: lease.changed_at + 6.5,
+    )
+    beats.beat_once()
+    told = {beat.frame: (beat.render_time_s, beat.remaining_s) for beat in server.beats}
+    assert told == {"0001": (7, 13), "0002": (0, None), "0003": (42, 0)}
+
+
+def test_a_clock_that_was_set_back_makes_no_time_negative(ledger: Ledger) -> None:
+    server = Server()
+    lease = rendering(ledger)
+    beats = Heartbeat(
+        ledger, {KEY: server}, lambda *_: None, at_most_every_s=600, wall_clock=lambda: lease.changed_at - 60
+    )
+    beats.beat_once()
+    assert [(beat.render_time_s, beat.remaining_s) for beat in server.beats] == [(0, None)]
 
 
 def test_every_active_lease_has_a_beat_of_its_own_and_ended_ones_have_none(ledger: Ledger) -> None:

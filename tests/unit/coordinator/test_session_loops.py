@@ -31,6 +31,7 @@ class FakeUploads:
 
     def __init__(self) -> None:
         self.waiting, self.flushed, self.report_waits = 0, 0, False
+        self.holds = 0
         self.looked, self.sent_all = threading.Event(), threading.Event()
         self.error: Exception | None = None
 
@@ -48,6 +49,9 @@ class FakeUploads:
 
     def pending(self) -> int:
         return self.waiting + self.report_waits
+
+    def held(self) -> int:
+        return self.holds
 
     def idle(self) -> bool:
         return self.pending() == 0
@@ -225,6 +229,23 @@ def test_a_session_without_a_free_place_asks_for_nothing(stage: Stage) -> None:
     stage.dispatcher.places = 0
     stage.ask_round()
     assert not stage.dispatcher.asked
+
+
+def test_a_session_that_holds_as_many_frames_as_the_server_gives_asks_for_none(stage: Stage) -> None:
+    stage.loops.open_new()
+
+    def no_job() -> None:
+        stage.sessions[KEY].no_job_answers += 1
+        stage.sessions[KEY].no_job_until = time.monotonic() + 100
+
+    stage.dispatcher.on_ask = no_job
+    stage.uploads[KEY].holds = 3
+    for _ in range(3):
+        stage.ask_round()
+    assert stage.dispatcher.asked == [KEY]
+    stage.uploads[KEY].holds = 2
+    stage.ask_round()
+    assert stage.dispatcher.asked == [KEY] * 2
 
 
 def test_a_session_that_was_told_to_wait_is_left_alone_until_then(stage: Stage) -> None:
