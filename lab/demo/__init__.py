@@ -15,6 +15,7 @@ from ..office import Office
 from ..packing import pack_scene
 from ..projects import NewProject, Project
 from ..renderers import file_md5
+from ..submit.blender_files import find_blender
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +49,6 @@ def create_demo(office: Office) -> Project:
             height=height,
         )
     )
-
-
-def find_blender() -> str:
-    """``$SHEEPFOLD_BLENDER`` or the one on PATH; raises :class:`NoBlender`."""
-    named = os.environ.get("SHEEPFOLD_BLENDER", "")
-    found = shutil.which(named or "blender")
-    if found is None:
-        where = f"SHEEPFOLD_BLENDER: {named} is no program" if named else "no Blender on PATH"
-        raise NoBlender(f"{where}: install Blender, or let SHEEPFOLD_BLENDER name one")
-    return found
 
 
 def build_scene(target: Path) -> Path:
