@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -78,8 +79,9 @@ def wanted_files(blender: str, plan: ArchivePlan) -> tuple[list[WantedFile], Pat
         for target, source in files.items():
             _link(packed / target, source)
         # Pictures are not opened: what Blender has to read is .blends.
-        reads = [packed, blends, LISTING, *(path for path in files.values() if path.suffix.lower() == ".blend")]
-        reads += [plan.blend]
+        reads = [packed, blends, *(path for path in files.values() if path.suffix.lower() == ".blend")]
+        # Of our own: the script, and the Python that the launcher of a bpy wheel needs.
+        reads += [plan.blend, Path(__file__).parents[2], Path(sys.prefix), Path(sys.base_prefix)]
         return _ask(blender, packed / plan.scene, home, reads), packed
 
 

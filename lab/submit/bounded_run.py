@@ -110,7 +110,9 @@ def _sandbox(program: str, folder: Path, reads: Sequence[Path]) -> list[str]:
         base += ["--tmpfs", str(path)]
     home = Path(program).resolve().parent  # a renderer consists of more than its binary
     for path in (Path(program), Path(program).resolve() if home in hidden else home, *reads):
-        base += ["--ro-bind", str(path), str(path)]
+        # What is not hidden is there already, and a link in its place cannot be mounted over.
+        if any(path.is_relative_to(folder) for folder in hidden):
+            base += ["--ro-bind", str(path), str(path)]
     return [*base, "--bind", str(folder), str(folder), "--chdir", str(folder), "--"]
 
 

@@ -11,6 +11,7 @@ import bisect
 import mmap
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ _EXTERNAL = 1
 _FILES_OF_NODES = {"NodeShaderTexIES", "NodeShaderScript"}
 _WITH_NODES = {b"MA", b"WO", b"LA", b"SC", b"TE", b"LS"}
 _PICTURES = {cdefs.SEQ_TYPE_IMAGE, cdefs.SEQ_TYPE_MOVIE}
+_CACHES = {"PointCache", "FluidDomainSettings"}
+#: Screens, windows, workspaces and brushes.
+_NOT_RENDERED = {b"SN", b"SR", b"WM", b"WS", b"BR", b"GLOB"}
 _NO_FILES = {b"ID", b"WM", b"SN", b"LA"}
 
 
@@ -54,17 +58,22 @@ def _of_block(block: Any, main: Any) -> Iterator[Reference]:
         yield from _of_mesh(block)
     elif len(block.code) == 2 and block.code not in _NO_FILES:
         for usage in blocks2assets.iter_assets(block):
-            yield _of_usage(usage, used=_is_used(block, usage, main))
+            reference = _of_usage(usage)
+            if not reference.absent() or _is_used(block, usage, main):
+                yield reference
+            elif usage.block.dna_type_name not in _CACHES:
+                yield replace(reference, used=False)
+            # Blender names a folder for every simulation; one that was never baked has none.
 
 
-def _of_usage(usage: Any, *, used: bool) -> Reference:
+def _of_usage(usage: Any) -> Reference:
     block, stored = usage.block, bytes(usage.asset_path)
     path = absolute_path(stored, Path(block.bfile.filepath))
     kind = Kind.FILE
     if usage.is_sequence or (block.code == b"MC" and block.get(b"source", default=0) == _CLIP_OF_FRAMES):
         kind = _kind_of_many(block, path)
     fields = () if kind is Kind.MATCHES else _checked(block.bfile, stored, _field(block, usage.path_full_field))
-    return Reference(blend=Path(block.bfile.filepath), stored=stored, path=path, kind=kind, fields=fields, used=used)
+    return Reference(blend=Path(block.bfile.filepath), stored=stored, path=path, kind=kind, fields=fields)
 
 
 def _kind_of_many(block: Any, path: Path) -> Kind:
@@ -84,11 +93,27 @@ def _is_used(block: Any, usage: Any, main: Any) -> bool:
         return bool(usage.block.get(b"cache_flag", default=0) & _FLUID_BAKED)
     if block.code == b"SO":
         return False
-    # A library's own counts say nothing about what other files take from it.
-    if block.bfile is not main or block.code == b"LI":
+    # What nothing points to is kept for its fake user alone; in a library, for the files that take it from there.
+    if block.bfile is not main or block.code == b"LI" or not block.get((b"id", b"flag"), default=0) & _FAKE_USER:
         return True
-    users, flags = block.get((b"id", b"us"), default=1), block.get((b"id", b"flag"), default=0)
-    return users > (1 if flags & _FAKE_USER else 0)
+    return _is_pointed_to(block)
+
+
+def _is_pointed_to(block: Any) -> bool:
+    """Whether a data-block of the same file that a render reads points to this one."""
+    file, size = block.bfile, block.bfile.header.pointer_size
+    address = block.addr_old.to_bytes(size, "little" if file.header.is_little_endian else "big")
+    starts = [other.file_offset for other in file.blocks]
+    for offset in _occurrences(file, address):
+        index = bisect.bisect_right(starts, offset) - 1
+        at = offset - starts[index]
+        # A data-block begins with its neighbours in the list of its kind.
+        if index < 0 or not 0 <= at < file.blocks[index].size or (at < 2 * size and file.blocks[index].code != b"DATA"):
+            continue
+        owner = next((other for other in reversed(file.blocks[: index + 1]) if other.code != b"DATA"), None)
+        if owner is not None and owner.code not in _NOT_RENDERED:
+            return True
+    return False
 
 
 def _of_nodes(block: Any) -> Iterator[Reference]:
