@@ -83,15 +83,23 @@ def submit(
     from .packing import pack_scene
     from .settings import AccountSettings
     from .submission import LabClient
+    from .submit.archive_names import project_name
+    from .submit.blender_files import blender_at_hand
 
     settings = AccountSettings(**({"server_url": url} if url else {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
     try:
         parse_frames(frames)
         with tempfile.TemporaryDirectory(prefix="sheepfold-submit-") as folder:
-            packed = pack_scene(scene, Path(folder) / "project.zip", allow_missing=allow_missing)
-            for missing in packed.missing:
-                print(f"warning: missing and left out: {missing}", file=sys.stderr)
-            fields = {"name": name or scene.stem, "frames": frames, "scene": packed.scene, "compute": compute}
+            archive = Path(folder) / "project.zip"
+            packed = pack_scene(scene, archive, allow_missing=allow_missing, blender=blender_at_hand())
+            for warning in packed.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
+            fields = {
+                "name": name or project_name(scene.stem),
+                "frames": frames,
+                "scene": packed.scene,
+                "compute": compute,
+            }
             if packed.size:
                 fields |= {"width": str(packed.size[0]), "height": str(packed.size[1])}
             taken = LabClient(settings.server_url, settings.login, settings.secret()).submit(packed.path, fields)
@@ -107,6 +115,7 @@ def lab(
     keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl+C.")] = False,
     folder: Annotated[Path, typer.Option("--dir", help="Each run gets a new folder in here.")] = Path("lab-run"),
     stall_s: Annotated[int, typer.Option(min=10, help="Give up when nothing happens for so many seconds.")] = 300,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Render even if files are missing.")] = False,
 ) -> None:
     """Run server, coordinator and workers on this computer and render a scene through all of them."""
     from .errors import LabError
@@ -114,7 +123,16 @@ def lab(
 
     _log_to_stderr(logging.WARNING)
     try:
-        code = run_lab(LabRun(blend=blend, frames=frames, workers=workers, keep=keep, folder=folder, stall_s=stall_s))
+        run = LabRun(
+            blend=blend,
+            frames=frames,
+            workers=workers,
+            keep=keep,
+            folder=folder,
+            stall_s=stall_s,
+            allow_missing=allow_missing,
+        )
+        code = run_lab(run)
     except LabError as error:
         _stop_for(error)
     raise typer.Exit(code)

@@ -27,6 +27,7 @@ from .frame_range import parse_frames
 from .packing import pack_scene
 from .progress import FrameDisplay, say
 from .submission import LabClient
+from .submit.archive_names import project_name
 
 LOGIN = "lab"
 POLL_S = 0.5
@@ -50,6 +51,8 @@ class LabRun:
     folder: Path
     #: Nothing changes and nobody beats for so long: it has failed.
     stall_s: float
+    #: Files that the picture needs may be missing.
+    allow_missing: bool = False
 
 
 class Told(BaseException):
@@ -179,14 +182,17 @@ def _start(run: LabRun, farm: _Farm, children: Children, client: LabClient) -> i
         children.start(name, ["worker"], farm.worker(name, cores))
     say(f"lab server {farm.server_url}   coordinator {farm.coordinator_url}   workers {run.workers}")
     if run.blend is not None:
-        return _submit(run.blend, run.frames, client)
+        return _submit(run.blend, run, farm, client)
     return next(int(one["id"]) for one in client.projects() if one["name"] == DEMO)
 
 
-def _submit(blend: Path, frames: str, client: LabClient) -> int:
+def _submit(blend: Path, run: LabRun, farm: _Farm, client: LabClient) -> int:
     with tempfile.TemporaryDirectory(prefix="sheepfold-lab-") as folder:
-        packed = pack_scene(blend, Path(folder) / "project.zip")
-        fields = {"name": blend.stem, "frames": frames, "scene": packed.scene}
+        archive = Path(folder) / "project.zip"
+        packed = pack_scene(blend, archive, allow_missing=run.allow_missing, blender=farm.blender)
+        for warning in packed.warnings:
+            say(f"warning: {warning}")
+        fields = {"name": project_name(blend.stem), "frames": run.frames, "scene": packed.scene}
         if packed.size:
             fields |= {"width": str(packed.size[0]), "height": str(packed.size[1])}
         return client.submit(packed.path, fields).id

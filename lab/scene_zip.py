@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from .errors import BadArchive
+from .submit.archive_names import first_unprintable
 
 MAX_ENTRIES = 100_000
 MAX_NAME = 1000
@@ -15,6 +17,7 @@ MAX_NAME = 1000
 MAX_RATIO = 200
 #: Below this no ratio hurts.
 HARMLESS_BYTES = 256 * 1024 * 1024
+_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def check_project_zip(path: Path, scene_path: str) -> None:
@@ -51,8 +54,9 @@ def _check_entries(entries: list[zipfile.ZipInfo], scene_path: str, size: int) -
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     name = entry.filename
     shown = repr(name[:100])
-    if not is_plain_path(name.rstrip("/")):
-        raise BadArchive(f"the project archive holds {shown}, which leaves its folder")
+    trouble = trouble_with(name.rstrip("/"))
+    if trouble:
+        raise BadArchive(f"the project archive holds {shown}, which {trouble}")
     mode = entry.external_attr >> 16
     if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_IFMT(mode) == 0):
         raise BadArchive(f"the project archive holds {shown}, which is a link or a device")
@@ -60,8 +64,18 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise BadArchive(f"the project archive holds {shown}, which is encrypted")
 
 
-def is_plain_path(name: str) -> bool:
-    """A relative path with forward slashes that stays inside its folder, on every operating system."""
-    if not name or len(name) > MAX_NAME or "\\" in name or ":" in name or not name.isprintable():
-        return False
-    return not name.startswith("/") and ".." not in PurePosixPath(name).parts
+def trouble_with(path: str) -> str | None:
+    """Why a path is not one inside an archive, on any operating system, for a person; ``None``: it is one.
+
+    Names that Windows alone cannot keep are not refused: the PCs of a farm may all run something else.
+    """
+    if not path:
+        return "has no name"
+    if len(path) > MAX_NAME:
+        return f"is longer than {MAX_NAME} characters"
+    if path.startswith(("/", "\\")) or _DRIVE.match(path) or ".." in path.replace("\\", "/").split("/"):
+        return "leaves its folder"
+    if "\\" in path:
+        return "holds a backslash, which is a folder on Windows"
+    character = first_unprintable(path)
+    return f"holds {character}" if character else None

@@ -12,7 +12,8 @@ from .frame_range import parse_frames
 from .office import Office
 from .projects import Compute, NewProject, Project
 from .renderers import file_md5
-from .scene_zip import check_project_zip, is_plain_path
+from .scene_zip import check_project_zip, trouble_with
+from .submit.archive_names import first_unprintable
 
 MAX_NAME = 100
 MAX_SIDE = 65_536
@@ -28,8 +29,7 @@ async def receive_project(request: Request, office: Office) -> Project:
         scene = form.fields.get("scene", "")
         name, frames = _name(form.fields), parse_frames(form.fields.get("frames", ""))
         compute, width, height = _compute(form.fields), _side(form.fields, "width"), _side(form.fields, "height")
-        if not is_plain_path(scene) or not scene.endswith(".blend"):
-            raise BadInput("scene is the path of a .blend inside the archive")
+        _check_scene(scene)
         await office.look(check_project_zip, path, scene)
         md5 = await office.look(file_md5, path)
         size = path.stat().st_size
@@ -55,9 +55,20 @@ async def receive_project(request: Request, office: Office) -> Project:
 
 def _name(fields: Mapping[str, str]) -> str:
     name = fields.get("name", "").strip()
-    if not name or len(name) > MAX_NAME or not name.isprintable():
-        raise BadInput(f"name is 1 to {MAX_NAME} printable characters")
+    if not 0 < len(name) <= MAX_NAME:
+        raise BadInput(f"name is 1 to {MAX_NAME} characters; this one has {len(name)}")
+    character = first_unprintable(name)
+    if character:
+        raise BadInput(f"name {name!r} holds {character}; it is 1 to {MAX_NAME} printable characters")
     return name
+
+
+def _check_scene(path: str) -> None:
+    trouble = trouble_with(path)
+    if not trouble and not path.lower().endswith(".blend"):
+        trouble = "does not end with .blend"
+    if trouble:
+        raise BadInput(f"scene is the path of a .blend inside the archive; {path[:100]!r} {trouble}")
 
 
 def _compute(fields: Mapping[str, str]) -> Compute:

@@ -24,6 +24,8 @@ _KNOWN = (".e", ".c", ".o", ".f")
 #: Blender's own limit is 1,048,574.
 _FRAME = re.compile(r"[0-9]{1,7}", re.ASCII)
 _DRIVE = re.compile(r"^[A-Za-z]:")
+#: What no name in a log or on a command line may hold; everything else is somebody's alphabet.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def expand(
@@ -72,7 +74,7 @@ def scene_file(folder: Path, scene_path: str) -> Path:
     """
     parts = [part for part in scene_path.replace("\\", "/").split("/") if part not in ("", ".")]
     absolute = scene_path.startswith(("/", "\\")) or _DRIVE.match(scene_path)
-    if absolute or not parts or ".." in parts or not scene_path.isprintable():
+    if absolute or not parts or ".." in parts or _CONTROL.search(scene_path):
         raise BadOrder(f"{scene_path[:200]!r} is no path inside a scene archive")
     return folder.joinpath(*parts)
 

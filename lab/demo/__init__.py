@@ -15,6 +15,7 @@ from ..errors import NoBlender
 from ..packing import pack_scene
 from ..projects import NewProject, Project
 from ..renderers import file_md5
+from ..submit.blender_files import find_blender
 
 if TYPE_CHECKING:
     from ..office import Office
@@ -51,16 +52,6 @@ def create_demo(office: Office) -> Project:
             height=height,
         )
     )
-
-
-def find_blender() -> str:
-    """``$SHEEPFOLD_BLENDER`` or the one on PATH; raises :class:`NoBlender`."""
-    named = os.environ.get("SHEEPFOLD_BLENDER", "")
-    found = shutil.which(named or "blender")
-    if found is None:
-        where = f"SHEEPFOLD_BLENDER: {named} is no program" if named else "no Blender on PATH"
-        raise NoBlender(f"{where}: install Blender, or let SHEEPFOLD_BLENDER name one")
-    return found
 
 
 def build_scene(target: Path) -> Path:

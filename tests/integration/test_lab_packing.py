@@ -27,8 +27,11 @@ bpy.ops.wm.save_as_mainfile(filepath=library)
 bpy.ops.wm.read_factory_settings(use_empty=True)
 bpy.ops.wm.save_as_mainfile(filepath=scene)
 image = bpy.data.images.load(texture)
-image.use_fake_user = True
 image.filepath = bpy.path.relpath(texture)
+world = bpy.context.scene.world = bpy.data.worlds.new("sky")
+world.use_nodes = True
+sky = world.node_tree.nodes.new("ShaderNodeTexEnvironment")
+sky.image = image
 with bpy.data.libraries.load(library, link=True, relative=True) as (there, here):
     here.objects = ["lamp"]
 bpy.context.scene.collection.objects.link(here.objects[0])

@@ -469,6 +469,11 @@ def test_looking_needs_the_password_where_the_server_is_not_open(tmp_path):
     [
         ({"frames": "9-1"}, 400, "1 comes before 9"),
         ({"name": ""}, 400, "name is"),
+        ({"name": "n" * 101}, 400, "this one has 101"),
+        ({"name": "a\u2028b"}, 400, "holds the character U+2028 (line separator)"),
+        ({"scene": "a\tb.blend"}, 400, "'a\\tb.blend' holds the character U+0009"),
+        ({"scene": "a\\b.blend"}, 400, "holds a backslash"),
+        ({"scene": "a.txt"}, 400, "'a.txt' does not end with .blend"),
         ({"scene": "../a.blend"}, 400, "path of a .blend"),
         ({"scene": "other.blend"}, 400, "does not hold the scene"),
         ({"width": "wide"}, 400, "width is"),

@@ -30,9 +30,17 @@ def test_a_plain_project_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.png", "/etc/passwd", "a/../../b", "C:/a.png", "a\\..\\b.png", "..", "a\x00b", "x" * 2000]
+    ("name", "why"),
+    [
+        *((name, "leaves its folder") for name in ["../a.png", "/etc/passwd", "a/../../b", "C:/a.png", "..", "a\x00b"]),
+        ("a\\..\\b.png", "leaves its folder"),
+        ("a\\b.png", "holds a backslash"),
+        ("x" * 2000, "is longer than 1000 characters"),
+        ("a\nb.png", r"holds the character U\+000A"),
+        ("a\u2028b.png", r"holds the character U\+2028 \(line separator\)"),
+    ],
 )
-def test_an_entry_that_leaves_its_folder_is_refused(tmp_path, name):
+def test_an_entry_whose_name_cannot_be_kept_is_refused_with_the_reason(tmp_path, name, why):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.blend", b"x")
@@ -42,8 +50,16 @@ def test_an_entry_that_leaves_its_folder_is_refused(tmp_path, name):
     if "\x00" in name:  # Python cuts such a name itself when it reads it
         check_project_zip(path, "a.blend")
         return
-    with pytest.raises(BadArchive, match="leaves its folder"):
+    with pytest.raises(BadArchive, match=why):
         check_project_zip(path, "a.blend")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["wood: dark.png", "a/b?.png", "trailing.", "木目.png", "\u200dzero.png", "a\xa0b.png", "-x", "50%#1.png", "CON"],
+)
+def test_every_other_name_is_taken(tmp_path, name):
+    check_project_zip(write(tmp_path / "a.zip", [(f"{name}.blend", b"x"), (name, b"y")]), f"{name}.blend")
 
 
 def test_links_and_lost_scenes_and_other_files_are_refused(tmp_path):

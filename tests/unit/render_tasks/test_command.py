@@ -92,6 +92,8 @@ def test_a_scene_outside_its_archive_is_refused(path: str) -> None:
         ("./a..b.blend", "/s/a..b.blend"),
         ("-x.blend", "/s/-x.blend"),
         ("überschall.blend", "/s/überschall.blend"),
+        ("羊\u200d\xa0.blend", "/s/羊\u200d\xa0.blend"),
+        ("scene: final.BLEND", "/s/scene: final.BLEND"),
     ],
 )
 def test_a_scene_is_found_whichever_slash_its_path_has(path: str, found: str) -> None:
