@@ -261,7 +261,7 @@ class OneNode:
                 "script": "import bpy\nSECRET_SCRIPT = 1\n",
                 "update_method": "remainingtime",
                 "use_gpu": False,
-                "scene_archive": scene_archive()[0],
+                "scene_archives": (scene_archive()[0],),
                 "renderer_archive": renderer_archive()[0],
                 **changes,
             }

@@ -26,6 +26,7 @@ from render_tasks.contract import (
     JoinAnswer,
     JoinRequest,
     NodeHardware,
+    StartAnswer,
     from_json,
     to_json,
 )
@@ -50,8 +51,9 @@ class Desk:
     error: Exception | None = None
     seen: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> None:
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer:
         self._note(lease_id, attempt, node_id, claim)
+        return StartAnswer(scene_password="opens it")
 
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterator[bytes]) -> None:
         self._note(lease_id, attempt, node_id, report, b"".join(chunks))

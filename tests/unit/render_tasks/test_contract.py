@@ -43,7 +43,7 @@ ORDER = RenderOrder(
     lease_id="ab12", attempt=1, node_id="n1", job_id="7", job_name="demo · ü", frame="0340", revision="0",
     scene_path="a.blend",
     command_line=".e -b .c", script="import bpy\n", update_method="", use_gpu=True,
-    scene_archive=ArchiveRef(md5="0" * 32, size=1), renderer_archive=ArchiveRef(md5="1" * 32, size=2),
+    scene_archives=(ArchiveRef(md5="0" * 32, size=1),), renderer_archive=ArchiveRef(md5="1" * 32, size=2),
     time_limit_s=None,
 )  # fmt: skip
 SLOT = SlotState(lease_id="ab", attempt=2, job_name="demo", frame="1", stage=Stage.WAITING, progress=0.5)
@@ -79,8 +79,8 @@ def test_a_reader_ignores_what_it_does_not_know_and_misses_what_it_needs(message
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("attempt", "1"), ("attempt", True), ("attempt", 1.5), ("frame", 340), ("use_gpu", 1), ("scene_archive", "x"),
-     ("scene_archive", None), ("scene_archive", {"md5": "0"}), ("time_limit_s", "5"), ("script", None)],
+    [("attempt", "1"), ("attempt", True), ("attempt", 1.5), ("frame", 340), ("use_gpu", 1), ("scene_archives", "x"),
+     ("scene_archives", None), ("scene_archives", [{"md5": "0"}]), ("time_limit_s", "5"), ("script", None)],
 )  # fmt: skip
 def test_a_field_of_the_wrong_type_is_refused(name: str, value: Any) -> None:
     data = json.loads(to_json(ORDER)) | {name: value}
