@@ -79,7 +79,7 @@ class LockedEntries:
             if isinstance(error, _RUBBISH) and entry.compress_type != _AES_METHOD and not self._has_opened:
                 raise ArchiveLocked from None
             raise BadArchive(f"a locked entry of the archive cannot be read: {type(error).__name__}") from None
-        self._has_opened = True
+        self._has_opened |= entry.file_size > 0
 
     def _alone(self, entry: zipfile.ZipInfo) -> Iterator[bytes]:
         """The entry as a stream of its own."""

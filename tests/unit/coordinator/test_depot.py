@@ -187,10 +187,11 @@ def test_a_node_asks_again_while_an_archive_is_being_read(client: TestClient, ar
 
 def test_claims_arrive_as_they_were_made(client: TestClient, desk: Desk) -> None:
     report = FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing", log="log")
-    client.post("/api/leases/aa/start", params={"node": "n1", "attempt": 1, "claim": "w"}, headers=BEARER)
+    started = client.post("/api/leases/aa/start", params={"node": "n1", "attempt": 1, "claim": "w"}, headers=BEARER)
     client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
     client.post("/api/leases/aa/failure", params={"node": "n1", "attempt": 2}, content=to_json(report), headers=BEARER)
     frame = FrameReport(name="a.png", md5="0" * 32, render_s=1.5, memory_kb=9, cores=2)
+    assert from_json(StartAnswer, started.content) == StartAnswer(scene_password="opens it")
     assert desk.seen == [("aa", 1, "n1", "w"), ("aa", 1, "n1", frame, b"picture"), ("aa", 2, "n1", report)]
 
 
