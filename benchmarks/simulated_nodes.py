@@ -48,6 +48,7 @@ from render_tasks.contract import (
     archive_pass,
     celery_name_of,
     from_json,
+    scene_key,
     to_json,
 )
 from render_tasks.presence import _WRITE, AT_MOST_EVERY_S
@@ -206,14 +207,14 @@ class Node:
             return
         self._stage(order, Stage.FETCHING)
         try:
-            for archive in (order.renderer_archive, order.scene_archive):
+            for archive in (order.renderer_archive, *order.scene_archives):
                 await self._archive(archive.md5)
             self._stage(order, Stage.WAITING)
             async with self._slot:
                 self._stage(order, Stage.RENDERING)
                 took = self._plan.render_s * random.uniform(0.8, 1.2)
                 await asyncio.sleep(took)
-                self._warm = (order.scene_archive.md5,)
+                self._warm = (scene_key([archive.md5 for archive in order.scene_archives]),)
             self._stage(order, Stage.DELIVERING)
             await self._deliver(order, took)
         finally:

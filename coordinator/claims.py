@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from render_tasks.contract import FailureKind, FailureReport, FrameReport
+from render_tasks.contract import FailureKind, FailureReport, FrameReport, StartAnswer
 
 from .judgement import BrokenPicture
 from .leases import ENDED, Delivery, Lease, LeaseError, LeaseEvent, LeaseState
@@ -72,7 +72,7 @@ class Claims:
         self._starts: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
 
-    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> Lease:
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer:
         """The start-fence: true once for each attempt.
 
         ``claim`` is a random word of the one execution that asks: the same word again is an answer that was lost,
@@ -82,14 +82,14 @@ class Claims:
             lease = self._own(lease_id, attempt, node_id)
             if lease.state is LeaseState.RENDERING:
                 if self._starts.setdefault(lease_id, (attempt, claim)) == (attempt, claim):
-                    return lease
+                    return _answer(lease)
                 raise StaleClaim("this attempt was already started")
             try:
                 lease = self._ledger.apply(lease_id, LeaseEvent.START, attempt=attempt)
             except LeaseError as error:
                 raise StaleClaim(str(error)) from None
             self._starts[lease_id] = (attempt, claim)
-            return lease
+            return _answer(lease)
 
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterable[bytes]) -> None:
         """Takes a picture: to disk, looked at, into the ledger, in this order.
@@ -190,6 +190,10 @@ class Claims:
         if (lease.state in ENDED or arrived) and not (delivering and arrived):
             raise StaleClaim(f"this frame is already {lease.state.value}")
         return lease
+
+
+def _answer(lease: Lease) -> StartAnswer:
+    return StartAnswer(scene_password=lease.offer.password or "")
 
 
 def _line(report: FailureReport) -> str:

@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from render_tasks.contract import (
     MAX_ORDER_BYTES,
-    ArchiveRef,
     FailureKind,
     FailureReport,
     Presence,
@@ -41,7 +40,7 @@ from .leases import Lease, LeaseEvent, LeaseState
 from .ledger import Ledger
 from .ledger_file import LedgerError
 from .ledger_steps import Step
-from .needs import Alike, Needs
+from .needs import Alike, Archives, Needs
 from .nodes import BrokerDown
 from .placement import Room, Wish
 from .pressure import Pressure
@@ -70,11 +69,11 @@ class SendOrder(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """A lease, the node it goes to, and its archives: scene and renderer."""
+    """A lease, the node it goes to, and its archives."""
 
     lease: Lease
     node: Presence
-    archives: tuple[ArchiveRef, ArchiveRef]
+    archives: Archives
 
 
 class Dispatcher:
@@ -217,23 +216,21 @@ class Dispatcher:
             self._forget_at = self._clock() + FORGET_EVERY_S
             self._fetches.forget_others(self._tally.needed_archives())
 
-    def _archives_of(self, lease: Lease) -> tuple[ArchiveRef, ArchiveRef] | None:
+    def _archives_of(self, lease: Lease) -> Archives | None:
         offer = lease.offer
         session = self._account.get(lease.session_key)
         if session is None:
             return None
-        scene = ArchiveRequest(type="job", job=offer.job_id, revision=offer.revision)
-        renderer = ArchiveRequest(type="binary", job=offer.job_id)
+        wanted_renderer = ArchiveRequest(type="binary", job=offer.job_id)
+        asking = (session, lease.id, self.wake_placing.set)
         try:
             # Both are asked for before either is looked at, so that they travel side by side.
-            found = (
-                self._fetches.ready(offer.archive_md5, scene, session, lease.id, self.wake_placing.set),
-                self._fetches.ready(offer.renderer.md5, renderer, session, lease.id, self.wake_placing.set),
-            )
+            scene = self._fetches.all_ready(_scene_requests(offer), *asking)
+            renderer = self._fetches.ready(offer.renderer.md5, wanted_renderer, *asking)
         except (ArchiveGone, ArchiveError) as error:
             self._claims.give_up(lease, FailureReport(kind=FailureKind.NO_ARCHIVE, reason=str(error)))
             return None
-        return (found[0], found[1]) if found[0] and found[1] else None
+        return Archives(scene=scene, renderer=renderer) if scene and renderer else None
 
     def _look_after(self, left: Sequence[Wish]) -> None:
         """Frames that nobody here could ever take keep no place from others, and not for ever."""
@@ -269,7 +266,7 @@ class Dispatcher:
         return len(ordered)
 
     def _send(self, lease: Lease, plan: _Plan) -> None:
-        order = self._write_order(lease, plan.node.node_id, *plan.archives)
+        order = self._write_order(lease, plan.node.node_id, plan.archives)
         signed = sign_order(order, self._order_key)
         if len(signed.order.encode()) > MAX_ORDER_BYTES:
             reason = f"the server's script makes an order of more than {MAX_ORDER_BYTES} bytes"
@@ -278,7 +275,7 @@ class Dispatcher:
         self._send_order(signed, order, plan.node.name)
         log.info("%s ordered from %s (attempt %d)", lease.label, plan.node.name, lease.attempt)
 
-    def _write_order(self, lease: Lease, node_id: str, scene: ArchiveRef, renderer: ArchiveRef) -> RenderOrder:
+    def _write_order(self, lease: Lease, node_id: str, archives: Archives) -> RenderOrder:
         offer: JobOffer = lease.offer
         return RenderOrder(
             lease_id=lease.id,
@@ -293,7 +290,15 @@ class Dispatcher:
             script=offer.script,
             update_method=offer.renderer.update_method,
             use_gpu=offer.use_gpu,
-            scene_archive=scene,
-            renderer_archive=renderer,
+            scene_archives=archives.scene,
+            renderer_archive=archives.renderer,
             time_limit_s=self._render_limit_s,
+            scene_locked=bool(offer.password),
         )
+
+
+def _scene_requests(offer: JobOffer) -> list[tuple[str, ArchiveRequest]]:
+    """The scene's archives in order, each with what the server is asked for."""
+    if offer.chunks:
+        return [(chunk.md5, ArchiveRequest(type="chunk", chunk=chunk.id)) for chunk in offer.chunks]
+    return [(offer.archive_md5, ArchiveRequest(type="job", job=offer.job_id, revision=offer.revision))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Downloads side by side; more would only share the same line.
 FETCHES_AT_ONCE = 4
+#: Parts of one scene side by side: the rest is for other jobs' archives.
+PARTS_AT_ONCE = 2
 #: No archive of this protocol is larger (bytes).
 MAX_ARCHIVE = 64 * 1024**3
 
@@ -70,6 +72,26 @@ class Fetches:
             self._running[md5] = _Fetch(future, {lease_id})
             future.add_done_callback(lambda _: then())
         return None
+
+    def all_ready(
+        self,
+        wanted: Sequence[tuple[str, ArchiveRequest]],
+        session: FarmSession,
+        lease_id: str,
+        then: Callable[[], None],
+    ) -> tuple[ArchiveRef, ...] | None:
+        """A scene's archives in order, or ``None`` while some are on their way; raises as :meth:`ready` does."""
+        found: list[ArchiveRef] = []
+        awaited: set[str] = set()
+        for md5, request in wanted:
+            if len(awaited) == PARTS_AT_ONCE:
+                break
+            ref = self.ready(md5, request, session, lease_id, then)
+            if ref is None:
+                awaited.add(md5)
+            else:
+                found.append(ref)
+        return None if awaited else tuple(found)
 
     def forget_others(self, wanted: Collection[str]) -> None:
         """Drops what is known of archives that no live lease wants."""

@@ -83,7 +83,7 @@ class Floor:
         #: Node → the scenes ordered from it last, as many as it has slots.
         self._ordered: dict[str, tuple[str, ...]] = {}
         self._paces: dict[str, float] = {}
-        #: Scene → nodes that have it open; archive → nodes that hold it.
+        #: Scene's key → nodes that have it open; scene's key or renderer's MD5 → nodes that hold it unpacked.
         self._warm: defaultdict[str, set[str]] = defaultdict(set)
         self._cached: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -129,13 +129,13 @@ class Floor:
             if had:
                 self._count(had, -1, None)
             if has:
-                self._count(has, +1, after.offer.archive_md5)
+                self._count(has, +1, after.scene_key)
 
     def expect(self, lease: Lease, node_id: str) -> None:
         """The node is about to get this lease; the next choice must know before the ledger does."""
         with self._lock:
             self._expected[lease.id] = node_id
-            self._count(node_id, +1, lease.offer.archive_md5)
+            self._count(node_id, +1, lease.scene_key)
 
     def settle(self, lease: Lease) -> None:
         """The ledger has been asked: an expectation that it did not fulfil is none."""
@@ -204,9 +204,9 @@ class Floor:
             return any(place.group == group and can_render(need, place.presence) for place in self._places.values())
 
     def _by_warmth(self, need: Need, *, may_be_cold: bool) -> Iterator[set[str] | None]:
-        yield self._warm.get(need.scene_md5, set())
+        yield self._warm.get(need.scene_key, set())
         if may_be_cold:
-            yield self._cached.get(need.scene_md5, set())
+            yield self._cached.get(need.scene_key, set())
             yield self._cached.get(need.renderer_md5, set())
             yield None
 

@@ -21,7 +21,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from render_tasks.contract import FailureReport, FrameReport, MalformedContract, from_json
+from render_tasks.contract import FailureReport, FrameReport, MalformedContract, StartAnswer, from_json, to_json
 
 from .pressure import Pressure
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 class ClaimDesk(Protocol):
     """What a node may say about a lease (:class:`coordinator.claims.Claims`)."""
 
-    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> object: ...
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer: ...
     def deliver(
         self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterator[bytes]
     ) -> None: ...
@@ -104,18 +104,17 @@ class LeaseDesk:
         try:
             if not self._is_welcome(request.headers.get("authorization", "")):
                 raise Refused(401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides")
-            status, said = 200, {"verdict": await self._answer(request)}
+            status, body = 200, await self._answer(request)
         except Refused as refused:
-            status, said = refused.status, {"detail": str(refused)}
+            status, body = refused.status, _text(detail=str(refused))
         except tuple(self._statuses) as error:
             status = next(code for kind, code in self._statuses.items() if isinstance(error, kind))
-            said = {"detail": str(error)}
-        body = json.dumps(said, ensure_ascii=False).encode()
+            body = _text(detail=str(error))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, request: Request) -> str:
+    async def _answer(self, request: Request) -> bytes:
         lease_id, _, act = request.url.path.removeprefix("/api/leases/").partition("/")
         query = dict(parse_qsl(request.url.query, keep_blank_values=True))
         if (request.method, act) == ("POST", "start"):
@@ -126,31 +125,31 @@ class LeaseDesk:
             return await self._failure(lease_id, _read(_Claim, query), request)
         raise Refused(404, "a node may POST start, PUT frame or POST failure of a lease")
 
-    async def _start(self, lease_id: str, one: _Claim) -> str:
-        await self._in_a_thread(self._claims.start, lease_id, one.attempt, one.node, one.claim)
-        return "render it"
+    async def _start(self, lease_id: str, one: _Claim) -> bytes:
+        answer = await self._in_a_thread(self._claims.start, lease_id, one.attempt, one.node, one.claim)
+        return to_json(answer).encode()
 
-    async def _frame(self, lease_id: str, one: _Claim, frame: _Frame, request: Request) -> str:
+    async def _frame(self, lease_id: str, one: _Claim, frame: _Frame, request: Request) -> bytes:
         report = FrameReport(**vars(frame))
         if _length(request) <= MAX_IN_MEMORY:
             chunks = iter([await _body(request, MAX_IN_MEMORY)])
         else:
             chunks = _chunks_for_a_thread(request.stream(), asyncio.get_running_loop())
         await self._in_a_thread(self._claims.deliver, lease_id, one.attempt, one.node, report, chunks)
-        return "taken"
+        return _text(verdict="taken")
 
-    async def _failure(self, lease_id: str, one: _Claim, request: Request) -> str:
+    async def _failure(self, lease_id: str, one: _Claim, request: Request) -> bytes:
         try:
             report = from_json(FailureReport, await _body(request, MAX_JSON_BYTES))
             _read(_Figures, {"render_s": report.render_s, "memory_kb": report.memory_kb})
         except MalformedContract as error:
             raise Refused(422, str(error)) from None
         await self._in_a_thread(self._claims.fail, lease_id, one.attempt, one.node, report)
-        return "noted"
+        return _text(verdict="noted")
 
-    async def _in_a_thread(self, work: Callable[..., object], *arguments: object) -> None:
+    async def _in_a_thread(self, work: Callable[..., T], *arguments: object) -> T:
         with self._pressure.one_more():
-            await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *arguments))
+            return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *arguments))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +158,10 @@ class _Figures:
 
     render_s: Seconds
     memory_kb: Kilobytes
+
+
+def _text(**said: str) -> bytes:
+    return json.dumps(said, ensure_ascii=False).encode()
 
 
 def _read(kind: type[T], query: Mapping[str, Any]) -> T:

@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from render_tasks.contract import scene_key
+
 from .protocol.messages import JobOffer
 
 
@@ -158,6 +160,11 @@ class Lease:
     def job_name(self) -> str:
         """What a person calls the job: the server's name for it, else the scene's file name."""
         return self.offer.name or self.offer.path.rsplit("/", 1)[-1] or self.offer.job_id
+
+    @property
+    def scene_key(self) -> str:
+        """What nodes call its scene."""
+        return scene_key(self.offer.scene_md5s)
 
     @property
     def label(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from render_tasks.contract import ArchiveRef
@@ -23,8 +23,14 @@ from .tally import Tally
 #: A PC that lost this many orders of one lease does not get it again while there is another.
 ORDERS_LOST = 3
 
-#: Of the scene and of the renderer.
-Archives = tuple[ArchiveRef, ArchiveRef]
+
+@dataclass(frozen=True, kw_only=True)
+class Archives:
+    """What a node fetches before it renders a lease, as the coordinator holds it."""
+
+    #: In order.
+    scene: tuple[ArchiveRef, ...]
+    renderer: ArchiveRef
 
 
 class Needs:
@@ -47,7 +53,7 @@ class Needs:
         offer = lease.offer
         need = Need(
             use_gpu=offer.use_gpu,
-            scene_md5=offer.archive_md5,
+            scene_key=lease.scene_key,
             renderer_md5=offer.renderer.md5,
             min_ram=self._tally.peak_kb(offer.job_id, offer.revision) * 1024,
             tags=self._tags_of(lease),
@@ -83,15 +89,17 @@ class Alike:
 
     def __init__(
         self,
-        archives_of: Callable[[Lease], tuple[ArchiveRef, ArchiveRef] | None],
+        archives_of: Callable[[Lease], Archives | None],
         need_of: Callable[[Lease], Need],
     ) -> None:
         self._archives_of, self._need_of = archives_of, need_of
-        self._archives: dict[tuple[str, str], tuple[ArchiveRef, ArchiveRef]] = {}
+        #: Scene's key and renderer's MD5 → both, once they are here.
+        self._archives: dict[tuple[str, str], Archives] = {}
         self._needs: dict[tuple[str, str, str, bool], Need] = {}
 
-    def archives_of(self, lease: Lease) -> tuple[ArchiveRef, ArchiveRef] | None:
-        both = (lease.offer.archive_md5, lease.offer.renderer.md5)
+    def archives_of(self, lease: Lease) -> Archives | None:
+        """The lease's archives; ``None`` while one of them is on its way."""
+        both = (lease.scene_key, lease.offer.renderer.md5)
         if both not in self._archives:
             # One that still waits for a download asks for itself: how that ends is told to each who waited.
             found = self._archives_of(lease)

@@ -20,7 +20,8 @@ class Need:
     """What a lease asks of a node."""
 
     use_gpu: bool
-    scene_md5: str
+    #: What nodes call the scene (:func:`render_tasks.contract.scene_key`).
+    scene_key: str
     renderer_md5: str
     #: Bytes of memory the PC must have.
     min_ram: int = 0

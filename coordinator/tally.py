@@ -81,7 +81,7 @@ class Tally:
         if not held.active:
             del self._held[lease.session_key]
         if lease.state in _NEEDS_ARCHIVES:
-            for md5 in (lease.offer.archive_md5, lease.offer.renderer.md5):
+            for md5 in (*lease.offer.scene_md5s, lease.offer.renderer.md5):
                 self._needed[md5] += one
                 if not self._needed[md5]:
                     del self._needed[md5]

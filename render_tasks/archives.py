@@ -1,11 +1,15 @@
-"""The node's archives, unpacked and ready, by MD5; and what other nodes may have of them.
+"""The node's renderers and scenes, unpacked and ready, by key; and what other nodes may have of their archives.
 
-An archive appears under its final name by one rename, after its MD5 was right, everything was unpacked and the disk has
-it. Two slots that need the same archive fetch it once. Fetching and unpacking is a lane of its own, two archives wide:
-orders that only look ahead shall not take the disk and the cable from frames that are being rendered.
+A renderer is one archive, and so is a scene, or it comes in parts: then each part is an archive of its own, which is
+kept as it came, and the scene is unpacked from all of them through one file (:mod:`render_tasks.parts_file`). Versions
+of a scene share the parts that did not change.
 
-While an archive is on its way here, and afterwards as long as its zip is kept, :meth:`~ArchiveCache.shared` says what
-of it may be handed to other nodes (:mod:`render_tasks.archive_server`).
+Everything appears under its final name by one rename, after the MD5 sums were right, everything was unpacked and the
+disk has it. Two slots that need the same fetch it once. Fetching and unpacking is a lane of its own, two wide: orders
+that only look ahead shall not take the disk and the cable from frames that are being rendered.
+
+While an archive is on its way here, and afterwards as long as it is kept as it came, :meth:`~ArchiveCache.shared` says
+what of it may be handed to other nodes (:mod:`render_tasks.archive_server`).
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from .arriving import Arriving, Shared
-from .contract import MD5_NAME, ArchivePlan, ArchiveRef
+from .arriving import Arriving, Shared, md5_of
+from .contract import MD5_NAME, ArchivePlan, ArchiveRef, scene_key
 from .errors import AttemptDropped, BadArchive, BadOrder, DiskFull
 from .extraction import DISK_FULL, Limits, declared_bytes, extract
+from .parts_file import open_parts
 from .pieces import all_of, piece_bytes_of, pieces_in
 from .shelf import Shelf
 
@@ -65,11 +70,14 @@ class ArchiveCache:
         self._locks: dict[str, threading.Lock] = {}
         self._lane = threading.BoundedSemaphore(LANE_WIDTH)
         self._arriving: dict[str, Arriving] = {}
+        #: MD5 sums of parts on the disk that were right when this process looked.
+        self._verified: set[str] = set()
         self.held, self.make_room = self._shelf.unpacked, self._shelf.make_room
 
-    def using(self, refs: Sequence[ArchiveRef]) -> contextlib.AbstractContextManager[None]:
-        """Keeps these archives, present or still to come, from being thrown out."""
-        return self._shelf.using([ref.md5 for ref in refs])
+    def using(self, *wanted: Sequence[ArchiveRef]) -> contextlib.AbstractContextManager[None]:
+        """Keeps renderers and scenes, each given by its archives, from being thrown out, also those still to come."""
+        md5s = [[ref.md5 for ref in refs] for refs in wanted]
+        return self._shelf.using({scene_key(one): one if len(one) > 1 else () for one in md5s})
 
     def shares(self) -> tuple[str, ...]:
         """MD5 sums of the archives that other nodes can have from here, whole."""
@@ -87,40 +95,85 @@ class ArchiveCache:
         piece_bytes = piece_bytes_of(size)
         return Shared(path=path, size=size, piece_bytes=piece_bytes, pieces=all_of(pieces_in(size, piece_bytes)))
 
-    def ensure(self, ref: ArchiveRef, stopped: Callable[[], bool] = lambda: False) -> Path:
-        """The folder of an unpacked archive, fetched first where it is not there.
+    def ensure(
+        self, refs: Sequence[ArchiveRef], stopped: Callable[[], bool] = lambda: False, *, password: str = ""
+    ) -> Path:
+        """The folder of what these archives, joined in their order, hold; fetched first where it is not there.
 
-        Raises BadArchive, DiskFull, BadOrder (its name is no MD5) and whatever the fetch raises.
+        Raises BadArchive, DiskFull, BadOrder (one of them is not named by an MD5) and whatever the fetch raises.
         """
-        if not MD5_NAME.fullmatch(ref.md5):
+        if not refs or not all(MD5_NAME.fullmatch(ref.md5) for ref in refs):
             raise BadOrder("an archive is not named by an MD5")
-        with self._lock:
-            lock = self._locks.setdefault(ref.md5, threading.Lock())
-        with _held(lock, stopped, "another slot fetched the archive"):
-            folder = self._shelf.folder / ref.md5
+        key = scene_key([ref.md5 for ref in refs])
+        with _held(self._lock_of(key), stopped, "another slot fetched the archive"):
+            folder = self._shelf.folder / key
             if not folder.is_dir():
                 with _held(self._lane, stopped, "other archives were fetched"):
-                    self._bring(ref, stopped)
+                    self._bring(key, refs, password, stopped)
             os.utime(folder)
             return folder
 
-    def _bring(self, ref: ArchiveRef, stopped: Callable[[], bool]) -> None:
+    def _lock_of(self, what: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault(what, threading.Lock())
+
+    def _bring(self, key: str, refs: Sequence[ArchiveRef], password: str, stopped: Callable[[], bool]) -> None:
         try:
-            with self._shelf.place() as work:
-                archive, content = work / "archive", work / "content"
-                self._shelf.want_room(ref.size)
-                with self._arrived(ref, archive, stopped) as is_worth_sharing:
-                    self._shelf.want_room(declared_bytes(archive, self._limits))
-                    content.mkdir()
-                    extract(archive, content, self._limits, stopped)
-                    if not is_worth_sharing:
-                        archive.unlink()
-                    _sync(work)
-                    self._shelf.put(ref.md5, content, archive if is_worth_sharing else None)
+            if len(refs) == 1:
+                self._bring_whole(refs[0], password, stopped)
+            else:
+                self._bring_in_parts(key, refs, password, stopped)
         except OSError as error:
             if error.errno in DISK_FULL:
-                raise DiskFull(f"the disk filled up while archive {ref.md5} was fetched") from None
+                raise DiskFull(f"the disk filled up while archive {key} was fetched") from None
             raise
+
+    def _bring_whole(self, ref: ArchiveRef, password: str, stopped: Callable[[], bool]) -> None:
+        with self._shelf.place() as work:
+            archive, content = work / "archive", work / "content"
+            self._shelf.want_room(ref.size)
+            with self._arrived(ref, archive, stopped) as is_worth_sharing:
+                self._unpack([archive], content, password, stopped)
+                if not is_worth_sharing:
+                    archive.unlink()
+                _sync(work)
+                self._shelf.put(ref.md5, content, archive if is_worth_sharing else None)
+
+    def _bring_in_parts(self, key: str, refs: Sequence[ArchiveRef], password: str, stopped: Callable[[], bool]) -> None:
+        with self._shelf.using({key: [ref.md5 for ref in refs]}), self._shelf.place() as work:
+            parts = [self._part(ref, stopped) for ref in refs]
+            self._unpack(parts, work / "content", password, stopped)
+            _sync(work)
+            self._shelf.put(key, work / "content", None)
+
+    def _part(self, ref: ArchiveRef, stopped: Callable[[], bool]) -> Path:
+        """A part as it came, fetched first where it is not here."""
+        # Not the lock of a whole archive of that MD5: whoever holds that one may wait for the lane, which we hold.
+        with _held(self._lock_of(f"part {ref.md5}"), stopped, "another slot fetched a part of the scene"):
+            found = self._shelf.zip_of(ref.md5)
+            if found and self._is_right(ref.md5, found[0], stopped):
+                return found[0]
+            with self._shelf.place() as work:
+                self._shelf.want_room(ref.size)
+                with self._arrived(ref, work / "archive", stopped):
+                    _sync(work)
+                    self._verified.add(ref.md5)
+                    return self._shelf.put_part(ref.md5, work / "archive")
+
+    def _is_right(self, md5: str, path: Path, stopped: Callable[[], bool]) -> bool:
+        """Whether a part still is what came; of what an earlier process left the disk may have lost something."""
+        if md5 not in self._verified and md5_of(path, stopped) != md5:
+            log.warning("archive %s is damaged on the disk and is fetched again", md5)
+            self._shelf.drop(md5)
+            return False
+        self._verified.add(md5)
+        return True
+
+    def _unpack(self, parts: Sequence[Path], content: Path, password: str, stopped: Callable[[], bool]) -> None:
+        with open_parts(parts) as archive:
+            self._shelf.want_room(declared_bytes(archive, self._limits))
+            content.mkdir()
+            extract(archive, content, self._limits, stopped, password)
 
     @contextlib.contextmanager
     def _arrived(self, ref: ArchiveRef, path: Path, stopped: Callable[[], bool]) -> Iterator[bool]:
@@ -140,7 +193,7 @@ class ArchiveCache:
                     return
             finally:
                 arriving.close()
-                del self._arriving[ref.md5]
+                self._arriving.pop(ref.md5, None)
             log.warning("archive %s came with MD5 %s", ref.md5, found)
         raise BadArchive(f"archive {ref.md5} came {TRIES} times with another MD5, last {found}")
 

@@ -76,15 +76,20 @@ class Arriving:
 
     def md5(self, stopped: Callable[[], bool]) -> str:
         """Of the whole file as it is on disk. Raises AttemptDropped when ``stopped`` turns true."""
-        found = hashlib.md5(usedforsecurity=False)
-        with self._path.open("rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                if stopped():
-                    raise AttemptDropped("stopped while an archive was checked")
-                found.update(chunk)
-        return found.hexdigest()
+        return md5_of(self._path, stopped)
 
     def close(self) -> None:
         """Takes nothing more."""
         with self._lock:
             self._file.close()
+
+
+def md5_of(path: Path, stopped: Callable[[], bool]) -> str:
+    """Of a file as it is on disk. Raises AttemptDropped when ``stopped`` turns true, and OSError."""
+    found = hashlib.md5(usedforsecurity=False)
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            if stopped():
+                raise AttemptDropped("stopped while an archive was checked")
+            found.update(chunk)
+    return found.hexdigest()

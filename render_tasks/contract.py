@@ -14,7 +14,7 @@ The depot (HTTP on the LAN, ``Authorization: Bearer <farm token>`` on every call
     POST /api/join                                     JoinRequest → JoinAnswer
     GET  /api/archives/{md5}?node=&url=                ArchivePlan, 404: not here; url: where the asking node serves
     GET  /api/archives/{md5}/sources?node=&url=        ArchiveSources: the same question without the sums
-    POST /api/leases/{id}/start?node=&attempt=&claim=  200, or 409: drop this order; claim: a random word
+    POST /api/leases/{id}/start?node=&attempt=&claim=  StartAnswer, or 409: drop this order; claim: a random word
     PUT  /api/leases/{id}/frame?node=&attempt=&...     FrameReport as query, picture as body: 200, 409 drop, 422 bad
     POST /api/leases/{id}/failure?node=&attempt=       FailureReport: 200, or 409 drop
 
@@ -24,6 +24,10 @@ pass, see :func:`archive_pass`)::
     GET /archives/{md5}          the archive, with Range, as far as it is here; 416: not these bytes, 503: too many ask
     GET /archives/{md5}/pieces   which pieces are here, as in :mod:`render_tasks.pieces`; every answer's
                                  ``X-Sheepfold-Pieces`` says the same
+
+A scene is an ordered tuple of archives: one zip, or the parts of one. Each archive is fetched, kept and handed on by
+its own MD5; the whole scene is known by its :func:`scene_key`. A scene's password is in :class:`StartAnswer` and in no
+other message.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ import base64
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -41,7 +46,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 #: Raised when a message changes its meaning; a worker with another number is told to update.
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 
 #: Celery's name of the one task.
 RENDER_TASK = "render"
@@ -102,6 +107,13 @@ class ArchiveRef:
     size: int
 
 
+def scene_key(md5s: Sequence[str]) -> str:
+    """What a scene of these archives, in this order, is called: the MD5 of the only one, or of their joined MD5s."""
+    if len(md5s) == 1:
+        return md5s[0]
+    return hashlib.md5("".join(md5s).encode(), usedforsecurity=False).hexdigest()
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArchiveSources:
     """Where an archive can be had from."""
@@ -147,10 +159,21 @@ class RenderOrder:
     #: ``remainingtime``, ``blenderinternal``, ``by_tile`` or empty.
     update_method: str
     use_gpu: bool
-    scene_archive: ArchiveRef
+    #: In order; their bytes, joined, are the scene's zip.
+    scene_archives: tuple[ArchiveRef, ...]
     renderer_archive: ArchiveRef
     #: Seconds after which a render is killed and reported; ``None``: no limit.
     time_limit_s: int | None = None
+    #: The scene's zip wants a password, which comes with the :class:`StartAnswer`.
+    scene_locked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartAnswer:
+    """The start-fence lets this attempt pass, and says what no queue may hold."""
+
+    #: Opens the scene's zip; empty: it is not locked, or the coordinator has no password for it.
+    scene_password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,13 +253,13 @@ class Presence:
     compute: Compute
     #: Leases in hand, at most ``slots`` of them rendering.
     busy: tuple[SlotState, ...] = ()
-    #: MD5 sums of archives in this node's cache.
+    #: What is unpacked in this node's cache: renderers by MD5, scenes by :func:`scene_key`.
     archives: tuple[str, ...] = ()
     #: Root URL of this node's archive server; empty: it has none.
     archive_url: str = ""
-    #: MD5 sums of archives it hands to other nodes.
+    #: MD5 sums of archives it hands to other nodes, parts of scenes among them.
     shared: tuple[str, ...] = ()
-    #: MD5 sums of scenes that an open Blender holds right now.
+    #: Keys of scenes that an open Blender holds right now.
     warm: tuple[str, ...] = ()
     #: What its operator calls it apt for; a job may ask for some of these words.
     tags: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .blender import Rendered
-from .contract import FailureKind, FailureReport, FrameReport, RenderOrder
+from .contract import FailureKind, FailureReport, FrameReport, RenderOrder, StartAnswer
 from .errors import (
     AttemptDropped,
     AttemptFailed,
@@ -38,7 +38,7 @@ LAST_WORD_S = 1.5
 class Depot(Protocol):
     """What the node asks of the coordinator (:class:`render_tasks.depot_client.DepotClient`)."""
 
-    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> None: ...
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer: ...
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, picture: Path) -> None: ...
     def fail(
         self, lease_id: str, attempt: int, node_id: str, report: FailureReport, *, timeout_s: float | None = None

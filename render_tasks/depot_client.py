@@ -25,6 +25,7 @@ from .contract import (
     FrameReport,
     JoinAnswer,
     JoinRequest,
+    StartAnswer,
     from_json,
     to_json,
 )
@@ -70,13 +71,14 @@ class DepotClient:
         answer = self._call("join", "POST", "/api/join", data=to_json(request).encode(), json=True)
         return _read("join", JoinAnswer, answer)
 
-    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> None:
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer:
         """The start-fence. Returns when this attempt may be rendered; raises StaleLease when it may not.
 
         ``claim`` is a random word of this one execution: the same word again asks after an answer that was lost.
         """
         params = {"node": node_id, "attempt": attempt, "claim": claim}
-        self._call("start", "POST", f"/api/leases/{quote(lease_id, safe='')}/start", params=params)
+        answer = self._call("start", "POST", f"/api/leases/{quote(lease_id, safe='')}/start", params=params)
+        return _read("start", StartAnswer, answer)
 
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, picture: Path) -> None:
         """Streams a picture from disk; returns when the depot has it on its own.

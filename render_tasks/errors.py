@@ -14,6 +14,7 @@
     ├── AttemptDropped          one attempt is no longer wanted; nothing is reported
     ├── ArchiveError
     │   ├── BadArchive          hostile, broken, or not what its MD5 promised
+    │   │   └── ArchiveLocked   nobody here has the password that opens it
     │   └── DiskFull            no room for it
     ├── SourceError             one source of an archive gave no piece: another one is asked
     │   ├── SourceFull          503: it hands out as much as it can
@@ -106,6 +107,15 @@ class ArchiveError(NodeError):
 
 class BadArchive(ArchiveError):
     """The archive is hostile, broken, or not what its MD5 promised."""
+
+
+class ArchiveLocked(BadArchive):
+    """A zip wants a password, and what the server gave is none that opens it."""
+
+    def __init__(
+        self, reason: str = "the scene archive is locked and the password the server gave does not open it"
+    ) -> None:
+        super().__init__(reason)
 
 
 class DiskFull(ArchiveError):

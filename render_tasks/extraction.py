@@ -3,7 +3,8 @@
 The archive comes from a server on the internet, so every entry is looked at before anything is written:
 
 * its name stays inside the folder: no absolute path, drive letter, ``..`` or NUL, whichever slash it uses;
-* it is a file, a folder or a link, not encrypted, and packed by a method whose memory is bounded;
+* it is a file, a folder or a link, and packed by a method whose memory is bounded;
+* the zip's table of contents alone says what an entry is, of locked ones too (:mod:`render_tasks.locked_zip`);
 * links are made last, so no entry can be written through one, and must point inside the folder, chains included;
 * the number of entries is checked before Python reads the table of contents, the bytes while they are written: what
   the headers claim counts for nothing.
@@ -22,11 +23,14 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import AttemptDropped, BadArchive, DiskFull
+from .locked_zip import LockedEntries, is_locked, method_of
 
 CHUNK_BYTES = 1024 * 1024
 #: Error numbers that say "no room": the disk's own, and a user's quota (which Windows has none of).
@@ -49,16 +53,23 @@ class Limits:
     directory_bytes: int = 100 * 1024**2
 
 
-def extract(archive: Path, folder: Path, limits: Limits, stopped: Callable[[], bool] = lambda: False) -> None:
-    """Unpacks ``archive`` into the existing, empty ``folder``.
+def extract(
+    archive: BinaryIO,
+    folder: Path,
+    limits: Limits,
+    stopped: Callable[[], bool] = lambda: False,
+    password: str = "",
+) -> None:
+    """Unpacks ``archive``, a file that can be read at any place, into the existing, empty ``folder``.
 
-    Raises BadArchive, DiskFull, or AttemptDropped when ``stopped`` turns true; what is in the folder then is rubbish.
+    Raises BadArchive (:class:`~render_tasks.errors.ArchiveLocked` where ``password`` does not open it), DiskFull, or
+    AttemptDropped when ``stopped`` turns true; what is in the folder then is rubbish.
     """
     try:
         _check_directory(archive, limits)
         with zipfile.ZipFile(archive) as packed:
             entries = [(entry, _inside(entry)) for entry in packed.infolist()]
-            _extract_all(packed, entries, folder, limits, stopped)
+            _extract_all(_Contents(packed, LockedEntries(archive, password)), entries, folder, limits, stopped)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -79,7 +90,7 @@ def _told_apart(error: OSError) -> Exception:
     return BadArchive(f"the archive cannot be unpacked: {os.strerror(error.errno or 0)}")
 
 
-def declared_bytes(archive: Path, limits: Limits) -> int:
+def declared_bytes(archive: BinaryIO, limits: Limits) -> int:
     """What the zip's table of contents claims to hold: good enough to ask for room, never trusted."""
     try:
         _check_directory(archive, limits)
@@ -89,19 +100,18 @@ def declared_bytes(archive: Path, limits: Limits) -> int:
         raise BadArchive(f"the archive cannot be read: {error}") from None
 
 
-def _check_directory(archive: Path, limits: Limits) -> None:
+def _check_directory(file: BinaryIO, limits: Limits) -> None:
     """Reads the end record alone, so that an absurd table of contents never gets into memory."""
-    with archive.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL_BYTES - 20))
-        tail = file.read()
-        at = tail.rfind(b"PK\x05\x06")
-        if at < 0 or len(tail) - at < 22:
-            raise BadArchive("the archive is no zip")
-        entries, directory = struct.unpack_from("<HL", tail, at + 10)
-        if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # zip64: the true numbers are elsewhere
-            file.seek(struct.unpack_from("<Q", tail, at - 12)[0])
-            entries, directory = struct.unpack_from("<QQ", file.read(56).ljust(56, b"\0"), 32)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL_BYTES - 20))
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < 22:
+        raise BadArchive("the archive is no zip")
+    entries, directory = struct.unpack_from("<HL", tail, at + 10)
+    if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # zip64: the true numbers are elsewhere
+        file.seek(struct.unpack_from("<Q", tail, at - 12)[0])
+        entries, directory = struct.unpack_from("<QQ", file.read(56).ljust(56, b"\0"), 32)
     if entries > limits.entries or directory > limits.directory_bytes:
         raise BadArchive(f"the archive claims {entries} entries in a table of {directory} bytes")
 
@@ -118,10 +128,9 @@ def _inside(entry: zipfile.ZipInfo) -> Path | None:
 
 
 def _kind(entry: zipfile.ZipInfo) -> int:
-    if entry.flag_bits & 0x1:
-        raise BadArchive("the archive is encrypted")
-    if entry.compress_type not in _METHODS:
-        raise BadArchive(f"the archive is packed by a method we do not read: {entry.compress_type}")
+    method = method_of(entry)
+    if method not in _METHODS:
+        raise BadArchive(f"the archive is packed by a method we do not read: {method}")
     kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == 3 else 0
     if entry.orig_filename.endswith(("/", "\\")):
         return stat.S_IFDIR
@@ -132,8 +141,34 @@ def _kind(entry: zipfile.ZipInfo) -> int:
     raise BadArchive(f"the archive holds something that is no file, folder or link: {entry.orig_filename[:200]!r}")
 
 
+class _Contents:
+    """What the entries of an open zip hold."""
+
+    def __init__(self, packed: zipfile.ZipFile, locked: LockedEntries) -> None:
+        self._packed, self._locked = packed, locked
+
+    def chunks(self, entry: zipfile.ZipInfo) -> Generator[bytes]:
+        """Chunk by chunk, verified when the last one has come."""
+        if is_locked(entry):
+            yield from self._locked.chunks(entry)
+            return
+        with self._packed.open(entry) as source:
+            while chunk := source.read(CHUNK_BYTES):
+                yield chunk
+
+    def beginning(self, entry: zipfile.ZipInfo, limit: int) -> bytes:
+        """At most ``limit`` bytes, and one more where there are more."""
+        found = b""
+        with closing(self.chunks(entry)) as chunks:
+            for chunk in chunks:
+                found += chunk[: limit + 1 - len(found)]
+                if len(found) > limit:
+                    break
+        return found
+
+
 def _extract_all(
-    packed: zipfile.ZipFile,
+    contents: _Contents,
     entries: list[tuple[zipfile.ZipInfo, Path | None]],
     folder: Path,
     limits: Limits,
@@ -142,6 +177,7 @@ def _extract_all(
     written = 0
     links: dict[Path, str] = {}
     for entry, path in entries:
+        _go_on(stopped)
         kind = _kind(entry)
         if path is None:
             continue
@@ -151,29 +187,26 @@ def _extract_all(
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if kind == stat.S_IFLNK:
-            links[path] = _link_target(packed, entry)
+            links[path] = _link_target(contents, entry)
             continue
         with target.open("wb") as file:
-            for chunk in _chunks(packed, entry):
+            for chunk in contents.chunks(entry):
                 written += len(chunk)
                 if written > limits.bytes:
                     raise BadArchive(f"the archive holds more than {limits.bytes} bytes")
-                if stopped():
-                    raise AttemptDropped("stopped while an archive was unpacked")
+                _go_on(stopped)
                 file.write(chunk)
         target.chmod(0o755)
     _make_links(folder, links)
 
 
-def _chunks(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    with packed.open(entry) as source:
-        while chunk := source.read(CHUNK_BYTES):
-            yield chunk
+def _go_on(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise AttemptDropped("stopped while an archive was unpacked")
 
 
-def _link_target(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
-    with packed.open(entry) as source:
-        raw = source.read(_MAX_LINK_BYTES + 1)
+def _link_target(contents: _Contents, entry: zipfile.ZipInfo) -> str:
+    raw = contents.beginning(entry, _MAX_LINK_BYTES)
     target = raw.decode("utf-8", "surrogateescape")
     if not raw or len(raw) > _MAX_LINK_BYTES or "\0" in target:
         raise BadArchive(f"the archive holds a link without a usable target: {entry.orig_filename[:200]!r}")

@@ -14,9 +14,10 @@ class Job:
     """All one render needs to know."""
 
     renderer: Path
-    #: Of the archives, lower-case hex.
+    #: Of the renderer's archive, lower-case hex.
     renderer_md5: str
-    scene_md5: str
+    #: Of the scene's archives (:func:`render_tasks.contract.scene_key`).
+    scene_key: str
     #: The job's, as the server wrote it.
     revision: str
     scene: Path

@@ -37,6 +37,7 @@ from .contract import (
     RenderOrder,
     SignedOrder,
     Stage,
+    StartAnswer,
     open_order,
 )
 from .delivery import LEAVING, Deliveries
@@ -198,8 +199,8 @@ class Node:
 
     def _through(self, order: RenderOrder, attempt: Attempt) -> None:
         try:
-            self._ask_to_start(attempt)
-            parcel = self._frame_of(order, attempt)
+            start = self._ask_to_start(attempt)
+            parcel = self._frame_of(order, start, attempt)
             self._enter(attempt, Stage.DELIVERING)
             self._deliveries.deliver(parcel, attempt)
         except (AttemptFailed, AttemptDropped):
@@ -208,10 +209,10 @@ class Node:
             raise AttemptFailed.because(*_blame(error)) from None
         log.info("%s delivered", attempt.label)
 
-    def _ask_to_start(self, attempt: Attempt) -> None:
+    def _ask_to_start(self, attempt: Attempt) -> StartAnswer:
         ask = self._parts.depot.start
         try:
-            patiently(
+            return patiently(
                 lambda: ask(attempt.lease_id, attempt.attempt, self.identity.node_id, attempt.claim), attempt.switch
             )
         except StaleLease as stale:
@@ -219,10 +220,10 @@ class Node:
         except DepotRefused as refused:
             raise AttemptFailed.because(FailureKind.INTERNAL, str(refused)) from None
 
-    def _frame_of(self, order: RenderOrder, attempt: Attempt) -> Parcel:
+    def _frame_of(self, order: RenderOrder, start: StartAnswer, attempt: Attempt) -> Parcel:
         scratch = self._parts.scratch / f"{order.lease_id}.{order.attempt}"
         try:
-            rendered = self._renders.render(order, attempt, scratch)
+            rendered = self._renders.render(order, start, attempt, scratch)
             return self._deliveries.keep(order, rendered, self.identity.cores or self.identity.hardware.cpu_cores)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

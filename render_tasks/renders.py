@@ -7,13 +7,13 @@ what is said about a render is said when the next one has the slot.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .blender import render
 from .command import scene_file
-from .contract import ArchiveRef, Compute, RenderOrder, Stage
+from .contract import ArchiveRef, Compute, RenderOrder, Stage, StartAnswer, scene_key
 from .gaps import Gaps
 from .in_hand import Attempt
 from .job import Job, Rendered
@@ -39,21 +39,21 @@ class Renders:
         self._slots = Slots(identity.slots, parts.warm.open_keys if parts.warm else lambda: ())
         self._gaps, self._turns = Gaps(), Turns()
 
-    def render(self, order: RenderOrder, attempt: Attempt, scratch: Path) -> Rendered:
+    def render(self, order: RenderOrder, start: StartAnswer, attempt: Attempt, scratch: Path) -> Rendered:
         """Renders an order that passed its fence; the picture lies in ``scratch``.
 
         Raises AttemptFailed, AttemptDropped, and what the archives raise (ArchiveError, BadOrder, DepotError).
         """
-        needs = (order.renderer_archive, order.scene_archive)
-        start = self._parts.warm.render if self._parts.warm else render
-        with self._parts.cache.using(needs):
+        needs = ((order.renderer_archive,), order.scene_archives)
+        render_one = self._parts.warm.render if self._parts.warm else render
+        with self._parts.cache.using(*needs):
             with self._turns.one(needs, attempt.came_at):
-                job = self._job(order, *self._archives(order, attempt.switch), scratch)
+                job = self._job(order, *self._archives(order, start, attempt.switch), scratch)
                 self._on_stage(attempt, Stage.WAITING)
             with self._slots.one_for(key_of(job), attempt.switch, came_at=attempt.came_at) as slot:
                 self._on_stage(attempt, Stage.RENDERING)
                 before_at, slot.picture_at = slot.picture_at, None
-                rendered = start(job, attempt.switch, self._parts.guard, attempt.note)
+                rendered = render_one(job, attempt.switch, self._parts.guard, attempt.note)
                 slot.picture_at = rendered.picture_at
             self._tell(attempt, slot, rendered, before_at)
             return rendered
@@ -62,7 +62,7 @@ class Renders:
         return Job(
             renderer=renderer,
             renderer_md5=order.renderer_archive.md5,
-            scene_md5=order.scene_archive.md5,
+            scene_key=scene_key([ref.md5 for ref in order.scene_archives]),
             revision=order.revision,
             scene=scene_file(scene, order.scene_path),
             command_line=order.command_line,
@@ -77,15 +77,17 @@ class Renders:
             is_test=is_test_job(order.job_id),
         )
 
-    def _archives(self, order: RenderOrder, switch: Switch) -> tuple[Path, Path]:
+    def _archives(self, order: RenderOrder, start: StartAnswer, switch: Switch) -> tuple[Path, Path]:
         """Renderer and scene; both travel at once where neither is here."""
         with ThreadPoolExecutor(1, "archive") as beside:
-            renderer = beside.submit(self._archive, order.renderer_archive, switch)
-            scene = self._archive(order.scene_archive, switch)
+            renderer = beside.submit(self._unpacked, (order.renderer_archive,), switch)
+            password = start.scene_password if order.scene_locked else ""
+            scene = self._unpacked(order.scene_archives, switch, password)
             return renderer.result(), scene
 
-    def _archive(self, ref: ArchiveRef, switch: Switch) -> Path:
-        return patiently(lambda: self._parts.cache.ensure(ref, switch.stopped), switch, ARCHIVE_PATIENCE_S)
+    def _unpacked(self, refs: Sequence[ArchiveRef], switch: Switch, password: str = "") -> Path:
+        ensure = self._parts.cache.ensure
+        return patiently(lambda: ensure(refs, switch.stopped, password=password), switch, ARCHIVE_PATIENCE_S)
 
     def _tell(self, attempt: Attempt, slot: Slot, rendered: Rendered, before_at: float | None) -> None:
         gap_s = None if before_at is None else rendered.began_at - before_at

@@ -2,13 +2,15 @@
 
 ::
 
-    <md5>/           an archive unpacked to its last file; its time stamp says when it was last used
-    <md5>.zip        the archive as it came, for other nodes; its time stamp says when one last asked
+    <key>/           a renderer or a scene unpacked to its last file; its time stamp says when it was last used
+    <md5>.zip        an archive as it came, or a part of one, for other nodes and for scenes that share the part; its
+                     time stamp says when it was last used
     .fetch-*         an archive on its way here; rubbish once its process is gone
     .gone-*          an archive on its way out
 
-Both count against the quota. Zips go first: renders don't need them, and whoever misses one asks another node. Then go
-the archives that were not used for the longest time, but never one that somebody is :meth:`~Shelf.using`.
+What is unpacked from one archive has that archive's MD5 for its key. Everything counts against the quota. Archives go
+first: renders don't need them, and whoever misses one asks another node. Then go the unpacked ones that were not used
+for the longest time. Never goes what somebody is :meth:`~Shelf.using`, nor the parts it has yet to be unpacked from.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from .contract import MD5_NAME
@@ -48,6 +50,8 @@ class Shelf:
         self.folder, self._quota, self._free_bytes, self._on_leaving = folder, quota_bytes, free_bytes, on_leaving
         self._lock = threading.Lock()
         self._in_use: Counter[str] = Counter()
+        #: Key → the parts it is unpacked from, by their names on the disk.
+        self._parts_of: dict[str, frozenset[str]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.iterdir():
             if left.name.startswith((_FETCHING, _GOING)):
@@ -57,12 +61,12 @@ class Shelf:
         self._sizes = {path.name: size_of(path) for path in found}
 
     def unpacked(self) -> tuple[str, ...]:
-        """MD5 sums of the archives that are ready."""
+        """Keys of what is ready."""
         with self._lock:
             return tuple(sorted(name for name in self._sizes if not name.endswith(ZIP)))
 
     def zipped(self) -> tuple[str, ...]:
-        """MD5 sums of the archives that are kept for other nodes."""
+        """MD5 sums of the archives and parts that are kept as they came."""
         with self._lock:
             return tuple(sorted(name.removesuffix(ZIP) for name in self._sizes if name.endswith(ZIP)))
 
@@ -78,15 +82,20 @@ class Shelf:
         return path, size
 
     @contextlib.contextmanager
-    def using(self, names: list[str]) -> Iterator[None]:
-        """Keeps these archives, present or still to come, from being thrown out."""
+    def using(self, wanted: Mapping[str, Collection[str]]) -> Iterator[None]:
+        """Keeps things, present or still to come, from being thrown out: key → MD5 sums of the parts it is made of."""
+        parts = {key: frozenset(f"{md5}{ZIP}" for md5 in md5s) for key, md5s in wanted.items()}
         with self._lock:
-            self._in_use.update(names)
+            self._in_use.update(parts.keys())
+            self._parts_of.update(parts)
         try:
             yield
         finally:
             with self._lock:
-                self._in_use.subtract(names)
+                self._in_use.subtract(parts.keys())
+                for key in parts:
+                    if not self._in_use[key]:
+                        del self._in_use[key], self._parts_of[key]
             self.make_room(0)
 
     @contextlib.contextmanager
@@ -98,14 +107,28 @@ class Shelf:
         finally:
             remove(path)
 
-    def put(self, md5: str, content: Path, archive: Path | None) -> None:
-        """An archive is here, unpacked in ``content``; the zip is kept where that costs only other zips."""
+    def put(self, key: str, content: Path, archive: Path | None) -> None:
+        """Something is here, unpacked in ``content``; its archive is kept where that costs only other archives."""
         size = size_of(content)
         with self._lock:
-            content.rename(self.folder / md5)
-            self._sizes[md5] = size
+            content.rename(self.folder / key)
+            self._sizes[key] = size
         if archive is not None:
-            self._put_zip(md5, archive)
+            self._put_zip(key, archive)
+
+    def put_part(self, md5: str, part: Path) -> Path:
+        """A part of a scene is here, as it came; says where it lies now."""
+        size, path = part.stat().st_size, self.folder / f"{md5}{ZIP}"
+        with self._lock:
+            part.replace(path)
+            self._sizes[path.name] = size
+        return path
+
+    def drop(self, md5: str) -> None:
+        """An archive as it came is damaged."""
+        with self._lock:
+            self._sizes.pop(f"{md5}{ZIP}", None)
+            remove(self.folder / f"{md5}{ZIP}")
 
     def _put_zip(self, md5: str, archive: Path) -> None:
         size = archive.stat().st_size
@@ -138,7 +161,7 @@ class Shelf:
             with self._lock:
                 if enough():
                     return
-                if self._in_use[name] > 0 or name not in self._sizes:
+                if self._is_needed(name) or name not in self._sizes:
                     continue
                 self._on_leaving(self.folder / name)
                 try:
@@ -149,6 +172,11 @@ class Shelf:
                 del self._sizes[name]
             log.info("archive %s makes room", name)
             remove(going)
+
+    def _is_needed(self, name: str) -> bool:
+        if self._in_use[name] > 0:
+            return True
+        return any(name in parts for key, parts in self._parts_of.items() if key not in self._sizes)
 
     def _fits(self, wanted_bytes: int) -> bool:
         return sum(self._sizes.values()) + wanted_bytes <= self._quota

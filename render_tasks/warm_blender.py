@@ -13,7 +13,7 @@
                 ▼
         kept for the next order with this key, unless it is worn out
 
-Two orders share a Blender when renderer archive, scene archive, revision, scene path, command line, script, device and
+Two orders share a Blender when renderer archive, scene archives, revision, scene path, command line, script, device and
 core limit are the same (:class:`Key`). No more Blenders are alive than there are slots: one that waits for work is
 closed when another key, or a cold render, needs its place, when it has waited for :data:`IDLE_S`, when an archive it
 lives on goes (:meth:`WarmBlenders.release`), and when the node leaves.
@@ -67,9 +67,8 @@ WARM_LOG_CHARS = 32 * 1024
 class Key:
     """What an open Blender was started with."""
 
-    #: Of the archives.
     renderer_md5: str
-    scene_md5: str
+    scene_key: str
     revision: str
     #: Where they are unpacked, and the .blend in there.
     renderer: Path
@@ -84,7 +83,7 @@ def key_of(job: Job) -> Key:
     """Everything in an order that Blender is started with."""
     return Key(
         renderer_md5=job.renderer_md5,
-        scene_md5=job.scene_md5,
+        scene_key=job.scene_key,
         revision=job.revision,
         renderer=job.renderer,
         scene=job.scene,
@@ -146,10 +145,10 @@ class WarmBlenders:
             return frozenset(one.key for one in self._idle if isinstance(one.key, Key))
 
     def warm_scenes(self) -> frozenset[str]:
-        """MD5 sums of the scene archives with an open Blender, whether it waits or renders."""
+        """Keys of the scenes with an open Blender, whether it waits or renders."""
         with self._changed:
             keys = [one.key for one in (*self._idle, *self._rendering)]
-            return frozenset(key.scene_md5 for key in keys if isinstance(key, Key))
+            return frozenset(key.scene_key for key in keys if isinstance(key, Key))
 
     def release(self, folder: Path) -> None:
         """Closes what lives on an archive that is about to go."""

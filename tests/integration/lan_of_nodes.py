@@ -86,7 +86,10 @@ class Lan:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             archive.writestr("scene.blend", os.urandom(size))
-        content = packed.getvalue()
+        return self.has(packed.getvalue())
+
+    def has(self, content: bytes) -> ArchiveRef:
+        """Something the coordinator has."""
         return self.store.ensure(hashlib.md5(content).hexdigest(), lambda target: target.write(content))  # type: ignore[arg-type, return-value]
 
     def node(self, *, share: bool = True, stalled_after_s: float = 10) -> LanNode:

@@ -38,6 +38,7 @@ from render_tasks.contract import (
     JoinRequest,
     Presence,
     RenderOrder,
+    StartAnswer,
     from_json,
     public_key_text,
     queue_of,
@@ -108,6 +109,8 @@ class SmallDepot:
         self.failures: dict[str, FailureReport] = {}
         self.fetched: list[str] = []
         self.stale: set[str] = set()
+        #: Lease → what opens its scene.
+        self.passwords: dict[str, str] = {}
         self.silent = False
         #: Deliveries are answered while this is set.
         self.takes_frames = threading.Event()
@@ -172,7 +175,8 @@ class SmallDepot:
             return 409, json.dumps({"detail": "this attempt is no longer yours"}).encode()
         if verb == "start":
             self.starts.append((lease_id, int(query["attempt"])))
-        elif verb == "frame":
+            return 200, to_json(StartAnswer(scene_password=self.passwords.get(lease_id, ""))).encode()
+        if verb == "frame":
             self.takes_frames.wait(30)
             assert hashlib.md5(body).hexdigest() == query["md5"]
             self.frames[lease_id], self.reports[lease_id] = body, query
@@ -261,7 +265,7 @@ class OneNode:
                 "script": "import bpy\nSECRET_SCRIPT = 1\n",
                 "update_method": "remainingtime",
                 "use_gpu": False,
-                "scene_archive": scene_archive()[0],
+                "scene_archives": (scene_archive()[0],),
                 "renderer_archive": renderer_archive()[0],
                 **changes,
             }

@@ -95,7 +95,7 @@ def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **chang
     settings: dict[str, object] = {
         "renderer": renderer,
         "renderer_md5": "1" * 32,
-        "scene_md5": "2" * 32,
+        "scene_key": "2" * 32,
         "revision": "1",
         "scene": scene,
         "command_line": COMMAND_LINE,
@@ -420,7 +420,7 @@ from render_tasks.guard import Guard
 guard = Guard()
 guard.start()
 folder = Path(sys.argv[1])
-job = Job(renderer=folder / "renderer", renderer_md5="1", scene_md5="2", revision="1", memory_limit_kb=None,
+job = Job(renderer=folder / "renderer", renderer_md5="1", scene_key="2", revision="1", memory_limit_kb=None,
           scene=folder / "scene.blend", command_line=sys.argv[2], script="", frame="900",
           update_method="", gpu=False, cores=None, time_limit_s=None, scratch=folder / "scratch" / "attempt")
 render(job, Switch(), guard, lambda _: None)

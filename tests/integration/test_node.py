@@ -156,7 +156,7 @@ def test_while_a_slot_renders_its_next_orders_wait_with_their_archives_and_the_l
     wait_for(lambda: rendering(fresh, renders))
     other = packed({"shots/scene.blend": b"another scene"})
     fresh.depot.archives[other[0].md5] = other[1]
-    ready = [fresh.order(str(frame), scene_archive=other[0]) for frame in (2, 3, 4)]
+    ready = [fresh.order(str(frame), scene_archives=(other[0],)) for frame in (2, 3, 4)]
     expected = {travels.lease_id: Stage.DELIVERING, renders.lease_id: Stage.RENDERING}
     wait_for(lambda: stages(fresh) == expected | {one.lease_id: Stage.WAITING for one in ready})
     assert fresh.depot.fetched.count(other[0].md5) == 1
@@ -190,7 +190,7 @@ def test_a_failure_is_told_apart_and_reported_with_its_log(node: OneNode, frame:
 def test_a_scene_or_an_archive_that_is_not_there_is_a_failure(node: OneNode) -> None:
     no_scene = node.order("1", scene_path="shots/other.blend")
     outside = node.order("1", scene_path="../../node-id")
-    no_archive = node.order("1", scene_archive=ArchiveRef(md5="0" * 32, size=7))
+    no_archive = node.order("1", scene_archives=(ArchiveRef(md5="0" * 32, size=7),))
     wait_for(lambda: {one.lease_id for one in (no_scene, outside, no_archive)} <= node.depot.failures.keys())
     assert node.depot.failures[no_scene.lease_id].kind is FailureKind.BAD_ARCHIVE
     assert node.depot.failures[outside.lease_id].kind is FailureKind.BAD_ORDER
@@ -234,7 +234,7 @@ def test_an_order_that_is_stale_or_comes_twice_is_dropped(node: OneNode) -> None
 
     fetched = len(node.depot.fetched)
     node.depot.stale.add("gone")
-    stale = node.order("1", lease_id="gone", scene_archive=ArchiveRef(md5="1" * 32, size=7))
+    stale = node.order("1", lease_id="gone", scene_archives=(ArchiveRef(md5="1" * 32, size=7),))
     sentinel = node.order("2")
     wait_for(lambda: sentinel.lease_id in node.depot.frames)
     assert stale.lease_id not in node.depot.frames | node.depot.failures

@@ -36,13 +36,13 @@ def lan(tmp_path: Path) -> Iterator[Lan]:
 
 def fetched(node: LanNode, ref: ArchiveRef) -> bytes:
     """What came, unpacked."""
-    return (node.cache.ensure(ref) / "scene.blend").read_bytes()
+    return (node.cache.ensure([ref]) / "scene.blend").read_bytes()
 
 
 def test_a_small_archive_costs_one_question_and_one_piece(lan: Lan) -> None:
     ref, node = lan.archive(100_000), lan.node()
     lan.record("n9", "http://127.0.0.1:9", ref.md5)
-    node.cache.ensure(ref)
+    node.cache.ensure([ref])
     assert lan.shelf.asked == [ref.md5]
     assert node.cache.shares() == ()
 
@@ -52,7 +52,7 @@ def test_a_small_archive_never_waits_for_another_node(lan: Lan) -> None:
     ref, node, silent, found = lan.archive(100_000), lan.node(), SilentPeer(), lan.shelf.found
     lan.record("n9", silent.url, ref.md5)
     lan.shelf.found = lambda md5: found(md5) if len(lan.shelf.asked) > 1 else None
-    node.cache.ensure(ref)
+    node.cache.ensure([ref])
     assert not silent.called.is_set()
     silent.close()
 
@@ -73,7 +73,7 @@ def test_many_nodes_at_once_all_get_it_and_hand_on_most_of_it_themselves(tmp_pat
 
 def test_a_node_that_comes_later_has_it_from_the_others(lan: Lan) -> None:
     ref, first = lan.archive(LARGE), lan.node()
-    first.cache.ensure(ref)
+    first.cache.ensure([ref])
     lan.record("n1", first.url, *first.cache.shares())
     before = lan.coordinator.bytes_sent
     second = lan.node()
@@ -86,15 +86,15 @@ def test_a_node_that_comes_later_has_it_from_the_others(lan: Lan) -> None:
 def test_slots_that_want_the_same_archive_fetch_it_once(lan: Lan) -> None:
     ref, node = lan.archive(LARGE), lan.node()
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(lambda _: node.cache.ensure(ref), range(4)))) == 1
+        assert len(set(pool.map(lambda _: node.cache.ensure([ref]), range(4)))) == 1
     assert lan.coordinator.bytes_sent == ref.size
 
 
 def test_a_node_that_does_not_share_is_nobodys_source(lan: Lan) -> None:
     ref, selfish = lan.archive(LARGE), lan.node(share=False)
-    selfish.cache.ensure(ref)
+    selfish.cache.ensure([ref])
     before = lan.coordinator.bytes_sent
-    lan.node().cache.ensure(ref)
+    lan.node().cache.ensure([ref])
     assert lan.coordinator.bytes_sent - before == ref.size
 
 
@@ -125,14 +125,14 @@ def test_a_node_that_sends_wrong_bytes_is_found_out_and_left_alone(
     lying = liar(ref)
     path = lan.store.path_of(ref.md5)
     assert path is not None
-    node.cache.ensure(ref)
+    node.cache.ensure([ref])
     shared = node.cache.shared(ref.md5)
     assert shared is not None
     assert shared.path.read_bytes() == path.read_bytes()
     assert 0 < lying.bytes_sent <= 4 * BLOCK_BYTES, "whoever lied is not asked again"
     lied, other = lying.bytes_sent, lan.archive(LARGE)
     lan.record("n9", f"http://127.0.0.1:{lying.port}", other.md5)
-    node.cache.ensure(other)
+    node.cache.ensure([other])
     assert lying.bytes_sent == lied, "nor for another archive"
 
 
@@ -183,7 +183,7 @@ def test_a_fetch_stops_within_a_second_whatever_its_sources_do(lan: Lan, tmp_pat
     lan.record("n9", silent.url, ref.md5)
     lan.shelf.found = lambda _: None
     with ThreadPoolExecutor(1) as pool:
-        fetching = pool.submit(node.cache.ensure, ref, stopping.event.is_set)
+        fetching = pool.submit(node.cache.ensure, [ref], stopping.event.is_set)
         assert silent.called.wait(10)
         stopping.stop()
         with pytest.raises(AttemptDropped):
@@ -197,18 +197,18 @@ def test_a_fetch_to_which_nothing_comes_is_given_up_as_silence(lan: Lan) -> None
     ref, node = lan.archive(LARGE), lan.node(stalled_after_s=0.5)
     lan.shelf.found = lambda _: None
     with pytest.raises(DepotSilent):
-        node.cache.ensure(ref)
+        node.cache.ensure([ref])
 
 
 def test_an_archive_the_coordinator_does_not_have_is_missing(lan: Lan) -> None:
     with pytest.raises(ArchiveMissing):
-        lan.node().cache.ensure(ArchiveRef(md5="0" * 32, size=5))
+        lan.node().cache.ensure([ArchiveRef(md5="0" * 32, size=5)])
 
 
 def test_an_archive_of_another_size_is_a_bad_one(lan: Lan) -> None:
     ref = lan.archive(1000)
     with pytest.raises(BadArchive):
-        lan.node().cache.ensure(replace(ref, size=5))
+        lan.node().cache.ensure([replace(ref, size=5)])
 
 
 def test_an_archive_that_is_broken_at_the_coordinator_is_a_bad_one(lan: Lan) -> None:
@@ -217,7 +217,7 @@ def test_an_archive_that_is_broken_at_the_coordinator_is_a_bad_one(lan: Lan) -> 
     assert path is not None
     path.write_bytes(bytes(ref.size))
     with pytest.raises(BadArchive):
-        node.cache.ensure(ref)
+        node.cache.ensure([ref])
 
 
 def test_pieces_that_are_right_and_a_whole_that_is_not_are_tried_again_and_given_up(
@@ -226,7 +226,7 @@ def test_pieces_that_are_right_and_a_whole_that_is_not_are_tried_again_and_given
     ref, node = lan.archive(1000), lan.node()
     monkeypatch.setattr("render_tasks.arriving.Arriving.md5", lambda *_: "f" * 32)
     with pytest.raises(BadArchive):
-        node.cache.ensure(ref)
+        node.cache.ensure([ref])
     assert len(lan.shelf.asked) == TRIES
 
 

@@ -112,7 +112,7 @@ class Bench:
         settings: dict[str, object] = {
             "renderer": self.renderer,
             "renderer_md5": "1" * 32,
-            "scene_md5": hashlib.md5(scene.encode()).hexdigest(),
+            "scene_key": hashlib.md5(scene.encode()).hexdigest(),
             "revision": "1",
             "scene": self.scenes / f"{scene}.blend",
             "command_line": COMMAND_LINE,
@@ -364,7 +364,7 @@ guard = Guard()
 guard.start()
 pool = WarmBlenders(folder / "warm", slots=2)
 def job(scene):
-    return Job(renderer=renderer, renderer_md5="1", scene_md5=scene, revision="1", memory_limit_kb=None,
+    return Job(renderer=renderer, renderer_md5="1", scene_key=scene, revision="1", memory_limit_kb=None,
                scene=scenes / scene, command_line=line, script="", frame="1", update_method="",
                gpu=False, cores=None, time_limit_s=None, scratch=folder / scene)
 pool.render(job("moving.blend"), Switch(), guard, lambda _: None)
@@ -399,7 +399,7 @@ def test_a_node_keeps_a_blender_open_between_orders_unless_it_is_told_not_to(
     with contextlib.closing(OneNode(tmp_path, SHEEPFOLD_WARM=warm)) as node:
         node.depot.archives |= {ref.md5: content for ref, content in (renderer, scene)}
         node.start().until_ready()
-        places = {"renderer_archive": renderer[0], "scene_archive": scene[0], "scene_path": "moving.blend"}
+        places = {"renderer_archive": renderer[0], "scene_archives": (scene[0],), "scene_path": "moving.blend"}
         orders = [node.order(frame, **places) for frame in ("0003", "0001", "0002")]
         wait_for(lambda: all(order.lease_id in node.depot.frames for order in orders), 30)
         open_scenes = (scene[0].md5,) if warm == "true" else ()
@@ -426,7 +426,7 @@ def test_two_jobs_that_take_turns_on_one_slot_start_two_blenders(blender: str, s
         node.start().until_ready()
         places = {"renderer_archive": renderer[0], "scene_path": "scene.blend"}
         orders = [
-            node.order(str(number), scene_archive=jobs[number % 2][0], job_id=str(70 + number % 2), **places)
+            node.order(str(number), scene_archives=(jobs[number % 2][0],), job_id=str(70 + number % 2), **places)
             for number in range(6)
         ]
         wait_for(lambda: all(order.lease_id in node.depot.frames for order in orders), 60)

@@ -98,7 +98,7 @@ class Bench:
         settings: dict[str, object] = {
             "renderer": self.renderer,
             "renderer_md5": "1" * 32,
-            "scene_md5": hashlib.md5(scene.encode()).hexdigest(),
+            "scene_key": hashlib.md5(scene.encode()).hexdigest(),
             "revision": "1",
             "scene": path,
             "command_line": COMMAND_LINE,
@@ -240,11 +240,11 @@ def test_scenes_are_warm_from_the_start_of_a_renderer_to_its_end_and_each_change
     first, other = bench.job(1), bench.job(1, "other.blend")
     while_rendering: list[frozenset[str]] = []
     bench.pool.render(first, Switch(), bench.guard, lambda _: while_rendering.append(bench.pool.warm_scenes()))
-    assert set(while_rendering) == {frozenset({first.scene_md5})}
+    assert set(while_rendering) == {frozenset({first.scene_key})}
     bench.render(bench.job(2))
     bench.render(other)
     bench.render(bench.job(52, "other.blend"))  # fails warm, is rendered cold
-    assert seen == [{first.scene_md5}, {other.scene_md5}, frozenset()]
+    assert seen == [{first.scene_key}, {other.scene_key}, frozenset()]
 
 
 def test_a_cancel_takes_children_along_and_blames_nobody(bench: Bench) -> None:
@@ -284,7 +284,7 @@ def test_an_attempt_cancelled_before_its_turn_leaves_the_renderer_open(bench: Be
         {"command_line": COMMAND_LINE.replace("-x 1", "-x 0")},
         {"cores": 1},
         {"revision": "2"},
-        {"scene_md5": "2" * 32},
+        {"scene_key": "2" * 32},
         {"renderer_md5": "2" * 32},
         {"gpu": True},
         {"scene": "other.blend"},

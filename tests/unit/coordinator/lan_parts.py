@@ -90,7 +90,7 @@ class Session:
     #: One after the other; none left is "not now".
     answers: list[JobAnswer] = field(default_factory=list)
     asked: list[tuple[ComputeMethod, tuple[str, ...]]] = field(default_factory=list)
-    #: Request type → what comes, one after the other, the last one again and again.
+    #: Request type, or the chunk's id → what comes, one after the other, the last one again and again.
     archives: dict[str, list[bytes | Exception]] = field(default_factory=lambda: {"job": [SCENE], "binary": [RENDERER]})
     downloads: list[ArchiveRequest] = field(default_factory=list)
     reports: list[tuple[ErrorReport, str]] = field(default_factory=list)
@@ -123,7 +123,7 @@ class Session:
     ) -> None:
         with self.lock:
             self.downloads.append(request)
-            kind = self.archives[request.type]
+            kind = self.archives[request.chunk or request.type]
             what = kind.pop(0) if len(kind) > 1 else kind[0]
         self.during_download(request, cancelled)
         if isinstance(what, Exception):

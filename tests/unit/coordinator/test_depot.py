@@ -27,6 +27,7 @@ from render_tasks.contract import (
     JoinAnswer,
     JoinRequest,
     NodeHardware,
+    StartAnswer,
     from_json,
     to_json,
 )
@@ -51,8 +52,9 @@ class Desk:
     error: Exception | None = None
     seen: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> None:
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer:
         self._note(lease_id, attempt, node_id, claim)
+        return StartAnswer(scene_password="opens it")
 
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterator[bytes]) -> None:
         self._note(lease_id, attempt, node_id, report, b"".join(chunks))
@@ -192,10 +194,11 @@ def test_a_node_asks_again_while_an_archive_is_being_read(client: TestClient, ar
 
 def test_claims_arrive_as_they_were_made(client: TestClient, desk: Desk) -> None:
     report = FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing", log="log")
-    client.post("/api/leases/aa/start", params={"node": "n1", "attempt": 1, "claim": "w"}, headers=BEARER)
+    started = client.post("/api/leases/aa/start", params={"node": "n1", "attempt": 1, "claim": "w"}, headers=BEARER)
     client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
     client.post("/api/leases/aa/failure", params={"node": "n1", "attempt": 2}, content=to_json(report), headers=BEARER)
     frame = FrameReport(name="a.png", md5="0" * 32, render_s=1.5, memory_kb=9, cores=2)
+    assert from_json(StartAnswer, started.content) == StartAnswer(scene_password="opens it")
     assert desk.seen == [("aa", 1, "n1", "w"), ("aa", 1, "n1", frame, b"picture"), ("aa", 2, "n1", report)]
 
 

@@ -114,7 +114,7 @@ def test_a_worker_that_joins_gets_all_it_needs(open_door, joined: list[JoinReque
     order = RenderOrder(
         lease_id="a", attempt=1, node_id="n1", job_id="1", job_name="j", frame="1", revision="0", scene_path="s",
         command_line="",
-        script="", update_method="", use_gpu=False, scene_archive=archive, renderer_archive=archive,
+        script="", update_method="", use_gpu=False, scene_archives=(archive,), renderer_archive=archive,
     )  # fmt: skip
     assert open_order(sign_order(order, door.order_key), public_key_from(answer.order_key), "n1") == order
 

@@ -18,7 +18,7 @@ from coordinator.protocol.messages import ComputeMethod, RendererOffer
 from render_tasks.contract import Compute, Presence, Stage
 
 SCENE, RENDERER, OTHER = "a" * 32, "b" * 32, "c" * 32
-NEED = Need(use_gpu=False, scene_md5=SCENE, renderer_md5=RENDERER)
+NEED = Need(use_gpu=False, scene_key=SCENE, renderer_md5=RENDERER)
 GROUP = "farm:linux/64bit"
 GB = 1024**3
 
@@ -146,7 +146,7 @@ def test_what_a_node_has_open_is_what_was_ordered_there_last() -> None:
     hall.orders("b", scene=SCENE)
     hall.orders("a", scene=OTHER)
     assert hall.picks(NEED) == "b", "its record does not say so yet"
-    assert hall.picks(need(scene_md5=OTHER)) == "a"
+    assert hall.picks(need(scene_key=OTHER)) == "a"
 
 
 def test_a_node_with_two_slots_has_two_scenes_open() -> None:
@@ -154,8 +154,8 @@ def test_a_node_with_two_slots_has_two_scenes_open() -> None:
     hall.orders("two", scene=OTHER)
     hall.orders("two", scene=SCENE)
     hall.orders("one", scene="d" * 32)
-    assert hall.picks(need(scene_md5=OTHER)) == "two"
-    assert hall.picks(need(scene_md5=SCENE)) == "two"
+    assert hall.picks(need(scene_key=OTHER)) == "two"
+    assert hall.picks(need(scene_key=SCENE)) == "two"
 
 
 def test_a_frame_may_be_told_to_go_where_its_scene_is_open_or_nowhere() -> None:
@@ -171,7 +171,7 @@ def test_a_frame_may_be_told_not_to_wait_behind_another_scene() -> None:
     hall.orders("other", scene=OTHER)
     assert hall.picks(NEED, Cold.IN_A_FREE_SLOT) is None
     assert hall.picks(NEED, Cold.ANYWHERE) == "other"
-    assert hall.picks(need(scene_md5=OTHER), Cold.IN_A_FREE_SLOT) == "other", "its scene is open there"
+    assert hall.picks(need(scene_key=OTHER), Cold.IN_A_FREE_SLOT) == "other", "its scene is open there"
 
 
 def test_the_least_busy_for_its_slots_wins_then_the_most_cores() -> None:

@@ -52,7 +52,7 @@ def test_the_order_holds_what_the_offer_said_and_opens_with_the_public_key_alone
         script='print("ü")\n',
         update_method="by_tile",
         use_gpu=False,
-        scene_archive=ArchiveRef(md5=md5_of(SCENE), size=len(SCENE)),
+        scene_archives=(ArchiveRef(md5=md5_of(SCENE), size=len(SCENE)),),
         renderer_archive=ArchiveRef(md5=md5_of(RENDERER), size=len(RENDERER)),
         time_limit_s=1800,
     )

@@ -81,7 +81,7 @@ class Afternoon:
         wishes = [
             Wish(
                 lease=one,
-                need=Need(use_gpu=False, scene_md5=one.offer.archive_md5, renderer_md5="b" * 32),
+                need=Need(use_gpu=False, scene_key=one.offer.archive_md5, renderer_md5="b" * 32),
                 waited_s=self.now - one.changed_at,
             )
             for one in self.granted.values()

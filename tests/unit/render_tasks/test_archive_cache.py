@@ -40,6 +40,8 @@ class Source:
         self.instead: list[bytes] = []
         self.rubbish = (b"half", b"rubbish")
         self.error: Exception | None = None
+        #: MD5 sums of archives that don't come.
+        self.silent_about: set[str] = set()
         self.filling = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
@@ -48,7 +50,9 @@ class Source:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.writestr(name, os.urandom(size))
-        content = buffer.getvalue()
+        return self.has(buffer.getvalue())
+
+    def has(self, content: bytes) -> ArchiveRef:
         ref = ArchiveRef(md5=hashlib.md5(content).hexdigest(), size=len(content))
         self.contents[ref.md5] = content
         return ref
@@ -64,6 +68,8 @@ class Source:
                 raise AttemptDropped("stopped")
         if self.error:
             raise self.error
+        if arriving.plan.md5 in self.silent_about:
+            raise DepotSilent("fetch", "away")
         content = next(one for one in (*self.contents.values(), *self.rubbish) if fits(arriving.plan, one))
         for piece in range(len(arriving.plan.sums)):
             arriving.put(piece, content[piece * BLOCK_BYTES : (piece + 1) * BLOCK_BYTES])
@@ -90,7 +96,7 @@ def names_in(folder: Path) -> set[str]:
 
 def test_an_archive_is_fetched_once_and_kept(tmp_path: Path, source: Source) -> None:
     cache, ref = cache_in(tmp_path, source), source.zip(100)
-    assert cache.ensure(ref) == cache.ensure(ref) == tmp_path / ref.md5
+    assert cache.ensure([ref]) == cache.ensure([ref]) == tmp_path / ref.md5
     assert (tmp_path / ref.md5 / "file").stat().st_size == 100
     assert source.fetches == [ref.md5]
     assert cache.held() == cache_in(tmp_path, source).held() == (ref.md5,)
@@ -101,7 +107,7 @@ def test_slots_that_need_the_same_archive_fetch_it_once(tmp_path: Path, source: 
     cache, ref = cache_in(tmp_path, source), source.zip(100)
     source.gate.clear()
     with ThreadPoolExecutor(8) as pool:
-        waiting = [pool.submit(cache.ensure, ref) for _ in range(8)]
+        waiting = [pool.submit(cache.ensure, [ref]) for _ in range(8)]
         source.gate.set()
         assert {one.result() for one in waiting} == {tmp_path / ref.md5}
     assert len(source.fetches) == 1
@@ -111,10 +117,10 @@ def test_a_slot_that_waits_for_anothers_fetch_can_be_stopped(tmp_path: Path, sou
     cache, ref = cache_in(tmp_path, source), source.zip(100)
     source.gate.clear()
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(cache.ensure, ref)
+        first = pool.submit(cache.ensure, [ref])
         assert source.filling.acquire(timeout=10)
         with pytest.raises(AttemptDropped):
-            cache.ensure(ref, lambda: True)
+            cache.ensure([ref], lambda: True)
         source.gate.set()
         first.result()
 
@@ -122,12 +128,12 @@ def test_a_slot_that_waits_for_anothers_fetch_can_be_stopped(tmp_path: Path, sou
 def test_a_wrong_md5_is_fetched_again_and_given_up_in_the_end(tmp_path: Path, source: Source) -> None:
     cache, ref = cache_in(tmp_path, source), source.zip(100)
     source.instead = [b"half", b"rubbish"]
-    cache.ensure(ref)
+    cache.ensure([ref])
     assert len(source.fetches) == 3
     other = source.zip(50)
     source.instead = [b"rubbish"] * TRIES
     with pytest.raises(BadArchive):
-        cache.ensure(other)
+        cache.ensure([other])
     assert cache.held() == (ref.md5,)
     assert [path.name for path in tmp_path.iterdir()] == [ref.md5]
 
@@ -135,7 +141,7 @@ def test_a_wrong_md5_is_fetched_again_and_given_up_in_the_end(tmp_path: Path, so
 def test_a_broken_download_leaves_nothing_behind(tmp_path: Path, source: Source) -> None:
     source.error = DepotSilent("fetch", "cut off")
     with pytest.raises(DepotSilent):
-        cache_in(tmp_path, source).ensure(source.zip(100))
+        cache_in(tmp_path, source).ensure([source.zip(100)])
     assert not any(tmp_path.iterdir())
 
 
@@ -150,14 +156,14 @@ def test_the_longest_unused_archive_makes_room_but_never_one_in_use(tmp_path: Pa
     cache = cache_in(tmp_path, source, quota=2500)
     old, used, new = source.zip(1000), source.zip(1000), source.zip(1000)
     with cache.using([used]):
-        cache.ensure(used)
-        cache.ensure(old)
+        cache.ensure([used])
+        cache.ensure([old])
         os.utime(tmp_path / used.md5, (1, 1))
         os.utime(tmp_path / old.md5, (2, 2))
-        cache.ensure(new)
+        cache.ensure([new])
         assert set(cache.held()) == {used.md5, new.md5}
-    with cache.using([new, used, old]):
-        cache.ensure(old)
+    with cache.using([new], [used], [old]):
+        cache.ensure([old])
         assert len(cache.held()) == 3  # over the quota, and all of it needed
     assert len(cache.held()) == 2
 
@@ -165,28 +171,28 @@ def test_the_longest_unused_archive_makes_room_but_never_one_in_use(tmp_path: Pa
 def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, source: Source) -> None:
     cache = cache_in(tmp_path, source, free=1000)
     with pytest.raises(DiskFull):
-        cache.ensure(source.zip(100))
+        cache.ensure([source.zip(100)])
     assert not source.fetches
 
 
 def test_a_disk_that_fills_up_on_the_way_is_told_as_such(tmp_path: Path, source: Source) -> None:
     source.error = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(DiskFull):
-        cache_in(tmp_path, source).ensure(source.zip(100))
+        cache_in(tmp_path, source).ensure([source.zip(100)])
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("md5", ["", "..", "../" * 10 + "etc", "A" * 32, "0" * 31, "0" * 33, "g" * 32])
 def test_a_name_that_is_no_md5_never_becomes_a_path(tmp_path: Path, source: Source, md5: str) -> None:
     with pytest.raises(BadOrder):
-        cache_in(tmp_path, source).ensure(ArchiveRef(md5=md5, size=1))
+        cache_in(tmp_path, source).ensure([ArchiveRef(md5=md5, size=1)])
     assert not source.fetches
 
 
 def test_an_archive_of_several_pieces_is_kept_for_other_nodes_across_restarts(tmp_path: Path, source: Source) -> None:
     cache, large, small = cache_in(tmp_path, source), source.zip(LARGE), source.zip(100)
-    cache.ensure(large)
-    cache.ensure(small)
+    cache.ensure([large])
+    cache.ensure([small])
     assert names_in(tmp_path) == {large.md5, f"{large.md5}.zip", small.md5}
     for one in (cache, cache_in(tmp_path, source)):
         assert one.shares() == (large.md5,)
@@ -201,7 +207,7 @@ def test_what_is_still_arriving_is_handed_on_as_far_as_it_is_right(tmp_path: Pat
     cache, ref = cache_in(tmp_path, source), source.zip(LARGE)
     source.gate.clear()
     with ThreadPoolExecutor(1) as pool:
-        fetching = pool.submit(cache.ensure, ref)
+        fetching = pool.submit(cache.ensure, [ref])
         assert source.filling.acquire(timeout=10)
         shared = cache.shared(ref.md5)
         assert shared is not None
@@ -212,7 +218,7 @@ def test_what_is_still_arriving_is_handed_on_as_far_as_it_is_right(tmp_path: Pat
 
 def test_a_node_that_does_not_share_keeps_no_zip_and_hands_nothing_on(tmp_path: Path, source: Source) -> None:
     cache, ref = cache_in(tmp_path, source, share=False), source.zip(LARGE)
-    cache.ensure(ref)
+    cache.ensure([ref])
     assert names_in(tmp_path) == {ref.md5}
     assert (cache.shares(), cache.shared(ref.md5)) == ((), None)
 
@@ -220,10 +226,10 @@ def test_a_node_that_does_not_share_keeps_no_zip_and_hands_nothing_on(tmp_path: 
 def test_zips_make_room_before_any_archive_does_and_the_longest_unused_first(tmp_path: Path, source: Source) -> None:
     cache = cache_in(tmp_path, source, quota=5 * LARGE)
     first, second, third = source.zip(LARGE), source.zip(LARGE), source.zip(LARGE)
-    cache.ensure(first)
-    cache.ensure(second)
+    cache.ensure([first])
+    cache.ensure([second])
     os.utime(tmp_path / f"{second.md5}.zip", (1, 1))
-    cache.ensure(third)
+    cache.ensure([third])
     assert set(cache.held()) == {first.md5, second.md5, third.md5}
     assert second.md5 not in cache.shares()
 
@@ -231,8 +237,8 @@ def test_zips_make_room_before_any_archive_does_and_the_longest_unused_first(tmp
 def test_a_zip_is_not_kept_at_the_price_of_another_archive(tmp_path: Path, source: Source) -> None:
     cache = cache_in(tmp_path, source, quota=int(2.5 * LARGE))
     first, second = source.zip(LARGE), source.zip(LARGE)
-    cache.ensure(first)
-    cache.ensure(second)
+    cache.ensure([first])
+    cache.ensure([second])
     assert set(cache.held()) == {first.md5, second.md5}
     assert cache.shares() == ()
 
@@ -241,13 +247,13 @@ def test_no_more_archives_are_fetched_at_once_than_the_lane_is_wide(tmp_path: Pa
     cache, refs = cache_in(tmp_path, source), [source.zip(100) for _ in range(LANE_WIDTH + 1)]
     source.gate.clear()
     with ThreadPoolExecutor(len(refs)) as pool:
-        fetching = [pool.submit(cache.ensure, ref) for ref in refs[:LANE_WIDTH]]
+        fetching = [pool.submit(cache.ensure, [ref]) for ref in refs[:LANE_WIDTH]]
         for _ in fetching:
             assert source.filling.acquire(timeout=10)
         with pytest.raises(AttemptDropped):
-            cache.ensure(refs[-1], lambda: True)
+            cache.ensure([refs[-1]], lambda: True)
         assert len(source.fetches) == LANE_WIDTH
         source.gate.set()
         for one in fetching:
             one.result(10)
-        assert cache.ensure(refs[-1]).is_dir()
+        assert cache.ensure([refs[-1]]).is_dir()

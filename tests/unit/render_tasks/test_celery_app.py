@@ -27,7 +27,7 @@ ORDER = RenderOrder(
     lease_id="ab12", attempt=3, node_id="n1", job_id="7", job_name="demo", frame="0012", revision="0",
     scene_path="a.blend",
     command_line=".e -b .c", script="HIDDEN_SCRIPT", update_method="", use_gpu=True,
-    scene_archive=ArchiveRef(md5="0" * 32, size=1), renderer_archive=ArchiveRef(md5="1" * 32, size=2),
+    scene_archives=(ArchiveRef(md5="0" * 32, size=1),), renderer_archive=ArchiveRef(md5="1" * 32, size=2),
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from typing import Any
 
@@ -27,10 +28,12 @@ from render_tasks.contract import (
     SignedOrder,
     SlotState,
     Stage,
+    StartAnswer,
     from_json,
     open_order,
     public_key_from,
     public_key_text,
+    scene_key,
     sign_order,
     to_json,
 )
@@ -43,7 +46,7 @@ ORDER = RenderOrder(
     lease_id="ab12", attempt=1, node_id="n1", job_id="7", job_name="demo · ü", frame="0340", revision="0",
     scene_path="a.blend",
     command_line=".e -b .c", script="import bpy\n", update_method="", use_gpu=True,
-    scene_archive=ArchiveRef(md5="0" * 32, size=1), renderer_archive=ArchiveRef(md5="1" * 32, size=2),
+    scene_archives=(ArchiveRef(md5="0" * 32, size=1),), renderer_archive=ArchiveRef(md5="1" * 32, size=2),
     time_limit_s=None,
 )  # fmt: skip
 SLOT = SlotState(lease_id="ab", attempt=2, job_name="demo", frame="1", stage=Stage.WAITING, progress=0.5)
@@ -55,6 +58,7 @@ MESSAGES: list[Any] = [
         contract_version=1, node_id="n", wanted_name="p", hardware=HARDWARE, slots=1, compute=Compute.CPU, kept=("a.1",)
     ),
     JoinAnswer(name="pc", redis_url="redis://:pw@h/0", queue="farm.n", order_key="x"),
+    StartAnswer(scene_password="ü"),
     FailureReport(kind=FailureKind.DISK_FULL, reason="full", log="😀", render_s=1.5, memory_kb=7),
 ]  # fmt: skip
 
@@ -79,8 +83,8 @@ def test_a_reader_ignores_what_it_does_not_know_and_misses_what_it_needs(message
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("attempt", "1"), ("attempt", True), ("attempt", 1.5), ("frame", 340), ("use_gpu", 1), ("scene_archive", "x"),
-     ("scene_archive", None), ("scene_archive", {"md5": "0"}), ("time_limit_s", "5"), ("script", None)],
+    [("attempt", "1"), ("attempt", True), ("attempt", 1.5), ("frame", 340), ("use_gpu", 1), ("scene_archives", "x"),
+     ("scene_archives", None), ("scene_archives", [{"md5": "0"}]), ("time_limit_s", "5"), ("script", None)],
 )  # fmt: skip
 def test_a_field_of_the_wrong_type_is_refused(name: str, value: Any) -> None:
     data = json.loads(to_json(ORDER)) | {name: value}
@@ -124,5 +128,17 @@ def test_the_order_key_travels_as_text() -> None:
                 public_key_from(text)
 
 
-def test_a_redis_address_never_shows() -> None:
+def test_a_redis_address_and_a_scenes_password_never_show() -> None:
     assert "pw" not in repr(MESSAGES[4])
+    assert "opens it" not in repr(StartAnswer(scene_password="opens it"))
+
+
+def test_no_order_has_a_place_for_a_password() -> None:
+    assert not [one.name for one in dataclasses.fields(RenderOrder) if "password" in one.name]
+
+
+def test_a_scene_of_one_archive_is_called_as_that_one_and_others_by_all_their_names_in_order() -> None:
+    first, second = "a" * 32, "b" * 32
+    assert scene_key([first]) == first
+    assert scene_key([first, second]) == hashlib.md5((first + second).encode()).hexdigest()
+    assert len({scene_key(md5s) for md5s in ([first], [second], [first, second], [second, first], [first] * 2)}) == 5

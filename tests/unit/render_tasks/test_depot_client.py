@@ -23,6 +23,7 @@ from render_tasks.contract import (
     JoinAnswer,
     JoinRequest,
     NodeHardware,
+    StartAnswer,
     from_json,
     to_json,
 )
@@ -133,8 +134,21 @@ def test_a_frame_is_streamed_with_its_report(server: Server, client: DepotClient
 
 
 def test_a_start_names_attempt_node_and_claim(server: Server, client: DepotClient) -> None:
-    client.start("a/b", 3, "n", "word")
+    server.body = to_json(StartAnswer(scene_password="öffne")).encode()
+    assert client.start("a/b", 3, "n", "word").scene_password == "öffne"
     assert server.got["path"] == "/api/leases/a%2Fb/start?node=n&attempt=3&claim=word"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b'{"scene_password": 5}', b'["s3cret"]', b'{"scene_password": "s3cret']
+)
+def test_a_start_whose_answer_cannot_be_read_is_asked_again_and_not_quoted(
+    server: Server, client: DepotClient, body: bytes
+) -> None:
+    server.body = body
+    with pytest.raises(DepotSilent) as told:
+        client.start("ab", 1, "n", "word")
+    assert "s3cre" not in str(told.value)
 
 
 @pytest.mark.parametrize("call", ["join", "start", "deliver", "fail", "archive", "sources"])
