@@ -301,4 +301,4 @@ def _scene_requests(offer: JobOffer) -> list[tuple[str, ArchiveRequest]]:
     """The scene's archives in order, each with what the server is asked for."""
     if offer.chunks:
         return [(chunk.md5, ArchiveRequest(type="chunk", chunk=chunk.id)) for chunk in offer.chunks]
-    return [(offer.archive_md5, ArchiveRequest(type="job", job=offer.job_id, revision=offer.revision))]
+    return [(offer.archive_md5, ArchiveRequest(type="job", job=offer.job_id, revision=offer.revision or None))]
