@@ -30,7 +30,7 @@ def locked_with_zipcrypto(
     plain, out, places = io.BytesIO(), io.BytesIO(), []
     with zipfile.ZipFile(plain, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            archive.writestr(name, content, zipfile.ZIP_DEFLATED if content else zipfile.ZIP_STORED)
         for entry in archive.infolist():
             places.append(out.tell())
             _write_locked(out, plain, entry, password, sizes_behind=sizes_behind)

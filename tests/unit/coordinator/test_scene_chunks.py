@@ -125,6 +125,27 @@ def test_the_pc_that_holds_the_scene_is_chosen_by_its_key(chain: Chain) -> None:
     assert chain.floor.choose(need, KEY) == "c"
 
 
+def test_the_pc_that_works_on_the_scene_gets_its_next_frame(chain: Chain) -> None:
+    chain.present = {"a": node("a", slots=2), "b": node("b", slots=2)}
+    leases = []
+    for number in range(2):
+        leases.append(chain.grant(f"{number:04}", **in_chunks()))
+        chain.place_until(lambda number=number: len(chain.sent) == number + 1)
+    assert len({chain.ledger.get(lease.id).node_id for lease in leases}) == 1
+
+
+def test_scenes_that_share_some_chunks_are_ordered_each_with_its_own(chain: Chain) -> None:
+    chain.present = {"n1": node(slots=3)}
+    scenes = {"0000": CHUNKS, "0001": CHUNKS[:3], "0002": (*CHUNKS[:2], CHUNKS[4])}
+    chain.grant("0000", **in_chunks())
+    chain.place_until(lambda: len(chain.sent) == 1)
+    for number in ("0001", "0002"):
+        chain.grant(number, **in_chunks(scenes[number]))
+    assert chain.place() == 2, "everything is here"
+    ordered = {order.frame: tuple(ref.md5 for ref in order.scene_archives) for _, order, _ in chain.sent}
+    assert ordered == {number: tuple(chunk.md5 for chunk in chunks) for number, chunks in scenes.items()}
+
+
 def test_another_order_of_the_same_chunks_is_another_scene(chain: Chain) -> None:
     there, back = chain.grant("0001", **in_chunks()), chain.grant("0002", **in_chunks(CHUNKS[::-1]))
     assert (there.scene_key, back.scene_key) == (KEY_OF_SCENE, scene_key([md5_of(part) for part in PARTS[::-1]]))
