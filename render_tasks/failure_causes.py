@@ -44,6 +44,7 @@ _KINDS = {
         FailureKind.OUT_OF_MEMORY,
         FailureKind.TIME_LIMIT,
         FailureKind.BAD_PICTURE,
+        FailureKind.NOT_UPLOADED,
     ),
 }
 #: Every kind has exactly one cause.
