@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from render_tasks.units import size_text
+from sheepfold.units import bytes_text
 
 PASSING_PREFIX = ".incoming-"
 #: Left free for the ledger and the system.
@@ -30,7 +30,7 @@ class DiskFull(Exception):
     def __init__(self, folder: Path, *, reserve_bytes: int = 0, free_bytes: int = 0) -> None:
         """``reserve_bytes``: so much is kept free, and only ``free_bytes`` are."""
         self.folder = folder
-        why = f": {size_text(reserve_bytes)} are kept free and {size_text(free_bytes)} are" if reserve_bytes else ""
+        why = f": {bytes_text(reserve_bytes)} are kept free and {bytes_text(free_bytes)} are" if reserve_bytes else ""
         super().__init__(f"no room left on the disk that holds {folder}{why}")
 
 

@@ -483,6 +483,7 @@ class Farm:
     def _on_node_failed(self, lease: Lease, report: FailureReport) -> None:
         """The PC is paused; what waits there goes to others before it fails there too."""
         node_id = lease.node_id or ""
+        self._failure_logs.put(lease, report, self._name_of(node_id))
         if not self._pauses.failed(lease, node_id, self._name_of(node_id), report):
             return
         self._floor.leave(node_id)

@@ -25,9 +25,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
+from sheepfold.units import bytes_text
+
 from .contract import MD5_NAME
 from .errors import DiskFull
-from .units import size_text
 
 log = logging.getLogger(__name__)
 
@@ -211,10 +212,10 @@ def remove(path: Path) -> None:
 
 
 def _no_room(folder: Path, wanted_bytes: int, free_bytes: int) -> str:
-    needed = f"{size_text(SPARE_BYTES)} to spare for renders"
+    needed = f"{bytes_text(SPARE_BYTES)} to spare for renders"
     if wanted_bytes > 1:
-        needed = f"{size_text(wanted_bytes)} for an archive and {needed}"
-    free = size_text(free_bytes)
+        needed = f"{bytes_text(wanted_bytes)} for an archive and {needed}"
+    free = bytes_text(free_bytes)
     return f"{needed} are needed, {free} are free in {folder}: make room there, or give SHEEPFOLD_WORK_DIR another disk"
 
 
