@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from render_tasks.contract import FailureKind, FailureReport, FrameReport, StartAnswer
+from render_tasks.failure_causes import Cause, cause_of
 
 from .judgement import BrokenPicture
 from .leases import ENDED, Delivery, Lease, LeaseError, LeaseEvent, LeaseState
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Kinds of failure that are nobody's fault: the lease goes back without an attempt being used up.
 BLAMELESS = frozenset({FailureKind.NODE_LEAVING})
+#: What is wrong with a scene is wrong on every PC: one more look is enough, however many attempts others have.
+SCENE_ATTEMPTS = 2
 
 
 class StaleClaim(Exception):
@@ -47,12 +50,16 @@ class Events:
 
     #: A picture is ready to upload.
     delivered: Callable[[Lease], None]
-    #: An attempt failed, and not through nobody's fault; the lease still names its node.
+    #: An attempt failed, neither through nobody's fault nor its PC's own trouble; the lease still names its node.
     failed: Callable[[Lease, FailureReport], None]
     #: The lease is GRANTED again and wants a node.
     returned: Callable[[Lease], None]
     #: The lease failed for good; its last log goes to the server.
     gave_up: Callable[[Lease, FailureReport], None]
+    #: An attempt failed through its PC's own trouble; told before the lease goes back, and it still names its node.
+    node_failed: Callable[[Lease, FailureReport], None] = lambda _lease, _report: None
+    #: An attempt failed through the scene; told after the lease went back or was given up, as it was before.
+    scene_failed: Callable[[Lease, FailureReport], None] = lambda _lease, _report: None
 
 
 class Claims:
@@ -66,7 +73,10 @@ class Claims:
         events: Events,
         *,
         attempts: int,
+        is_frames_fault: Callable[[Lease, str], bool] = lambda _lease, _node_id: False,
     ) -> None:
+        """``is_frames_fault`` says of what looks like a node's own trouble that it is the frame's after all."""
+        self._is_frames_fault = is_frames_fault
         self._ledger, self._spool, self._judge, self._events = ledger, spool, judge, events
         self._attempts = attempts
         self._starts: dict[str, tuple[int, str]] = {}
@@ -119,11 +129,19 @@ class Claims:
         if report.kind in BLAMELESS:
             self._back(lease, LeaseEvent.RETRY, report)
             return
+        cause = cause_of(report.kind)
+        if cause is Cause.NODE and not self._is_frames_fault(lease, node_id):
+            self._events.node_failed(lease, report)
+            self._back(lease, LeaseEvent.RETRY, report)
+            return
         self._events.failed(lease, report)
-        if lease.failures + 1 < self._attempts:
+        attempts = min(self._attempts, SCENE_ATTEMPTS) if cause is Cause.SCENE else self._attempts
+        if lease.failures + 1 < attempts:
             self._back(lease, LeaseEvent.FAIL, report)
         else:
             self.give_up(lease, report)
+        if cause is Cause.SCENE:
+            self._events.scene_failed(lease, report)
 
     def take_back(self, lease: Lease, reason: str) -> None:
         """The coordinator takes an order back from its node, through nobody's fault."""

@@ -15,6 +15,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from sheepfold.units import bytes_text
+
 PASSING_PREFIX = ".incoming-"
 #: Left free for the ledger and the system.
 RESERVE_BYTES = 512 * 1024 * 1024
@@ -25,9 +27,11 @@ LOOK_EVERY_BYTES = 64 * 1024 * 1024
 class DiskFull(Exception):
     """The disk has no room left."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, reserve_bytes: int = 0, free_bytes: int = 0) -> None:
+        """``reserve_bytes``: so much is kept free, and only ``free_bytes`` are."""
         self.folder = folder
-        super().__init__(f"no room left on the disk that holds {folder}")
+        why = f": {bytes_text(reserve_bytes)} are kept free and {bytes_text(free_bytes)} are" if reserve_bytes else ""
+        super().__init__(f"no room left on the disk that holds {folder}{why}")
 
 
 class TooLarge(Exception):
@@ -139,8 +143,9 @@ def prepare_folder(folder: Path) -> None:
 
 def check_room(folder: Path, reserve_bytes: int) -> None:
     """Raises :class:`DiskFull` when less than the reserve is free."""
-    if shutil.disk_usage(folder).free < reserve_bytes:
-        raise DiskFull(folder)
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < reserve_bytes:
+        raise DiskFull(folder, reserve_bytes=reserve_bytes, free_bytes=free_bytes)
 
 
 @contextlib.contextmanager

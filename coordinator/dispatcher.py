@@ -95,6 +95,9 @@ class Dispatcher:
         backoff: Callable[[], Backoff],
         render_limit_s: int | None,
         needs: Needs,
+        turn_away: Callable[[Lease], object] = lambda _lease: None,
+        troubled_s: Callable[[Lease], float] = lambda _lease: 0.0,
+        why_nobody: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -103,6 +106,10 @@ class Dispatcher:
         self._archives, self._claims, self._node = archives, claims, node
         self._send_order, self._order_key = send_order, order_key
         self._render_limit_s, self._needs = render_limit_s, needs
+        #: Gives a frame back that is not to be rendered, and says so.
+        self._turn_away = turn_away
+        #: Seconds since a lease first failed through its PC's own trouble, and what keeps PCs from taking frames.
+        self._troubled_s, self._why_nobody = troubled_s, why_nobody
         self._fetches = Fetches(archives, backoff, clock)
         self._clock, self._wall_clock = clock, wall_clock
         #: When downloads that nobody wants any more are forgotten next (the clock's seconds).
@@ -176,6 +183,8 @@ class Dispatcher:
             report = ErrorReport(job=offer.job_id, frame=offer.frame, extras=offer.extras)
             session.client.report_error(report, f"the farm cannot keep its record: {error}")
             raise
+        if self._turn_away(lease):
+            return
         log.info("%s granted", lease.label)
         self.wake_placing.set()
 
@@ -190,9 +199,13 @@ class Dispatcher:
         now, alike = self._wall_clock(), Alike(self._archives_of, self._needs.of)
         archives, wishes = {}, []
         for lease in self._ledger.leases(LeaseState.GRANTED):
+            if self._turn_away(lease):
+                continue
             if found := alike.archives_of(lease):
                 archives[lease.id] = found
                 wishes.append(Wish(lease=lease, need=alike.need_of(lease), waited_s=now - lease.changed_at))
+        # A frame that PCs had trouble with waits behind the others: should it be the trouble itself, they are rendered.
+        wishes.sort(key=lambda wish: self._troubled_s(wish.lease) > 0)
         matches = self._floor.match(wishes)
         plans = [
             _Plan(lease=one.lease, node=node, archives=archives[one.lease.id])
@@ -239,12 +252,15 @@ class Dispatcher:
             if not self._floor.can_anybody(one.need, one.lease.session_key):
                 stuck[one.lease.session_key, one.need.use_gpu] += 1
                 limit_s = NOBODY_AFTER_S if one.need.only_node is None else MEASURED_PC_GONE_S
-                if one.waited_s > limit_s:
-                    self._give_back(one.lease, one.waited_s)
+                waited_s = max(one.waited_s, self._troubled_s(one.lease))
+                if waited_s > limit_s:
+                    self._give_back(one.lease, waited_s)
         self._stuck = stuck
 
     def _give_back(self, lease: Lease, waited_s: float) -> None:
         reason = f"no PC of this farm could take it for {waited_s / 60:.0f} minutes"
+        if why := self._why_nobody():
+            reason += f" ({why})"
         self._claims.give_up(lease, FailureReport(kind=FailureKind.NODE_LEAVING, reason=reason))
 
     def _order_all(self, plans: Sequence[_Plan]) -> int:

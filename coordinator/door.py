@@ -1,15 +1,24 @@
-"""Where PCs come in: a worker that knows the farm token becomes a node and learns what it needs to take orders."""
+"""Where PCs come in: a worker that knows the farm token becomes a node and learns what it needs to take orders.
+
+A node's identity lies in its work folder, and folders and whole disks are copied. Two living workers never share one:
+the second is given an identity of its own. What tells them apart is the installation (PC and folder): a worker that is
+started anew, however its earlier process ended, comes from the same one and is the same node at once.
+"""
 
 from __future__ import annotations
 
 import base64
 import logging
+import threading
+import time
+import uuid
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit, urlunsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from render_tasks.contract import JoinAnswer, JoinRequest, public_key_text, queue_of
+from render_tasks.contract import NODE_SILENT_AFTER_S, JoinAnswer, JoinRequest, public_key_text, queue_of
 
 from .ledger import Ledger
 from .nodes import Nodes
@@ -18,6 +27,15 @@ log = logging.getLogger(__name__)
 
 _ORDER_KEY = "order-key"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Joined:
+    """Who took an identity last."""
+
+    installation: str
+    #: The clock's seconds.
+    at: float
 
 
 class Door:
@@ -30,13 +48,23 @@ class Door:
         redis_url: str,
         public_url: str | None,
         on_join: Callable[[JoinRequest], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        #: Node id → the worker that is that node.
+        self._joined: dict[str, _Joined] = {}
+        #: The id that a copy came with, and its installation → the id it was given.
+        self._copies: dict[tuple[str, str], str] = {}
         self._nodes, self._redis_url, self._public_url, self._on_join = nodes, redis_url, public_url, on_join
         self.order_key = _kept_key(ledger)
 
     def join(self, wish: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
         """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own."""
-        name = self._nodes.unique_name(wish.node_id, wish.wanted_name)
+        with self._lock:
+            wish = self._told_apart(wish, address)
+            name = self._nodes.unique_name(wish.node_id, wish.wanted_name)
+            self._joined[wish.node_id] = _Joined(installation=wish.installation, at=self._clock())
         self._on_join(wish)
         log.info("%s joined from %s: %s, %d slots", name, address, wish.hardware.cpu_model_name, wish.slots)
         return JoinAnswer(
@@ -45,7 +73,31 @@ class Door:
             queue=queue_of(wish.node_id),
             order_key=public_key_text(self.order_key),
             depot_url=self._public_url or "",
+            node_id=wish.node_id,
         )
+
+    def _told_apart(self, wish: JoinRequest, address: str) -> JoinRequest:
+        """The request, under an identity of its own where another worker lives under the one it names."""
+        owner = self._owner_of(wish.node_id)
+        if not owner or not wish.installation or owner == wish.installation:
+            return wish
+        node_id = self._copies.setdefault((wish.node_id, wish.installation), str(uuid.uuid4()))
+        log.warning(
+            "a worker from %s has the same identity as another one that is here (node %s): a copied disk or folder? "
+            "It is a node of its own from now on (%s)",
+            address,
+            wish.node_id,
+            node_id,
+        )
+        # What it kept are copies of the other one's frames.
+        return replace(wish, node_id=node_id, kept=())
+
+    def _owner_of(self, node_id: str) -> str:
+        """The installation that is this node and lives; empty where none does, or nobody knows which."""
+        here, joined = self._nodes.present().get(node_id), self._joined.get(node_id)
+        if joined is not None and (here is not None or self._clock() - joined.at < NODE_SILENT_AFTER_S):
+            return joined.installation
+        return here.installation if here is not None else ""
 
     def redis_url_for(self, reached_by: str) -> str:
         """The Redis address for somebody elsewhere: a loopback one is our own host's, by the name they know it by."""

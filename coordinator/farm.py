@@ -38,6 +38,7 @@ from .floor import Floor
 from .heartbeat import Heartbeat
 from .inspection import inspect
 from .judgement import Judge
+from .launchers import LauncherArchives
 from .leases import ACTIVE, Lease, LeaseError, LeaseEvent, LeaseState
 from .leaving import Leaving
 from .ledger import Ledger
@@ -45,11 +46,13 @@ from .ledger_file import sqlite_url
 from .loops import Loop
 from .metrics import make_metrics
 from .needs import Needs
+from .node_pauses import FIRST_PAUSE_S, PAUSE_CAP_S, NodePauses
 from .nodes import BrokerDown, Nodes, connect
 from .office import Office
 from .plans import Plans
 from .pressure import Pressure
 from .protocol.messages import Credentials, Hardware, UnreadableOffer
+from .scene_faults import SceneFaults
 from .server_client import ServerClient
 from .session_loops import IDLE_S, SessionLoops
 from .sessions import RETRY_CAP_S, Backoff, FarmSession, FatalRefusal
@@ -129,16 +132,36 @@ class Farm:
 
     def _build_lan_side(self, redis_url: str) -> None:
         self._conduct = Conduct(self._ledger, self._on_set_aside)
+        self._pauses = NodePauses(lambda: Backoff(FIRST_PAUSE_S, PAUSE_CAP_S, random.Random()))
+        self._scene_faults = SceneFaults(self._able_to_render, self._present, self._hold_job)
         events = Events(
             delivered=self._on_delivered,
             failed=self._on_failed,
             returned=lambda _lease: self._dispatcher.wake_placing.set(),
             gave_up=self._on_gave_up,
+            node_failed=self._on_node_failed,
+            scene_failed=self._scene_faults.failed,
         )
         judge = Judge(inspect, self._conduct.ended).judge
-        self._claims = Claims(self._ledger, self._spool, judge, events, attempts=self._settings.attempts)
+        self._claims = Claims(
+            self._ledger,
+            self._spool,
+            judge,
+            events,
+            attempts=self._settings.attempts,
+            is_frames_fault=self._pauses.is_frames_fault,
+        )
         self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node)
         self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
+        self._needs = Needs(
+            self._ledger,
+            self._tally,
+            self._floor,
+            self._settings.job_tags,
+            self._account.described_node,
+            is_launcher=LauncherArchives(self._archives.path_of).is_launcher,
+            tried=self._scene_faults.tried,
+        )
         self._dispatcher = Dispatcher(
             ledger=self._ledger,
             tally=self._tally,
@@ -152,7 +175,10 @@ class Farm:
             order_key=self._door.order_key,
             backoff=self._backoff,
             render_limit_s=self._settings.render_limit_s,
-            needs=Needs(self._ledger, self._tally, self._floor, self._settings.job_tags, self._account.described_node),
+            needs=self._needs,
+            turn_away=self._turn_away,
+            troubled_s=self._pauses.troubled_s,
+            why_nobody=lambda: self._pauses.told(self._present()),
         )
 
     def _build_server_side(self) -> None:
@@ -175,6 +201,7 @@ class Farm:
             ledger=self._ledger,
             account=self._account,
             conduct=self._conduct,
+            pauses=self._pauses,
             dispatcher=self._dispatcher,
             present=self._present,
             cancel_lease=self._cancel_lease,
@@ -295,15 +322,26 @@ class Farm:
         return self._leave_to_follower() if isinstance(self._ended_by, FarmHeld) else self._stop()
 
     def _sweep_once(self) -> float:
-        if self._sweeper.sweep_once():
+        has_news = self._sweeper.sweep_once()
+        self._pauses.follow(self._present())
+        if has_news:
             self._account.groups(self._present())
             self._session_loops.open_new()
+        if has_news or self._usable().keys() != self._floor.nodes().keys():
             self._look_at_floor()
         return IDLE_S
 
+    def _usable(self) -> dict[str, Presence]:
+        """Who may get frames: everybody on the LAN who is neither set aside nor in trouble."""
+        return {
+            node_id: node
+            for node_id, node in self._present().items()
+            if not self._conduct.is_set_aside(node_id) and not self._pauses.is_paused(node_id)
+        }
+
     def _look_at_floor(self) -> None:
-        """Who may get frames: everybody on the LAN who is not set aside."""
-        usable = {id_: node for id_, node in self._present().items() if not self._conduct.is_set_aside(id_)}
+        """Whom frames go to from now on."""
+        usable = self._usable()
         for node_id in self._floor.nodes().keys() - usable.keys():
             self._floor.leave(node_id)
         for node in usable.values():
@@ -415,6 +453,7 @@ class Farm:
         self._claims.forget(lease.id)
         self._cancel_on_node(lease.node_id, lease.id, lease.attempt)
         self._conduct.ended(lease)
+        self._pauses.ended(lease)
         if lease.delivery is not None:
             self._spool.discard(lease.delivery.picture)
         if session := self._account.get(lease.session_key):
@@ -431,6 +470,8 @@ class Farm:
 
     def _on_delivered(self, lease: Lease) -> None:
         self._conduct.succeeded(lease)
+        self._pauses.succeeded(lease)
+        self._scene_faults.rendered(lease)
         self._wake(lease)
 
     def _on_failed(self, lease: Lease, report: FailureReport) -> None:
@@ -438,6 +479,38 @@ class Farm:
         if lease.node_id is not None:
             name = self._name_of(lease.node_id)
             self._conduct.failed(lease, lease.node_id, name, report.kind, report.reason)
+
+    def _on_node_failed(self, lease: Lease, report: FailureReport) -> None:
+        """The PC is paused; what waits there goes to others before it fails there too."""
+        node_id = lease.node_id or ""
+        self._failure_logs.put(lease, report, self._name_of(node_id))
+        if not self._pauses.failed(lease, node_id, self._name_of(node_id), report):
+            return
+        self._floor.leave(node_id)
+        for other in self._ledger.leases(LeaseState.ORDERED):
+            if other.node_id == node_id and other.id != lease.id:
+                self._cancel_on_node(node_id, other.id, other.attempt)
+                self._claims.take_back(other, f"its PC is paused: {report.kind.value}")
+
+    def _hold_job(self, lease: Lease, report: FailureReport) -> None:
+        """No frame of it is rendered any more: each goes back with the reason."""
+        states = (LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
+        job = (lease.offer.job_id, lease.offer.revision)
+        ended = [one for one in self._ledger.leases(*states) if (one.offer.job_id, one.offer.revision) == job]
+        self._claims.give_up_all(ended, report)
+        for other in ended:
+            self._cancel_on_node(other.node_id, other.id, other.attempt)
+
+    def _turn_away(self, lease: Lease) -> bool:
+        """Gives a frame back whose job is on hold."""
+        report = self._scene_faults.held(lease)
+        if report is not None:
+            self._claims.give_up(lease, report)
+        return report is not None
+
+    def _able_to_render(self, lease: Lease) -> set[str]:
+        """PCs that get frames and could take this one."""
+        return self._floor.able(self._needs.of(lease), lease.session_key)
 
     def _on_broken(self, lease: Lease, reason: str) -> None:
         self._conduct.refused(lease, self._name_of(lease.node_id or ""), reason)
@@ -465,6 +538,7 @@ class Farm:
     def _on_gave_up(self, lease: Lease, report: FailureReport) -> None:
         self._reports.put(lease, report)
         self._conduct.ended(lease)
+        self._pauses.ended(lease)
         self._wake(lease)
 
     def _wake(self, _lease: Lease) -> None:

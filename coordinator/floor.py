@@ -203,6 +203,15 @@ class Floor:
         with self._lock:
             return any(place.group == group and can_render(need, place.presence) for place in self._places.values())
 
+    def able(self, need: Need, group: str) -> set[str]:
+        """The nodes of the group that could render it and take orders."""
+        with self._lock:
+            return {
+                node_id
+                for node_id, place in self._places.items()
+                if place.group == group and place.presence.accepting and can_render(need, place.presence)
+            }
+
     def _by_warmth(self, need: Need, *, may_be_cold: bool) -> Iterator[set[str] | None]:
         yield self._warm.get(need.scene_key, set())
         if may_be_cold:

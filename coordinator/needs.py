@@ -43,10 +43,15 @@ class Needs:
         floor: Floor,
         job_tags: Mapping[str, Sequence[str]] | None = None,
         described_node: Callable[[str], str] = lambda _session_key: "",
+        *,
+        is_launcher: Callable[[str], bool] = lambda _md5: False,
+        tried: Callable[[Lease], tuple[str, ...]] = lambda _lease: (),
     ) -> None:
-        """``described_node``: of a session's key, the id of the PC that its server takes it for."""
+        """``described_node``: of a session's key, the id of the PC that its server takes it for; ``is_launcher``:
+        whether a renderer archive that is here starts the PC's own Blender; ``tried``: PCs known to fail a lease's job.
+        """
         self._ledger, self._tally, self._floor, self._job_tags = ledger, tally, floor, job_tags or {}
-        self._described_node = described_node
+        self._described_node, self._is_launcher, self._tried = described_node, is_launcher, tried
 
     def of(self, lease: Lease) -> Need:
         """What this lease needs now."""
@@ -57,7 +62,8 @@ class Needs:
             renderer_md5=offer.renderer.md5,
             min_ram=self._tally.peak_kb(offer.job_id, offer.revision) * 1024,
             tags=self._tags_of(lease),
-            tried=(*lease.tried_nodes, *self._losers(lease)),
+            needs_local_blender=self._is_launcher(offer.renderer.md5),
+            tried=(*lease.tried_nodes, *self._losers(lease), *self._tried(lease)),
             # It measures the machine that the session describes, and would say wrong things of any other.
             only_node=self._described_node(lease.session_key) if is_test_job(offer.job_id) else None,
         )

@@ -18,6 +18,7 @@ from .delivery.failure_logs import FailureLogs
 from .dispatcher import Dispatcher
 from .leases import ACTIVE, Lease, LeaseState
 from .ledger import Ledger
+from .node_pauses import NodePauses
 from .operator.farm_figures import Pace, frame_counts
 
 #: Ended leases among which a frame is looked for, latest first.
@@ -43,6 +44,7 @@ class Office:
         ledger: Ledger,
         account: Account,
         conduct: Conduct,
+        pauses: NodePauses,
         dispatcher: Dispatcher,
         present: Callable[[], dict[str, Presence]],
         cancel_lease: Callable[[Lease, str], None],
@@ -50,6 +52,7 @@ class Office:
         failure_logs: FailureLogs,
     ) -> None:
         self._ledger, self._account, self._conduct, self._dispatcher = ledger, account, conduct, dispatcher
+        self._pauses = pauses
         self._present, self._cancel_lease, self._on_forgiven = present, cancel_lease, on_forgiven
         self._failure_logs = failure_logs
         self._pace = Pace()
@@ -107,6 +110,9 @@ class Office:
             "compute": node.compute.value,
             "accepting": node.accepting,
             "set_aside": self._conduct.is_set_aside(node.node_id),
+            "trouble": self._pauses.reason(node.node_id),
+            "blender": node.blender,
+            "no_blender": node.no_blender,
             "marks": self._conduct.marks_of(node.node_id),
             "cpu": node.hardware.cpu_model_name,
             "cores": node.hardware.cpu_cores,

@@ -27,6 +27,8 @@ class Need:
     min_ram: int = 0
     #: Words that the PC's operator must have given it.
     tags: frozenset[str] = frozenset()
+    #: The renderer archive starts the PC's own Blender.
+    needs_local_blender: bool = False
     #: Nodes that failed this lease, to be asked again only when there is no other.
     tried: tuple[str, ...] = ()
     #: The one node that may have it; ``None``: any, empty: none of ours.
@@ -40,6 +42,7 @@ def can_render(need: Need, node: Presence) -> bool:
         and node.hardware.ram >= need.min_ram
         and (can_use_gpu(node) if need.use_gpu else node.compute is not Compute.GPU)
         and need.tags <= set(node.tags)
+        and (bool(node.blender) or not need.needs_local_blender)
     )
 
 

@@ -20,6 +20,12 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
     counts = ", ".join(f"{count} {what}" for what, count in status["frames"].items() if count)
     console.print(f"Frames: {counts or 'none yet'}{_left_at_the_server(status)}")
     console.print(_nodes_table(status["nodes"]))
+    for node in status["nodes"]:
+        if node["trouble"]:
+            console.print(f"[bold red]{escape(node['name'])} takes nothing[/]: {escape(node['trouble'])}")
+        elif node["no_blender"]:
+            what = "gets only jobs that bring their own renderer"
+            console.print(f"[bold]{escape(node['name'])}[/] {what}: {escape(node['no_blender'])}")
     for name in status["set_aside"]:
         console.print(
             f"[bold red]{escape(name)} is set aside[/]: its frames go wrong; when it is mended: "
@@ -50,9 +56,10 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Table:
     for node in nodes:
         slots = f"{sum(slot['stage'] == 'rendering' for slot in node['busy'])}/{node['slots']}"
         rows = node["busy"] or [None]
+        resting = "paused" if node["trouble"] else "idle"
         for number, slot in enumerate(rows):
             head = (escape(node["name"]), slots) if number == 0 else ("", "")
-            table.add_row(*head, *(_slot_cells(slot) if slot else ("", "", "idle", "", "", "")))
+            table.add_row(*head, *(_slot_cells(slot) if slot else ("", "", resting, "", "", "")))
     return table
 
 

@@ -27,7 +27,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -43,6 +43,7 @@ from .sessions import Backoff
 from .spool import Spool
 from .tally import Tally
 from .upstream.error_reports import ReportBox, ReportClient, send_report
+from .upstream.report_rate import ReportRate
 from .upstream.retries import Failures, RetryTable
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class Uploads:
     ) -> None:
         self._session, self._services, self._clock = session, services, clock
         self._ledger, self._reports = services.ledger, services.reports
-        self._retries = RetryTable(services.backoff, clock)
+        self._retries, self._rate = RetryTable(services.backoff, clock), ReportRate(clock=clock)
         #: After silence: the session's waits, and the clock's seconds before which nothing is sent.
         self._backoff, self._not_before = services.backoff(), -math.inf
         self._lock = threading.Lock()
@@ -214,7 +215,13 @@ class Uploads:
 
         key = self._session.key
         frame = self._ledger.first(LeaseState.DELIVERED, lambda lease: lease.session_key == key and may_go(lease.id))
-        return frame or next(filter(may_go, self._reports.waiting(key)), None)
+        return frame or self._first_report([item for item in self._reports.waiting(key) if may_go(item)])
+
+    def _first_report(self, waiting: Sequence[str]) -> str | None:
+        """The lease id of the oldest report that may be sent now: of failures a server is told a few at a time."""
+        if waiting and self._reports.is_failure(waiting[0]) and not self._rate.take():
+            return next((lease_id for lease_id in waiting if not self._reports.is_failure(lease_id)), None)
+        return waiting[0] if waiting else None
 
     # Frames
 

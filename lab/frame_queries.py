@@ -74,6 +74,17 @@ END_LEASE = (
     update(frames).where(_THIS, _LEASED_NOW, frames.c.login == bindparam("who")).values(state="waiting", **_NO_LEASE)
 )
 ERROR = update(frames).where(_THIS).values(state=bindparam("then"), errors=frames.c.errors + 1, **_NO_LEASE)
+GIVE_UP_ALL = (
+    update(frames)
+    .where(frames.c.project_id == bindparam("project"), frames.c.state.in_(("waiting", "leased")))
+    .values(state="failed", **_NO_LEASE)
+    .returning(frames.c.number)
+)
+STATES_OF = (
+    select(frames.c.state, func.count().label("times"))
+    .where(frames.c.project_id == bindparam("project"))
+    .group_by(frames.c.state)
+)
 COUNT_AGAIN = update(frames).where(_THIS).values(again=frames.c.again + 1)
 NOTE_GRANT = (
     upsert(grants)

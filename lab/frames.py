@@ -6,12 +6,16 @@ A frame's life::
        ▲                 │
        ├──no sign of life┤   (:mod:`lab.lease_expiry`), or logged out, or its project rests
        ├──refused────────┤   no picture, wrong size, black where others are not
-       └──error report───┴──too many──▶ FAILED ──retry──▶ WAITING
+       └──error report───┴──too many, or the scene's fault──▶ FAILED ──retry──▶ WAITING
 
 A lease belongs to the *account*: a new session of the same account goes on beating, and its beat makes the lease the
 new session's. Whoever was ever granted a frame may bring it as long as it is not ACCEPTED, however late. A frame that
 is here already is answered 0 and thrown away: the protocol has no idempotency key, so a client whose answer was lost
 sends it again.
+
+A report that says the failure is the scene's (:mod:`coordinator.protocol.error_log`) gives its frame up at once. Where
+:data:`HOPELESS_AFTER` frames of a project were given up like that and none was ever accepted, so are all the others:
+nobody renders a film without a camera frame by frame.
 
 Every method is one transaction. Only the server's database thread calls them.
 """
@@ -26,6 +30,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
+from coordinator.protocol.error_log import is_scenes_fault, reason_in, write_error_log
 from coordinator.protocol.messages import ComputeMethod, FrameUpload
 from coordinator.protocol.status import BeatStatus, JobStatus
 
@@ -40,6 +45,8 @@ from .store import Store, frames, grants
 
 #: A frame refused as black this often is believed: films do fade to black.
 BLACK_BELIEVED_AFTER = 3
+#: Frames that fail through the scene before the others of their project are given up with them.
+HOPELESS_AFTER = 3
 #: Of an error report, the end is kept.
 MAX_LOG_BYTES = 256 * 1024
 
@@ -191,13 +198,19 @@ class Frames:
         if found is None:
             return False
         project, number = found
+        text = log.decode("utf-8", "replace")
+        others: list[int] = []
         with self._store.transaction() as db:
             row = self._row(db, found)
             if row is None or row.state != FrameState.LEASED or row.login != session.login:
                 return False
-            project = self._count_error(db, project, row)
+            project = self._count_error(db, project, row, at_once=is_scenes_fault(text))
+            if is_scenes_fault(text) and self._is_hopeless(db, project):
+                project, others = self._give_up_all(db, project)
         self._projects.committed(project)
         self._write_log(project, number, log)
+        for other in others:
+            self._write_log(project, other, write_error_log(reason_in(text), "", is_scenes_fault=True).encode())
         return True
 
     def release(self, session: WebSession) -> None:
@@ -311,11 +324,21 @@ class Frames:
         path.replace(target)
         return changed
 
-    def _count_error(self, db: Connection, project: Project, row: Row[Any]) -> Project:
-        given_up = row.errors + 1 >= self._max_errors
+    def _count_error(self, db: Connection, project: Project, row: Row[Any], *, at_once: bool = False) -> Project:
+        given_up = at_once or row.errors + 1 >= self._max_errors
         state = FrameState.FAILED if given_up else FrameState.WAITING
         db.execute(sql.ERROR, {"project": project.id, "frame": row.number, "then": state})
         return self._projects.count_down(db, project) if given_up else project
+
+    @staticmethod
+    def _is_hopeless(db: Connection, project: Project) -> bool:
+        counted = {row.state: row.times for row in db.execute(sql.STATES_OF, {"project": project.id})}
+        return counted.get(FrameState.FAILED, 0) >= HOPELESS_AFTER and not counted.get(FrameState.ACCEPTED)
+
+    def _give_up_all(self, db: Connection, project: Project) -> tuple[Project, list[int]]:
+        """Every frame that is not done; their numbers, and the project after that."""
+        numbers = [row.number for row in db.execute(sql.GIVE_UP_ALL, {"project": project.id}).all()]
+        return (self._projects.count_down(db, project, len(numbers)) if numbers else project), numbers
 
     def _write_log(self, project: Project, number: int, log: bytes) -> None:
         path = self.folder(project) / "logs" / f"{frame_text(number)}.log"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,8 @@ _console = Console(stderr=True)
 #: Said once per frame and state, by what it means to a person.
 _WORDS = {"accepted": "done", "failed": "FAILED"}
 _SHOWN_AT_ONCE = 6
+#: Each is a question to the server; frames of a scene mostly fail for the same reason.
+_REASONS_ASKED_FOR = 40
 
 
 def say(text: str) -> None:
@@ -67,3 +70,19 @@ def _now_rendering(project: Mapping[str, Any]) -> str:
     eta_s = project.get("eta_s")
     left = f"   {duration_text(eta_s)} left" if eta_s else ""
     return (f"rendering {', '.join(leased[:_SHOWN_AT_ONCE])}{more}" if leased else "") + failed + left
+
+
+def tell_failures(failed: Sequence[str], reason_of: Callable[[str], str], logs: Path) -> str:
+    """Why frames failed, one line a reason, and where their logs are; the reasons of the first frames are asked for."""
+    reasons: dict[str, list[str]] = {}
+    for frame in failed[:_REASONS_ASKED_FOR]:
+        reasons.setdefault(reason_of(frame) or "no reason was given", []).append(frame)
+    lines = [f"  {_frames_of(frames)}: {reason}" for reason, frames in reasons.items()]
+    if len(failed) > _REASONS_ASKED_FOR:
+        lines.append(f"  and {len(failed) - _REASONS_ASKED_FOR} more frames")
+    return "\n".join([*lines, f"logs: {logs}"])
+
+
+def _frames_of(frames: Sequence[str]) -> str:
+    shown = ", ".join(frames[:_SHOWN_AT_ONCE]) + (" …" if len(frames) > _SHOWN_AT_ONCE else "")
+    return f"frame{'' if len(frames) == 1 else 's'} {shown}"

@@ -175,9 +175,9 @@ class Projects:
         self._remember(changed)
         return changed
 
-    def count_down(self, db: Connection, project: Project) -> Project:
-        """One frame less to go, inside somebody's transaction; call :meth:`committed` after it."""
-        remaining = project.remaining - 1
+    def count_down(self, db: Connection, project: Project, by: int = 1) -> Project:
+        """So many frames less to go, inside somebody's transaction; call :meth:`committed` after it."""
+        remaining = project.remaining - by
         state = PROJECT_STEPS[project.state, S.FINISH] if remaining == 0 else project.state
         changed = replace(project, remaining=remaining, state=state)
         self.write(db, changed)

@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 import requests
 
+from coordinator.protocol.error_log import reason_in
+
 from .children import Children
 from .demo import FRAMES as DEMO_FRAMES
 from .demo import NAME as DEMO
@@ -25,7 +27,7 @@ from .demo import find_blender
 from .errors import BadInput, RunFailed, ServerRefused
 from .frame_range import parse_frames
 from .packing import pack_scene
-from .progress import FrameDisplay, say
+from .progress import FrameDisplay, say, tell_failures
 from .submission import LabClient
 from .submit.archive_names import project_name
 
@@ -139,7 +141,7 @@ def run_lab(run: LabRun) -> int:
             client = LabClient(farm.server_url, LOGIN, farm.password)
             project_id = _start(run, farm, children, client)
             _follow(client, project_id, children, run.stall_s)
-            _tell_result(client.project(project_id))
+            _tell_result(client, client.project(project_id))
             done = True
             if run.keep:
                 _keep(farm, children)
@@ -231,10 +233,14 @@ def _sign_of_life(project: Mapping[str, Any]) -> tuple[object, ...]:
     return project["changes"], sum(one["expires_at"] or 0 for one in project["list"])
 
 
-def _tell_result(project: Mapping[str, Any]) -> None:
+def _tell_result(client: LabClient, project: Mapping[str, Any]) -> None:
+    """Where the pictures are. Raises :class:`RunFailed` with the reasons where one is missing."""
     missing = [one["frame"] for one in project["list"] if one["state"] != "accepted"]
     if missing:
-        raise RunFailed(f"{len(missing)} of {project['frames']} frames are missing: {', '.join(missing[:20])}")
+        failed = [one["frame"] for one in project["list"] if one["state"] == "failed"]
+        logs = Path(project["folder"]).with_name("logs")
+        why = tell_failures(failed, lambda frame: reason_in(client.error_log(project["id"], frame)), logs)
+        raise RunFailed(f"{len(missing)} of {project['frames']} frames are missing: {', '.join(missing[:20])}\n{why}")
     say(f"{project['accepted']} pictures: {project['folder']}")
 
 

@@ -54,6 +54,15 @@ class LabClient:
         """All projects, the newest first."""
         return self._call("GET", "/api/projects")["projects"]
 
+    def error_log(self, project_id: int, frame: str) -> str:
+        """The last error report of a frame; empty where there is none."""
+        try:
+            path = f"{self._root}/api/projects/{project_id}/frames/{frame}/log"
+            answer = self._session.get(path, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S))
+        except requests.RequestException:
+            return ""
+        return answer.text if answer.ok else ""
+
     def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         try:

@@ -72,7 +72,7 @@ class ArchiveCache:
         self._arriving: dict[str, Arriving] = {}
         #: MD5 sums of parts on the disk that were right when this process looked.
         self._verified: set[str] = set()
-        self.held, self.make_room = self._shelf.unpacked, self._shelf.make_room
+        self.held, self.make_room, self.want_room = self._shelf.unpacked, self._shelf.make_room, self._shelf.want_room
 
     def using(self, *wanted: Sequence[ArchiveRef]) -> contextlib.AbstractContextManager[None]:
         """Keeps renderers and scenes, each given by its archives, from being thrown out, also those still to come."""
@@ -125,7 +125,8 @@ class ArchiveCache:
                 self._bring_in_parts(key, refs, password, stopped)
         except OSError as error:
             if error.errno in DISK_FULL:
-                raise DiskFull(f"the disk filled up while archive {key} was fetched") from None
+                folder = self._shelf.folder
+                raise DiskFull(f"the disk of {folder} filled up while archive {key} was fetched") from None
             raise
 
     def _bring_whole(self, ref: ArchiveRef, password: str, stopped: Callable[[], bool]) -> None:

@@ -21,11 +21,12 @@ from pathlib import Path
 from .command import expand, newest_picture
 from .contract import FailureKind, FailureReport
 from .errors import AttemptDropped, AttemptFailed
-from .failures import Remains, why
+from .failures import Remains, missing_engine, why
 from .guard import Guard
 from .hardware import usable_ram
 from .job import PREFIX, Job, Rendered
 from .launch import binary_of, crash_reports, end_tree, first_of, furnish, start
+from .launcher import is_launcher
 from .memory import measure, over_limit
 from .output import Output
 from .progress import Progress, read_line
@@ -58,6 +59,7 @@ def render(job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progre
         raise AttemptDropped(switch.reason)
     picture = newest_picture(job.scratch / "out", PREFIX, job.frame)
     if picture and not run.ended_by_us:
+        run.check_engine()
         return run.rendered(picture)
     raise AttemptFailed(run.report())
 
@@ -130,6 +132,12 @@ class _Run:
             picture_at=self._ended_at,
         )
 
+    def check_engine(self) -> None:
+        """Raises AttemptFailed where Blender lacks the scene's engine and rendered with another one."""
+        log_text = self._output.text()
+        if reason := missing_engine(log_text, self._job.script):
+            raise AttemptFailed(FailureReport(kind=FailureKind.NO_ENGINE, reason=reason, log=log_text))
+
     def report(self) -> FailureReport:
         """What the depot is told about a render without a picture."""
         log_text = self._output.text()
@@ -144,6 +152,8 @@ class _Run:
                 crash_file=bool(crash_files),
                 memory_kb=self._memory_kb,
                 ram_kb=usable_ram() // 1024,
+                is_launcher=is_launcher(binary_of(self._job)),
+                is_whole_log=True,
             )
             kind, reason = why(remains)
             log_text += first_of(crash_files)

@@ -12,14 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 from celery import signals
@@ -40,8 +38,10 @@ from .contract import (
 from .depot_client import DepotClient
 from .errors import DepotError, DepotRefused, DepotSilent, TokenRefused, WorkFolderTaken
 from .guard import Guard
-from .hardware import detect, list_gpus
+from .hardware import detect
+from .local_blender import LocalBlender
 from .node import Node
+from .node_health import NodeHealth
 from .outbox import Outbox
 from .parts import Identity, Parts
 from .presence import PresenceWriter
@@ -86,6 +86,7 @@ class _Worker:
         self._settings, self._folder = settings, folder
         self._depot = DepotClient(settings.coordinator_url, settings.farm_token.get_secret_value())
         self._outbox = Outbox(folder.outbox)
+        self._blender = LocalBlender()
         self._guard = Guard()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
@@ -96,12 +97,18 @@ class _Worker:
     def run(self) -> int:
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, lambda *_: self._stopping.set())
-        self._hardware = detect(_gpus(self._settings.compute))
+        self._blender.look_first()
+        self._hardware = detect(self._blender.gpus() if self._settings.compute is not Compute.CPU else ())
         try:
             joined = self._join_until_welcome()
+            if joined is not None:
+                self._be(joined.node_id)
         except (TokenRefused, DepotRefused) as refused:
             log.critical("%s", _what_to_do(refused))
             return REFUSED
+        except OSError as error:
+            log.critical("SHEEPFOLD_WORK_DIR: %s cannot be used: %s", self._folder.path, os.strerror(error.errno or 0))
+            return WRONG_SETTING
         if joined is None:
             return STOPPED
         log.info("joined as %s, %d slot(s), node %s", joined.name, self._settings.slots, self._folder.node_id)
@@ -121,6 +128,12 @@ class _Worker:
             wait = min(LONGEST_WAIT_S, wait * 2)
         return None
 
+    def _be(self, node_id: str) -> None:
+        """The node that the coordinator says we are; empty: the one we said. Raises OSError."""
+        if node_id and node_id != self._folder.node_id:
+            log.warning("%s is a copy of another worker's: this is a node of its own from now on", self._folder.path)
+            self._folder.take_identity(node_id)
+
     def _wish(self, *, fresh: bool = False) -> JoinRequest:
         return JoinRequest(
             contract_version=CONTRACT_VERSION,
@@ -132,6 +145,8 @@ class _Worker:
             version=__version__,
             kept=tuple(parcel.key for parcel in self._outbox.parcels()),
             fresh=fresh,
+            installation=self._folder.installation,
+            blender=self._blender.found.version,
         )
 
     def _work(self, joined: JoinAnswer) -> int:
@@ -140,10 +155,13 @@ class _Worker:
             log.warning("this system has no guard: a renderer may outlive a worker that is killed hard")
         self._joined = joined
         self._node = node = self._make_node(joined)
-        presence = PresenceWriter(joined.redis_url, self._folder.node_id, node.presence, self._ask_again_soon)
+        ask_again = self._ask_again_soon
+        presence = PresenceWriter(joined.redis_url, self._folder.node_id, node.presence, ask_again, on_rival=ask_again)
         node.on_change, node.on_forgery = presence.nudge, self._ask_again_soon
+        self._health.look_once()
         app = make_app(joined.redis_url)
         install(app, node)
+        self._health.start()
         presence.start()
         threading.Thread(target=node.deliver_leftovers, name="leftovers", daemon=True).start()
         try:
@@ -157,6 +175,8 @@ class _Worker:
         warm = WarmBlenders(self._folder.scratch, slots=settings.slots) if settings.warm else None
         counter = ArchiveCounter(self._depot, self._folder.node_id, settings)
         cache = counter.open(self._folder.archives, on_leaving=warm.release if warm else lambda _: None)
+        folders = (self._folder.scratch, self._folder.outbox, self._folder.archives)
+        self._health = NodeHealth(self._blender, folders, cache.want_room, lambda: self._node.on_change())
         identity = Identity(
             node_id=self._folder.node_id,
             name=joined.name,
@@ -166,6 +186,7 @@ class _Worker:
             cores=cores_of_a_slot(settings.cores, settings.slots, self._hardware.cpu_cores, os.cpu_count() or 1),
             memory_limit_kb=int(settings.memory_gb * 1024**2) if settings.memory_gb else None,
             tags=settings.tags,
+            installation=self._folder.installation,
             version=__version__,
         )
         parts = Parts(
@@ -176,6 +197,7 @@ class _Worker:
             guard=self._guard,
             scratch=self._folder.scratch,
             warm=warm,
+            health=self._health,
         )
         return Node(identity, parts, public_key_from(joined.order_key))
 
@@ -224,7 +246,7 @@ class _Worker:
         os._exit(STOPPED)
 
     def _ask_again_soon(self) -> None:
-        """Redis is silent, or an order's signature is wrong: maybe the coordinator has others now."""
+        """Redis is silent, a signature is wrong, or another worker has our identity: maybe there are others now."""
         threading.Thread(target=self._ask_again, name="rejoin", daemon=True).start()
 
     def _ask_again(self) -> None:
@@ -242,7 +264,9 @@ class _Worker:
             if (now.redis_url, now.queue, now.name) == (before.redis_url, before.queue, before.name):
                 return
             self._moved = True
-        log.warning("the coordinator tells another Redis: starting anew when what is in hand is done")
+        log.warning(
+            "the coordinator tells another Redis, or another identity: starting anew when what is in hand is done"
+        )
         self._node.accepting = False
         while not self._node.wait_until_idle(1) and not self._stopping.is_set():
             pass
@@ -262,16 +286,6 @@ def cores_of_a_slot(asked: int | None, slots: int, usable: int, present: int) ->
     if asked:
         return asked
     return max(1, usable // slots) if slots > 1 or usable < present else None
-
-
-def _gpus(compute: Compute) -> tuple[str, ...]:
-    if compute is Compute.CPU:
-        return ()
-    blender = os.environ.get("SHEEPFOLD_BLENDER") or shutil.which("blender")
-    if not blender:
-        log.warning("no Blender to ask for GPUs: set SHEEPFOLD_BLENDER, or let blender be on PATH")
-        return ()
-    return list_gpus(Path(blender))
 
 
 def _what_to_do(refused: DepotError) -> str:

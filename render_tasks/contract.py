@@ -265,6 +265,14 @@ class Presence:
     tags: tuple[str, ...] = ()
     #: False while the node takes nothing more (it is about to stop).
     accepting: bool = True
+    #: Why the node can take nothing at all right now, and what to do about it; empty: it can.
+    trouble: str = ""
+    #: Version of the Blender that is installed there (``3.4.1``); empty: none, or none that answers.
+    blender: str = ""
+    #: Why there is no such Blender, and what to do about it.
+    no_blender: str = ""
+    #: As in :attr:`JoinRequest.installation`.
+    installation: str = ""
     version: str = ""
 
 
@@ -285,6 +293,10 @@ class JoinRequest:
     kept: tuple[str, ...] = ()
     #: The first join of a worker process: it holds nothing but what it kept.
     fresh: bool = False
+    #: Names the PC and the work folder: a worker that was started anew has the same one, a copy of the folder another.
+    installation: str = ""
+    #: As in :attr:`Presence.blender`.
+    blender: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,6 +312,8 @@ class JoinAnswer:
     order_key: str
     #: Where to find the depot from now on; empty: where the join was answered.
     depot_url: str = ""
+    #: Who the node is from now on, where the id it came with is another living node's; empty: who it said it is.
+    node_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,6 +342,18 @@ class FailureKind(StrEnum):
     NO_OUTPUT = "no output file"
     OUT_OF_MEMORY = "out of memory"
     DISK_FULL = "disk full"
+    #: A folder of the worker cannot be written or read.
+    FOLDER = "folder not usable"
+    #: The renderer archive starts the PC's own Blender, and there is none that starts.
+    NO_BLENDER = "no Blender"
+    #: Blender says so of the scene.
+    NO_CAMERA = "no camera"
+    #: The scene wants a render engine that this Blender does not have.
+    NO_ENGINE = "engine not there"
+    #: Blender cannot read the file: damaged, or written by a newer Blender.
+    SCENE_UNREADABLE = "scene not readable"
+    #: Blender says that there is nothing to render: no layer, no output node, no border.
+    NOTHING_TO_RENDER = "nothing to render"
     TIME_LIMIT = "time limit"
     #: An archive cannot be extracted, or does not hold what the order names.
     BAD_ARCHIVE = "bad archive"

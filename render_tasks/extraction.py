@@ -35,6 +35,8 @@ from .locked_zip import LockedEntries, is_locked, method_of
 CHUNK_BYTES = 1024 * 1024
 #: Error numbers that say "no room": the disk's own, and a user's quota (which Windows has none of).
 DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+#: Error numbers that say something of this PC and nothing of what is written.
+THIS_PC = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 #: A link's target is a path.
 _MAX_LINK_BYTES = 4096
 #: The end record of a zip and the longest comment after it.
@@ -62,8 +64,9 @@ def extract(
 ) -> None:
     """Unpacks ``archive``, a file that can be read at any place, into the existing, empty ``folder``.
 
-    Raises BadArchive (:class:`~render_tasks.errors.ArchiveLocked` where ``password`` does not open it), DiskFull, or
-    AttemptDropped when ``stopped`` turns true; what is in the folder then is rubbish.
+    Raises BadArchive (:class:`~render_tasks.errors.ArchiveLocked` where ``password`` does not open it), DiskFull,
+    OSError where this PC is at fault, or AttemptDropped when ``stopped`` turns true; what is in the folder then is
+    rubbish.
     """
     try:
         _check_directory(archive, limits)
@@ -86,7 +89,9 @@ def extract(
 
 def _told_apart(error: OSError) -> Exception:
     if error.errno in DISK_FULL:
-        return DiskFull("the disk is full")
+        return DiskFull("the disk filled up while an archive was unpacked")
+    if error.errno in THIS_PC:
+        return error
     return BadArchive(f"the archive cannot be unpacked: {os.strerror(error.errno or 0)}")
 
 

@@ -24,6 +24,7 @@ import psutil
 from .contract import FailureKind
 from .environment import USER_FOLDERS, environment, renderer_binary
 from .errors import AttemptFailed
+from .extraction import THIS_PC
 from .guard import kill_marked
 from .job import Job
 from .script import our_script
@@ -70,7 +71,8 @@ def start(
         )
     except OSError as error:
         reason = f"the renderer cannot be started: {os.strerror(error.errno or 0)}"
-        raise AttemptFailed.because(FailureKind.BAD_ARCHIVE, reason) from None
+        kind = FailureKind.FOLDER if error.errno in THIS_PC else FailureKind.BAD_ARCHIVE
+        raise AttemptFailed.because(kind, reason) from None
 
 
 def end_tree(mark: str, process: subprocess.Popen[bytes] | None) -> None:

@@ -23,6 +23,7 @@ deliveries a few seconds, and is done well within ten.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -51,7 +52,8 @@ from .errors import (
     DiskFull,
     StaleLease,
 )
-from .extraction import DISK_FULL
+from .extraction import DISK_FULL, THIS_PC
+from .failure_causes import Cause, cause_of
 from .in_hand import Attempt, InHand
 from .outbox import Parcel
 from .parts import Identity, Parts
@@ -93,7 +95,7 @@ class Node:
 
     def presence(self) -> Presence:
         """The record as it stands now."""
-        who = self.identity
+        who, health = self.identity, self._parts.health
         return Presence(
             node_id=who.node_id,
             name=who.name,
@@ -107,6 +109,10 @@ class Node:
             archive_url=self._parts.archive_url(),
             shared=self._parts.cache.shares(),
             accepting=self.accepting and not self._leaving.is_set(),
+            trouble=health.trouble if health else "",
+            blender=health.blender.found.version if health else "",
+            no_blender=health.blender.found.why_not if health else "",
+            installation=who.installation,
             version=who.version,
         )
 
@@ -150,6 +156,7 @@ class Node:
             try:
                 self._through(order, attempt)
             except AttemptFailed as failed:
+                self._look_at_health(failed.report.kind)
                 self._deliveries.report(attempt, failed.report)
                 raise
             except AttemptDropped as dropped:
@@ -187,6 +194,11 @@ class Node:
             log.error("an order is refused: %s", error)
             self.on_forgery()
             raise AttemptFailed.because(FailureKind.BAD_ORDER, str(error)) from None
+
+    def _look_at_health(self, kind: FailureKind) -> None:
+        """Before the failure is told: a node in trouble says so first, and gets no more orders that would fail."""
+        if self._parts.health and cause_of(kind) is Cause.NODE:
+            self._parts.health.look_once()
 
     @contextmanager
     def _holding(self, attempt: Attempt) -> Iterator[None]:
@@ -240,7 +252,10 @@ def _blame(error: Exception) -> tuple[FailureKind, str]:
     if isinstance(error, DiskFull):
         return FailureKind.DISK_FULL, str(error)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return FailureKind.DISK_FULL, "the disk of this PC is full"
+        where = f", writing {error.filename}" if error.filename else ""
+        return FailureKind.DISK_FULL, f"the disk of this PC is full{where}"
+    if isinstance(error, OSError) and error.errno in THIS_PC:
+        return FailureKind.FOLDER, f"{error.filename or 'a file of the worker'}: {os.strerror(error.errno)}"
     if isinstance(error, BadOrder):
         return FailureKind.BAD_ORDER, str(error)
     if isinstance(error, DepotError):

@@ -10,6 +10,7 @@ from .archives import ArchiveCache
 from .contract import Compute, NodeHardware
 from .delivery import Depot
 from .guard import Guard
+from .node_health import NodeHealth
 from .outbox import Outbox
 from .warm_blender import WarmBlenders
 
@@ -30,6 +31,8 @@ class Identity:
     memory_limit_kb: int | None = None
     #: What its operator calls it apt for.
     tags: tuple[str, ...] = ()
+    #: As in :attr:`~render_tasks.contract.JoinRequest.installation`.
+    installation: str = ""
     version: str = ""
 
 
@@ -47,3 +50,5 @@ class Parts:
     archive_url: Callable[[], str] = lambda: ""
     #: Blenders that stay open between frames; ``None``: one Blender per frame.
     warm: WarmBlenders | None = None
+    #: Knows whether this PC can take frames; ``None``: nobody looks.
+    health: NodeHealth | None = None

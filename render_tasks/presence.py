@@ -14,7 +14,16 @@ from collections.abc import Callable
 
 import redis
 
-from .contract import PRESENCE_EVERY_S, PRESENCE_HASH, PRESENCE_LEFT, PRESENCE_SEEN, Presence, to_json
+from .contract import (
+    PRESENCE_EVERY_S,
+    PRESENCE_HASH,
+    PRESENCE_LEFT,
+    PRESENCE_SEEN,
+    MalformedContract,
+    Presence,
+    from_json,
+    to_json,
+)
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +32,13 @@ AT_MOST_EVERY_S = 0.3
 #: Redis may be restarting; after this long the coordinator is asked whether it is somewhere else now.
 SILENCE_S = 30
 
+# Gives the record that was there before: it is our own, unless another process lives under our identity.
 _WRITE = """
+local before = redis.call('HGET', KEYS[1], ARGV[1])
 local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], now[1] + now[2] / 1000000, ARGV[1])
+return before
 """
 
 
@@ -40,8 +52,10 @@ class PresenceWriter:
         record: Callable[[], Presence],
         on_silence: Callable[[], None],
         *,
+        on_rival: Callable[[], None] = lambda: None,
         silence_s: float = SILENCE_S,
     ) -> None:
+        self._on_rival = on_rival
         self._redis = redis.Redis.from_url(redis_url, socket_timeout=4, socket_connect_timeout=4)
         self._node_id, self._record, self._on_silence, self._silence_s = node_id, record, on_silence, silence_s
         self._changed = threading.Event()
@@ -72,12 +86,15 @@ class PresenceWriter:
 
     def write_once(self) -> bool:
         """One record; ``False`` when Redis did not take it."""
-        record = to_json(self._record())
+        record = self._record()
         try:
-            self._redis.eval(_WRITE, 2, PRESENCE_HASH, PRESENCE_SEEN, self._node_id, record)
+            before = self._redis.eval(_WRITE, 2, PRESENCE_HASH, PRESENCE_SEEN, self._node_id, to_json(record))
         except (redis.RedisError, OSError) as error:
             log.debug("no presence record: %s", type(error).__name__)
             return False
+        if _is_from_elsewhere(before, record):
+            log.warning("another worker lives under the identity of this one; the coordinator is asked who is who")
+            self._on_rival()
         return True
 
     def _loop(self) -> None:
@@ -91,3 +108,12 @@ class PresenceWriter:
                 self._on_silence()
             self._stopping.wait(AT_MOST_EVERY_S)
             self._changed.wait(PRESENCE_EVERY_S - AT_MOST_EVERY_S)
+
+
+def _is_from_elsewhere(before: object, own: Presence) -> bool:
+    """Whether the record was written by a worker of another installation."""
+    try:
+        other = from_json(Presence, before).installation if isinstance(before, bytes) else ""
+    except MalformedContract:
+        return False
+    return bool(other and own.installation) and other != own.installation

@@ -22,6 +22,8 @@ except Exception:
 
 import bpy
 
+print("{scene_mark}" + getattr(getattr(bpy.context, "scene", None), "name", ""))
+
 
 def _preferences():
     return getattr(bpy.context, "preferences", None) or bpy.context.user_preferences  # 2.80 renamed them
@@ -64,10 +66,14 @@ except Exception:
     traceback.print_exc()
 """
 
+#: Before the name of the scene that is rendered, in Blender's output.
+SCENE_MARK = "sheepfold: rendering the scene "
 _GPU_KINDS = ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI", "OPENCL")
 
 
 def our_script(server_script: Path, temporary: Path, *, gpu: bool) -> str:
     """The file for ``-P``; ``server_script`` is where the server's own lines were written."""
     kinds = (*_GPU_KINDS, "NONE") if gpu else ("NONE",)
-    return _TEMPLATE.format(server_script=str(server_script), temporary=str(temporary), kinds=kinds)
+    return _TEMPLATE.format(
+        server_script=str(server_script), temporary=str(temporary), kinds=kinds, scene_mark=SCENE_MARK
+    )

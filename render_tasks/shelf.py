@@ -25,6 +25,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
+from sheepfold.units import bytes_text
+
 from .contract import MD5_NAME
 from .errors import DiskFull
 
@@ -139,11 +141,11 @@ class Shelf:
                 self._sizes[f"{md5}{ZIP}"] = size
 
     def want_room(self, wanted_bytes: int) -> None:
-        """Makes room; raises DiskFull where the disk has none."""
+        """Makes room for an archive, or with 1 for none but the renders; raises DiskFull where the disk has none."""
         self.make_room(wanted_bytes)
         free = self._free_bytes(self.folder)
         if free < wanted_bytes + SPARE_BYTES:
-            raise DiskFull(f"{wanted_bytes} bytes are needed for an archive and {free} are free")
+            raise DiskFull(_no_room(self.folder, wanted_bytes, free))
 
     def make_room(self, wanted_bytes: int) -> None:
         """Throws out what nobody uses until quota and disk have room."""
@@ -207,6 +209,14 @@ def remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _no_room(folder: Path, wanted_bytes: int, free_bytes: int) -> str:
+    needed = f"{bytes_text(SPARE_BYTES)} to spare for renders"
+    if wanted_bytes > 1:
+        needed = f"{bytes_text(wanted_bytes)} for an archive and {needed}"
+    free = bytes_text(free_bytes)
+    return f"{needed} are needed, {free} are free in {folder}: make room there, or give SHEEPFOLD_WORK_DIR another disk"
 
 
 def _last_used(path: Path) -> float:

@@ -44,6 +44,7 @@ from pathlib import Path
 
 from . import blender
 from .errors import AttemptDropped, AttemptFailed
+from .failure_causes import Cause, cause_of
 from .guard import Guard
 from .job import Job, Rendered
 from .progress import Progress
@@ -209,7 +210,7 @@ class WarmBlenders:
             with self._changed:
                 self._rendering.remove(one)
             one.close()
-            if isinstance(error, AttemptFailed):
+            if isinstance(error, AttemptFailed) and cause_of(error.report.kind) is Cause.UNKNOWN:
                 # A limit ended it, or it could not be started: the next frame shall not meet the same trap.
                 self._stay_cold(key_of(job))
             raise

@@ -20,11 +20,13 @@ from typing import NoReturn
 from .command import frame_number, newest_picture
 from .contract import FailureKind
 from .errors import AttemptDropped, AttemptFailed
-from .failures import Remains, why
+from .failure_causes import Cause, cause_of
+from .failures import Remains, one_line, scene_fault, why
 from .guard import Guard
 from .hardware import usable_ram
 from .job import PREFIX, Job, Rendered
 from .launch import binary_of, crash_reports, end_tree, first_of, furnish, start
+from .launcher import is_launcher
 from .memory import resident_kb, take_peak_kb
 from .progress import Progress
 from .switch import Switch
@@ -76,6 +78,7 @@ class WarmBlender:
         self._reader: threading.Thread | None = None
         self._frame: Frame | None = None
         self._first_kb = 0
+        self._is_launcher = False
         #: Of the kB it holds while it waits, so many are not worth a start.
         self._small_kb = SMALL_KB
 
@@ -137,6 +140,7 @@ class WarmBlender:
         self.folders = (job.renderer, job.scene)
         self._small_kb = min(SMALL_KB, (job.memory_limit_kb or 2 * SMALL_KB) // 2)
         binary = binary_of(job)
+        self._is_launcher = is_launcher(binary)
         script = furnish(self._home, job)
         # A copy: a renderer in a sandbox sees its own folder and none of ours.
         driver = self._home / "driver.py"
@@ -191,17 +195,20 @@ class WarmBlender:
     def _judged(self, process: subprocess.Popen[bytes], frame: Frame, picture: Path | None) -> Rendered:
         reply = frame.reply
         if reply is None:
-            raise WarmFailed(*self._end_of(process, frame))
+            raise self._end_of(process, frame)
         if reply.kind is ReplyKind.UNSUITED:
             raise Unsuited(reply.why)
         if reply.kind is ReplyKind.FAILED:
-            raise WarmFailed(reply.why, frame.output.text())
+            log_text = frame.output.text()
+            if fault := scene_fault(one_line(reply.why), log_text):
+                raise AttemptFailed(frame.ended_by_us(*fault))
+            raise WarmFailed(one_line(reply.why), log_text)
         if picture is None:
             raise WarmFailed("it left no picture", frame.output.text())
         return frame.rendered(picture)
 
-    def _end_of(self, process: subprocess.Popen[bytes], frame: Frame) -> tuple[str, str]:
-        """Why it ended without a word, and its log."""
+    def _end_of(self, process: subprocess.Popen[bytes], frame: Frame) -> WarmFailed | AttemptFailed:
+        """Why it ended without a word; a Blender of the frame's own is only worth a start where that is uncertain."""
         reports, log_text = crash_reports(self._home), frame.output.text()
         remains = Remains(
             exit_code=process.wait(),
@@ -210,8 +217,12 @@ class WarmBlender:
             crash_file=bool(reports),
             memory_kb=frame.memory_kb,
             ram_kb=usable_ram() // 1024,
+            is_launcher=self._is_launcher,
         )
-        return why(remains)[1], log_text + first_of(reports)
+        kind, reason = why(remains)
+        if cause_of(kind) is Cause.UNKNOWN:
+            return WarmFailed(reason, log_text + first_of(reports))
+        return AttemptFailed(frame.ended_by_us(kind, reason))
 
     # In the reading thread.
 

@@ -2,7 +2,7 @@
 
 ::
 
-    node-id      UUID of this node; whoever has the folder is the node
+    node-id      UUID of this node; whoever has the folder is the node, unless a copy of it was there first
     lock         locked while a worker runs
     archives/    :mod:`render_tasks.archives`
     outbox/      :mod:`render_tasks.outbox`
@@ -12,7 +12,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import platform
 import shutil
 import uuid
 from pathlib import Path
@@ -35,6 +37,19 @@ class WorkFolder:
         for folder in (self.archives, self.outbox, self.scratch):
             folder.mkdir(exist_ok=True)
         self.node_id = _identity(path / "node-id")
+
+    def take_identity(self, node_id: str) -> None:
+        """From now on this folder is another node. Raises OSError."""
+        _keep_identity(self.path / "node-id", node_id)
+        self.node_id = node_id
+
+    @property
+    def installation(self) -> str:
+        """Names this folder on this PC: a worker that is started anew here has the same name, a copy of the folder has
+        another.
+        """
+        about = "\n".join((platform.node(), _network_card(), str(self.path.resolve())))
+        return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
     def close(self) -> None:
         """Lets another worker in."""
@@ -62,7 +77,18 @@ def _identity(path: Path) -> str:
     with contextlib.suppress(OSError, ValueError):
         return str(uuid.UUID(path.read_text("ascii").strip()))
     node_id = str(uuid.uuid4())
+    _keep_identity(path, node_id)
+    return node_id
+
+
+def _keep_identity(path: Path, node_id: str) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_text(node_id, "ascii")
     fresh.replace(path)
-    return node_id
+
+
+def _network_card() -> str:
+    """The number of this PC's network card; empty where the system tells none."""
+    number = uuid.getnode()
+    is_made_up = number >> 40 & 1
+    return "" if is_made_up else f"{number:012x}"

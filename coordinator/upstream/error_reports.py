@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Protocol
 
 from render_tasks.contract import FailureKind, FailureReport
+from render_tasks.failure_causes import Cause, cause_of
 
 from ..leases import Lease
+from ..protocol.error_log import write_error_log
 from ..protocol.messages import ErrorAnswer, ErrorReport, UnreadableOffer
 from ..protocol.status import ErrorType
 from ..server_client import BadAnswer
@@ -44,6 +46,12 @@ _TYPES: dict[FailureKind, ErrorType] = {
     FailureKind.OUT_OF_MEMORY: ErrorType.OUT_OF_MEMORY,
     # Observed clients say so where their working folder takes no more.
     FailureKind.DISK_FULL: ErrorType.CANNOT_MAKE_FOLDER,
+    FailureKind.FOLDER: ErrorType.CANNOT_MAKE_FOLDER,
+    FailureKind.NO_BLENDER: ErrorType.MISSING_RENDERER,
+    FailureKind.NO_CAMERA: ErrorType.NO_OUTPUT,
+    FailureKind.NO_ENGINE: ErrorType.NO_OUTPUT,
+    FailureKind.NOTHING_TO_RENDER: ErrorType.NO_OUTPUT,
+    FailureKind.SCENE_UNREADABLE: ErrorType.MISSING_SCENE,
     FailureKind.TIME_LIMIT: ErrorType.OVER_TIME,
     FailureKind.BAD_ARCHIVE: ErrorType.MISSING_SCENE,
     FailureKind.BAD_ORDER: ErrorType.CANNOT_EXECUTE,
@@ -52,6 +60,8 @@ _TYPES: dict[FailureKind, ErrorType] = {
     FailureKind.BAD_PICTURE: ErrorType.VALIDATION,
     FailureKind.NOT_UPLOADED: ErrorType.NETWORK,
 }
+#: Frames that were not rendered, and not because they could not be.
+GIVEN_BACK = frozenset({FailureKind.NODE_LEAVING})
 
 
 def error_type_of(kind: FailureKind) -> ErrorType:
@@ -81,6 +91,8 @@ class PendingReport:
     log: str
     #: :class:`~coordinator.protocol.status.ErrorType`; ``None`` in files of an older sheepfold.
     type: int | None = None
+    #: False: the frame goes back unrendered, through nobody's fault.
+    is_failure: bool = True
 
 
 class ReportBox:
@@ -90,11 +102,12 @@ class ReportBox:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._lock = threading.Lock()
-        #: Lease id → its session, oldest first.
+        #: Lease id → its session, oldest first; and those of them that are failures.
         self._waiting: dict[str, str] = {}
+        self._failures: set[str] = set()
         for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
             if pending := self._read(path):
-                self._waiting[pending.lease_id] = pending.session_key
+                self._note(pending)
 
     def put(self, lease: Lease, report: FailureReport) -> None:
         """On disk before this returns."""
@@ -107,8 +120,13 @@ class ReportBox:
                 extras=lease.offer.extras,
                 render_time_s=math.ceil(report.render_s),
                 memory_used_kb=report.memory_kb,
-                log=f"{report.kind.value}: {report.reason}\n\n{report.log[-REPORT_LOG_CHARS:]}",
+                log=write_error_log(
+                    f"{report.kind.value}: {report.reason}",
+                    report.log[-REPORT_LOG_CHARS:],
+                    is_scenes_fault=cause_of(report.kind) is Cause.SCENE,
+                ),
                 type=error_type_of(report.kind),
+                is_failure=report.kind not in GIVEN_BACK,
             )
         )
 
@@ -136,7 +154,17 @@ class ReportBox:
             os.fsync(file.fileno())
         partial.rename(self._folder / f"{pending.lease_id}.json")
         with self._lock:
-            self._waiting[pending.lease_id] = pending.session_key
+            self._note(pending)
+
+    def _note(self, pending: PendingReport) -> None:
+        self._waiting[pending.lease_id] = pending.session_key
+        if pending.is_failure:
+            self._failures.add(pending.lease_id)
+
+    def is_failure(self, lease_id: str) -> bool:
+        """Whether the report tells of a failure: how many of those are sent is limited."""
+        with self._lock:
+            return lease_id in self._failures
 
     def waiting(self, session_key: str) -> list[str]:
         """Lease ids of a session's reports, oldest first."""
@@ -179,6 +207,7 @@ class ReportBox:
     def _forget(self, lease_id: str) -> None:
         with self._lock:
             self._waiting.pop(lease_id, None)
+            self._failures.discard(lease_id)
 
 
 def send_report(client: ReportClient, pending: PendingReport) -> int:

@@ -122,7 +122,7 @@ class RunningFarm:
         """Where the farm's Redis is."""
         return self._json(self.coordinator_url + "/api/broker", f"Bearer {self.farm_token}")["redis_url"]
 
-    def projects(self) -> list[dict[str, Any]]:
+    def projects(self) -> dict[str, Any]:
         """The lab server's projects."""
         login = b64encode(f"{self.login}:{self.password}".encode()).decode("ascii")
         return self._json(self.server_url + "/api/projects", f"Basic {login}")

@@ -17,6 +17,7 @@ from coordinator.archives import ArchiveStore
 from coordinator.claims import Claims
 from coordinator.dispatcher import Dispatcher
 from coordinator.floor import Floor
+from coordinator.launchers import LauncherArchives
 from coordinator.leases import Lease, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.needs import Needs
@@ -56,6 +57,8 @@ class Chain:
         self.broker_error: Exception | None = None
         #: Called when the dispatcher has chosen a node.
         self.on_look: Callable[[], object] = lambda: None
+        #: Whether a renderer archive starts the PC's own Blender.
+        self.is_launcher: Callable[[str], bool] = lambda _md5: False
         #: What the waits of the downloads were, in seconds.
         self.waits: list[float] = []
         self.key = Ed25519PrivateKey.generate()
@@ -77,7 +80,14 @@ class Chain:
             pinned=self.tally.needed_archives,
             reserve_bytes=changes.pop("reserve_bytes", 0),
         )
-        needs = Needs(self.ledger, self.tally, self.floor, changes.pop("job_tags", None), self.account.described_node)
+        needs = Needs(
+            self.ledger,
+            self.tally,
+            self.floor,
+            changes.pop("job_tags", None),
+            self.account.described_node,
+            is_launcher=self.is_launcher,
+        )
         settings: dict[str, Any] = {"render_limit_s": None, "needs": needs} | changes
         waits = self.waits
 
@@ -103,6 +113,11 @@ class Chain:
             **settings,
         )
         return self
+
+    def make_with_launchers(self) -> Chain:
+        """The dispatcher anew; renderer archives are looked into."""
+        self.is_launcher = LauncherArchives(lambda md5: self.store.path_of(md5)).is_launcher
+        return self.make()
 
     def look(self) -> None:
         """Who is here and may get frames, as the farm's sweep tells the floor."""

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 from farm_parts import Told, offer, rendering, report
 
-from coordinator.claims import Claims, FrameRejected, StaleClaim
-from coordinator.leases import LeaseEvent, LeaseState
+from coordinator.claims import Claims, Events, FrameRejected, StaleClaim
+from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.spool import CutOff, Spool
 from render_tasks.contract import FailureKind, FailureReport
+from render_tasks.failure_causes import Cause, cause_of
 
 CRASH = FailureReport(kind=FailureKind.RENDERER_CRASHED, reason="signal 11", log="boom")
 
@@ -126,3 +127,72 @@ def test_a_picture_that_arrives_after_the_cancel_is_dropped(ledger: Ledger, clai
     with pytest.raises(StaleClaim):
         claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
     assert not list(spool.names())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if cause_of(kind) is Cause.NODE])
+def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
+    ledger: Ledger, spool: Spool, told: Told, kind: FailureKind
+) -> None:
+    troubled: list[Lease] = []
+    events = Events(
+        delivered=told.delivered.append,
+        failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        returned=told.returned.append,
+        gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
+        node_failed=lambda lease, _failure: troubled.append(lease),
+    )
+    claims = Claims(ledger, spool, lambda _lease, _path: None, events, attempts=2)
+    lease = rendering(ledger)
+    for attempt in range(1, 8):
+        claims.fail(lease.id, attempt, "n1", FailureReport(kind=kind, reason="it is so"))
+        back = ledger.get(lease.id)
+        assert (back.state, back.failures, back.tried_nodes) == (LeaseState.GRANTED, 0, ())
+        ledger.apply(lease.id, LeaseEvent.ORDER, node_id="n1")
+        claims.start(lease.id, attempt + 1, "n1", "x")
+    assert not told.failed
+    assert not told.gave_up
+    # A worker that leaves is in no trouble: nobody is paused for it.
+    assert [one.node_id for one in troubled] == ([] if kind is FailureKind.NODE_LEAVING else ["n1"] * 7)
+
+
+def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
+    ledger: Ledger, spool: Spool, told: Told
+) -> None:
+    events = Events(
+        delivered=told.delivered.append,
+        failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        returned=told.returned.append,
+        gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
+    )
+    claims = Claims(
+        ledger, spool, lambda _lease, _path: None, events, attempts=2, is_frames_fault=lambda _lease, _node: True
+    )
+    lease = rendering(ledger)
+    claims.fail(lease.id, 1, "n1", FailureReport(kind=FailureKind.DISK_FULL, reason="it writes without end"))
+    ledger.apply(lease.id, LeaseEvent.ORDER, node_id="n1")
+    claims.start(lease.id, 2, "n1", "x")
+    claims.fail(lease.id, 2, "n1", FailureReport(kind=FailureKind.DISK_FULL, reason="it writes without end"))
+    assert ledger.get(lease.id).state is LeaseState.FAILED
+
+
+def test_what_is_the_scenes_fault_is_tried_twice_however_many_attempts_others_have(
+    ledger: Ledger, spool: Spool, told: Told
+) -> None:
+    scenes: list[tuple[str | None, FailureKind]] = []
+    events = Events(
+        delivered=told.delivered.append,
+        failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        returned=told.returned.append,
+        gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
+        scene_failed=lambda lease, failure: scenes.append((lease.node_id, failure.kind)),
+    )
+    claims = Claims(ledger, spool, lambda _lease, _path: None, events, attempts=9)
+    lease = rendering(ledger)
+    no_camera = FailureReport(kind=FailureKind.NO_CAMERA, reason="Cannot render, no camera")
+    claims.fail(lease.id, 1, "n1", no_camera)
+    ledger.apply(lease.id, LeaseEvent.ORDER, node_id="n2")
+    claims.start(lease.id, 2, "n2", "x")
+    claims.fail(lease.id, 2, "n2", no_camera)
+    assert ledger.get(lease.id).reason == "no camera: Cannot render, no camera"
+    assert ledger.get(lease.id).state is LeaseState.FAILED
+    assert scenes == [("n1", FailureKind.NO_CAMERA), ("n2", FailureKind.NO_CAMERA)]

@@ -2,20 +2,23 @@ from __future__ import annotations
 
 import base64
 import logging
+from dataclasses import replace
 from typing import cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from lan_parts import HARDWARE
+from lan_parts import HARDWARE, Clock, node
 
 from coordinator.door import Door
 from coordinator.ledger import Ledger
 from coordinator.nodes import BrokerDown, Nodes
 from render_tasks.contract import (
     CONTRACT_VERSION,
+    NODE_SILENT_AFTER_S,
     ArchiveRef,
     Compute,
     JoinRequest,
+    Presence,
     RenderOrder,
     open_order,
     public_key_from,
@@ -31,6 +34,12 @@ class Names:
 
     def __init__(self) -> None:
         self.down = False
+        self.here: dict[str, Presence] = {}
+
+    def present(self) -> dict[str, Presence]:
+        if self.down:
+            raise BrokerDown("ConnectionError")
+        return self.here
 
     def unique_name(self, _node_id: str, wanted: str) -> str:
         if self.down:
@@ -44,14 +53,19 @@ def names() -> Names:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
 def joined() -> list[JoinRequest]:
     return []
 
 
 @pytest.fixture
-def open_door(ledger: Ledger, names: Names, joined: list[JoinRequest]):
+def open_door(ledger: Ledger, names: Names, joined: list[JoinRequest], clock: Clock):
     def make(redis_url: str = LOCAL, public_url: str | None = None) -> Door:
-        return Door(ledger, cast("Nodes", names), redis_url, public_url, joined.append)
+        return Door(ledger, cast("Nodes", names), redis_url, public_url, joined.append, clock=clock)
 
     return make
 
@@ -159,3 +173,65 @@ def test_the_kept_key_is_the_one_that_is_used(open_door, ledger: Ledger) -> None
 )
 def test_archives_are_where_workers_find_us(open_door, public_url: str | None, reached_by: str, told: str) -> None:
     assert open_door(public_url=public_url).archive_url_for(reached_by, 8423) == told
+
+
+def at(installation: str, node_id: str = "n1", **changes: object) -> JoinRequest:
+    return replace(wish(node_id), installation=installation, fresh=True, **changes)
+
+
+def here(installation: str) -> Presence:
+    return node("n1", installation=installation)
+
+
+def test_a_copied_work_folder_becomes_a_node_of_its_own_with_a_word(
+    open_door, names: Names, joined: list[JoinRequest], caplog: pytest.LogCaptureFixture
+) -> None:
+    door = open_door()
+    names.here = {"n1": here("first")}
+    answer = door.join(at("copy", kept=("a.1",)), "farm.lan", "10.0.0.9")
+    assert answer.node_id not in ("", "n1")
+    assert answer.queue == f"farm.{answer.node_id}"
+    assert (joined[0].node_id, joined[0].kept) == (answer.node_id, ()), "the first one's frames are not its own"
+    assert "10.0.0.9 has the same identity as another one" in caplog.text
+    again = door.join(at("copy"), "farm.lan", "10.0.0.9")
+    assert again.node_id == answer.node_id, "its answer may have been lost"
+
+
+def test_copies_that_start_in_the_same_moment_are_told_apart(open_door) -> None:
+    """Given a whole classroom from one disk image, none of which has written a record yet."""
+    door = open_door()
+    ids = {door.join(at(f"pc-{number}"), "farm.lan", "10.0.0.9").node_id for number in range(20)}
+    assert len(ids) == 20
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["its record is still there", "it said goodbye"])
+def test_a_worker_that_is_started_anew_is_the_same_node_at_once(open_door, names: Names, is_seen: bool) -> None:
+    door = open_door()
+    door.join(at("first"), "farm.lan", "10.0.0.9")
+    names.here = {"n1": here("first")} if is_seen else {}
+    assert door.join(at("first"), "farm.lan", "10.0.0.10").node_id == "n1"
+
+
+def test_a_worker_that_is_started_anew_after_the_coordinator_is_the_same_node(open_door, names: Names) -> None:
+    names.here = {"n1": here("first")}
+    assert open_door().join(at("first"), "farm.lan", "10.0.0.9").node_id == "n1"
+
+
+def test_a_work_folder_that_moved_is_the_same_node_when_the_old_place_is_silent(open_door, clock: Clock) -> None:
+    door = open_door()
+    door.join(at("first"), "farm.lan", "10.0.0.9")
+    clock.now += NODE_SILENT_AFTER_S
+    assert door.join(at("moved"), "farm.lan", "10.0.0.9").node_id == "n1"
+
+
+def test_of_two_that_live_under_one_identity_the_one_that_joined_last_keeps_it(open_door, names: Names) -> None:
+    """Given a PC that slept while a copy of it took its place, and both write records now."""
+    door = open_door()
+    names.here = {"n1": here("sleeper")}
+    door.join(at("sleeper"), "farm.lan", "10.0.0.9")
+    names.here = {}
+    door._joined.clear()
+    door.join(at("copy"), "farm.lan", "10.0.0.10")
+    names.here = {"n1": here("sleeper")}
+    assert door.join(replace(at("copy"), fresh=False), "farm.lan", "10.0.0.10").node_id == "n1"
+    assert door.join(replace(at("sleeper"), fresh=False), "farm.lan", "10.0.0.9").node_id != "n1"

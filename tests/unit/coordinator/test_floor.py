@@ -336,3 +336,13 @@ def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_l
     else:
         assert chosen is None or chosen in able
     assert hall.room(GROUP).places == sum(max(0, limits[name] - busy[name]) for name in here)
+
+
+def test_what_starts_a_pcs_own_blender_goes_only_to_pcs_that_have_one() -> None:
+    hall = Hall(node("a-strong", hardware={"cpu_cores": 64}), node("b-weak", blender="3.4.1"))
+    assert hall.choose(need(needs_local_blender=True), GROUP) == "b-weak"
+    assert hall.choose(NEED, GROUP) == "a-strong", "an archive that brings its renderer goes anywhere"
+    hall.leave("b-weak")
+    assert hall.choose(need(needs_local_blender=True), GROUP) is None
+    assert not hall.can_anybody(need(needs_local_blender=True), GROUP)
+    assert hall.able(NEED, GROUP) == {"a-strong"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,8 +17,9 @@ from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.dispatcher import Dispatcher
 from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
+from coordinator.node_pauses import NodePauses
 from coordinator.office import Office
-from coordinator.sessions import FarmSession
+from coordinator.sessions import Backoff, FarmSession
 from coordinator.settings import SessionMode
 from render_tasks.contract import Compute, FailureKind, FailureReport, Presence, Stage
 
@@ -28,6 +30,7 @@ class Desk:
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         self.logs = FailureLogs(folder)
         self.ledger, self.conduct = ledger, Conduct(ledger)
+        self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
         self.present: dict[str, Presence] = {}
         self.cancelled: list[tuple[str, str]] = []
         self.forgiven = 0
@@ -36,6 +39,7 @@ class Desk:
             ledger=ledger,
             account=Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", Session())),
             conduct=self.conduct,
+            pauses=self.pauses,
             dispatcher=cast("Dispatcher", self.dispatcher),
             present=lambda: self.present,
             cancel_lease=self._cancel,
@@ -179,3 +183,20 @@ def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(desk: Desk
         assert "Error: no camera" in found.text
     assert desk.office.log("another", "12") is None
     assert desk.office.log(lease.job_name, "13") is None
+
+
+def test_the_status_tells_which_pcs_take_nothing_and_why(desk: Desk, ledger: Ledger) -> None:
+    desk.present = {
+        "n1": node("n1", trouble="disk full: make room"),
+        "n2": node("n2", no_blender="no blender on PATH"),
+        "n3": node("n3", blender="3.4.1"),
+    }
+    desk.pauses.follow(desk.present)
+    failure = FailureReport(kind=FailureKind.INTERNAL, reason="KeyError")
+    desk.pauses.failed(rendering(ledger, node="n3"), "n3", "n3", failure)
+    told = [(one["trouble"], one["blender"], one["no_blender"]) for one in desk.office.status()["nodes"]]
+    assert told == [
+        ("disk full: make room", "", ""),
+        ("", "", "no blender on PATH"),
+        ("internal error: KeyError: look into the log of its worker", "3.4.1", ""),
+    ]

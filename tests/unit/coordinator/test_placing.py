@@ -14,6 +14,8 @@ from coordinator.dispatcher import NOBODY_AFTER_S, STUCK_AT_MOST
 from coordinator.leases import LeaseEvent, LeaseState
 from coordinator.needs import ORDERS_LOST
 from coordinator.nodes import BrokerDown
+from coordinator.protocol.messages import RendererOffer
+from lab.renderers import launcher
 from render_tasks.contract import (
     MAX_ORDER_BYTES,
     ArchiveRef,
@@ -235,3 +237,53 @@ def test_archives_of_frames_on_the_lan_are_needed_and_those_of_delivered_ones_ar
     assert chain.tally.needed_archives() == {"c" * 32, "b" * 32}
     chain.claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
     assert chain.tally.needed_archives() == set()
+
+
+def test_a_launcher_goes_to_the_pc_that_has_a_blender(chain: Chain) -> None:
+    archive = launcher("linux/64bit")
+    chain.session.archives["binary"] = [archive]
+    chain.make_with_launchers()
+    chain.present = {"a": node("a", hardware={"cpu_cores": 64}), "b": node("b", blender="3.4.1")}
+    renderer = RendererOffer(md5=md5_of(archive), command_line=".e -b .c -o .o -f .f", update_method="")
+    for number in ("0001", "0002"):
+        chain.grant(number, renderer=renderer)
+    chain.place_until(lambda: len(chain.sent) == 2)
+    assert {name for _, _, name in chain.sent} == {"b"}
+
+
+def test_a_frame_that_pcs_in_trouble_had_again_and_again_goes_back_after_the_known_time(
+    chain: Chain, told: Told
+) -> None:
+    troubled: dict[str, float] = {}
+    chain.make(troubled_s=lambda lease: troubled.get(lease.id, 0.0), why_nobody=lambda: "pc1: disk full: make room")
+    chain.present = {}
+    lease = chain.grant()
+    chain.fetched()
+    troubled[lease.id] = NOBODY_AFTER_S - 1
+    chain.place()
+    assert chain.state(lease) is LeaseState.GRANTED
+    troubled[lease.id] = NOBODY_AFTER_S + 1
+    chain.place()
+    assert chain.state(lease) is LeaseState.FAILED
+    assert told.gave_up[0][1].kind is FailureKind.NODE_LEAVING, "that is no failure of the frame"
+    assert told.gave_up[0][1].reason.endswith("(pc1: disk full: make room)")
+
+
+def test_a_frame_that_pcs_had_trouble_with_waits_behind_the_others(chain: Chain) -> None:
+    first = chain.grant("0001")
+    chain.fetched()
+    chain.ledger.apply(first.id, LeaseEvent.CANCEL)
+    chain.sent.clear()
+    suspect = chain.grant("0002")
+    chain.make(look_ahead=0, troubled_s=lambda lease: 5.0 * (lease.id == suspect.id))
+    chain.grant("0003")
+    assert chain.place() == 1
+    assert chain.sent[0][1].frame == "0003"
+
+
+def test_a_frame_that_is_turned_away_is_never_ordered(chain: Chain) -> None:
+    chain.make(turn_away=lambda lease: lease.offer.frame == "0001")
+    chain.grant("0001")
+    chain.grant("0002")
+    chain.place_until(lambda: bool(chain.sent))
+    assert [order.frame for _, order, _ in chain.sent] == ["0002"]

@@ -20,8 +20,8 @@ def slot(**changes: Any) -> dict[str, Any]:
     return values | changes
 
 
-def pc(name: str = "pc-01", *busy: dict[str, Any], slots: int = 2) -> dict[str, Any]:
-    return {"name": name, "slots": slots, "busy": list(busy)}
+def pc(name: str = "pc-01", *busy: dict[str, Any], slots: int = 2, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "slots": slots, "busy": list(busy), "trouble": "", "no_blender": ""} | changes
 
 
 def shown(**changes: Any) -> list[str]:
@@ -107,3 +107,15 @@ def test_what_others_named_is_shown_and_never_obeyed(text: str) -> None:
     lines = shown(sessions=[session], nodes=[pc(text, slot(job_name=text, frame=text))], set_aside=[text])
     assert f"{text} signed in: {text}" in lines
     assert row(lines, "42%")[2:4] == [text, text]
+
+
+def test_a_pc_in_trouble_says_what_to_do_and_that_it_is_paused() -> None:
+    lines = shown(nodes=[pc(trouble="disk full: 200 MB are free in /work: make room there")])
+    assert "pc-01 takes nothing: disk full: 200 MB are free in /work: make room there" in lines
+    assert "paused" in row(lines, "pc-01 ")
+
+
+def test_a_pc_without_a_blender_says_what_it_gets_and_what_to_do() -> None:
+    lines = shown(nodes=[pc(no_blender="no blender on PATH: install one")])
+    assert "pc-01 gets only jobs that bring their own renderer: no blender on PATH: install one" in lines
+    assert "idle" in row(lines, "pc-01 ")

@@ -3,10 +3,11 @@
 import pytest
 from lab_parts import LEASE_S, Parts
 
+from coordinator.protocol.error_log import reason_in, write_error_log
 from coordinator.protocol.messages import ComputeMethod
 from coordinator.protocol.status import BeatStatus, JobStatus
 from lab.errors import NotNow
-from lab.frames import BLACK_BELIEVED_AFTER, Granted, Verdict, Wanted
+from lab.frames import BLACK_BELIEVED_AFTER, HOPELESS_AFTER, Granted, Verdict, Wanted
 from lab.projects import PROJECT_STEPS, Compute, ProjectState, ProjectStep
 
 CPU = ComputeMethod.CPU_ONLY
@@ -204,3 +205,48 @@ def test_everything_is_there_after_a_restart(parts, tmp_path):
     assert again.frames.beat(session, str(project.id), "0002") is BeatStatus.OK
     assert again.frames.totals()["accepted"] == 1
     again.store.close()
+
+
+NO_CAMERA = write_error_log("no camera: Cannot render, no camera", "Blender 3.4.1", is_scenes_fault=True).encode()
+
+
+def test_a_frame_that_every_client_would_fail_is_given_up_at_once(parts):
+    session, project = parts.session(), parts.project((1, 2))
+    job, frame = granted(parts, session)
+    assert parts.frames.fail(session, str(job), frame, NO_CAMERA)
+    assert parts.frames.row(project, frame).state == "failed"
+    assert parts.frames.row(project, "0002").state == "waiting"
+
+
+def test_a_project_whose_scene_cannot_be_rendered_ends_with_the_reason_after_a_few_frames(parts):
+    session, project = parts.session(), parts.project(range(1, 251))
+    for _ in range(HOPELESS_AFTER):
+        _, held = granted(parts, session), granted(parts, session)
+        assert parts.projects.get(project.id).state is ProjectState.ACTIVE
+        assert parts.frames.fail(session, str(held[0]), held[1], NO_CAMERA)
+    ended = parts.projects.get(project.id)
+    assert (ended.state, ended.remaining) == (ProjectState.DONE, 0)
+    assert {row.state for row in parts.frames.rows(project)} == {"failed"}
+    logs = parts.frames.folder(project) / "logs"
+    assert {reason_in(path.read_text()) for path in logs.iterdir()} == {"no camera: Cannot render, no camera"}
+    assert len(list(logs.iterdir())) == 250
+    parts.projects.step(project.id, ProjectStep.RETRY)
+    assert parts.projects.get(project.id).remaining == 250
+
+
+def test_a_project_with_a_picture_goes_on_whatever_some_of_its_frames_lack(parts):
+    session, project = parts.session(), parts.project(range(1, 11))
+    job, frame = granted(parts, session)
+    assert parts.upload(session, job, frame) is Verdict.ACCEPTED
+    for _ in range(HOPELESS_AFTER + 2):
+        job, frame = granted(parts, session)
+        parts.frames.fail(session, str(job), frame, NO_CAMERA)
+    assert parts.projects.get(project.id).state is ProjectState.ACTIVE
+
+
+def test_other_failures_leave_a_frame_its_chances(parts):
+    session, project = parts.session(), parts.project((1,))
+    for state in ("waiting", "waiting", "failed"):
+        job, frame = granted(parts, session)
+        parts.frames.fail(session, str(job), frame, write_error_log("renderer crashed: SIGSEGV", "").encode())
+        assert parts.frames.row(project, frame).state == state

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from render_tasks.cli import cores_of_a_slot
 from render_tasks.contract import FailureKind
 from render_tasks.environment import environment, renderer_binary
-from render_tasks.failures import Remains, why
+from render_tasks.failure_causes import CAUSES, REMEDIES, Cause
+from render_tasks.failures import Remains, missing_engine, why
 from render_tasks.output import MAX_LINE_BYTES, Output
-from render_tasks.script import our_script
+from render_tasks.script import SCENE_MARK, our_script
 
 
 @given(st.lists(st.binary(max_size=300)), st.integers(0, 100), st.integers(1, 100))
@@ -77,6 +78,98 @@ def test_a_failure_is_named_after_what_is_left_of_it(changes: dict[str, Any], ki
 def test_the_line_for_a_person_names_the_library() -> None:
     log = "hello\nrend.exe: error while loading shared libraries: libX11.so.6: cannot open shared object file\n"
     assert "libX11.so.6" in why(remains(exit_code=127, ran_s=0.1, log=log))[1]
+
+
+#: What Blender 3.4.1 prints, and what must be made of it.
+SAID = {
+    "no camera": (
+        "Blender 3.4.1\nRead blend: /a/b/nocam.blend\nError: Cannot render, no camera\n\nBlender quit\n",
+        FailureKind.NO_CAMERA,
+        "Cannot render, no camera",
+    ),
+    "newer": (
+        "Blender 3.4.1\nRead blend: /a/b/v5.blend\n"
+        "Error: Failed to read blend file '/a/b/v5.blend', not a blend file\n\nBlender quit\n",
+        FailureKind.SCENE_UNREADABLE,
+        "Failed to read blend file 'v5.blend', not a blend file (this is Blender 3.4.1: a newer one may read it)",
+    ),
+    "broken": (
+        "Blender 3.4.1\nError: Failed to read blend file '/a/b/x.blend': Missing DNA block\n",
+        FailureKind.SCENE_UNREADABLE,
+        "Failed to read blend file 'x.blend': Missing DNA block (this is Blender 3.4.1: a newer one may read it)",
+    ),
+    "engine": ("Blender 3.4.1\nError: engine not found 'MALT'\n", FailureKind.NO_ENGINE, "engine not found 'MALT'"),
+    "layers": (
+        "Blender 3.4.1\nError: All render layers are disabled\n",
+        FailureKind.NOTHING_TO_RENDER,
+        "All render layers are disabled",
+    ),
+    "denoiser": (
+        "Blender 3.4.1\nError: Build without OpenImageDenoiser\n\nBlender quit\n",
+        FailureKind.NO_OUTPUT,
+        "Build without OpenImageDenoiser (the renderer ended with exit code 1 and left no picture)",
+    ),
+    "script": (
+        "Blender 3.4.1\nError: Python: Traceback (most recent call last):\n"
+        '  File "/tmp/e.py", line 1, in <module>\n    raise RuntimeError(1)\nRuntimeError: 1\n',
+        FailureKind.NO_OUTPUT,
+        "RuntimeError: 1 (the renderer ended with exit code 1 and left no picture)",
+    ),
+    "the last error counts": (
+        "Error: one\nRuntimeError: Error: Cannot render, no camera\n",
+        FailureKind.NO_CAMERA,
+        "Cannot render, no camera",
+    ),
+    "nothing": ("Blender 3.4.1\n", FailureKind.NO_OUTPUT, "the renderer ended with exit code 1 and left no picture"),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_the_reason_is_blenders_own_last_error(name: str) -> None:
+    log, kind, reason = SAID[name]
+    assert why(remains(log=log)) == (kind, reason)
+
+
+def test_a_crash_is_told_with_blenders_last_error() -> None:
+    reason = why(remains(exit_code=-11, log="Error: Texture 'x' is too large\n"))[1]
+    assert reason == "the renderer died of SIGSEGV; Blender's last error: Texture 'x' is too large"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"exit_code": 127, "ran_s": 0.1, "log": "exec: blender: not found"}, FailureKind.NO_BLENDER),
+        ({"exit_code": 126, "ran_s": 0.1, "log": "Permission denied"}, FailureKind.NO_BLENDER),
+        ({"exit_code": 0, "ran_s": 0.1, "is_whole_log": True}, FailureKind.NO_BLENDER),
+        ({"exit_code": 1, "log": "Blender 3.4.1\n", "is_whole_log": True}, FailureKind.NO_OUTPUT),
+        ({"exit_code": 1, "log": "no beginning", "is_whole_log": False}, FailureKind.NO_OUTPUT),
+        (
+            {"exit_code": 127, "log": "blender: error while loading shared libraries: libX.so"},
+            FailureKind.MISSING_LIBRARIES,
+        ),
+        ({"exit_code": -11, "is_whole_log": True, "log": "Blender 3.4.1\n"}, FailureKind.RENDERER_CRASHED),
+    ],
+)
+def test_a_blender_of_the_pc_that_does_not_start_is_the_pcs_trouble(changes: dict[str, Any], kind: FailureKind) -> None:
+    assert why(remains(**changes, is_launcher=True))[0] is kind
+
+
+def test_a_picture_in_another_engine_than_the_scenes_is_noticed() -> None:
+    log = (
+        "Blender 3.4.1\nError: Engine 'LUX' not available for scene 'Shot' (an add-on may need to be installed)\n"
+        f"{SCENE_MARK}Shot\nSaved: 'x'\n"
+    )
+    assert missing_engine(log, "import bpy") == "Engine 'LUX' not available for scene 'Shot'"
+    assert missing_engine(log, "bpy.context.scene.render.engine = 'CYCLES'") == "", "the server chose one"
+    other = log.replace(f"{SCENE_MARK}Shot", f"{SCENE_MARK}Other")
+    assert missing_engine(other, "import bpy") == "", "that scene is not rendered"
+    assert missing_engine("Blender 3.4.1\n", "") == ""
+
+
+def test_every_kind_of_failure_has_a_cause_and_a_nodes_own_trouble_a_remedy() -> None:
+    assert CAUSES.keys() == set(FailureKind)
+    nodes = {kind for kind, cause in CAUSES.items() if cause is Cause.NODE}
+    assert REMEDIES.keys() == nodes - {FailureKind.NODE_LEAVING}
 
 
 def test_the_environment_holds_the_mark_and_no_secret() -> None:

@@ -1,0 +1,112 @@
+"""A PC looks whether it can take frames at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from render_tasks.archives import ArchiveCache
+from render_tasks.local_blender import LocalBlender
+from render_tasks.node_health import NodeHealth
+from render_tasks.shelf import SPARE_BYTES
+
+MB = 1024**2
+
+
+class Pc:
+    """A work folder on a disk whose room a test decides."""
+
+    def __init__(self, folder: Path) -> None:
+        self.free, self.changes, self.folder = 10 * SPARE_BYTES, 0, folder
+        self.blender = LocalBlender(ask=lambda _path: "3.4.1")
+        cache = ArchiveCache(
+            folder / "archives",
+            None,  # type: ignore[arg-type]  (nothing is fetched here)
+            quota_bytes=10**12,
+            free_bytes=lambda _path: self.free,
+        )
+        self.cache = cache
+        (folder / "scratch").mkdir()
+        self.health = NodeHealth(
+            self.blender, (folder / "scratch", folder / "archives"), cache.want_room, self._changed
+        )
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def look(self) -> str:
+        self.health.look_once()
+        return self.health.trouble
+
+
+@pytest.fixture
+def pc(tmp_path: Path) -> Pc:
+    return Pc(tmp_path)
+
+
+def test_a_pc_with_room_is_well_and_leaves_nothing_behind(pc: Pc) -> None:
+    assert pc.look() == ""
+    assert not list((pc.folder / "scratch").iterdir())
+
+
+def test_a_full_disk_says_what_is_kept_free_what_is_free_and_where(pc: Pc) -> None:
+    pc.look()
+    pc.free, before = 200 * MB, pc.changes
+    assert pc.look() == (
+        f"disk full: 256 MB to spare for renders are needed, 200 MB are free in {pc.folder}/archives: "
+        "make room there, or give SHEEPFOLD_WORK_DIR another disk"
+    )
+    pc.look()
+    assert pc.changes == before + 1, "it is told once"
+    pc.free = 300 * MB
+    assert pc.look() == ""
+    assert pc.changes == before + 2
+
+
+def test_archives_that_nobody_uses_make_room_first(tmp_path: Path) -> None:
+    unused = tmp_path / "archives" / ("a" * 32)
+    unused.mkdir(parents=True)
+    pc = Pc(tmp_path)
+    pc.cache._shelf._free_bytes = lambda _path: 10 * MB if unused.exists() else 10 * SPARE_BYTES
+    assert pc.look() == ""
+    assert not unused.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "trouble"),
+    [
+        (errno.ENOSPC, "disk full: nothing more can be written in"),
+        (errno.EDQUOT, "disk full: nothing more can be written in"),
+        (errno.EROFS, "folder not usable: /x: Read-only file system: let the worker"),
+        (errno.EACCES, "folder not usable: /x: Permission denied: let the worker"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_told_by_what_the_system_says(
+    pc: Pc, monkeypatch: pytest.MonkeyPatch, number: int, trouble: str
+) -> None:
+    def write(_path: Path, _data: bytes) -> int:
+        raise OSError(number, os.strerror(number), "/x")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "write_bytes", write)
+        assert pc.look().startswith(trouble)
+    assert pc.look() == ""
+
+
+def test_a_folder_that_is_gone_is_trouble_too(pc: Pc) -> None:
+    (pc.folder / "scratch").rmdir()
+    assert pc.look().startswith("folder not usable: ")
+
+
+def test_a_missing_blender_is_no_trouble_for_jobs_that_bring_their_own(
+    pc: Pc, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pc.look()
+    monkeypatch.setenv("SHEEPFOLD_BLENDER", "/nowhere/blender")
+    before = pc.changes
+    assert pc.look() == ""
+    assert pc.changes == before + 1
+    assert "only jobs that bring their own renderer can come here: SHEEPFOLD_BLENDER: /nowhere" in caplog.text
