@@ -271,6 +271,11 @@ class Sessions:
         oldest = self._clock() - self._idle_s
         return sum(s.state is SessionState.LIVE and s.seen_at >= oldest for s in self._sessions.values())
 
+    def seen_within(self, seconds: float) -> int:
+        """How many live sessions were heard of in the last so many seconds."""
+        since = self._clock() - seconds
+        return sum(one.state is SessionState.LIVE and one.seen_at >= since for one in self._sessions.values())
+
     def known(self) -> list[WebSession]:
         """Sessions that are not over, the newest first."""
         oldest = self._clock() - self._idle_s
