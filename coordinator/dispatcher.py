@@ -36,6 +36,7 @@ from .archives import ArchiveError, ArchiveStore
 from .claims import Claims
 from .fetches import Fetches
 from .floor import Floor
+from .job_blocks import JobBlock
 from .leases import Lease, LeaseEvent, LeaseState
 from .ledger import Ledger
 from .ledger_file import LedgerError
@@ -95,6 +96,7 @@ class Dispatcher:
         backoff: Callable[[], Backoff],
         render_limit_s: int | None,
         needs: Needs,
+        turn_away: Callable[[Lease], JobBlock | None],
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -104,6 +106,8 @@ class Dispatcher:
         self._send_order, self._order_key = send_order, order_key
         self._render_limit_s, self._needs = render_limit_s, needs
         self._fetches = Fetches(archives, backoff, clock)
+        #: Gives a frame back that is blocked, and says by what.
+        self._turn_away = turn_away
         self._clock, self._wall_clock = clock, wall_clock
         #: When downloads that nobody wants any more are forgotten next (the clock's seconds).
         self._forget_at = -math.inf
@@ -125,7 +129,7 @@ class Dispatcher:
         return self._places_left(session_key).places - self._asking[session_key]
 
     def ask_once(self, session: FarmSession) -> bool:
-        """Asks for one frame if a place is free for it; true: the server gave one, ask again at once."""
+        """Asks for one frame if a place is free for it; true: the server gave one that is wanted, ask again at once."""
         with self._reserved(session.key) as method:
             if method is None:
                 return False
@@ -137,11 +141,10 @@ class Dispatcher:
             if answer is None:
                 return False
             self.frames_remaining = answer.frames_remaining
-            if answer.offer is not None:
-                self._grant(answer.offer, session)
+            is_wanted = answer.offer is not None and self._grant(answer.offer, session)
         for md5 in answer.delete_archives:
             self._archives.delete(md5)
-        return answer.offer is not None
+        return is_wanted
 
     @contextmanager
     def _reserved(self, session_key: str) -> Iterator[ComputeMethod | None]:
@@ -167,7 +170,8 @@ class Dispatcher:
             cpu=max(0, held.granted_cpu - stuck_cpu), gpu=max(0, held.granted_gpu - stuck_gpu)
         )
 
-    def _grant(self, offer: JobOffer, session: FarmSession) -> None:
+    def _grant(self, offer: JobOffer, session: FarmSession) -> bool:
+        """Enters the frame; false: it is blocked and goes back."""
         try:
             lease = self._ledger.grant(offer, session.key)
         except LedgerError as error:
@@ -176,8 +180,14 @@ class Dispatcher:
             report = ErrorReport(job=offer.job_id, frame=offer.frame, extras=offer.extras)
             session.client.report_error(report, f"the farm cannot keep its record: {error}")
             raise
+        # Looked up after the frame is in the ledger: whoever blocks its job from now on finds it there.
+        if block := self._turn_away(lease):
+            session.frame_was_unwanted(f"the server offers what is blocked here: {block.label}")
+            return False
+        session.frame_was_wanted()
         log.info("%s granted", lease.label)
         self.wake_placing.set()
+        return True
 
     # Placing
 
@@ -190,6 +200,8 @@ class Dispatcher:
         now, alike = self._wall_clock(), Alike(self._archives_of, self._needs.of)
         archives, wishes = {}, []
         for lease in self._ledger.leases(LeaseState.GRANTED):
+            if self._turn_away(lease):
+                continue
             if found := alike.archives_of(lease):
                 archives[lease.id] = found
                 wishes.append(Wish(lease=lease, need=alike.need_of(lease), waited_s=now - lease.changed_at))

@@ -15,13 +15,14 @@ import random
 import signal
 import threading
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from kombu.exceptions import OperationalError
 
 from render_tasks.archive_server import ArchiveServer
 from render_tasks.celery_app import cancel_order, make_app, send_order
-from render_tasks.contract import FailureReport, Presence
+from render_tasks.contract import FailureKind, FailureReport, Presence
 from render_tasks.hardware import detect
 
 from .account import Account
@@ -37,11 +38,14 @@ from .door import Door
 from .floor import Floor
 from .heartbeat import Heartbeat
 from .inspection import inspect
+from .job_blocks import JobBlocks
+from .job_control import JobControl
 from .judgement import Judge
 from .leases import ACTIVE, Lease, LeaseError, LeaseEvent, LeaseState
 from .leaving import Leaving
 from .ledger import Ledger
 from .ledger_file import sqlite_url
+from .ledger_steps import Step
 from .loops import Loop
 from .metrics import make_metrics
 from .needs import Needs
@@ -139,6 +143,8 @@ class Farm:
         self._claims = Claims(self._ledger, self._spool, judge, events, attempts=self._settings.attempts)
         self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node)
         self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
+        self._blocks = JobBlocks(self._ledger, self._settings.server_url)
+        self._jobs = JobControl(self._ledger, self._blocks, self._account, self._end_leases)
         self._dispatcher = Dispatcher(
             ledger=self._ledger,
             tally=self._tally,
@@ -153,6 +159,7 @@ class Farm:
             backoff=self._backoff,
             render_limit_s=self._settings.render_limit_s,
             needs=Needs(self._ledger, self._tally, self._floor, self._settings.job_tags, self._account.described_node),
+            turn_away=self._jobs.turn_away,
         )
 
     def _build_server_side(self) -> None:
@@ -176,8 +183,9 @@ class Farm:
             account=self._account,
             conduct=self._conduct,
             dispatcher=self._dispatcher,
+            blocks=self._blocks,
             present=self._present,
-            cancel_lease=self._cancel_lease,
+            wake_asking=self._session_loops.wake_asking,
             on_forgiven=self._look_at_floor,
             failure_logs=self._failure_logs,
         )
@@ -205,7 +213,8 @@ class Farm:
             join=self._door.join,
             archives=self._desk,
             status=self._office.status,
-            cancel=self._office.cancel,
+            jobs=self._jobs,
+            ask_now=self._office.ask_now,
             forgive=self._office.forgive,
             log=self._office.log,
             redis_url=self._door.redis_url_for,
@@ -295,8 +304,11 @@ class Farm:
         return self._leave_to_follower() if isinstance(self._ended_by, FarmHeld) else self._stop()
 
     def _sweep_once(self) -> float:
+        known = self._present().keys()
         if self._sweeper.sweep_once():
             self._account.groups(self._present())
+            for node_id in self._present().keys() - known:
+                self._account[self._account.key_of(self._present()[node_id])].pc_joined()
             self._session_loops.open_new()
             self._look_at_floor()
         return IDLE_S
@@ -400,6 +412,18 @@ class Farm:
             return
         log.warning("%s cancelled: %s", lease.label, reason)
         self._forget(lease)
+
+    def _end_leases(self, leases: Sequence[Lease], reason: str, reported: bool) -> int:
+        """Ends leases and their renderers at once; ``reported``: the server is told of each. How many there were."""
+        steps = [Step(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
+        ended = [lease for lease in self._ledger.apply_many(steps) if isinstance(lease, Lease)]
+        for lease in ended:
+            log.warning("%s cancelled: %s", lease.label, reason)
+            self._forget(lease)
+        for lease in ended if reported else ():
+            self._reports.put(lease, FailureReport(kind=FailureKind.CANCELLED, reason=reason))
+        self._session_loops.wake_uploading()
+        return len(ended)
 
     def _lose_lease(self, lease: Lease, reason: str) -> None:
         """Ends a lease that the server no longer knows."""

@@ -17,7 +17,8 @@ from coordinator.archives import ArchiveStore
 from coordinator.claims import Claims
 from coordinator.dispatcher import Dispatcher
 from coordinator.floor import Floor
-from coordinator.leases import Lease, LeaseState
+from coordinator.job_blocks import JobBlock, JobBlocks
+from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.needs import Needs
 from coordinator.pressure import Pressure
@@ -52,6 +53,7 @@ class Chain:
         self.session, self.clock = Session(), Clock()
         self.present: dict[str, Presence] = {"n1": node()}
         self.set_aside: set[str] = set()
+        self.blocks = JobBlocks(ledger, "http://server")
         self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
         self.broker_error: Exception | None = None
         #: Called when the dispatcher has chosen a node.
@@ -98,11 +100,18 @@ class Chain:
             send_order=self._send,
             order_key=self.key,
             backoff=lambda: Noted(10, 100, random.Random(1)),
+            turn_away=self._turn_away,
             clock=self.clock,
             wall_clock=lambda: time.time() + self.clock.now - Clock().now,
             **settings,
         )
         return self
+
+    def _turn_away(self, lease: Lease) -> JobBlock | None:
+        block = self.blocks.of(lease.offer.job_id, lease.offer.frame)
+        if block is not None:
+            self.ledger.apply(lease.id, LeaseEvent.CANCEL, reason=block.reason)
+        return block
 
     def look(self) -> None:
         """Who is here and may get frames, as the farm's sweep tells the floor."""
