@@ -68,6 +68,13 @@ class SendOrder(Protocol):
     def __call__(self, signed: SignedOrder, order: RenderOrder, node_name: str, /) -> None: ...
 
 
+class BlockedFrames(Protocol):
+    """What is not rendered here (:class:`coordinator.job_control.JobControl`)."""
+
+    def block_of(self, lease: Lease, /) -> JobBlock | None: ...
+    def turn_away(self, lease: Lease, block: JobBlock, /) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
     """A lease, the node it goes to, and its archives."""
@@ -96,7 +103,7 @@ class Dispatcher:
         backoff: Callable[[], Backoff],
         render_limit_s: int | None,
         needs: Needs,
-        turn_away: Callable[[Lease], JobBlock | None],
+        blocked: BlockedFrames,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -106,8 +113,7 @@ class Dispatcher:
         self._send_order, self._order_key = send_order, order_key
         self._render_limit_s, self._needs = render_limit_s, needs
         self._fetches = Fetches(archives, backoff, clock)
-        #: Gives a frame back that is blocked, and says by what.
-        self._turn_away = turn_away
+        self._blocked = blocked
         self._clock, self._wall_clock = clock, wall_clock
         #: When downloads that nobody wants any more are forgotten next (the clock's seconds).
         self._forget_at = -math.inf
@@ -181,8 +187,10 @@ class Dispatcher:
             session.client.report_error(report, f"the farm cannot keep its record: {error}")
             raise
         # Looked up after the frame is in the ledger: whoever blocks its job from now on finds it there.
-        if block := self._turn_away(lease):
+        if block := self._blocked.block_of(lease):
+            # First the wait: the end of a lease wakes whoever asks.
             session.frame_was_unwanted(f"the server offers what is blocked here: {block.label}")
+            self._blocked.turn_away(lease, block)
             return False
         session.frame_was_wanted()
         log.info("%s granted", lease.label)
@@ -200,7 +208,8 @@ class Dispatcher:
         now, alike = self._wall_clock(), Alike(self._archives_of, self._needs.of)
         archives, wishes = {}, []
         for lease in self._ledger.leases(LeaseState.GRANTED):
-            if self._turn_away(lease):
+            if block := self._blocked.block_of(lease):
+                self._blocked.turn_away(lease, block)
                 continue
             if found := alike.archives_of(lease):
                 archives[lease.id] = found

@@ -144,7 +144,7 @@ class Farm:
         self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node)
         self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
         self._blocks = JobBlocks(self._ledger, self._settings.server_url)
-        self._jobs = JobControl(self._ledger, self._blocks, self._account, self._end_leases)
+        self._jobs = JobControl(self._ledger, self._blocks, self._account, self._end_leases, self._give_back)
         self._dispatcher = Dispatcher(
             ledger=self._ledger,
             tally=self._tally,
@@ -159,7 +159,7 @@ class Farm:
             backoff=self._backoff,
             render_limit_s=self._settings.render_limit_s,
             needs=Needs(self._ledger, self._tally, self._floor, self._settings.job_tags, self._account.described_node),
-            turn_away=self._jobs.turn_away,
+            blocked=self._jobs,
         )
 
     def _build_server_side(self) -> None:
@@ -413,17 +413,20 @@ class Farm:
         log.warning("%s cancelled: %s", lease.label, reason)
         self._forget(lease)
 
-    def _end_leases(self, leases: Sequence[Lease], reason: str, reported: bool) -> int:
-        """Ends leases and their renderers at once; ``reported``: the server is told of each. How many there were."""
+    def _end_leases(self, leases: Sequence[Lease], reason: str) -> list[Lease]:
+        """Ends leases and their renderers at once, without a report; those that had not ended yet."""
         steps = [Step(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
         ended = [lease for lease in self._ledger.apply_many(steps) if isinstance(lease, Lease)]
         for lease in ended:
             log.warning("%s cancelled: %s", lease.label, reason)
             self._forget(lease)
-        for lease in ended if reported else ():
+        return ended
+
+    def _give_back(self, leases: Sequence[Lease], reason: str) -> None:
+        """Tells the server that these frames do not come, so that others may have them."""
+        for lease in leases:
             self._reports.put(lease, FailureReport(kind=FailureKind.CANCELLED, reason=reason))
         self._session_loops.wake_uploading()
-        return len(ended)
 
     def _lose_lease(self, lease: Lease, reason: str) -> None:
         """Ends a lease that the server no longer knows."""

@@ -3,9 +3,9 @@
 The order makes it certain that no frame of the job starts once the operator has an answer:
 
 1. the block is on disk; from then on no frame of the job is ordered, and one that is granted is turned away at once
-2. a server of ours stops the project itself, and with it frees every frame; any other learns it frame by frame
-3. every lease that was granted before the block ends, in one transaction; from then on the start-fence refuses it
-4. where the server did not stop the project, each frame is reported with its job, so that it keeps no zombie
+2. every lease that was granted before the block ends, in one transaction; from then on the start-fence refuses it
+3. a server of ours stops the project itself, and with it frees every frame
+4. any other learns it frame by frame: each is reported with its job, so that it keeps no zombie
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ class UnknownJob(Exception):
         super().__init__(f"there is no job {asked[:80]!r} here; {what}: {told or 'none'}")
 
 
-#: Ends leases for a reason, in one transaction, and stops their renderers; the last argument: each is reported to the
-#: server. The answer is how many there were that had not ended yet.
-EndLeases = Callable[[Sequence[Lease], str, bool], int]
+#: Ends leases for a reason, in one transaction, and stops their renderers; the answer is those that had not ended yet.
+EndLeases = Callable[[Sequence[Lease], str], list[Lease]]
+#: Tells the server, as an error report with a reason, that these frames do not come.
+GiveBack = Callable[[Sequence[Lease], str], None]
 
 
 class JobControl:
@@ -76,8 +77,10 @@ class JobControl:
         blocks: JobBlocks,
         sessions: Mapping[str, FarmSession],
         end_leases: EndLeases,
+        give_back: GiveBack,
     ) -> None:
-        self._ledger, self._blocks, self._sessions, self._end_leases = ledger, blocks, sessions, end_leases
+        self._ledger, self._blocks, self._sessions = ledger, blocks, sessions
+        self._end_leases, self._give_back = end_leases, give_back
 
     def cancel(self, job: str, frame: str | None) -> list[Stopped]:
         """Blocks a job (its number or its name), or one frame of it. Raises :class:`UnknownJob`."""
@@ -104,27 +107,30 @@ class JobControl:
             session.ask_now()
         return ended
 
-    def turn_away(self, lease: Lease) -> JobBlock | None:
-        """Gives a frame back that is blocked, and says by what; ``None``: the frame is wanted."""
-        block = self._blocks.of(lease.offer.job_id, lease.offer.frame)
-        if block is None:
-            return None
+    def block_of(self, lease: Lease) -> JobBlock | None:
+        """What keeps this frame from being rendered; ``None``: nothing does."""
+        return self._blocks.of(lease.offer.job_id, lease.offer.frame)
+
+    def turn_away(self, lease: Lease, block: JobBlock) -> None:
+        """Gives a frame back that is blocked."""
+        reason = f"{block.label} is blocked: {block.reason}"
+        ended = self._end_leases([lease], reason)
         if block.by is BlockedBy.OPERATOR and block.frame is None and not block.at_server:
             # It did not answer when the job was cancelled, or is another one since.
             self._note_at_server(block, self._tell_server(block.job_id, "cancel"))
-        self._end_leases([lease], f"{block.label} is blocked: {block.reason}", True)
-        return block
+        self._give_back(ended, reason)
 
     def _stop(self, job: Job, frame: str | None, told: ProjectAnswer | None = None) -> Stopped:
         reason = "cancelled by the operator"
         block = self._blocks.block(job.number, job.name, reason, BlockedBy.OPERATOR, frame=frame)
+        leases = [lease for lease in self._ledger.leases(*ACTIVE) if _is_of(lease, job.number, frame)]
+        ended = self._end_leases(leases, reason)
         if frame is None and told is None:
             told = self._tell_server(job.number, "cancel")
         self._note_at_server(block, told)
-        leases = [lease for lease in self._ledger.leases(*ACTIVE) if _is_of(lease, job.number, frame)]
-        is_free = told is not None and told.status in (ProjectStatus.OK, ProjectStatus.NOT_NOW)
-        ended = self._end_leases(leases, reason, not is_free)
-        return Stopped(job=job, frame=frame, frames=ended, at_server=_in_words(told))
+        if told is None or told.status not in (ProjectStatus.OK, ProjectStatus.NOT_NOW):
+            self._give_back(ended, reason)
+        return Stopped(job=job, frame=frame, frames=len(ended), at_server=_in_words(told))
 
     def _note_at_server(self, block: JobBlock, told: ProjectAnswer | None) -> None:
         if told is not None and told.status == ProjectStatus.OK:

@@ -100,18 +100,18 @@ class Chain:
             send_order=self._send,
             order_key=self.key,
             backoff=lambda: Noted(10, 100, random.Random(1)),
-            turn_away=self._turn_away,
+            blocked=self,
             clock=self.clock,
             wall_clock=lambda: time.time() + self.clock.now - Clock().now,
             **settings,
         )
         return self
 
-    def _turn_away(self, lease: Lease) -> JobBlock | None:
-        block = self.blocks.of(lease.offer.job_id, lease.offer.frame)
-        if block is not None:
-            self.ledger.apply(lease.id, LeaseEvent.CANCEL, reason=block.reason)
-        return block
+    def block_of(self, lease: Lease) -> JobBlock | None:
+        return self.blocks.of(lease.offer.job_id, lease.offer.frame)
+
+    def turn_away(self, lease: Lease, block: JobBlock) -> None:
+        self.ledger.apply(lease.id, LeaseEvent.CANCEL, reason=block.reason)
 
     def look(self) -> None:
         """Who is here and may get frames, as the farm's sweep tells the floor."""

@@ -28,17 +28,26 @@ class Farm:
         self.ledger, self.blocks = ledger, JobBlocks(ledger, "http://server")
         self.session = Session()
         sessions = {KEY: cast("FarmSession", self.session)}
-        self.control = JobControl(ledger, self.blocks, sessions, self._end_leases)
+        self.control = JobControl(ledger, self.blocks, sessions, self._end_leases, self._give_back)
         #: Frame → whether the server was told of it.
         self.ended: dict[str, bool] = {}
         self.reasons: set[str] = set()
 
-    def _end_leases(self, leases: Sequence[Lease], reason: str, reported: bool) -> int:
+    def _end_leases(self, leases: Sequence[Lease], reason: str) -> list[Lease]:
         self.reasons.add(reason)
         steps = [Step(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
         ended = [lease for lease in self.ledger.apply_many(steps) if isinstance(lease, Lease)]
-        self.ended |= {lease.offer.frame: reported for lease in ended}
-        return len(ended)
+        self.ended |= {lease.offer.frame: False for lease in ended}
+        return ended
+
+    def _give_back(self, leases: Sequence[Lease], reason: str) -> None:
+        self.reasons.add(reason)
+        self.ended |= {lease.offer.frame: True for lease in leases}
+
+    def turn_away(self, lease: Lease) -> None:
+        block = self.control.block_of(lease)
+        assert block is not None
+        self.control.turn_away(lease, block)
 
     def cancelled(self, job: str, frame: str | None = None) -> list[str]:
         """The frames that end."""
@@ -98,11 +107,12 @@ def test_what_was_cancelled_is_blocked_and_nothing_else(farm: Farm) -> None:
 
 @pytest.mark.usefixtures("four_frames")
 def test_the_block_holds_before_the_first_lease_ends(farm: Farm) -> None:
-    def end(_leases: Sequence[Lease], _reason: str, _reported: bool) -> int:
+    def end(leases: Sequence[Lease], _reason: str) -> list[Lease]:
         assert farm.blocks.is_blocked("77", "0001")
-        return 0
+        assert len(leases) == 2
+        return []
 
-    JobControl(farm.ledger, farm.blocks, {}, end).cancel("77", None)
+    JobControl(farm.ledger, farm.blocks, {}, end, farm._give_back).cancel("77", None)
 
 
 @pytest.mark.usefixtures("four_frames")
@@ -163,7 +173,7 @@ def test_a_server_of_ours_stops_the_project_itself_and_needs_no_reports(farm: Fa
     farm.session.endpoints = OURS
     [stopped] = farm.control.cancel("demo", None)
     assert farm.session.steps == [ProjectStep(job="77", step="cancel")]
-    assert farm.ended == {"0001": False, "0002": False}
+    assert farm.ended == {"0001": False, "0002": False}, "ended, and not reported"
     assert (stopped.frames, stopped.at_server) == (2, "its project is cancelled there too")
     assert [block.at_server for block in farm.blocks.all()] == [True]
 
@@ -234,14 +244,15 @@ def test_unblocking_what_is_not_blocked_says_what_is(farm: Farm) -> None:
 
 def test_a_wanted_frame_is_not_touched(farm: Farm) -> None:
     lease = farm.ledger.grant(offer(), KEY)
-    assert farm.control.turn_away(lease) is None
+    assert farm.control.block_of(lease) is None
     assert farm.ledger.get(lease.id).state is LeaseState.GRANTED
 
 
 def test_a_frame_of_a_blocked_job_is_given_back_and_reported_with_the_reason(farm: Farm) -> None:
     block = farm.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
     lease = farm.ledger.grant(offer("0005"), KEY)
-    assert farm.control.turn_away(lease) == block
+    assert farm.control.block_of(lease) == block
+    farm.turn_away(lease)
     assert farm.ended == {"0005": True}
     assert farm.reasons == {"job 77 · demo is blocked: no camera"}
     assert farm.session.steps == []
@@ -251,7 +262,7 @@ def test_a_server_of_ours_that_missed_the_cancel_is_told_with_the_next_offer(far
     farm.session.endpoints = OURS
     farm.blocks.block("77", "demo", "cancelled", BlockedBy.OPERATOR)
     for frame in ("0005", "0006"):
-        farm.control.turn_away(farm.ledger.grant(offer(frame), KEY))
+        farm.turn_away(farm.ledger.grant(offer(frame), KEY))
     assert farm.session.steps == [ProjectStep(job="77", step="cancel")]
     assert [block.at_server for block in farm.blocks.all()] == [True]
     assert farm.ended == {"0005": True, "0006": True}
