@@ -37,7 +37,7 @@ from .claims import Claims
 from .fetches import Fetches
 from .floor import Floor
 from .job_blocks import JobBlock
-from .leases import Lease, LeaseEvent, LeaseState
+from .leases import Lease, LeaseEvent, LeaseState, unchanged_s
 from .ledger import Ledger
 from .ledger_file import LedgerError
 from .ledger_steps import Step
@@ -104,8 +104,8 @@ class Dispatcher:
         render_limit_s: int | None,
         needs: Needs,
         blocked: BlockedFrames,
+        ledger_clock: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger, self._tally, self._floor, self._account = ledger, tally, floor, account
         self._pressure = pressure
@@ -114,7 +114,7 @@ class Dispatcher:
         self._render_limit_s, self._needs = render_limit_s, needs
         self._fetches = Fetches(archives, backoff, clock)
         self._blocked = blocked
-        self._clock, self._wall_clock = clock, wall_clock
+        self._clock, self._ledger_clock, self._began_at = clock, ledger_clock, ledger_clock()
         #: When downloads that nobody wants any more are forgotten next (the clock's seconds).
         self._forget_at = -math.inf
         self._lock = threading.Lock()
@@ -141,7 +141,7 @@ class Dispatcher:
                 return False
             if self._record_failed:
                 # A frame that cannot be entered must not be asked for; this raises until the disk takes it again.
-                self._ledger.keep("asked", f"{self._wall_clock():.0f}")
+                self._ledger.keep("asked", f"{self._ledger_clock():.0f}")
                 self._record_failed = False
             answer = session.ask(method, self._archives.held())
             if answer is None:
@@ -205,7 +205,7 @@ class Dispatcher:
         Leases are matched one by one and entered together: one transaction, however many places there are.
         """
         self._forget_now_and_then()
-        now, alike = self._wall_clock(), Alike(self._archives_of, self._needs.of)
+        now, alike = self._ledger_clock(), Alike(self._archives_of, self._needs.of)
         archives, wishes = {}, []
         for lease in self._ledger.leases(LeaseState.GRANTED):
             if block := self._blocked.block_of(lease):
@@ -213,7 +213,9 @@ class Dispatcher:
                 continue
             if found := alike.archives_of(lease):
                 archives[lease.id] = found
-                wishes.append(Wish(lease=lease, need=alike.need_of(lease), waited_s=now - lease.changed_at))
+                wishes.append(
+                    Wish(lease=lease, need=alike.need_of(lease), waited_s=unchanged_s(lease, now, self._began_at))
+                )
         matches = self._floor.match(wishes)
         plans = [
             _Plan(lease=one.lease, node=node, archives=archives[one.lease.id])

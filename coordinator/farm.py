@@ -24,6 +24,7 @@ from render_tasks.archive_server import ArchiveServer
 from render_tasks.celery_app import cancel_order, make_app, send_order
 from render_tasks.contract import FailureKind, FailureReport, Presence
 from render_tasks.hardware import detect
+from sheepfold.steady_clock import steady_clock
 
 from .account import Account
 from .archive_desk import ArchiveDesk
@@ -100,7 +101,8 @@ class Farm:
 
     def _open_stores(self, redis_url: str) -> None:
         settings, state = self._settings, self._settings.state_dir
-        self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"))
+        self._clock = steady_clock()
+        self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"), clock=self._clock)
         self._tally, self._floor, self._pressure = Tally(), Floor(look_ahead=settings.look_ahead), Pressure()
         self._ledger.watch(self._tally.follow)
         self._ledger.watch(self._floor.follow)
@@ -141,7 +143,7 @@ class Farm:
         )
         judge = Judge(inspect, self._conduct.ended).judge
         self._claims = Claims(self._ledger, self._spool, judge, events, attempts=self._settings.attempts)
-        self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node)
+        self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node, clock=self._clock)
         self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
         self._blocks = JobBlocks(self._ledger, self._settings.server_url)
         self._jobs = JobControl(self._ledger, self._blocks, self._account, self._end_leases, self._give_back)
@@ -160,6 +162,7 @@ class Farm:
             render_limit_s=self._settings.render_limit_s,
             needs=Needs(self._ledger, self._tally, self._floor, self._settings.job_tags, self._account.described_node),
             blocked=self._jobs,
+            ledger_clock=self._clock,
         )
 
     def _build_server_side(self) -> None:

@@ -13,6 +13,9 @@ new session's. Whoever was ever granted a frame may bring it as long as it is no
 is here already is answered 0 and thrown away: the protocol has no idempotency key, so a client whose answer was lost
 sends it again.
 
+A server that was down took no heartbeats, and its machine's clock may have been set meanwhile: when it starts, every
+lease lives as long as if it had just been beaten for.
+
 Every method is one transaction. Only the server's database thread calls them.
 """
 
@@ -99,6 +102,8 @@ class Frames:
         self._max_errors = max_errors
         self._max_unvalidated = max_unvalidated
         self._clock = clock
+        with store.transaction() as db:
+            db.execute(sql.BEGIN_ANEW, {"until": clock() + lease_s})
 
     def grant(self, session: WebSession, method: ComputeMethod) -> Granted | JobStatus:
         """The next frame for this session: oldest project first, frames ascending."""

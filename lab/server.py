@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 
@@ -37,8 +36,11 @@ STOP_WITHIN_S = 5
 _GET_POST = ["GET", "POST"]
 
 
-def create_app(settings: ServerSettings, *, clock: Callable[[], float] = time.time) -> ASGIApp:
-    """The server as an ASGI application. It opens its store at once and closes it at shutdown."""
+def create_app(settings: ServerSettings, *, clock: Callable[[], float] | None = None) -> ASGIApp:
+    """The server as an ASGI application. It opens its store at once and closes it at shutdown.
+
+    ``clock``: see :class:`~lab.office.Office`.
+    """
     return build(Office(settings, clock=clock))
 
 

@@ -102,7 +102,7 @@ class Chain:
             backoff=lambda: Noted(10, 100, random.Random(1)),
             blocked=self,
             clock=self.clock,
-            wall_clock=lambda: time.time() + self.clock.now - Clock().now,
+            ledger_clock=lambda: time.time() + self.clock.now - Clock().now,
             **settings,
         )
         return self
