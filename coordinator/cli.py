@@ -79,18 +79,48 @@ def status(
         print_status(answer)
 
 
+_Target = Annotated[str, typer.Argument(metavar="JOB[:FRAME]", help="Which job, by number or name, or which frame.")]
+
+
 @app.command()
-def cancel(
-    target: Annotated[str, typer.Argument(metavar="JOB[:FRAME]", help="Which job, or which frame of it.")],
-) -> None:
-    """Stop rendering a job, or one frame of it; nothing is reported to the server."""
+def cancel(target: _Target) -> None:
+    """Stop a job, or one frame of it, and render nothing more of it until it is unblocked.
+
+    What was rendering ends at once, and its frames go back to the server.
+    """
     from .operator_client import OperatorClient
     from .settings import FarmSettings
 
-    job, _, frame = target.partition(":")
-    count = OperatorClient(FarmSettings()).cancel(job, frame or None)
-    typer.echo(f"{count} frame{'' if count == 1 else 's'} cancelled")
-    raise typer.Exit(0 if count else 1)
+    for stopped in OperatorClient(FarmSettings()).cancel(target):
+        count, job = stopped["frames"], stopped["job"]
+        number = job["number"] + (f":{stopped['frame']}" if stopped["frame"] else "")
+        at_server = f"; at the server: {stopped['at_server']}" if stopped["at_server"] else ""
+        typer.echo(
+            f"{count} frame{'' if count == 1 else 's'} cancelled of job {job['number']} {job['name']!r}{at_server}"
+        )
+        typer.echo(f"nothing of it is rendered here until: sheepfold unblock {number}")
+
+
+@app.command()
+def unblock(target: _Target) -> None:
+    """Render a job, or a frame, again that was cancelled or put on hold."""
+    from .operator_client import OperatorClient
+    from .settings import FarmSettings
+
+    for block in OperatorClient(FarmSettings()).unblock(target):
+        typer.echo(f"{block['label']} may be rendered again")
+
+
+@app.command()
+def ask() -> None:
+    """Ask the server for frames now, instead of when its time has come."""
+    from .operator_client import OperatorClient
+    from .settings import FarmSettings
+
+    asked = OperatorClient(FarmSettings()).ask()
+    for session in asked:
+        typer.echo(f"{session['name']}: {session['said']}")
+    raise typer.Exit(0 if any(session["asked"] for session in asked) else 1)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -38,6 +38,8 @@ from render_tasks.contract import (
 
 from .claims import FrameRejected, StaleClaim
 from .disk import DiskFull
+from .job_blocks import JobBlock
+from .job_control import Stopped, UnknownJob
 from .lease_desk import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimDesk, LeaseDesk
 from .ledger_file import LedgerError
 from .nodes import BrokerDown
@@ -62,6 +64,7 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     DiskFull: 507,
     LedgerError: 507,
     BrokerDown: 503,
+    UnknownJob: 404,
     PlanUnderWay: 503,
 }
 _NodeId = Annotated[str, Query(pattern="^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$")]
@@ -76,6 +79,13 @@ class ArchiveAnswers(Protocol):
     def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None: ...
 
 
+class Jobs(Protocol):
+    """What operators do to a job or one frame of it (:class:`coordinator.job_control.JobControl`)."""
+
+    def cancel(self, job: str, frame: str | None, /) -> list[Stopped]: ...
+    def unblock(self, job: str, frame: str | None, /) -> list[JobBlock]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class DepotParts:
     """What the depot hands its callers on to."""
@@ -86,8 +96,9 @@ class DepotParts:
     join: Callable[[JoinRequest, str, str], JoinAnswer]
     archives: ArchiveAnswers
     status: Callable[[], dict[str, Any]]
-    #: Ends leases: job, and one frame of it or ``None`` for all; returns how many.
-    cancel: Callable[[str, str | None], int]
+    jobs: Jobs
+    #: Has the server asked for frames now; one entry a session.
+    ask_now: Callable[[], list[dict[str, Any]]]
     #: Gives a PC a fresh start, by name; false when it has no mark.
     forgive: Callable[[str], bool]
     #: The log of a frame's last failure: job and frame; ``None`` when none is known.
@@ -177,8 +188,16 @@ def _archive_answer(ask: _Ask, md5: str, node: str, url: str, request: Request) 
 
 def _add_operator_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
     @app.post("/api/cancel", dependencies=[guard])
-    def cancel(job: str, frame: str | None = None) -> dict[str, int]:
-        return {"cancelled": parts.cancel(job, frame)}
+    def cancel(job: str, frame: str | None = None) -> dict[str, Any]:
+        return {"cancelled": [asdict(stopped) for stopped in parts.jobs.cancel(job, frame)]}
+
+    @app.post("/api/unblock", dependencies=[guard])
+    def unblock(job: str, frame: str | None = None) -> dict[str, Any]:
+        return {"unblocked": [asdict(block) | {"label": block.label} for block in parts.jobs.unblock(job, frame)]}
+
+    @app.post("/api/ask", dependencies=[guard])
+    def ask() -> dict[str, Any]:
+        return {"sessions": parts.ask_now()}
 
     @app.post("/api/nodes/{name}/forgive", dependencies=[guard])
     def forgive(name: str) -> dict[str, bool]:

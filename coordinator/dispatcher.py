@@ -36,7 +36,8 @@ from .archives import ArchiveError, ArchiveStore
 from .claims import Claims
 from .fetches import Fetches
 from .floor import Floor
-from .leases import Lease, LeaseEvent, LeaseState
+from .job_blocks import JobBlock
+from .leases import Lease, LeaseEvent, LeaseState, unchanged_s
 from .ledger import Ledger
 from .ledger_file import LedgerError
 from .ledger_steps import Step
@@ -67,6 +68,13 @@ class SendOrder(Protocol):
     def __call__(self, signed: SignedOrder, order: RenderOrder, node_name: str, /) -> None: ...
 
 
+class BlockedFrames(Protocol):
+    """What is not rendered here (:class:`coordinator.job_control.JobControl`)."""
+
+    def block_of(self, lease: Lease, /) -> JobBlock | None: ...
+    def turn_away(self, lease: Lease, block: JobBlock, /) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
     """A lease, the node it goes to, and its archives."""
@@ -95,23 +103,22 @@ class Dispatcher:
         backoff: Callable[[], Backoff],
         render_limit_s: int | None,
         needs: Needs,
-        turn_away: Callable[[Lease], object] = lambda _lease: None,
         troubled_s: Callable[[Lease], float] = lambda _lease: 0.0,
         why_nobody: Callable[[], str] = str,
+        blocked: BlockedFrames,
+        ledger_clock: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger, self._tally, self._floor, self._account = ledger, tally, floor, account
         self._pressure = pressure
         self._archives, self._claims, self._node = archives, claims, node
         self._send_order, self._order_key = send_order, order_key
         self._render_limit_s, self._needs = render_limit_s, needs
-        #: Gives a frame back that is not to be rendered, and says so.
-        self._turn_away = turn_away
         #: Seconds since a lease first failed through its PC's own trouble, and what keeps PCs from taking frames.
         self._troubled_s, self._why_nobody = troubled_s, why_nobody
         self._fetches = Fetches(archives, backoff, clock)
-        self._clock, self._wall_clock = clock, wall_clock
+        self._blocked = blocked
+        self._clock, self._ledger_clock, self._began_at = clock, ledger_clock, ledger_clock()
         #: When downloads that nobody wants any more are forgotten next (the clock's seconds).
         self._forget_at = -math.inf
         self._lock = threading.Lock()
@@ -132,23 +139,22 @@ class Dispatcher:
         return self._places_left(session_key).places - self._asking[session_key]
 
     def ask_once(self, session: FarmSession) -> bool:
-        """Asks for one frame if a place is free for it; true: the server gave one, ask again at once."""
+        """Asks for one frame if a place is free for it; true: the server gave one that is wanted, ask again at once."""
         with self._reserved(session.key) as method:
             if method is None:
                 return False
             if self._record_failed:
                 # A frame that cannot be entered must not be asked for; this raises until the disk takes it again.
-                self._ledger.keep("asked", f"{self._wall_clock():.0f}")
+                self._ledger.keep("asked", f"{self._ledger_clock():.0f}")
                 self._record_failed = False
             answer = session.ask(method, self._archives.held())
             if answer is None:
                 return False
             self.frames_remaining = answer.frames_remaining
-            if answer.offer is not None:
-                self._grant(answer.offer, session)
+            is_wanted = answer.offer is not None and self._grant(answer.offer, session)
         for md5 in answer.delete_archives:
             self._archives.delete(md5)
-        return answer.offer is not None
+        return is_wanted
 
     @contextmanager
     def _reserved(self, session_key: str) -> Iterator[ComputeMethod | None]:
@@ -174,7 +180,8 @@ class Dispatcher:
             cpu=max(0, held.granted_cpu - stuck_cpu), gpu=max(0, held.granted_gpu - stuck_gpu)
         )
 
-    def _grant(self, offer: JobOffer, session: FarmSession) -> None:
+    def _grant(self, offer: JobOffer, session: FarmSession) -> bool:
+        """Enters the frame; false: it is blocked and goes back."""
         try:
             lease = self._ledger.grant(offer, session.key)
         except LedgerError as error:
@@ -183,10 +190,16 @@ class Dispatcher:
             report = ErrorReport(job=offer.job_id, frame=offer.frame, extras=offer.extras)
             session.client.report_error(report, f"the farm cannot keep its record: {error}")
             raise
-        if self._turn_away(lease):
-            return
+        # Looked up after the frame is in the ledger: whoever blocks its job from now on finds it there.
+        if block := self._blocked.block_of(lease):
+            # First the wait: the end of a lease wakes whoever asks.
+            session.frame_was_unwanted(f"the server offers what is blocked here: {block.label}")
+            self._blocked.turn_away(lease, block)
+            return False
+        session.frame_was_wanted()
         log.info("%s granted", lease.label)
         self.wake_placing.set()
+        return True
 
     # Placing
 
@@ -196,14 +209,17 @@ class Dispatcher:
         Leases are matched one by one and entered together: one transaction, however many places there are.
         """
         self._forget_now_and_then()
-        now, alike = self._wall_clock(), Alike(self._archives_of, self._needs.of)
+        now, alike = self._ledger_clock(), Alike(self._archives_of, self._needs.of)
         archives, wishes = {}, []
         for lease in self._ledger.leases(LeaseState.GRANTED):
-            if self._turn_away(lease):
+            if block := self._blocked.block_of(lease):
+                self._blocked.turn_away(lease, block)
                 continue
             if found := alike.archives_of(lease):
                 archives[lease.id] = found
-                wishes.append(Wish(lease=lease, need=alike.need_of(lease), waited_s=now - lease.changed_at))
+                wishes.append(
+                    Wish(lease=lease, need=alike.need_of(lease), waited_s=unchanged_s(lease, now, self._began_at))
+                )
         # A frame that PCs had trouble with waits behind the others: should it be the trouble itself, they are rendered.
         wishes.sort(key=lambda wish: self._troubled_s(wish.lease) > 0)
         matches = self._floor.match(wishes)

@@ -15,14 +15,16 @@ import random
 import signal
 import threading
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from kombu.exceptions import OperationalError
 
 from render_tasks.archive_server import ArchiveServer
 from render_tasks.celery_app import cancel_order, make_app, send_order
-from render_tasks.contract import FailureReport, Presence
+from render_tasks.contract import FailureKind, FailureReport, Presence
 from render_tasks.hardware import detect
+from sheepfold.steady_clock import steady_clock
 
 from .account import Account
 from .archive_desk import ArchiveDesk
@@ -37,12 +39,15 @@ from .door import Door
 from .floor import Floor
 from .heartbeat import Heartbeat
 from .inspection import inspect
+from .job_blocks import BlockedBy, JobBlocks
+from .job_control import JobControl
 from .judgement import Judge
 from .launchers import LauncherArchives
 from .leases import ACTIVE, Lease, LeaseError, LeaseEvent, LeaseState
 from .leaving import Leaving
 from .ledger import Ledger
 from .ledger_file import sqlite_url
+from .ledger_steps import Step
 from .loops import Loop
 from .metrics import make_metrics
 from .needs import Needs
@@ -99,7 +104,8 @@ class Farm:
 
     def _open_stores(self, redis_url: str) -> None:
         settings, state = self._settings, self._settings.state_dir
-        self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"))
+        self._clock = steady_clock()
+        self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"), clock=self._clock)
         self._tally, self._floor, self._pressure = Tally(), Floor(look_ahead=settings.look_ahead), Pressure()
         self._ledger.watch(self._tally.follow)
         self._ledger.watch(self._floor.follow)
@@ -151,7 +157,7 @@ class Farm:
             attempts=self._settings.attempts,
             is_frames_fault=self._pauses.is_frames_fault,
         )
-        self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node)
+        self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node, clock=self._clock)
         self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
         self._needs = Needs(
             self._ledger,
@@ -161,6 +167,16 @@ class Farm:
             self._account.described_node,
             is_launcher=LauncherArchives(self._archives.path_of).is_launcher,
             tried=self._scene_faults.tried,
+        )
+        self._blocks = JobBlocks(self._ledger, self._settings.server_url)
+        self._jobs = JobControl(
+            self._ledger,
+            self._blocks,
+            self._account,
+            self._end_leases,
+            self._give_back,
+            give_up=self._claims.give_up,
+            on_unblocked=self._scene_faults.forget,
         )
         self._dispatcher = Dispatcher(
             ledger=self._ledger,
@@ -176,9 +192,10 @@ class Farm:
             backoff=self._backoff,
             render_limit_s=self._settings.render_limit_s,
             needs=self._needs,
-            turn_away=self._turn_away,
             troubled_s=self._pauses.troubled_s,
             why_nobody=lambda: self._pauses.told(self._present()),
+            blocked=self._jobs,
+            ledger_clock=self._clock,
         )
 
     def _build_server_side(self) -> None:
@@ -203,8 +220,9 @@ class Farm:
             conduct=self._conduct,
             pauses=self._pauses,
             dispatcher=self._dispatcher,
+            blocks=self._blocks,
             present=self._present,
-            cancel_lease=self._cancel_lease,
+            wake_asking=self._session_loops.wake_asking,
             on_forgiven=self._look_at_floor,
             failure_logs=self._failure_logs,
         )
@@ -232,7 +250,8 @@ class Farm:
             join=self._door.join,
             archives=self._desk,
             status=self._office.status,
-            cancel=self._office.cancel,
+            jobs=self._jobs,
+            ask_now=self._office.ask_now,
             forgive=self._office.forgive,
             log=self._office.log,
             redis_url=self._door.redis_url_for,
@@ -322,10 +341,13 @@ class Farm:
         return self._leave_to_follower() if isinstance(self._ended_by, FarmHeld) else self._stop()
 
     def _sweep_once(self) -> float:
+        known = self._present().keys()
         has_news = self._sweeper.sweep_once()
         self._pauses.follow(self._present())
         if has_news:
             self._account.groups(self._present())
+            for node_id in self._present().keys() - known:
+                self._account[self._account.key_of(self._present()[node_id])].pc_joined()
             self._session_loops.open_new()
         if has_news or self._usable().keys() != self._floor.nodes().keys():
             self._look_at_floor()
@@ -439,6 +461,21 @@ class Farm:
         log.warning("%s cancelled: %s", lease.label, reason)
         self._forget(lease)
 
+    def _end_leases(self, leases: Sequence[Lease], reason: str) -> list[Lease]:
+        """Ends leases and their renderers at once, without a report; those that had not ended yet."""
+        steps = [Step(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
+        ended = [lease for lease in self._ledger.apply_many(steps) if isinstance(lease, Lease)]
+        for lease in ended:
+            log.warning("%s cancelled: %s", lease.label, reason)
+            self._forget(lease)
+        return ended
+
+    def _give_back(self, leases: Sequence[Lease], reason: str) -> None:
+        """Tells the server that these frames do not come, so that others may have them."""
+        for lease in leases:
+            self._reports.put(lease, FailureReport(kind=FailureKind.CANCELLED, reason=reason))
+        self._session_loops.wake_uploading()
+
     def _lose_lease(self, lease: Lease, reason: str) -> None:
         """Ends a lease that the server no longer knows."""
         try:
@@ -493,20 +530,15 @@ class Farm:
                 self._claims.take_back(other, f"its PC is paused: {report.kind.value}")
 
     def _hold_job(self, lease: Lease, report: FailureReport) -> None:
-        """No frame of it is rendered any more: each goes back with the reason."""
+        """No frame of it is rendered any more, until somebody unblocks it: each goes back with the reason."""
+        job_id, name, by = lease.offer.job_id, lease.job_name, BlockedBy.FARM
+        self._blocks.block(job_id, name, report.reason, by, kind=report.kind.value)
         states = (LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
         job = (lease.offer.job_id, lease.offer.revision)
         ended = [one for one in self._ledger.leases(*states) if (one.offer.job_id, one.offer.revision) == job]
         self._claims.give_up_all(ended, report)
         for other in ended:
             self._cancel_on_node(other.node_id, other.id, other.attempt)
-
-    def _turn_away(self, lease: Lease) -> bool:
-        """Gives a frame back whose job is on hold."""
-        report = self._scene_faults.held(lease)
-        if report is not None:
-            self._claims.give_up(lease, report)
-        return report is not None
 
     def _able_to_render(self, lease: Lease) -> set[str]:
         """PCs that get frames and could take this one."""

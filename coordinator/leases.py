@@ -172,6 +172,15 @@ class Lease:
         return f"frame {self.offer.frame} · {self.job_name}"
 
 
+def unchanged_s(lease: Lease, now: float, began_at: float) -> float:
+    """For how long nothing happened to the lease, in seconds, by a steady clock that began at ``began_at``.
+
+    A change from before that was written down by another clock, which may have been wrong: it counts as if it had
+    happened when this one began.
+    """
+    return now - (lease.changed_at if began_at <= lease.changed_at <= now else began_at)
+
+
 def advance(
     lease: Lease,
     event: LeaseEvent,

@@ -81,6 +81,7 @@ class Ledger:
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        """``clock`` gives Unix seconds; whoever measures how long a lease stands still passes one that never jumps."""
         self._clock = clock
         self._path = file_of(url)
         self._claim = claim(self._path) if self._path else None

@@ -212,7 +212,8 @@ class Nodes:
         pipe.zrange(PRESENCE_SEEN, 0, -1, withscores=True)
         (seconds, microseconds), seen = pipe.execute()
         now = seconds + microseconds / 1e6
-        recent = [_text(field) for field, score in seen if now - score <= NODE_SILENT_AFTER_S]
+        # A record from the future is one from before Redis' clock was set back; a node that lives writes a new one.
+        recent = [_text(field) for field, score in seen if -CLOCK_JUMP_S <= now - score <= NODE_SILENT_AFTER_S]
         records = self._redis.hmget(PRESENCE_HASH, recent) if recent else []
         self._records = {field: self._records[field] for field in recent if field in self._records}
         read = {field: self._read(field, record) for field, record in zip(recent, records, strict=True) if record}

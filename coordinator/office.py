@@ -1,10 +1,10 @@
-"""What operators ask for: the status, the end of a job, a fresh start for a PC."""
+"""What operators ask for: the status, a question to the server, a fresh start for a PC."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
@@ -16,7 +16,8 @@ from .account import Account
 from .conduct import Conduct
 from .delivery.failure_logs import FailureLogs
 from .dispatcher import Dispatcher
-from .leases import ACTIVE, Lease, LeaseState
+from .job_blocks import JobBlocks
+from .leases import ACTIVE, LeaseState
 from .ledger import Ledger
 from .node_pauses import NodePauses
 from .operator.farm_figures import Pace, frame_counts
@@ -46,28 +47,29 @@ class Office:
         conduct: Conduct,
         pauses: NodePauses,
         dispatcher: Dispatcher,
+        blocks: JobBlocks,
         present: Callable[[], dict[str, Presence]],
-        cancel_lease: Callable[[Lease, str], None],
+        wake_asking: Callable[[], None],
         on_forgiven: Callable[[], None],
         failure_logs: FailureLogs,
     ) -> None:
         self._ledger, self._account, self._conduct, self._dispatcher = ledger, account, conduct, dispatcher
-        self._pauses = pauses
-        self._present, self._cancel_lease, self._on_forgiven = present, cancel_lease, on_forgiven
+        self._pauses, self._blocks, self._present = pauses, blocks, present
+        self._wake_asking, self._on_forgiven = wake_asking, on_forgiven
         self._failure_logs = failure_logs
         self._pace = Pace()
         ledger.watch(self._pace.follow)
 
-    def cancel(self, job: str, frame: str | None) -> int:
-        """Ends the leases of a job (its id or its name), or those of one frame; returns how many."""
-        chosen = [
-            lease
-            for lease in self._ledger.leases(*ACTIVE)
-            if job in (lease.offer.job_id, lease.job_name) and frame in (None, lease.offer.frame)
-        ]
-        for lease in chosen:
-            self._cancel_lease(lease, "cancelled by the operator")
-        return len(chosen)
+    def ask_now(self) -> list[dict[str, Any]]:
+        """Asks the server for frames without waiting any longer; what that means for each session."""
+        asked = []
+        for session in self._account.status(self._present()):
+            is_asked = self._account[session["key"]].ask_now()
+            has_room = self._dispatcher.wanted(session["key"]) > 0
+            said = "asking now" if has_room else "asking as soon as a slot is free: none is"
+            asked.append({"name": session["name"], "asked": is_asked, "said": said if is_asked else session["notice"]})
+        self._wake_asking()
+        return asked
 
     def log(self, job: str, frame: str) -> FrameLog | None:
         """What the renderer said when the frame last failed; ``None``: no failure of such a frame is known."""
@@ -92,7 +94,7 @@ class Office:
         remaining = self._dispatcher.frames_remaining
         return {
             "version": __version__,
-            "sessions": self._account.status(self._present()),
+            "sessions": [self._session(session) for session in self._account.status(self._present())],
             "leases": {state.value: count for state, count in counts.items()},
             "frames": frame_counts(counts, nodes),
             "accepted": counts[LeaseState.ACCEPTED],
@@ -100,6 +102,14 @@ class Office:
             "eta_s": self._pace.eta_s(remaining, time.time()),
             "nodes": [self._node(node) for node in nodes],
             "set_aside": sorted(self._conduct.set_aside().values()),
+            "blocked": [asdict(block) | {"label": block.label} for block in self._blocks.all()],
+        }
+
+    def _session(self, session: dict[str, Any]) -> dict[str, Any]:
+        """When the server is asked next: so many seconds from now, and not before a slot has room for a frame."""
+        return session | {
+            "asked_in_s": self._account[session["key"]].asks_in_s(),
+            "has_room": self._dispatcher.wanted(session["key"]) > 0,
         }
 
     def _node(self, node: Presence) -> dict[str, Any]:

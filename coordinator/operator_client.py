@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 #: A coordinator on the LAN answers at once, or something is wrong.
 TIMEOUT_S = 10
+#: A job of a thousand PCs has thousands of frames in hand, and each one's end is written down.
+CANCEL_TIMEOUT_S = 60
 
+
+_NOT_FOUND = 404
 
 # A studio's proxy has no business between us and our own coordinator.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -29,6 +33,10 @@ class OperatorError(Exception):
 
 class CoordinatorUnreachable(OperatorError):
     """No coordinator answers at this address."""
+
+
+class NotFound(OperatorError):
+    """The coordinator knows nothing of that name; the text is its own."""
 
 
 class NoFarmToken(OperatorError):
@@ -53,10 +61,17 @@ class OperatorClient:
         """What the farm does right now."""
         return self._call("GET", "/api/status")
 
-    def cancel(self, job: str, frame: str | None) -> int:
-        """Ends leases; returns how many."""
-        query = {"job": job} | ({"frame": frame} if frame else {})
-        return int(self._call("POST", "/api/cancel?" + urllib.parse.urlencode(query))["cancelled"])
+    def cancel(self, target: str) -> list[dict[str, Any]]:
+        """Blocks a job or a frame (``JOB:FRAME``) and ends its leases; what became of each job of that name."""
+        return list(self._call("POST", f"/api/cancel?{_query(target)}", timeout_s=CANCEL_TIMEOUT_S)["cancelled"])
+
+    def unblock(self, target: str) -> list[dict[str, Any]]:
+        """Ends blocks; returns them."""
+        return list(self._call("POST", f"/api/unblock?{_query(target)}")["unblocked"])
+
+    def ask(self) -> list[dict[str, Any]]:
+        """Has the server asked for frames now; one entry a session."""
+        return list(self._call("POST", "/api/ask")["sessions"])
 
     def log(self, job: str, frame: str) -> dict[str, Any]:
         """The log of a frame's last failure: ``path``, ``reason`` and ``text``."""
@@ -70,14 +85,16 @@ class OperatorClient:
         """Where the farm's Redis is; holds a password."""
         return str(self._call("GET", "/api/broker")["redis_url"])
 
-    def _call(self, method: str, path: str) -> dict[str, Any]:
+    def _call(self, method: str, path: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310  (the address is checked to be http by the settings)
             self._url + path, method=method, headers={"Authorization": f"Bearer {self._token}"}
         )
         try:
-            with _DIRECT.open(request, timeout=TIMEOUT_S) as answer:
+            with _DIRECT.open(request, timeout=timeout_s) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
+            if error.code == _NOT_FOUND:
+                raise NotFound(_detail(error)) from None
             raise CoordinatorUnreachable(
                 f"the coordinator at {self._url} says {error.code}: {_detail(error)}"
             ) from None
@@ -85,6 +102,12 @@ class OperatorClient:
             raise CoordinatorUnreachable(
                 f"no coordinator answers at {self._url} ({error}): does it run, and is SHEEPFOLD_COORDINATOR_URL right?"
             ) from None
+
+
+def _query(target: str) -> str:
+    """``JOB`` or ``JOB:FRAME`` as parameters; of several colons the last one counts."""
+    job, colon, frame = target.rpartition(":")
+    return urllib.parse.urlencode({"job": job, "frame": frame} if colon else {"job": target})
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

@@ -53,6 +53,8 @@ from .protocol.messages import (
     FrameUpload,
     JobAnswer,
     JobRequest,
+    ProjectAnswer,
+    ProjectStep,
     SignInAnswer,
     SignInRequest,
     ValidationAnswer,
@@ -73,6 +75,8 @@ logger = logging.getLogger(__name__)
 LOG_OUT_DEADLINE_S = 5.0
 #: The time of a smaller upload says more about the server than about the line.
 TELLING_BYTES = 256 * 1024
+#: Somebody waits for the end of a job; what the server cannot be told now it learns frame by frame.
+PROJECT_DEADLINE_S = 3.0
 
 
 class DownloadCancelled(Exception):
@@ -201,6 +205,12 @@ class ServerClient:
             body=lambda deadline: multipart("log.txt", text, "text/plain; charset=utf-8", deadline),
         )
         return self._exchanges.make(call, lambda response, _: message_of(response, reading.read_error_answer))
+
+    def tell_project(self, step: ProjectStep) -> ProjectAnswer:
+        """Stops or resumes a project at a server of ours; ``endpoints.project`` says whether it is one."""
+        deadline_s, params = min(self._deadline_s, PROJECT_DEADLINE_S), writing.write_project_step(step)
+        call = self._session("project").call("project", "project", deadline_s=deadline_s, method="POST", params=params)
+        return self._exchanges.make(call, lambda response, _: message_of(response, reading.read_project_answer))
 
     def download(
         self, request: ArchiveRequest, target: BinaryIO, *, limit_bytes: int, cancelled: Callable[[], bool]

@@ -10,7 +10,9 @@
 Two waits run beside the states. *Signing in* waits after an answer that is neither yes nor a final no, and after a
 sign-in that led to nothing: a session that dies is replaced at once, one that dies before the server gave any sign of
 life is replaced ever more slowly. *Asking* waits after every answer that is not a frame. Both grow and are jittered, so
-that a hundred farms don't come back in the same second.
+that a hundred farms don't come back in the same second. A server of ours says how soon it may be asked again, and is:
+no longer than that stays a new project unseen. Everywhere else a wait ends early when a person says so
+(:meth:`FarmSession.ask_now`), when a frame of ours came to its end, and, once a minute at most, when a PC joins.
 
 Threads share a session: some ask, some upload, several beat. Only one of them signs in at a time; the others wait for
 it and go on with what it got. A thread that finds the session dead can only say so of the session it used: each
@@ -40,6 +42,8 @@ import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
+from sheepfold.units import duration_text
+
 from .protocol.messages import ComputeMethod, Hardware, JobAnswer, JobRequest, SignInAnswer, UnreadableOffer
 from .protocol.status import JobStatus, SignInStatus, explain
 from .server_client import ServerClient, ServerSilent, UnknownGeneration
@@ -62,6 +66,10 @@ RETRY_CAP_S = 600.0
 NO_RENDERER_WAIT_S = 3600.0
 #: Maintenance and overload: "wait 10 to 30 minutes".
 LATER_WAIT_S = (600.0, 1800.0)
+#: PCs that join end a wait for jobs this often at most (seconds): a hundred of them switched on together ask once.
+JOINED_EVERY_S = 60.0
+#: Waits that are shorter than this and follow each other for the same reason are not worth a line of the log each.
+LOGGED_FROM_S = 60.0
 #: Waits are multiplied with a random number from here.
 JITTER = (0.75, 1.25)
 
@@ -157,8 +165,12 @@ class FarmSession:
         self._ask_retry = Backoff(retry_wait_s, RETRY_CAP_S, self._rng)
         self._unreadable = Backoff(retry_wait_s, RETRY_CAP_S, self._rng)
         self._sign_in_retry = Backoff(retry_wait_s, RETRY_CAP_S, self._rng)
-        self._sign_in_at = self._ask_at = -math.inf
+        self._sign_in_at = self._ask_at = self._joined_at = -math.inf
         self._waits_for_jobs = False
+        #: What a server of ours said with its last "no job", seconds; ``None`` at any other server.
+        self._told_wait_s: int | None = None
+        #: Frames that nobody here renders came: asked on more and more slowly, until one comes that somebody does.
+        self._unwanted = Backoff(retry_wait_s, min(NO_JOB_CAP_S, no_job_wait_s * NO_JOB_CAP_TIMES), self._rng)
         #: The last question was answered with a frame: more may be asked side by side.
         self.is_flowing = False
         #: Counts the questions that were answered "no job"; when the wait after the last of them ends.
@@ -299,10 +311,10 @@ class FarmSession:
 
     def _sign_in_later(self, notice: str) -> None:
         with self._lock:
-            self.notice = notice
-            wait_s = self._sign_in_retry.next()
-            self._sign_in_at = self._clock() + wait_s
-        logger.warning("%s: %s; next try in %.0f s", self.key, notice, wait_s)
+            wait_s = self._at_most_told(self._sign_in_retry.next())
+            level = logging.WARNING if notice != self.notice or wait_s >= LOGGED_FROM_S else logging.DEBUG
+            self.notice, self._sign_in_at = notice, self._clock() + wait_s
+        logger.log(level, "%s: %s; next try in %s", self.key, notice, duration_text(wait_s))
 
     # Asking
 
@@ -323,6 +335,40 @@ class FarmSession:
                 self._waits_for_jobs = False
                 self._ask_at = self._clock()
                 self._no_job.reset()
+
+    def asks_in_s(self) -> float | None:
+        """Seconds until the server may be asked again; ``None``: never, the session is disabled."""
+        until = self.waits_until()
+        return None if until == math.inf else max(0.0, until - self._clock())
+
+    def ask_now(self) -> bool:
+        """A person does not want to wait, whatever the wait is for; false where asking is of no use any more."""
+        with self._lock:
+            if self.state is SessionState.DISABLED or self._left or self._fatal:
+                return False
+            self._waits_for_jobs = False
+            self._ask_at = self._sign_in_at = self._clock()
+            for backoff in (self._no_job, self._ask_retry, self._sign_in_retry, self._unwanted, self._unreadable):
+                backoff.reset()
+            return True
+
+    def pc_joined(self) -> None:
+        """A wait for jobs is over, unless another PC ended one less than :data:`JOINED_EVERY_S` ago."""
+        with self._lock:
+            if self._waits_for_jobs and self._clock() >= self._joined_at + JOINED_EVERY_S:
+                self._joined_at = self._clock()
+                self.job_may_be_there()
+
+    def frame_was_unwanted(self, notice: str) -> None:
+        """The frame that just came is blocked here and goes back: the next one is asked for after a wait that grows.
+
+        No frame that comes to its end shortens it: giving this one back is such an end.
+        """
+        self._wait(self._unwanted.next, notice)
+
+    def frame_was_wanted(self) -> None:
+        """The frame that just came is rendered here."""
+        self._unwanted.reset()
 
     def ask(self, method: ComputeMethod, held: Sequence[str]) -> JobAnswer | None:
         """Asks for one frame; ``held`` are MD5 sums of archives we have.
@@ -367,7 +413,7 @@ class FarmSession:
         try:
             return self.client.request_job(request)
         except ServerSilent as error:
-            self._wait(self._ask_retry.next, str(error))
+            self._wait(lambda: self._at_most_told(self._ask_retry.next()), str(error))
             return None
 
     def _heed(self, answer: JobAnswer) -> None:
@@ -388,7 +434,8 @@ class FarmSession:
             self._had_frame = True
             self.notice, self.is_flowing = "the server gave a frame", True
         elif reaction is Reaction.WAIT_FOR_JOBS:
-            self._wait(self._no_job.next, explain(status), for_jobs=True)
+            self._told_wait_s = answer.wait_s
+            self._wait(lambda: self._at_most_told(self._no_job.next()), explain(status), for_jobs=True)
             with self._lock:
                 self.no_job_answers, self.no_job_until = self.no_job_answers + 1, self._ask_at
         elif reaction is Reaction.WAIT_LONG:
@@ -409,6 +456,11 @@ class FarmSession:
         )
         self._wait(self._unreadable.next, notice)
 
+    def _at_most_told(self, wait_s: float) -> float:
+        """The wait, but no longer than a server of ours wants us to wait."""
+        told_s = self._told_wait_s
+        return wait_s if told_s is None else min(wait_s, told_s * self._rng.uniform(*JITTER))
+
     def _sign_of_life(self) -> None:
         with self._lock:
             self._ask_retry.reset()
@@ -421,9 +473,11 @@ class FarmSession:
             if not self.is_flowing and self._clock() < self._ask_at:
                 return
             wait_s = next_wait_s()
+            is_news = notice != self.notice or wait_s >= LOGGED_FROM_S
             self.notice, self._waits_for_jobs, self.is_flowing = notice, for_jobs, False
             self._ask_at = self._clock() + wait_s
-        logger.log(logging.INFO if for_jobs else logging.WARNING, "%s: %s; asking in %.0f s", self.key, notice, wait_s)
+        level = logging.DEBUG if not is_news else logging.INFO if for_jobs else logging.WARNING
+        logger.log(level, "%s: %s; asking again in %s", self.key, notice, duration_text(wait_s))
 
     def _disable(self, notice: str, advice: str) -> None:
         with self._lock:

@@ -16,7 +16,7 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
     console = console or Console()
     for session in status["sessions"]:
         notice = f": {escape(session['notice'])}" if session["notice"] else ""
-        console.print(f"[bold]{escape(session['name'])}[/bold] {session['state']}{notice}")
+        console.print(f"[bold]{escape(session['name'])}[/bold] {session['state']}{notice}{_next_question(session)}")
     counts = ", ".join(f"{count} {what}" for what, count in status["frames"].items() if count)
     console.print(f"Frames: {counts or 'none yet'}{_left_at_the_server(status)}")
     console.print(_nodes_table(status["nodes"]))
@@ -26,6 +26,12 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
         elif node["no_blender"]:
             what = "gets only jobs that bring their own renderer"
             console.print(f"[bold]{escape(node['name'])}[/] {what}: {escape(node['no_blender'])}")
+    for block in status["blocked"]:
+        target = block["job_id"] + (f":{block['frame']}" if block["frame"] else "")
+        console.print(
+            f"[bold red]{escape(block['label'])} is blocked[/] by the {block['by']}: {escape(block['reason'])}; "
+            f"to render it again: sheepfold unblock {escape(target)}"
+        )
     for name in status["set_aside"]:
         console.print(
             f"[bold red]{escape(name)} is set aside[/]: its frames go wrong; when it is mended: "
@@ -39,6 +45,17 @@ def _left_at_the_server(status: dict[str, Any]) -> str:
         return ""
     eta = f", {duration_text(eta_s)} at this pace" if eta_s is not None and remaining else ""
     return f"; {remaining} left at the server{eta}"
+
+
+def _next_question(session: dict[str, Any]) -> str:
+    """When the server is asked for frames next."""
+    if session["asked_in_s"] is None:
+        return ""
+    if not session["has_room"]:
+        return "; asks for frames when a slot is free"
+    if session["asked_in_s"] < 1:
+        return ""
+    return f"; asks again in {duration_text(session['asked_in_s'])} (at once: sheepfold ask)"
 
 
 def _nodes_table(nodes: list[dict[str, Any]]) -> Table:

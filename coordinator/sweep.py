@@ -10,13 +10,12 @@ Silence proves nothing while records could not arrive; :class:`coordinator.nodes
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 
 from render_tasks.contract import NODE_SILENT_AFTER_S, JoinRequest, Presence, SlotState, Stage
 
 from .claims import Claims
-from .leases import Lease, LeaseError, LeaseState
+from .leases import Lease, LeaseError, LeaseState, unchanged_s
 from .ledger import Ledger
 from .nodes import BrokerDown, Nodes
 
@@ -36,10 +35,11 @@ class Sweeper:
         claims: Claims,
         cancel_on_node: Callable[[str, str, int], None],
         *,
-        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
+        """``clock`` is the ledger's; it must not jump, for leases that are long without a sign are taken back."""
         self._nodes, self._ledger, self._claims, self._cancel_on_node = nodes, ledger, claims, cancel_on_node
-        self._wall_clock = wall_clock
+        self._clock, self._began_at = clock, clock()
         #: Redis did not answer the last look.
         self.broker_down = False
         #: Node id → ``<lease id>.<attempt>`` of frames it kept from an earlier life and is about to deliver.
@@ -121,7 +121,7 @@ class Sweeper:
             return False
         if f"{lease.id}.{lease.attempt}" in self._kept.get(node.node_id, ()):
             return False
-        quiet_s = self._wall_clock() - lease.changed_at
+        quiet_s = unchanged_s(lease, self._clock(), self._began_at)
         if lease.state is LeaseState.RENDERING:
             # Its record is at most one silence period old, so it was written after the start.
             return quiet_s > NODE_SILENT_AFTER_S

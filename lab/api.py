@@ -110,7 +110,8 @@ class Api:
         ]  # fmt: skip
         rendering = [
             {"project": row.project_id, "name": names.get(row.project_id, ""), "frame": frame_text(row.number),
-             "login": row.login, "since_s": round(now - row.granted_at), "left_s": max(0, round(row.expires_at - now))}
+             "login": row.login, "since_s": max(0, round(now - row.granted_at)),
+             "left_s": max(0, round(row.expires_at - now))}
             for row in office.frames.leased()
         ]  # fmt: skip
         overview = {"account": office.settings.login, "mode": office.mode, "projects": self._projects()}

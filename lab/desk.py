@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from coordinator.protocol.writing import (
 )
 
 from .chunks import PieceFile, PieceResponse, takes_pieces
-from .endpoints import COOKIE, ENDPOINTS, REVISION, xml
+from .endpoints import COOKIE, ENDPOINTS, PROJECT_PATH, REVISION, xml
 from .errors import BadForm, UnknownProject
 from .forms import read_form
 from .frames import Granted
@@ -48,6 +49,14 @@ from .settings import Mode
 from .test_frames import is_test_job
 
 log = logging.getLogger(__name__)
+
+#: A client of ours that has no job asks again after this long, so that a new project begins within seconds.
+SHORTEST_WAIT_S = 2
+LONGEST_WAIT_S = 60
+#: All sessions together; each question costs the database thread about a millisecond.
+QUESTIONS_A_SECOND = 25
+#: Sessions that were heard of in this time share the questions.
+ASKING_S = 180.0
 
 _RESTING = {Mode.MAINTENANCE: JobStatus.MAINTENANCE, Mode.OVERLOADED: JobStatus.OVERLOADED}
 
@@ -78,7 +87,8 @@ class Desk:
             return _signed_in(SignInStatus.AUTHENTICATION_FAILED)
         token = await self._office.ask(self._open_session, signed_in.account, asked, request.cookies.get(COOKIE))
         log.info("%s signed in with %s %s", signed_in.account.login, asked.hardware.os, asked.hardware.bits)
-        answer = _signed_in(SignInStatus.OK, self._office.settings.max_period_s, signed_in.public_key)
+        project = PROJECT_PATH if signed_in.account.is_owner else ""
+        answer = _signed_in(SignInStatus.OK, self._office.settings.max_period_s, signed_in.public_key, project)
         answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
         return answer
 
@@ -142,7 +152,8 @@ class Desk:
             return self._offered(offer_of(work, renderer_md5, address), unneeded), 0
         granted = office.frames.grant(session, asked.compute_method)
         if not isinstance(granted, Granted):
-            return JobAnswer(status=granted, frames_remaining=0, delete_archives=unneeded), 0
+            wait_s = wait_for_jobs_s(office.sessions.seen_within(ASKING_S))
+            return JobAnswer(status=granted, frames_remaining=0, delete_archives=unneeded, wait_s=wait_s), 0
         offer = offer_of(work_of_project(granted, asked.compute_method), renderer_md5, address)
         cut_bytes = granted.project.archive_bytes if takes_pieces(session.version) else 0
         return self._offered(offer, unneeded), cut_bytes
@@ -236,8 +247,18 @@ def _is_older(version: str, oldest: str) -> bool:
     return numbers(version) < numbers(oldest)
 
 
-def _signed_in(status: SignInStatus, max_period_s: int | None = None, public_key: str | None = None) -> Response:
+def wait_for_jobs_s(sessions: int) -> int:
+    """Seconds until a session without a job may ask again.
+
+    Short, so that a project that arrives is begun at once; with many sessions longer, for one of them asks soon anyway.
+    """
+    return min(LONGEST_WAIT_S, max(SHORTEST_WAIT_S, math.ceil(sessions / QUESTIONS_A_SECOND)))
+
+
+def _signed_in(
+    status: SignInStatus, max_period_s: int | None = None, public_key: str | None = None, project: str = ""
+) -> Response:
     endpoints = None
     if status is SignInStatus.OK:
-        endpoints = Endpoints(**{**vars(ENDPOINTS), "max_period_s": max_period_s})
+        endpoints = Endpoints(**{**vars(ENDPOINTS), "max_period_s": max_period_s, "project": project})
     return xml(write_sign_in_answer(SignInAnswer(status=status, endpoints=endpoints, public_key=public_key)))

@@ -25,6 +25,8 @@ ENDPOINTS = Endpoints(
 )
 #: The specification's own log-out, with ``mode=logout`` in its query, is answered as well.
 SPECIFIED_LOGOUT = "/account.php"
+#: Not of the specification: a word about a whole project, from accounts that may manage them.
+PROJECT_PATH = "/server/project"
 
 
 def xml(body: bytes) -> Response:

@@ -47,6 +47,7 @@ EXTEND = (
 EXTEND_ALL = (
     update(frames).where(_LEASED_NOW, frames.c.session_id == bindparam("session")).values(expires_at=bindparam("until"))
 )
+BEGIN_ANEW = update(frames).where(_LEASED_NOW).values(expires_at=bindparam("until"))
 TAKE_OVER = (
     update(frames)
     .where(_LEASED_NOW, frames.c.session_id == bindparam("former"))

@@ -17,6 +17,9 @@ A report that says the failure is the scene's (:mod:`coordinator.protocol.error_
 :data:`HOPELESS_AFTER` frames of a project were given up like that and none was ever accepted, so are all the others:
 nobody renders a film without a camera frame by frame.
 
+A server that was down took no heartbeats, and its machine's clock may have been set meanwhile: when it starts, every
+lease lives as long as if it had just been beaten for.
+
 Every method is one transaction. Only the server's database thread calls them.
 """
 
@@ -106,6 +109,8 @@ class Frames:
         self._max_errors = max_errors
         self._max_unvalidated = max_unvalidated
         self._clock = clock
+        with store.transaction() as db:
+            db.execute(sql.BEGIN_ANEW, {"until": clock() + lease_s})
 
     def grant(self, session: WebSession, method: ComputeMethod) -> Granted | JobStatus:
         """The next frame for this session: oldest project first, frames ascending."""

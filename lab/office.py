@@ -15,6 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from sheepfold.steady_clock import steady_clock
+
 from .chunks import Chunks
 from .frames import Frames
 from .projects import Projects
@@ -29,11 +31,21 @@ T = TypeVar("T")
 
 
 class Office:
-    """Everything the routes need. ``clock`` gives seconds since 1970; tests pass their own."""
+    """Everything the routes need.
 
-    def __init__(self, settings: ServerSettings, *, clock: Callable[[], float] = time.time) -> None:
+    ``clock`` gives seconds since 1970 and must not jump: leases and sessions live by it. ``wall_clock`` is what people
+    read. Tests pass their own.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        clock: Callable[[], float] | None = None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self.settings = settings
-        self.clock = clock
+        self.clock = clock = clock or steady_clock()
         self.mode = settings.server_mode
         self.store = Store(settings.server_dir)
         self.renderers = gather_renderers(self.store, settings.renderers)
@@ -42,7 +54,7 @@ class Office:
         self.sessions = Sessions(
             self.store, idle_s=settings.session_idle_s, max_broken=settings.max_broken_frames, clock=clock
         )
-        self.projects = Projects(self.store, clock=clock)
+        self.projects = Projects(self.store, clock=wall_clock)
         self.frames = Frames(
             self.store,
             self.projects,

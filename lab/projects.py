@@ -157,6 +157,11 @@ class Projects:
         """The oldest project of this name."""
         return next((one for one in self._projects.values() if one.name == name), None)
 
+    def latest_named(self, name: str) -> Project | None:
+        """The newest project of this name, one that still wants frames before one that does not."""
+        named = [project for project in self.all() if project.name == name]
+        return next((project for project in named if project.state in (P.ACTIVE, P.PAUSED)), next(iter(named), None))
+
     def step(self, project_id: int | str, step: ProjectStep) -> Project:
         """Pause, resume, cancel or retry; leases of a project that rests end at once. Raises :class:`NotNow`."""
         project = self.get(project_id)

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 
@@ -21,12 +20,13 @@ from starlette.types import ASGIApp
 
 from .api import add_api
 from .desk import Desk
-from .endpoints import ENDPOINTS, SPECIFIED_LOGOUT
+from .endpoints import ENDPOINTS, PROJECT_PATH, SPECIFIED_LOGOUT
 from .errors import BadInput
 from .faults import FaultDesk, Faults
 from .frame_desk import FrameDesk
 from .header_names import CanonicalHeaders
 from .office import Office
+from .project_steps import ProjectSteps
 from .settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,11 @@ STOP_WITHIN_S = 5
 _GET_POST = ["GET", "POST"]
 
 
-def create_app(settings: ServerSettings, *, clock: Callable[[], float] = time.time) -> ASGIApp:
-    """The server as an ASGI application. It opens its store at once and closes it at shutdown."""
+def create_app(settings: ServerSettings, *, clock: Callable[[], float] | None = None) -> ASGIApp:
+    """The server as an ASGI application. It opens its store at once and closes it at shutdown.
+
+    ``clock``: see :class:`~lab.office.Office`.
+    """
     return build(Office(settings, clock=clock))
 
 
@@ -62,6 +65,7 @@ def build(office: Office) -> ASGIApp:
     app.add_route(ENDPOINTS.speedtest_answer, desk.take_speed_test, _GET_POST)
     app.add_route(ENDPOINTS.logout, desk.log_out, _GET_POST)
     app.add_route(SPECIFIED_LOGOUT, desk.log_out_as_specified, _GET_POST)
+    app.add_route(PROJECT_PATH, ProjectSteps(office).step, ["POST"])
     faults = FaultDesk(rate=office.settings.fault_rate, seed=office.settings.fault_seed)
     scripted = office.settings.faults or office.settings.fault_rate > 0
     add_api(app, office, sign_in=desk.sign_in, faults=faults if scripted else None)

@@ -202,7 +202,12 @@ class Sessions:
         with store.transaction() as db:
             db.execute(delete(web_sessions).where(web_sessions.c.seen_at < clock() - idle_s - FORGET_AFTER_S))
             rows = db.execute(select(web_sessions)).mappings().all()
-        self._sessions = {row["id"]: WebSession(**{**row, "state": SessionState(row["state"])}) for row in rows}
+        # The machine's clock may have been set back while the server was down: nobody was seen in the future.
+        now = clock()
+        self._sessions = {
+            row["id"]: WebSession(**{**row, "state": SessionState(row["state"]), "seen_at": min(row["seen_at"], now)})
+            for row in rows
+        }
 
     def open(self, login: str, version: str, hardware: Hardware, *, tests_wanted: int = 0) -> str:
         """Begin a session; the answer is its cookie."""
@@ -270,6 +275,11 @@ class Sessions:
         """How many sessions were heard of lately."""
         oldest = self._clock() - self._idle_s
         return sum(s.state is SessionState.LIVE and s.seen_at >= oldest for s in self._sessions.values())
+
+    def seen_within(self, seconds: float) -> int:
+        """How many live sessions were heard of in the last so many seconds."""
+        since = self._clock() - seconds
+        return sum(one.state is SessionState.LIVE and one.seen_at >= since for one in self._sessions.values())
 
     def known(self) -> list[WebSession]:
         """Sessions that are not over, the newest first."""

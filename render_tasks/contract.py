@@ -369,6 +369,8 @@ class FailureKind(StrEnum):
     NOT_UPLOADED = "not uploaded"
     #: Something of ours went wrong.
     INTERNAL = "internal error"
+    #: Nobody wants the frame here any more. Said by the coordinator only.
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,7 @@ _KINDS = {
         FailureKind.TIME_LIMIT,
         FailureKind.BAD_PICTURE,
         FailureKind.NOT_UPLOADED,
+        FailureKind.CANCELLED,
     ),
 }
 #: Every kind has exactly one cause.

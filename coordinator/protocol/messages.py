@@ -10,6 +10,10 @@ Exchanges, in the order of ``protocol.txt``::
     validation     FrameUpload + file       → ValidationAnswer
     heartbeat      Beat                     → BeatAnswer
     error report   ErrorReport + file       → ErrorAnswer
+
+A server of ours adds one that the specification does not have, and says so in its endpoints::
+
+    project        ProjectStep              → ProjectAnswer
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
-from .status import BeatStatus, ErrorStatus, JobStatus, SignInStatus, ValidationStatus
+from .status import BeatStatus, ErrorStatus, JobStatus, ProjectStatus, SignInStatus, ValidationStatus
 
 
 class OperatingSystem(StrEnum):
@@ -111,6 +115,8 @@ class Endpoints:
     speedtest_answer: str = ""
     #: Seconds a server waits between two heartbeats; ``None`` where it gave no usable ``max-period``.
     max_period_s: int | None = None
+    #: Where a server of ours takes a :class:`ProjectStep`; empty at any other, and for accounts that may not.
+    project: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,6 +274,8 @@ class JobAnswer:
     figures: ServerFigures | None = None
     #: MD5 sums of archives the server says are no longer needed, lower-case hex.
     delete_archives: tuple[str, ...] = ()
+    #: With "no job" from a server of ours: it may be asked again after so many seconds.
+    wait_s: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,3 +341,22 @@ class ErrorAnswer:
     """The report arrived."""
 
     status: ErrorStatus | int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectStep:
+    """Tells a server of ours that a project is not to be rendered (``cancel``), or is again (``resume``)."""
+
+    #: Its number or its name.
+    job: str
+    step: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectAnswer:
+    """Which project it was, and what became of it."""
+
+    status: ProjectStatus | int
+    #: Its number; empty where there is none of that number or name.
+    job: str = ""
+    name: str = ""

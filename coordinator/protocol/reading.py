@@ -36,6 +36,8 @@ from .messages import (
     JobAnswer,
     JobOffer,
     JobRequest,
+    ProjectAnswer,
+    ProjectStep,
     RamUnit,
     RendererOffer,
     ServerFigures,
@@ -45,7 +47,7 @@ from .messages import (
     UnreadableOffer,
     ValidationAnswer,
 )
-from .status import BeatStatus, ErrorStatus, JobStatus, SignInStatus, ValidationStatus, status_of
+from .status import BeatStatus, ErrorStatus, JobStatus, ProjectStatus, SignInStatus, ValidationStatus, status_of
 
 S = TypeVar("S", bound=IntEnum)
 
@@ -60,6 +62,7 @@ ENDPOINT_OF_REQUEST = {
     "keepmealive": "keepmealive",
     "logout": "logout",
     "speedtest-answer": "speedtest_answer",
+    "sheepfold-project": "project",
 }
 #: Told in bytes, every PC that runs Blender has more than this; told in kilobytes, none has: a tebibyte.
 _RAM_IN_BYTES_FROM = 1 << 30
@@ -199,6 +202,7 @@ def read_job_answer(data: bytes) -> JobAnswer:
         delete_archives=tuple(
             _md5(file, "md5") for file in root.children("file") if file.attribute("action") == "delete"
         ),
+        wait_s=_usable(root.attribute("sheepfold-wait-s"), least=1),
     )
     if status != JobStatus.OK or job is None:
         return answer
@@ -343,6 +347,21 @@ def read_error_report(fields: Mapping[str, str]) -> ErrorReport:
 def read_error_answer(data: bytes) -> ErrorAnswer:
     """``<error>``."""
     return ErrorAnswer(status=_status(read_document(data, "error"), ErrorStatus))
+
+
+def read_project_step(fields: Mapping[str, str]) -> ProjectStep:
+    """A word about a project, from query or form."""
+    _need(fields, "job", "step")
+    if fields["step"] not in ("cancel", "resume"):
+        raise MalformedMessage(f"step is cancel or resume, not {fields['step'][:40]!r}")
+    return ProjectStep(job=fields["job"], step=fields["step"])
+
+
+def read_project_answer(data: bytes) -> ProjectAnswer:
+    """``<project>``."""
+    root = read_document(data, "project")
+    job, name = root.attribute("job") or "", root.attribute("name") or ""
+    return ProjectAnswer(status=_status(root, ProjectStatus), job=job, name=name)
 
 
 def _with_one_spelling(fields: Mapping[str, str]) -> Mapping[str, str]:

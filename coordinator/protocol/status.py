@@ -100,6 +100,17 @@ class ErrorType(IntEnum):
     UNKNOWN = 99
 
 
+class ProjectStatus(IntEnum):
+    """Answers of a server of ours to a word about a project (:class:`~coordinator.protocol.messages.ProjectStep`)."""
+
+    OK = 0
+    #: The account may not manage projects.
+    NOT_ALLOWED = 403
+    UNKNOWN_PROJECT = 404
+    #: The project is in a state that does not allow it, for example done.
+    NOT_NOW = 409
+
+
 _EXPLAINED: dict[IntEnum, str] = {
     SignInStatus.NO_VERSION: "the server says that no client version was given",
     SignInStatus.CLIENT_TOO_OLD: "the server says that this client is too old",
@@ -123,6 +134,9 @@ _EXPLAINED: dict[IntEnum, str] = {
     ValidationStatus.IMAGE_TOO_LARGE: "the server says that the file is too large",
     ValidationStatus.WRONG_DIMENSION: "the server says that the picture has another size than the scene",
     BeatStatus.STOP: "the server no longer wants this frame",
+    ProjectStatus.NOT_ALLOWED: "this account may not manage the server's projects",
+    ProjectStatus.UNKNOWN_PROJECT: "the server has no such project",
+    ProjectStatus.NOT_NOW: "the project's state at the server does not allow it",
 }
 
 

@@ -27,6 +27,8 @@ from .messages import (
     JobAnswer,
     JobOffer,
     JobRequest,
+    ProjectAnswer,
+    ProjectStep,
     RamUnit,
     ServerFigures,
     SignInAnswer,
@@ -132,6 +134,8 @@ def write_job_request(
 def write_job_answer(answer: JobAnswer) -> bytes:
     """``<jobrequest>``."""
     content: dict[str, Any] = {"@status": int(answer.status)}
+    if answer.wait_s is not None:
+        content["@sheepfold-wait-s"] = answer.wait_s
     if answer.frames_remaining is not None:
         content["frames"] = {"@remaining": answer.frames_remaining}
     if answer.figures is not None:
@@ -252,6 +256,16 @@ def write_error_report(report: ErrorReport, dialect: Dialect = SPECIFICATION) ->
 def write_error_answer(answer: ErrorAnswer) -> bytes:
     """``<error>``."""
     return write_document("error", {"@status": int(answer.status)})
+
+
+def write_project_step(step: ProjectStep) -> dict[str, str]:
+    """A word about a project as parameters."""
+    return _fields(job=step.job, step=step.step)
+
+
+def write_project_answer(answer: ProjectAnswer) -> bytes:
+    """``<project>``."""
+    return write_document("project", {"@status": int(answer.status), "@job": answer.job, "@name": answer.name})
 
 
 def _fields(**values: str | int | None) -> dict[str, str]:

@@ -49,7 +49,7 @@ _TYPES: dict[FailureKind, ErrorType] = {
     FailureKind.FOLDER: ErrorType.CANNOT_MAKE_FOLDER,
     FailureKind.NO_BLENDER: ErrorType.MISSING_RENDERER,
     FailureKind.NO_CAMERA: ErrorType.NO_OUTPUT,
-    FailureKind.NO_ENGINE: ErrorType.NO_OUTPUT,
+    FailureKind.NO_ENGINE: ErrorType.ENGINE_NOT_AVAILABLE,
     FailureKind.NOTHING_TO_RENDER: ErrorType.NO_OUTPUT,
     FailureKind.SCENE_UNREADABLE: ErrorType.MISSING_SCENE,
     FailureKind.TIME_LIMIT: ErrorType.OVER_TIME,
@@ -59,9 +59,10 @@ _TYPES: dict[FailureKind, ErrorType] = {
     FailureKind.NO_ARCHIVE: ErrorType.DOWNLOAD,
     FailureKind.BAD_PICTURE: ErrorType.VALIDATION,
     FailureKind.NOT_UPLOADED: ErrorType.NETWORK,
+    FailureKind.CANCELLED: ErrorType.KILLED_BY_USER,
 }
 #: Frames that were not rendered, and not because they could not be.
-GIVEN_BACK = frozenset({FailureKind.NODE_LEAVING})
+GIVEN_BACK = frozenset({FailureKind.NODE_LEAVING, FailureKind.CANCELLED})
 
 
 def error_type_of(kind: FailureKind) -> ErrorType:

@@ -209,7 +209,7 @@ class FaultyFarm(RunningFarm):
         for pc in self.status()["set_aside"]:
             self.post(f"/api/nodes/{pc}/forgive")
         for project in over:
-            self.post(f"/api/cancel?job={project}")
+            self.run("cancel", str(project))
         wait_for("no lease is left", lambda: self.active() == 0, 10)
 
     def post(self, path: str) -> Any:

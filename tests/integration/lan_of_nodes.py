@@ -163,7 +163,8 @@ def _parts(desk: ArchiveDesk) -> DepotParts:
         join=unused,  # type: ignore[arg-type]
         archives=desk,
         status=unused,  # type: ignore[arg-type]
-        cancel=unused,  # type: ignore[arg-type]
+        jobs=None,  # type: ignore[arg-type]
+        ask_now=unused,  # type: ignore[arg-type]
         forgive=unused,  # type: ignore[arg-type]
         redis_url=unused,  # type: ignore[arg-type]
         metrics=CollectorRegistry(),

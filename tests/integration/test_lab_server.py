@@ -32,7 +32,7 @@ def test_signing_in_tells_where_everything_is(lab: RunningLab):
         assert client.sign_in(path) == 0
         assert set(client.paths) == {
             "validate-job", "request-job", "download-archive", "download-binary", "download-chunk", "error",
-            "keepmealive", "logout", "speedtest-answer",
+            "keepmealive", "logout", "speedtest-answer", "sheepfold-project",
         }  # fmt: skip
         assert client.answer.attrib["publickey"]
         [beat] = [one for one in client.answer if one.attrib["type"] == "keepmealive"]

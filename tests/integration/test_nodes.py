@@ -172,6 +172,27 @@ def test_a_jump_of_the_clock_makes_nobody_lost(
     assert (set(after.present), after.lost, after.settled) == ({"n1"}, (), False)
 
 
+def test_a_node_that_is_lost_when_the_clock_is_set_back_does_not_live_on_for_an_hour(
+    settled: Nodes, lan: Lan, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lan.write("n1")
+    lan.write("n2")
+    settled.sweep()
+    monkeypatch.setattr("coordinator.nodes.CLOCK_JUMP_S", 5)
+    clock.now += 3600  # ours went on, and Redis' did not
+    lan.write("n1", age_s=-3600)
+    lan.write("n2")
+    after = settled.sweep()
+    assert (set(after.present), after.lost, after.settled) == ({"n1", "n2"}, (), False)
+    clock.now += NODE_SILENT_AFTER_S
+    settled._clocks = None
+    settled.sweep()
+    clock.now += NODE_SILENT_AFTER_S
+    monkeypatch.setattr("coordinator.nodes.CLOCK_JUMP_S", 60)
+    later = settled.sweep()
+    assert (set(later.present), later.lost, later.settled) == ({"n2"}, ("n1",), True)
+
+
 @pytest.mark.parametrize(
     "record",
     [

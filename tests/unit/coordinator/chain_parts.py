@@ -17,8 +17,9 @@ from coordinator.archives import ArchiveStore
 from coordinator.claims import Claims
 from coordinator.dispatcher import Dispatcher
 from coordinator.floor import Floor
+from coordinator.job_blocks import JobBlock, JobBlocks
 from coordinator.launchers import LauncherArchives
-from coordinator.leases import Lease, LeaseState
+from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.needs import Needs
 from coordinator.pressure import Pressure
@@ -53,6 +54,7 @@ class Chain:
         self.session, self.clock = Session(), Clock()
         self.present: dict[str, Presence] = {"n1": node()}
         self.set_aside: set[str] = set()
+        self.blocks = JobBlocks(ledger, "http://server")
         self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
         self.broker_error: Exception | None = None
         #: Called when the dispatcher has chosen a node.
@@ -108,8 +110,9 @@ class Chain:
             send_order=self._send,
             order_key=self.key,
             backoff=lambda: Noted(10, 100, random.Random(1)),
+            blocked=self,
             clock=self.clock,
-            wall_clock=lambda: time.time() + self.clock.now - Clock().now,
+            ledger_clock=lambda: time.time() + self.clock.now - Clock().now,
             **settings,
         )
         return self
@@ -118,6 +121,12 @@ class Chain:
         """The dispatcher anew; renderer archives are looked into."""
         self.is_launcher = LauncherArchives(lambda md5: self.store.path_of(md5)).is_launcher
         return self.make()
+
+    def block_of(self, lease: Lease) -> JobBlock | None:
+        return self.blocks.of(lease.offer.job_id, lease.offer.frame)
+
+    def turn_away(self, lease: Lease, block: JobBlock) -> None:
+        self.ledger.apply(lease.id, LeaseEvent.CANCEL, reason=block.reason)
 
     def look(self) -> None:
         """Who is here and may get frames, as the farm's sweep tells the floor."""

@@ -18,7 +18,10 @@ from coordinator.protocol.messages import (
     ErrorReport,
     Hardware,
     JobAnswer,
+    ProjectAnswer,
+    ProjectStep,
 )
+from coordinator.protocol.status import ProjectStatus
 from coordinator.sessions import SessionState
 from render_tasks.contract import Compute, NodeHardware, Presence, SlotState, Stage
 
@@ -98,6 +101,12 @@ class Session:
     during_download: Callable[[ArchiveRequest, Callable[[], bool]], object] = lambda _request, _cancelled: None
     logged_out: int = 0
     died: int = 0
+    #: What it was told about frames that came: ``None`` for one that is wanted, else why it goes back.
+    judged: list[str | None] = field(default_factory=list)
+    asked_now: int = 0
+    #: What a server of ours was told about projects, and what it answers; an exception is raised.
+    steps: list[ProjectStep] = field(default_factory=list)
+    step_answer: ProjectAnswer | Exception = field(default_factory=lambda: ProjectAnswer(status=ProjectStatus.OK))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -117,6 +126,25 @@ class Session:
     def ask(self, method: ComputeMethod, held: list[str]) -> JobAnswer | None:
         self.asked.append((method, tuple(held)))
         return self.answers.pop(0) if self.answers else None
+
+    def asks_in_s(self) -> float | None:
+        return 0.0 if self.state is not SessionState.DISABLED else None
+
+    def ask_now(self) -> bool:
+        self.asked_now += 1
+        return self.state is not SessionState.DISABLED
+
+    def frame_was_wanted(self) -> None:
+        self.judged.append(None)
+
+    def frame_was_unwanted(self, notice: str) -> None:
+        self.judged.append(notice)
+
+    def tell_project(self, step: ProjectStep) -> ProjectAnswer:
+        self.steps.append(step)
+        if isinstance(self.step_answer, Exception):
+            raise self.step_answer
+        return self.step_answer
 
     def download(
         self, request: ArchiveRequest, target: BinaryIO, *, limit_bytes: int, cancelled: Callable[[], bool]

@@ -7,6 +7,7 @@ from chain_parts import Chain, frame, gives
 from farm_parts import report
 from lan_parts import KEY, RENDERER, SCENE, md5_of, node
 
+from coordinator.job_blocks import BlockedBy
 from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.ledger_file import LedgerError
 from coordinator.protocol.messages import ComputeMethod, JobAnswer
@@ -158,3 +159,43 @@ def test_a_frame_the_ledger_cannot_take_goes_back_to_the_server_and_no_other_is_
     assert (told.job, told.frame, told.extras) == ("77", "0340", "opaque")
     assert chain.ask(), "there is room again"
     assert [lease.offer.frame for lease in chain.ledger.leases()] == ["0341"]
+
+
+# What is blocked
+
+
+def test_a_frame_of_a_blocked_job_is_given_back_and_the_session_waits(chain: Chain) -> None:
+    chain.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
+    chain.session.answers = gives(frame("0340"), frame("0341"))
+    assert not chain.ask(), "nothing more is asked for at once"
+    assert chain.ledger.leases() == []
+    assert [lease.state for lease in chain.ledger.leases(LeaseState.CANCELLED)] == [LeaseState.CANCELLED]
+    [why] = chain.session.judged
+    assert why is not None
+    assert "job 77 · demo" in why
+
+
+def test_a_frame_that_is_wanted_ends_the_waits_for_those_that_are_not(chain: Chain) -> None:
+    chain.blocks.block("78", "other", "no camera", BlockedBy.FARM)
+    chain.session.answers = gives(frame("0340"))
+    assert chain.ask()
+    assert chain.session.judged == [None]
+
+
+def test_archives_the_server_wants_gone_are_dropped_with_a_blocked_offer_too(chain: Chain) -> None:
+    chain.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
+    chain.grant(job_id="78")
+    chain.fetched()
+    chain.ledger.apply(chain.ledger.leases()[0].id, LeaseEvent.CANCEL)
+    chain.session.answers = [JobAnswer(status=JobStatus.OK, offer=frame(), delete_archives=(md5_of(SCENE),))]
+    assert not chain.ask()
+    assert chain.store.path_of(md5_of(SCENE)) is None
+
+
+def test_a_job_blocked_between_grant_and_order_is_not_ordered(chain: Chain) -> None:
+    lease, other = chain.grant("0001"), chain.grant("0101", job_id="78")
+    chain.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
+    chain.place_until(lambda: bool(chain.sent))
+    assert [order.job_id for _, order, _ in chain.sent] == ["78"]
+    assert chain.state(lease) is LeaseState.CANCELLED
+    assert chain.state(other) is LeaseState.ORDERED

@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry
 from coordinator.claims import FrameRejected, StaleClaim
 from coordinator.depot import MAX_JSON_BYTES, DepotParts, make_depot
 from coordinator.disk import DiskFull
+from coordinator.job_blocks import BlockedBy, JobBlock
+from coordinator.job_control import Job, Stopped, UnknownJob
 from coordinator.nodes import BrokerDown
 from coordinator.office import FrameLog
 from coordinator.plans import PlanUnderWay
@@ -96,6 +98,20 @@ def archives() -> Archives:
     return Archives()
 
 
+class Jobs:
+    """Knows one job."""
+
+    job = Job(number="7", name="film")
+
+    def cancel(self, job: str, frame: str | None) -> list[Stopped]:
+        if job != self.job.number:
+            raise UnknownJob(job, [self.job])
+        return [Stopped(job=self.job, frame=frame, frames=2, at_server="")]
+
+    def unblock(self, job: str, frame: str | None) -> list[JobBlock]:
+        return [JobBlock(job_id=job, name="film", reason="", by=BlockedBy.OPERATOR, since=1.0, frame=frame)]
+
+
 @pytest.fixture
 def client(desk: Desk, archives: Archives) -> TestClient:
     parts = DepotParts(
@@ -106,7 +122,8 @@ def client(desk: Desk, archives: Archives) -> TestClient:
         ),
         archives=archives,
         status=lambda: {"accepted": 3},
-        cancel=lambda job, frame: 2 if (job, frame) == ("7", "0012") else 0,
+        jobs=Jobs(),
+        ask_now=lambda: [{"name": "linux/64bit", "asked": True, "said": "asking now"}],
         forgive=lambda name: name == "pc",
         log=lambda job, frame: (
             FrameLog(path="/logs/a.1.log", reason="no camera", text="Error: no camera")
@@ -132,6 +149,8 @@ def client(desk: Desk, archives: Archives) -> TestClient:
         ("GET", "/api/status"),
         ("GET", "/api/log?job=film&frame=12"),
         ("POST", "/api/cancel?job=7"),
+        ("POST", "/api/unblock?job=7"),
+        ("POST", "/api/ask"),
         ("POST", "/api/nodes/pc/forgive"),
         ("GET", "/api/broker"),
         ("GET", "/metrics"),
@@ -230,13 +249,29 @@ def test_a_person_reads_with_the_token_as_password_and_changes_nothing(client: T
     assert "<title>sheepfold</title>" in client.get("/", auth=login).text
     assert client.get("/api/status", auth=login).json() == {"accepted": 3}
     assert client.get("/metrics", auth=login).status_code == 200
-    for path in ("/api/cancel?job=7&frame=0012", "/api/nodes/pc/forgive", "/api/leases/aa/start?node=n&attempt=1"):
+    for path in (
+        "/api/cancel?job=7&frame=0012",
+        "/api/ask",
+        "/api/unblock?job=7",
+        "/api/nodes/pc/forgive",
+        "/api/leases/aa/start?node=n&attempt=1",
+    ):
         assert client.post(path, auth=login).status_code == 401
 
 
 def test_operators_cancel_and_read(client: TestClient) -> None:
     assert client.get("/api/status", headers=BEARER).json() == {"accepted": 3}
-    assert client.post("/api/cancel?job=7&frame=0012", headers=BEARER).json() == {"cancelled": 2}
+    assert client.post("/api/cancel?job=7&frame=0012", headers=BEARER).json() == {
+        "cancelled": [{"job": {"number": "7", "name": "film"}, "frame": "0012", "frames": 2, "at_server": ""}]
+    }
+    unknown = client.post("/api/cancel?job=8", headers=BEARER)
+    assert (unknown.status_code, unknown.json()) == (
+        404,
+        {"detail": "there is no job '8' here; jobs there are: 7 'film'"},
+    )
+    [unblocked] = client.post("/api/unblock?job=7", headers=BEARER).json()["unblocked"]
+    assert unblocked["label"] == "job 7 · film"
+    assert client.post("/api/ask", headers=BEARER).json()["sessions"][0]["said"] == "asking now"
     assert client.post("/api/nodes/pc/forgive", headers=BEARER).json() == {"forgiven": True}
     assert client.get("/api/broker", headers=BEARER).json() == {"redis_url": "redis://coordinator"}
     assert client.get("/healthz").json() == {"status": "ok"}

@@ -189,3 +189,19 @@ class LeaseUnderFire(RuleBasedStateMachine):
 
 
 TestLeaseUnderFire = LeaseUnderFire.TestCase
+
+
+@pytest.mark.parametrize(
+    ("changed_at", "seconds"),
+    [
+        (1010.0, 20.0),
+        (1000.0, 30.0),
+        # Before our clock began, by another one that was right, an hour behind, or an hour ahead.
+        (990.0, 30.0),
+        (990.0 - 3600, 30.0),
+        (990.0 + 3600, 30.0),
+    ],
+)
+def test_how_long_a_lease_stands_still_is_measured_by_one_clock_only(changed_at: float, seconds: float) -> None:
+    lease = Lease(id="1", session_key="k", offer=OFFER, changed_at=changed_at)
+    assert leases.unchanged_s(lease, 1030.0, 1000.0) == seconds

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from farm_parts import offer, rendering
+from farm_parts import rendering
 from lan_parts import HARDWARE, KEY, Session, node, slot
 
 from coordinator import __version__
@@ -15,11 +15,12 @@ from coordinator.account import Account
 from coordinator.conduct import Conduct
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.dispatcher import Dispatcher
-from coordinator.leases import Lease, LeaseEvent, LeaseState
+from coordinator.job_blocks import BlockedBy, JobBlocks
+from coordinator.leases import LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.node_pauses import NodePauses
 from coordinator.office import Office
-from coordinator.sessions import Backoff, FarmSession
+from coordinator.sessions import Backoff, FarmSession, SessionState
 from coordinator.settings import SessionMode
 from render_tasks.contract import Compute, FailureKind, FailureReport, Presence, Stage
 
@@ -32,24 +33,25 @@ class Desk:
         self.ledger, self.conduct = ledger, Conduct(ledger)
         self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
         self.present: dict[str, Presence] = {}
-        self.cancelled: list[tuple[str, str]] = []
-        self.forgiven = 0
-        self.dispatcher = SimpleNamespace(frames_remaining=None)
+        self.forgiven = self.woken = 0
+        self.room = 2
+        self.session, self.blocks = Session(), JobBlocks(ledger, "http://server", wall_clock=lambda: 7.0)
+        self.dispatcher = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
         self.office = Office(
             ledger=ledger,
-            account=Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", Session())),
+            account=Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)),
             conduct=self.conduct,
             pauses=self.pauses,
             dispatcher=cast("Dispatcher", self.dispatcher),
+            blocks=self.blocks,
             present=lambda: self.present,
-            cancel_lease=self._cancel,
+            wake_asking=self._wake_asking,
             on_forgiven=self._on_forgiven,
             failure_logs=self.logs,
         )
 
-    def _cancel(self, lease: Lease, reason: str) -> None:
-        self.cancelled.append((lease.offer.frame, reason))
-        self.ledger.apply(lease.id, LeaseEvent.CANCEL, reason=reason)
+    def _wake_asking(self) -> None:
+        self.woken += 1
 
     def _on_forgiven(self) -> None:
         self.forgiven += 1
@@ -67,44 +69,17 @@ def desk(ledger: Ledger, tmp_path: Path) -> Desk:
     return Desk(ledger, tmp_path / "logs")
 
 
-@pytest.fixture
-def four_frames(ledger: Ledger) -> dict[str, Lease]:
-    """Two of a job, one of another, one that has ended."""
-    leases = {
-        "0001": rendering(ledger, "0001"),
-        "0002": ledger.grant(offer("0002"), KEY),
-        "0101": ledger.grant(offer("0101", job_id="78", name=None, path="shots/other.blend"), KEY),
-        "0003": rendering(ledger, "0003"),
-    }
-    leases["0003"] = ledger.apply(leases["0003"].id, LeaseEvent.CANCEL)
-    return leases
+def test_asking_now_is_told_for_each_session(desk: Desk) -> None:
+    assert desk.office.ask_now() == [{"name": "linux/64bit", "asked": True, "said": "asking now"}]
+    assert (desk.session.asked_now, desk.woken) == (1, 1)
 
+    desk.room = 0
+    assert desk.office.ask_now()[0]["said"] == "asking as soon as a slot is free: none is"
 
-@pytest.mark.parametrize(
-    ("job", "frame", "frames"),
-    [
-        ("77", None, ["0001", "0002"]),
-        ("demo", None, ["0001", "0002"]),
-        ("other.blend", None, ["0101"]),
-        ("78", "0101", ["0101"]),
-        ("77", "0002", ["0002"]),
-        # A frame is a text: 2 is not 0002.
-        ("77", "2", []),
-        ("77", "0003", []),
-        ("79", None, []),
-        ("", None, []),
-    ],
-)
-@pytest.mark.usefixtures("four_frames")
-def test_an_operator_ends_a_job_or_one_frame_of_it(desk: Desk, job: str, frame: str | None, frames: list[str]) -> None:
-    assert desk.office.cancel(job, frame) == len(frames)
-    assert sorted(desk.cancelled) == [(one, "cancelled by the operator") for one in frames]
-
-
-def test_a_job_that_was_cancelled_has_nothing_left_to_cancel(desk: Desk, four_frames: dict[str, Lease]) -> None:
-    assert desk.office.cancel("77", None) == 2
-    assert desk.office.cancel("77", None) == 0
-    assert desk.ledger.get(four_frames["0101"].id).state is LeaseState.GRANTED
+    desk.session.state, desk.session.notice = SessionState.DISABLED, "disabled because of broken frames"
+    assert desk.office.ask_now() == [
+        {"name": "linux/64bit", "asked": False, "said": "disabled because of broken frames"}
+    ]
 
 
 def test_a_pc_that_is_forgiven_is_asked_for_again(desk: Desk) -> None:
@@ -120,7 +95,16 @@ def test_the_status_of_an_empty_farm(desk: Desk) -> None:
     status = desk.office.status()
     assert status == {
         "version": __version__,
-        "sessions": [{"key": KEY, "name": "linux/64bit", "state": "signed in", "notice": "signed in"}],
+        "sessions": [
+            {
+                "key": KEY,
+                "name": "linux/64bit",
+                "state": "signed in",
+                "notice": "signed in",
+                "asked_in_s": 0.0,
+                "has_room": True,
+            }
+        ],
         "leases": dict.fromkeys((state.value for state in LeaseState), 0),
         "frames": dict.fromkeys(
             ("waiting", "ready", "rendering", "uploading", "accepted", "refused", "failed", "cancelled", "lost"), 0
@@ -130,6 +114,23 @@ def test_the_status_of_an_empty_farm(desk: Desk) -> None:
         "eta_s": None,
         "nodes": [],
         "set_aside": [],
+        "blocked": [],
+    }
+
+
+def test_the_status_tells_what_is_blocked_and_why(desk: Desk) -> None:
+    desk.blocks.block("101", "film", "no camera", BlockedBy.FARM)
+    [block] = json.loads(json.dumps(desk.office.status()))["blocked"]
+    assert block == {
+        "job_id": "101",
+        "name": "film",
+        "reason": "no camera",
+        "by": "farm",
+        "since": 7.0,
+        "frame": None,
+        "kind": "",
+        "at_server": False,
+        "label": "job 101 · film",
     }
 
 

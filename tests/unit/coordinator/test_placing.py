@@ -279,11 +279,3 @@ def test_a_frame_that_pcs_had_trouble_with_waits_behind_the_others(chain: Chain)
     chain.grant("0003")
     assert chain.place() == 1
     assert chain.sent[0][1].frame == "0003"
-
-
-def test_a_frame_that_is_turned_away_is_never_ordered(chain: Chain) -> None:
-    chain.make(turn_away=lambda lease: lease.offer.frame == "0001")
-    chain.grant("0001")
-    chain.grant("0002")
-    chain.place_until(lambda: bool(chain.sent))
-    assert [order.frame for _, order, _ in chain.sent] == ["0002"]

@@ -20,6 +20,11 @@ def slot(**changes: Any) -> dict[str, Any]:
     return values | changes
 
 
+def session(**changes: Any) -> dict[str, Any]:
+    values = {"key": "farm:linux/64bit", "name": "linux/64bit", "state": "signed in", "notice": ""}
+    return values | {"asked_in_s": 0.0, "has_room": True} | changes
+
+
 def pc(name: str = "pc-01", *busy: dict[str, Any], slots: int = 2, **changes: Any) -> dict[str, Any]:
     return {"name": name, "slots": slots, "busy": list(busy), "trouble": "", "no_blender": ""} | changes
 
@@ -27,12 +32,13 @@ def pc(name: str = "pc-01", *busy: dict[str, Any], slots: int = 2, **changes: An
 def shown(**changes: Any) -> list[str]:
     """The lines an operator sees in a wide terminal."""
     status: dict[str, Any] = {
-        "sessions": [{"key": "farm:linux/64bit", "name": "linux/64bit", "state": "signed in", "notice": ""}],
+        "sessions": [session()],
         "frames": {"waiting": 0, "ready": 1, "rendering": 2, "accepted": 9},
         "frames_remaining": None,
         "eta_s": None,
         "nodes": [],
         "set_aside": [],
+        "blocked": [],
     }
     console = Console(width=160, color_system=None)
     with console.capture() as capture:
@@ -46,9 +52,35 @@ def row(lines: list[str], name: str) -> list[str]:
 
 
 def test_a_session_is_told_with_the_servers_last_word() -> None:
-    session = {"key": "k", "name": "linux/64bit", "state": "signed out", "notice": "the server is under maintenance"}
-    assert "linux/64bit signed out: the server is under maintenance" in shown(sessions=[session])
+    silent = session(state="signed out", notice="the server is under maintenance")
+    assert "linux/64bit signed out: the server is under maintenance" in shown(sessions=[silent])
     assert "linux/64bit signed in" in shown()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"asked_in_s": 1023.0}, "linux/64bit signed in; asks again in 17 min (at once: sheepfold ask)"),
+        ({"asked_in_s": 2.0}, "linux/64bit signed in; asks again in 2 s (at once: sheepfold ask)"),
+        ({"asked_in_s": 0.0}, "linux/64bit signed in"),
+        ({"asked_in_s": 1023.0, "has_room": False}, "linux/64bit signed in; asks for frames when a slot is free"),
+        ({"asked_in_s": None}, "linux/64bit signed in"),
+    ],
+)
+def test_it_says_when_the_server_is_asked_next(changes: dict[str, Any], line: str) -> None:
+    assert line in shown(sessions=[session(**changes)])
+
+
+@pytest.mark.parametrize(
+    ("frame", "label", "target"),
+    [(None, "job 101 · film", "101"), ("0012", "frame 0012 of job 101 · film", "101:0012")],
+)
+def test_what_is_blocked_is_told_with_its_reason_and_what_to_do(frame: str | None, label: str, target: str) -> None:
+    block = {"job_id": "101", "frame": frame, "label": label, "by": "farm", "reason": "Cannot render, no camera"}
+    assert (
+        f"{label} is blocked by the farm: Cannot render, no camera; to render it again: sheepfold unblock {target}"
+        in shown(blocked=[block])
+    )
 
 
 def test_only_states_that_hold_something_are_named() -> None:
@@ -103,8 +135,9 @@ def test_a_pc_that_is_set_aside_is_told_with_what_to_do() -> None:
 
 @pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", "[bold", "a\\[b]"])
 def test_what_others_named_is_shown_and_never_obeyed(text: str) -> None:
-    session = {"key": "k", "name": text, "state": "signed in", "notice": text}
-    lines = shown(sessions=[session], nodes=[pc(text, slot(job_name=text, frame=text))], set_aside=[text])
+    lines = shown(
+        sessions=[session(name=text, notice=text)], nodes=[pc(text, slot(job_name=text, frame=text))], set_aside=[text]
+    )
     assert f"{text} signed in: {text}" in lines
     assert row(lines, "42%")[2:4] == [text, text]
 

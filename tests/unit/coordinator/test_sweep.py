@@ -59,7 +59,7 @@ class Lan:
             ledger,
             claims,
             lambda *what: self.cancelled.append(what),
-            wall_clock=lambda: max([lease.changed_at for lease in ledger.leases()], default=0.0) + self.ahead_s,
+            clock=lambda: max([lease.changed_at for lease in ledger.leases()], default=0.0) + self.ahead_s,
         )
 
     def sees(self, *present: Presence) -> bool:
@@ -339,3 +339,22 @@ def test_a_sweep_says_whether_something_is_new(lan: Lan, ledger: Ledger) -> None
     assert lan.sees(node(accepting=False))
     assert lan.sees(node(accepting=False), node("n2"))
     assert not lan.sees(node(accepting=False), node("n2"))
+
+
+@pytest.mark.parametrize("set_by", [3600.0, -3600.0])
+def test_a_restart_with_another_time_takes_nothing_from_a_pc_that_has_just_begun(
+    lan: Lan, ledger: Ledger, claims: Claims, set_by: float
+) -> None:
+    """The lease was started by a clock that was an hour off, a moment before its PC's record could show it."""
+    lease = lan.ordered()
+    claims.start(lease.id, 1, "n1", "word")
+    now = [ledger.get(lease.id).changed_at + set_by]
+    lan.sweeper = Sweeper(
+        cast("Nodes", lan.nodes), ledger, claims, lambda *what: lan.cancelled.append(what), clock=lambda: now[0]
+    )
+    now[0] += 1
+    lan.sees(node())
+    assert lan.state(lease) is LeaseState.RENDERING
+    now[0] += NODE_SILENT_AFTER_S
+    lan.sees(node())
+    assert lan.state(lease) is LeaseState.GRANTED, "in time, it is still found to be lost"

@@ -26,12 +26,14 @@ from coordinator.protocol.messages import (
     JobAnswer,
     JobOffer,
     JobRequest,
+    ProjectAnswer,
+    ProjectStep,
     RamUnit,
     RendererOffer,
     SignInAnswer,
     SignInRequest,
 )
-from coordinator.protocol.status import BeatStatus, JobStatus, SignInStatus, status_of
+from coordinator.protocol.status import BeatStatus, JobStatus, ProjectStatus, SignInStatus, status_of
 
 #: Every character XML can carry, line ends of all systems included.
 xml_text = some.text(
@@ -81,6 +83,7 @@ def test_a_job_comes_back_as_it_was(offer: JobOffer, remaining: int | None, unne
         keepmealive=name_text,
         logout=xml_text,
         max_period_s=some.none() | some.integers(1, 10**9),
+        project=xml_text,
     )
 )
 def test_endpoints_come_back_as_they_were(endpoints: Endpoints) -> None:
@@ -161,6 +164,22 @@ def test_a_beat_comes_back_as_it_was(beat: Beat) -> None:
 )
 def test_a_report_comes_back_as_it_was(report: ErrorReport) -> None:
     assert reading.read_error_report(writing.write_error_report(report)) == report
+
+
+@given(code, some.none() | some.integers(1, 10**9))
+def test_how_long_to_wait_comes_back_as_it_was(number: int, wait_s: int | None) -> None:
+    answer = JobAnswer(status=status_of(JobStatus, number or 200), wait_s=wait_s)
+    assert reading.read_job_answer(writing.write_job_answer(answer)) == answer
+
+
+@given(field_name, some.sampled_from(["cancel", "resume"]), code, xml_text, xml_text)
+def test_a_word_about_a_project_and_its_answer_come_back_as_they_were(
+    job: str, step: str, number: int, found: str, name: str
+) -> None:
+    told = ProjectStep(job=job, step=step)
+    assert reading.read_project_step(writing.write_project_step(told)) == told
+    answer = ProjectAnswer(status=status_of(ProjectStatus, number), job=found, name=name)
+    assert reading.read_project_answer(writing.write_project_answer(answer)) == answer
 
 
 @given(some.sampled_from(["job", "binary"]), field_name, field_name)
