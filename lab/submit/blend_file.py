@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from blender_asset_tracer import blendfile
 from blender_asset_tracer.blendfile import exceptions, iterators
@@ -162,7 +162,31 @@ class _ForwardOnly(blendfile.BlendFile):
     def decode_structs(self, block: Any) -> None:
         if not 0 <= block.size <= MAX_DESCRIPTION_BYTES:
             raise exceptions.BlendFileError("its description of itself has no sensible size", self.filepath)
+        begins = self.fileobj.tell()
+        _check_description(self.fileobj.read(block.size), "little" if self.header.is_little_endian else "big")
+        self.fileobj.seek(begins)
         super().decode_structs(block)
+
+
+def _check_description(data: bytes, order: Literal["little", "big"]) -> None:
+    """Whether names, types and structures are as many as it says; the reader would make up what is missing."""
+    place, count = 4, 0
+    for mark in (b"NAME", b"TYPE"):
+        count = _counted(data, place, mark, order)
+        place += 8
+        for _ in range(count):
+            place = data.index(b"\0", place) + 1
+        place = (place + 3) & ~3
+    if data[place : place + 4] != b"TLEN":
+        raise ValueError("no lengths of types")
+    _counted(data, (place + 4 + 2 * count + 3) & ~3, b"STRC", order)
+
+
+def _counted(data: bytes, place: int, mark: bytes, order: Literal["little", "big"]) -> int:
+    count = int.from_bytes(data[place + 4 : place + 8], order)
+    if data[place : place + 4] != mark or count > len(data):
+        raise ValueError(f"no sensible number of {mark!r}")
+    return count
 
 
 class _Forward:

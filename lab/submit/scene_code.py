@@ -6,19 +6,23 @@ A farm's Blender runs without the scripts of a file (``--disable-autoexec``) and
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from .blend_file import Blend, Block
 
 _SCRIPTED = 1  # ChannelDriver.type
 _REGISTERED = 1 << 4  # Text.flags
-#: What Blender computes by itself, without Python.
+_ONE, _TWO, _THREE, _SOME = range(1, 2), range(2, 3), range(3, 4), range(1, 100)
+#: What Blender computes by itself, without Python, and of how many values.
 _FUNCTIONS = {
-    "min": (1, 99), "max": (1, 99), "radians": (1, 1), "degrees": (1, 1), "abs": (1, 1), "fabs": (1, 1),
-    "floor": (1, 1), "ceil": (1, 1), "trunc": (1, 1), "round": (1, 1), "int": (1, 1), "sin": (1, 1), "cos": (1, 1),
-    "tan": (1, 1), "asin": (1, 1), "acos": (1, 1), "atan": (1, 1), "atan2": (2, 2), "exp": (1, 1), "log": (1, 2),
-    "sqrt": (1, 1), "pow": (2, 2), "fmod": (2, 2), "lerp": (3, 3), "clamp": (1, 3), "smoothstep": (3, 3),
+    "min": _SOME, "max": _SOME, "radians": _ONE, "degrees": _ONE, "abs": _ONE, "fabs": _ONE, "floor": _ONE,
+    "ceil": _ONE, "trunc": _ONE, "round": _ONE, "int": _ONE, "sin": _ONE, "cos": _ONE, "tan": _ONE, "asin": _ONE,
+    "acos": _ONE, "atan": _ONE, "atan2": _TWO, "exp": _ONE, "log": range(1, 3), "sqrt": _ONE, "pow": _TWO,
+    "fmod": _TWO, "lerp": _THREE, "clamp": range(1, 4, 2), "smoothstep": _THREE,
 }  # fmt: skip
+#: Numbers as only Python writes them.
+_PYTHON_NUMBER = re.compile(r"\b0[xXoObB]|\d_\d")
 _NAMES = {"frame", "pi", "True", "False"}
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 _COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
@@ -44,6 +48,8 @@ def python_drivers(blend: Blend) -> tuple[str, ...]:
 
 def is_simple(expression: str, variables: set[str]) -> bool:
     """Whether Blender computes it without Python: arithmetic, comparisons and its own functions."""
+    if _PYTHON_NUMBER.search(expression):
+        return False
     try:
         parsed = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -64,8 +70,8 @@ def _is_simple(node: ast.expr, names: set[str]) -> bool:
         case ast.Compare() if not all(isinstance(operator, _COMPARISONS) for operator in node.ops):
             return False
         case ast.Call():
-            fewest, most = _FUNCTIONS.get(node.func.id, (1, 0)) if isinstance(node.func, ast.Name) else (1, 0)
-            if node.keywords or not fewest <= len(node.args) <= most:
+            takes = _FUNCTIONS.get(node.func.id, ()) if isinstance(node.func, ast.Name) else ()
+            if node.keywords or len(node.args) not in takes:
                 return False
             return all(_is_simple(argument, names) for argument in node.args)
         case ast.BinOp() | ast.BoolOp() | ast.Compare() | ast.IfExp():
