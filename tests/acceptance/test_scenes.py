@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(900)]
 
 #: One of each kind, for every run of the tests.
 FEW = (
-    "crop-thirds", "percent-33-of-101x67", "exr-layers", "hdr", "movie-ffmpeg", "stereo-two-files-png", "camera-none",
+    "crop-and-percent", "exr-layers", "hdr", "movie-ffmpeg", "stereo-two-files-png", "camera-none",
     "camera-by-marker", "frames-own-with-step", "cloth-baked", "file-output", "driver-python", "name-signs",
 )  # fmt: skip
 SCENES = tuple(CASES) if os.environ.get("SHEEPFOLD_ALL_SCENES") else FEW
@@ -75,8 +76,8 @@ def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         for name in ("pc-01", "pc-02"):
             farm.start_worker(name, SHEEPFOLD_SLOTS="1", SHEEPFOLD_CORES="1")
         submitted = SubmittedScenes(farm, folder)
-        for name in SCENES:
-            submitted.submit(name)
+        with ThreadPoolExecutor(2) as submitters:
+            list(submitters.map(submitted.submit, SCENES))
         yield submitted
 
 
