@@ -53,6 +53,27 @@ bpy.ops.wm.save_as_mainfile(filepath=folder + "/drivers.blend", compress=True)
 open(folder + "/simple.json", "w").write(json.dumps(said))
 """
 
+ASK_SHIPPED = """
+import bpy, json, os, sys
+said = {}
+for kind in ("SYSTEM", "LOCAL"):
+    for root, _, names in os.walk(bpy.utils.resource_path(kind) or "/nowhere"):
+        for name in names:
+            path = os.path.join(root, name)
+            if not name.endswith(".blend"):
+                continue
+            bpy.ops.wm.open_mainfile(filepath=path, load_ui=False)
+            scene = bpy.context.scene
+            render = scene.render
+            said[path] = [
+                list(bpy.data.version[:2]), scene.name, render.engine, render.image_settings.file_format,
+                render.resolution_x * render.resolution_percentage // 100,
+                render.resolution_y * render.resolution_percentage // 100,
+                scene.frame_start, scene.frame_end, scene.frame_step,
+            ]
+open(sys.argv[-1], "w").write(json.dumps(said))
+"""
+
 
 @pytest.fixture(scope="module")
 def folder(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -105,6 +126,20 @@ def test_all_formats_that_blender_writes_are_known_by_their_number(facts):
         f.format for f in facts.values()
     }
     assert all(found.format in FORMATS.values() for found in facts.values())
+
+
+def test_files_of_older_blenders_are_read_as_blender_reads_them(blender: str, tmp_path: Path):
+    """Blender ships scenes that were saved by 2.78 and by many versions since."""
+    (tmp_path / "ask.py").write_text(ASK_SHIPPED)
+    command = [blender, "-b", "--factory-startup", "--python-exit-code", "1", "-P", str(tmp_path / "ask.py"), "--"]
+    subprocess.run([*command, str(tmp_path / "said.json")], check=True, capture_output=True, timeout=100)
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert said, "Blender ships at least its start-up files"
+    for path, blenders in said.items():
+        ours = read_scene(Path(path))
+        frames = [ours.first_frame, ours.last_frame, ours.frame_step]
+        pictures = [ours.engine, ours.format, ours.width, ours.height]
+        assert [list(ours.version), ours.name, *pictures, *frames] == blenders, path
 
 
 @pytest.mark.parametrize("name", CASES)
