@@ -38,6 +38,17 @@ EXPRESSIONS = (
     "acos(1)", "asin(1)", "atan(1)", "cos(1)", "e", "tau", "", "frame +", "frame; 1", "sum([1, 2])", "1_000", "1j",
     "sin(x=1)", "math.sin(1)", "+frame", "not frame", "~1", "1 << 2", "frame if True", "min(*[1, 2])", "0.5 .real",
 )  # fmt: skip
+#: Pixels of the cropped scenes, as Blender 3.4 renders them.
+CROPPED = {
+    "crop-all": (200, 100),
+    "crop-and-percent": (69, 48),
+    "crop-exr": (100, 60),
+    "crop-half": (100, 60),
+    "crop-rounds-up": (120, 40),
+    "crop-thirds": (89, 78),
+    "crop-tiny": (5, 5),
+    "crop-without-region": (200, 100),
+}
 ASK_DRIVERS = """
 import bpy, json, sys
 folder, *expressions = sys.argv[sys.argv.index("--") + 1:]
@@ -119,6 +130,12 @@ def test_every_figure_of_every_scene_is_the_one_blender_says(facts, said):
             assert files == (blender["views_format"] == "INDIVIDUAL"), name
         assert ours.has_camera or not blender["camera"], name
         assert bool(ours.python_drivers) == (False in blender["simple"]), name
+
+
+def test_a_cropped_region_has_the_size_that_blender_renders(facts):
+    """Measured once on Blender's own pictures; `make test-scenes` measures them anew."""
+    sizes = {name: (facts[name].width, facts[name].height) for name in facts if name.startswith("crop")}
+    assert sizes == CROPPED
 
 
 def test_all_formats_that_blender_writes_are_known_by_their_number(facts):
