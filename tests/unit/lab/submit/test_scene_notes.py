@@ -137,7 +137,7 @@ def test_a_wrong_wish_is_refused_before_the_scene_is_opened(tmp_path):
         prepare_scene(tmp_path / "not there.blend", "1", "tpu")
     with pytest.raises(BadFrameRange):
         prepare_scene(tmp_path / "not there.blend", "10-1")
-    with pytest.raises(BadScene, match=r"no \.blend file"):
+    with pytest.raises(BadScene, match=r"has to be a \.blend file"):
         prepare_scene(tmp_path / "not there.blend")
 
 
