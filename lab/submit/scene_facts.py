@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import UnreadableScene
 from .blend_file import Blend, Block, open_blend
 from .scene_code import foreign_nodes, python_drivers, registered_texts
-from .scene_objects import may_have_camera, nodes_of, objects_of
+from .scene_objects import has_camera, nodes_of, objects_of
 from .simulations import Simulation, unbaked
 
 _USES_BORDER, _CROPS = 1 << 9, 1 << 11  # RenderData.mode
@@ -114,7 +114,7 @@ def _facts(file: Blend, scene: Block, folder: Path) -> SceneFacts:
         first_frame=scene.number(b"r", b"sfra", default=1),
         last_frame=scene.number(b"r", b"efra", default=1),
         frame_step=max(1, scene.number(b"r", b"frame_step", default=1)),
-        has_camera=sequencer or _compositor_needs_no_scene(tree) or may_have_camera(scene, objects),
+        has_camera=sequencer or _compositor_needs_no_scene(tree) or has_camera(scene),
         uses_sequencer=sequencer,
         file_outputs=tuple(node.text(b"name") for node in nodes_of(tree) if _writes_files(node)),
         unbaked=() if sequencer else unbaked(scene, objects, folder),

@@ -31,7 +31,9 @@ def refuse_hopeless(facts: SceneFacts) -> None:
             f"the picture would have {facts.width} x {facts.height} pixels: set a larger resolution or region"
         )
     if not facts.has_camera:
-        raise BadScene(f"scene {facts.name!r} has no camera, and Blender renders nothing without: add one and save")
+        raise BadScene(
+            f"scene {facts.name!r} has no active camera, without which Blender renders nothing: set Scene > Camera, save"
+        )
     if facts.views is Views.STEREO_FILES and facts.format == "CINEON":
         raise BadScene("Blender cannot put two views into one Cineon picture: set Output > File Format to DPX")
     if facts.views is Views.VIEW_FILES and facts.format not in _EXR:

@@ -6,9 +6,6 @@ from collections.abc import Iterator
 
 from .blend_file import Blend, Block
 
-#: An object's kind: a camera.
-_CAMERA = 11
-
 
 def objects_of(blend: Blend, scene: Block) -> list[Block]:
     """Every object of the scene, each once; linked ones are mere placeholders (an ``ID``)."""
@@ -36,16 +33,10 @@ def _add(item: Block | None, found: dict[int, Block], waiting: list[Block | None
     waiting += [item.follow(b"instance_collection"), item.follow(b"dup_group")]
 
 
-def may_have_camera(scene: Block, objects: list[Block]) -> bool:
-    """Whether Blender finds a camera: the scene's, one that a marker switches to, or any object of the scene.
-
-    What a linked object is, only its library says.
-    """
-    if scene.follow(b"camera") is not None or any(item.type == "ID" for item in objects):
-        return True
-    if any(marker.follow(b"camera") is not None for marker in scene.listed(b"markers")):
-        return True
-    return any(item.number(b"type") == _CAMERA for item in objects)
+def has_camera(scene: Block) -> bool:
+    """Whether the scene names a camera, or a marker does that switches to one. Blender's window finds any camera; a
+    render from the command line does not."""
+    return any(owner.follow(b"camera") is not None for owner in (scene, *scene.listed(b"markers")))
 
 
 def nodes_of(tree: Block | None) -> Iterator[Block]:

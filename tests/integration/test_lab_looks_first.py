@@ -40,7 +40,7 @@ def run(*arguments: object):
 def test_a_hopeless_scene_is_refused_without_a_server(scenes: Path):
     done = run("submit", scenes / "camera-none.blend", "--url", "http://127.0.0.1:9")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "no camera" in done.stderr
+    assert "no active camera" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -55,7 +55,7 @@ def test_a_lab_starts_nothing_for_a_hopeless_scene(scenes: Path, tmp_path: Path,
     monkeypatch.setattr("lab.children.Children.start", lambda *_: pytest.fail("a process was started"))
     done = run("lab", "--blend", scenes / "camera-none.blend", "--dir", tmp_path / "runs")
     assert done.exit_code == 2, done.output
-    assert "no camera" in done.stderr
+    assert "no active camera" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

@@ -6,13 +6,13 @@ from scene_table import border, bpy, case, fresh
 
 
 # Cameras.
-@case("camera-none", refused="no camera")
+@case("camera-none", refused="no active camera")
 def _no_camera():
     fresh()
     bpy.data.objects.remove(bpy.data.objects["Camera"])
 
 
-@case("camera-not-chosen")
+@case("camera-not-chosen", refused="no active camera")
 def _camera_unset():
     fresh().camera = None
 
@@ -41,7 +41,6 @@ def _camera_in_collection():
     camera = bpy.data.objects["Camera"]
     camera.users_collection[0].objects.unlink(camera)
     inner.objects.link(camera)
-    scene.camera = None
 
 
 @case("sequencer-without-camera")

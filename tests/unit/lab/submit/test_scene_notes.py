@@ -88,7 +88,7 @@ def test_a_simulation_is_no_matter_up_to_its_first_frame():
 @pytest.mark.parametrize(
     ("changed", "cure"),
     [
-        ({"has_camera": False}, "add one"),
+        ({"has_camera": False}, "choose one"),
         ({"width": 0}, "larger resolution"),
         ({"border": (0.5, 0.5, 0.0, 1.0)}, "draw one"),
         ({"border": (0.0, 1.0, 0.0, 1.0), "uses_sequencer": True}, "switch Render Region or Sequencer off"),
