@@ -32,7 +32,7 @@ def refuse_hopeless(facts: SceneFacts) -> None:
         )
     if not facts.has_camera:
         raise BadScene(
-            f"scene {facts.name!r} has no active camera, without which Blender renders nothing: set Scene > Camera, save"
+            f"scene {facts.name!r} has no active camera, and without one Blender renders nothing: choose one, save"
         )
     if facts.views is Views.STEREO_FILES and facts.format == "CINEON":
         raise BadScene("Blender cannot put two views into one Cineon picture: set Output > File Format to DPX")

@@ -76,7 +76,7 @@ def test_a_scene_takes_its_textures_and_libraries_along(scene, tmp_path, blender
         [blender, "-b", "--factory-startup", str(tmp_path / "elsewhere" / "a.blend"), "--python-expr", ask],
         check=True, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert "FOUND 32 ['lamp']" in told.stdout
+    assert "FOUND 32 ['camera', 'lamp']" in told.stdout
 
 
 def test_the_same_scene_gives_the_same_bytes(scene, tmp_path):
