@@ -14,11 +14,12 @@ SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 #: Options for pytest, as in `make test PYTEST_ARGS="-k lease"`.
 PYTEST_ARGS ?=
 
-.PHONY: help lab test check test-compose chaos bench format clean
+.PHONY: help lab test check test-scenes test-compose chaos bench format clean
 
 help:
 	@echo "make lab           a farm on this machine: server, coordinator, Redis, worker, Blender; 12 frames of a demo"
 	@echo "make test          every test: unit, integration, acceptance"
+	@echo "make test-scenes   over a hundred small scenes of every kind, by the farm and by bare Blender; some minutes"
 	@echo "make check         linters, types, import contracts"
 	@echo "make test-compose  the same farm in containers (needs a Docker Engine and docker-compose)"
 	@echo "make chaos         324 frames while everything is killed at random; ends with a table of what became of them"
@@ -33,6 +34,12 @@ test: $(VENV)/.test
 	@$(BIN)/python tools/install_services.py
 	@blender=$$($(BIN)/python tools/find_blender.py) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests
+
+# Sizes, regions, formats, views, cameras, frames, caches, names: pixels are equal, or the person was told.
+test-scenes: $(VENV)/.test
+	@$(BIN)/python tools/install_services.py
+	@blender=$$($(BIN)/python tools/find_blender.py) && \
+	SHEEPFOLD_BLENDER="$$blender" SHEEPFOLD_ALL_SCENES=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/acceptance/test_scenes.py
 
 test-compose: $(VENV)/.test
 	@$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/acceptance/test_compose.py

@@ -20,11 +20,13 @@ import OpenImageIO as oiio
 #: Pixels along one side, pixels in all, channels: a 16k multilayer EXR is far below.
 MAX_SIDE = 32_768
 MAX_PIXELS = 16_384 * 16_384
-MAX_CHANNELS = 256
-#: Parts of a multi-part EXR: one for each layer and pass.
-MAX_PARTS = 64
+MAX_CHANNELS = 1024
+#: Parts of a multi-part EXR: one for each view, or for each layer and pass.
+MAX_PARTS = 256
 #: Bytes OpenImageIO itself may hold for one picture, as it must for interlaced PNG and progressive JPEG.
 MAX_PICTURE_MB = 2_048
+#: Formats of which it holds some rows at a time. A 4k frame with all passes decodes to more than the limit above.
+_READ_BY_ROWS = frozenset({"openexr"})
 #: Decoded bytes held at a time; most frames fit whole.
 CHUNK_BYTES = 16 * 1024 * 1024
 
@@ -43,7 +45,8 @@ _TAIL_BYTES = 4_096
 _COLOURS = frozenset({"r", "g", "b", "y", "l", "i", "red", "green", "blue", "luminance"})
 _ALPHAS = frozenset({"a", "alpha"})
 
-oiio.attribute("limits:imagesize_MB", MAX_PICTURE_MB)
+# Its own limit would count every channel of a multilayer frame; ours stands in :func:`_judge_header`.
+oiio.attribute("limits:imagesize_MB", MAX_PIXELS // (1024 * 1024) * MAX_CHANNELS * 4)
 oiio.attribute("limits:resolution", MAX_SIDE)
 oiio.attribute("limits:channels", MAX_CHANNELS)
 
@@ -88,7 +91,7 @@ def inspect(path: Path) -> Picture:
             raise NotAPicture(f"{kind} is not a format frames come in")
         if (mark := _END_MARKS.get(kind)) and mark not in _tail(path):
             raise NotAPicture("it breaks off: its end mark is missing")
-        found = [_look_at_part(reader) for _ in _parts(reader)]
+        found = [_look_at_part(reader, kind) for _ in _parts(reader)]
     finally:
         reader.close()
     return Picture(
@@ -117,9 +120,9 @@ def _parts(reader: oiio.ImageInput) -> Iterator[int]:
         yield part
 
 
-def _look_at_part(reader: oiio.ImageInput) -> _Part:
+def _look_at_part(reader: oiio.ImageInput, kind: str) -> _Part:
     spec = reader.spec()
-    _judge_header(spec)
+    _judge_header(spec, kind)
     floating = spec.format.basetype in (oiio.HALF, oiio.FLOAT, oiio.DOUBLE)
     highest, not_finite = np.zeros(spec.nchannels), 0
     for samples in _chunks(reader, spec, "float" if floating else spec.format):
@@ -137,12 +140,17 @@ def _look_at_part(reader: oiio.ImageInput) -> _Part:
     )
 
 
-def _judge_header(spec: oiio.ImageSpec) -> None:
+def _judge_header(spec: oiio.ImageSpec, kind: str) -> None:
     width, height, channels = spec.width, spec.height, spec.nchannels
     if width < 1 or height < 1 or channels < 1 or spec.depth > 1 or spec.deep:
         raise NotAPicture(f"a frame is flat and not empty, this is {width}x{height}x{spec.depth}, {channels} channels")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS or channels > MAX_CHANNELS:
         raise NotAPicture(f"{width}x{height} with {channels} channels is larger than any frame")
+    megabytes = width * height * channels * spec.format.size() / (1024 * 1024)
+    if kind not in _READ_BY_ROWS and megabytes > MAX_PICTURE_MB:
+        raise NotAPicture(
+            f"{width}x{height} with {channels} channels decodes to {megabytes:.0f} MB, more than any {kind} frame"
+        )
 
 
 def _chunks(reader: oiio.ImageInput, spec: oiio.ImageSpec, kind: str | oiio.TypeDesc) -> Iterator[np.ndarray]:

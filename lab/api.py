@@ -10,7 +10,7 @@
     GET  /api/projects/ID/frames/0001/log       the last error report
     GET  /projects/ID/frames/0001[?thumb=1]     a picture
     POST /api/projects                          multipart: a zip, and name, frames, scene[, compute, width, height,
-                                                test_frame]
+                                                notes (lines), test_frame]
     POST /api/projects/ID/pause|resume|cancel|retry
     GET  /api/accounting                        the server's own books
     PUT  /api/accounts/LOGIN                    {"password": "…", "may_render": true}
@@ -132,6 +132,7 @@ class Api:
         shown |= {state.value: counts.get(state.value, 0) for state in FrameState}
         shown["frames"] = sum(counts.values())
         shown["folder"] = str(self._office.frames.folder(project).resolve() / "frames")
+        shown["notes"] = project.notes.splitlines()
         shown["changes"] = self._office.projects.changes.get(project.id, 0)
         return shown
 

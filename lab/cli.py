@@ -71,7 +71,7 @@ def server(
 
 def submit(
     scene: Annotated[Path, typer.Argument(help="A .blend file; textures and libraries are packed with it.")],
-    frames: Annotated[str, typer.Option(help="For example 1-100,120 or 1-100x5.")],
+    frames: Annotated[str, typer.Option(help="For example 1-100,120 or 1-100x5; default: the scene's own.")] = "",
     name: Annotated[str, typer.Option(help="What people call the project; default: the file's name.")] = "",
     url: Annotated[str, typer.Option(help="Root of the server; default: SHEEPFOLD_SERVER_URL.")] = "",
     compute: Annotated[str, typer.Option(help="cpu, gpu or either.")] = "cpu",
@@ -79,38 +79,34 @@ def submit(
 ) -> None:
     """Pack a scene and give it to a lab server."""
     from .errors import LabError
-    from .frame_range import parse_frames
     from .packing import pack_scene
     from .settings import AccountSettings
     from .submission import LabClient
     from .submit.archive_names import project_name
     from .submit.blender_files import blender_at_hand
+    from .submit.prepared_scene import prepare_scene
 
     settings = AccountSettings(**({"server_url": url} if url else {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
     try:
-        parse_frames(frames)
+        prepared = prepare_scene(scene, frames, compute)
+        for note in prepared.notes:
+            print(f"warning: {note}", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="sheepfold-submit-") as folder:
             archive = Path(folder) / "project.zip"
             packed = pack_scene(scene, archive, allow_missing=allow_missing, blender=blender_at_hand())
             for warning in packed.warnings:
                 print(f"warning: {warning}", file=sys.stderr)
-            fields = {
-                "name": name or project_name(scene.stem),
-                "frames": frames,
-                "scene": packed.scene,
-                "compute": compute,
-            }
-            if packed.size:
-                fields |= {"width": str(packed.size[0]), "height": str(packed.size[1])}
+            fields = prepared.fields(name or project_name(scene.stem), packed.scene, packed.warnings)
             taken = LabClient(settings.server_url, settings.login, settings.secret()).submit(packed.path, fields)
     except LabError as error:
         _stop_for(error)
-    print(f"project {taken.id} {taken.name!r}: {taken.frames} frames, {settings.server_url}")
+    range_text = f" ({prepared.frames}, the scene's own)" if prepared.frames_are_its_own else ""
+    print(f"project {taken.id} {taken.name!r}: {taken.frames} frames{range_text}, {settings.server_url}")
 
 
 def lab(
     blend: Annotated[Path | None, typer.Option(help="A scene of one's own; default: the demo scene.")] = None,
-    frames: Annotated[str, typer.Option(help="For example 1-24.")] = "1-12",
+    frames: Annotated[str, typer.Option(help="For example 1-24; default: the scene's own.")] = "",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl+C.")] = False,
     folder: Annotated[Path, typer.Option("--dir", help="Each run gets a new folder in here.")] = Path("lab-run"),

@@ -5,7 +5,8 @@
     LabError
     ├── BadInput              a person or client gave us something unusable
     │   ├── BadFrameRange     ... a frame range nobody can read
-    │   ├── BadScene          ... a .blend that cannot be packed, or lacks files
+    │   ├── BadScene          ... a .blend that cannot be packed, lacks files, or cannot be rendered as it is
+    │   │   └── UnreadableScene   ... one that is damaged, or no .blend at all
     │   ├── BadArchive        ... a project zip that is broken or hostile
     │   ├── BadForm           ... a body that is no form, or too large
     │   └── NotAPicture       ... an upload that is no picture
@@ -39,11 +40,15 @@ class BadFrameRange(BadInput):
 
 
 class BadScene(BadInput):
-    """The scene cannot be packed. ``missing`` lists the files it asks for that are not there."""
+    """The scene cannot be packed or rendered. ``missing`` lists the files it asks for that are not there."""
 
     def __init__(self, reason: str, missing: tuple[str, ...] = ()) -> None:
         self.missing = missing
         super().__init__(reason)
+
+
+class UnreadableScene(BadScene):
+    """The file is damaged, or no .blend."""
 
 
 class BadArchive(BadInput):

@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from blender_asset_tracer import blendfile
 
@@ -28,8 +27,6 @@ from .submit.trace import trace
 #: Compressed already.
 _STORED = {".jpg", ".jpeg", ".png", ".exr", ".webp", ".mp4", ".mov", ".mkv", ".zip", ".gz", ".vdb"}
 _PIECE = 1024 * 1024
-# Of Blender's DNA_scene_types.h: what makes a picture another size than the scene says.
-_R_BORDER, _R_CROP, _R_MULTIVIEW = 1 << 9, 1 << 12, 1 << 25
 _NOT_CHECKED = (
     "Blender was not asked which files the scene wants ({}); one that only Blender finds would be left behind"
 )
@@ -46,8 +43,6 @@ class PackedScene:
     missing: tuple[str, ...]
     #: What a person should know, one line each; each missing file is among them.
     warnings: tuple[str, ...]
-    #: Pixels of a render, where the file says so plainly.
-    size: tuple[int, int] | None
 
 
 def pack_scene(blend: Path, target: Path, *, allow_missing: bool = False, blender: str | None = None) -> PackedScene:
@@ -69,7 +64,6 @@ def pack_scene(blend: Path, target: Path, *, allow_missing: bool = False, blende
                            "--allow-missing renders without them", missing)  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="sheepfold-pack-") as folder:
             _write_zip(target, plan.write_blends(Path(folder)))
-        size = _size_of(blend)
     except BadScene:
         raise
     # The tracer walks a foreign binary format: on a damaged file nearly anything comes out of it.
@@ -77,7 +71,7 @@ def pack_scene(blend: Path, target: Path, *, allow_missing: bool = False, blende
         raise BadScene(f"{one_line(blend.name)} cannot be packed: {_reason(error)}") from error
     finally:
         blendfile.close_all_cached()
-    return PackedScene(path=target, scene=plan.scene, missing=missing, warnings=_warnings(absent, remarks), size=size)
+    return PackedScene(path=target, scene=plan.scene, missing=missing, warnings=_warnings(absent, remarks))
 
 
 def _existing(blend: Path) -> Path:
@@ -155,18 +149,3 @@ def _add(archive: zipfile.ZipFile, name: str, source: Path) -> None:
     entry.file_size = source.stat().st_size  # tells zipfile whether it needs its 64-bit form
     with source.open("rb") as reading, archive.open(entry, "w") as writing:
         shutil.copyfileobj(reading, writing, _PIECE)
-
-
-def _size_of(blend: Path) -> tuple[int, int] | None:
-    """The size of a render of the active scene; ``None`` where border, crop or stereo change it, or nothing is sure."""
-    try:
-        file: Any = blendfile.open_cached(blend)
-        globals_ = next(iter(file.find_blocks_from_code(b"GLOB")))
-        scene = globals_.get_pointer(b"curscene")
-        flags, more_flags = scene.get((b"r", b"mode")), scene.get((b"r", b"scemode"))
-        width, height, percent = (scene.get((b"r", name)) for name in (b"xsch", b"ysch", b"size"))
-    except Exception:  # a figure that is nice to have, from a foreign binary format
-        return None
-    if (flags & _R_BORDER and flags & _R_CROP) or more_flags & _R_MULTIVIEW or not 0 < percent <= 1000:
-        return None
-    return width * percent // 100, height * percent // 100

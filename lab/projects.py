@@ -74,6 +74,10 @@ SUITS: dict[ComputeMethod, tuple[Compute, ...]] = {
 }
 
 
+#: Lines that a person was told of a scene, and characters of each.
+MAX_NOTES, MAX_NOTE = 100, 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class NewProject:
     """What a person submits."""
@@ -92,6 +96,8 @@ class NewProject:
     #: A frame that measures a machine: its upload is not queued behind others.
     test_frame: bool = False
     extras: str = ""
+    #: What comes out otherwise than the scene says, one line each.
+    notes: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +119,7 @@ class Project:
     created_at: float
     #: Frames neither accepted nor failed.
     remaining: int
+    notes: str
 
 
 class Projects:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,6 +30,9 @@ from .packing import pack_scene
 from .progress import FrameDisplay, say, tell_failures
 from .submission import LabClient
 from .submit.archive_names import project_name
+from .submit.blender_version import version_of
+from .submit.prepared_scene import PreparedScene, prepare_scene
+from .submit.scene_notes import note_on_version
 
 LOGIN = "lab"
 POLL_S = 0.5
@@ -46,6 +49,7 @@ class LabRun:
 
     #: ``None``: the demo scene.
     blend: Path | None
+    #: Empty: the scene's own.
     frames: str
     workers: int
     keep: bool
@@ -131,15 +135,16 @@ def run_lab(run: LabRun) -> int:
     Raises :class:`RunFailed` when a frame is missing, a process died or nothing happens any more, and what
     ``pack_scene`` and ``find_blender`` raise.
     """
-    if parse_frames(run.frames) != tuple(DEMO_FRAMES) and run.blend is None:
+    if run.blend is None and run.frames and parse_frames(run.frames) != tuple(DEMO_FRAMES):
         raise BadInput("--frames goes with --blend; the demo scene has frames 1-12")
+    scene = _looked_at(run) if run.blend else None
     farm = _new_farm(run)
     children = Children(farm.folder, (farm.password, farm.farm_token))
     done = False
     try:
         with _told_by_signals():
             client = LabClient(farm.server_url, LOGIN, farm.password)
-            project_id = _start(run, farm, children, client)
+            project_id = _start(run, scene, farm, children, client)
             _follow(client, project_id, children, run.stall_s)
             _tell_result(client, client.project(project_id))
             done = True
@@ -170,7 +175,7 @@ def _new_farm(run: LabRun) -> _Farm:
     )
 
 
-def _start(run: LabRun, farm: _Farm, children: Children, client: LabClient) -> int:
+def _start(run: LabRun, scene: PreparedScene | None, farm: _Farm, children: Children, client: LabClient) -> int:
     """Bring everything up; the answer is the number of the project to follow."""
     say(f"logs and state: {farm.folder}")
     children.start("server", ["server"] if run.blend else ["server", "--demo"], farm.server())
@@ -183,20 +188,30 @@ def _start(run: LabRun, farm: _Farm, children: Children, client: LabClient) -> i
         name = f"worker-{number:02d}"
         children.start(name, ["worker"], farm.worker(name, cores))
     say(f"lab server {farm.server_url}   coordinator {farm.coordinator_url}   workers {run.workers}")
-    if run.blend is not None:
-        return _submit(run.blend, run, farm, client)
+    if scene is not None:
+        return _submit(scene, run, farm, client)
     return next(int(one["id"]) for one in client.projects() if one["name"] == DEMO)
 
 
-def _submit(blend: Path, run: LabRun, farm: _Farm, client: LabClient) -> int:
+def _looked_at(run: LabRun) -> PreparedScene:
+    """The scene, with everything about it that a person should know said; nothing has been started yet."""
+    assert run.blend is not None
+    scene = prepare_scene(run.blend, run.frames)
+    if older := note_on_version(scene.facts, version_of(find_blender())):
+        scene = replace(scene, notes=(older, *scene.notes))
+    say(f"scene {scene.facts.name!r}, frames {scene.frames}{' (its own)' if scene.frames_are_its_own else ''}")
+    for note in scene.notes:
+        say(f"warning: {note}")
+    return scene
+
+
+def _submit(scene: PreparedScene, run: LabRun, farm: _Farm, client: LabClient) -> int:
     with tempfile.TemporaryDirectory(prefix="sheepfold-lab-") as folder:
         archive = Path(folder) / "project.zip"
-        packed = pack_scene(blend, archive, allow_missing=run.allow_missing, blender=farm.blender)
+        packed = pack_scene(scene.blend, archive, allow_missing=run.allow_missing, blender=farm.blender)
         for warning in packed.warnings:
             say(f"warning: {warning}")
-        fields = {"name": project_name(blend.stem), "frames": run.frames, "scene": packed.scene}
-        if packed.size:
-            fields |= {"width": str(packed.size[0]), "height": str(packed.size[1])}
+        fields = scene.fields(project_name(scene.blend.stem), packed.scene, packed.warnings)
         return client.submit(packed.path, fields).id
 
 
@@ -234,7 +249,10 @@ def _sign_of_life(project: Mapping[str, Any]) -> tuple[object, ...]:
 
 
 def _tell_result(client: LabClient, project: Mapping[str, Any]) -> None:
-    """Where the pictures are. Raises :class:`RunFailed` with the reasons where one is missing."""
+    """Where the pictures are, and again what the person was told. Raises :class:`RunFailed` with the reasons where one
+    is missing."""
+    for note in project["notes"]:
+        say(f"warning: {note}")
     missing = [one["frame"] for one in project["list"] if one["state"] != "accepted"]
     if missing:
         failed = [one["frame"] for one in project["list"] if one["state"] == "failed"]

@@ -113,6 +113,8 @@ projects = Table(
     Column("created_at", Float, nullable=False),
     #: Frames neither accepted nor failed.
     Column("remaining", Integer, nullable=False),
+    #: What its person was told of the scene when it was submitted, one line each.
+    Column("notes", String, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
 

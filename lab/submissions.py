@@ -10,7 +10,7 @@ from .errors import BadInput
 from .forms import read_form
 from .frame_range import parse_frames
 from .office import Office
-from .projects import Compute, NewProject, Project
+from .projects import MAX_NOTE, MAX_NOTES, Compute, NewProject, Project
 from .renderers import file_md5
 from .scene_zip import check_project_zip, trouble_with
 from .submit.archive_names import first_unprintable
@@ -29,6 +29,7 @@ async def receive_project(request: Request, office: Office) -> Project:
         scene = form.fields.get("scene", "")
         name, frames = _name(form.fields), parse_frames(form.fields.get("frames", ""))
         compute, width, height = _compute(form.fields), _side(form.fields, "width"), _side(form.fields, "height")
+        notes = _notes(form.fields)
         _check_scene(scene)
         await office.look(check_project_zip, path, scene)
         md5 = await office.look(file_md5, path)
@@ -47,6 +48,7 @@ async def receive_project(request: Request, office: Office) -> Project:
         width=width,
         height=height,
         test_frame=form.fields.get("test_frame") == "1",
+        notes=notes,
     )
     # Before the first client asks: reading a large archive takes seconds.
     await office.chunks.of(office, md5, size)
@@ -76,6 +78,13 @@ def _compute(fields: Mapping[str, str]) -> Compute:
         return Compute(fields.get("compute") or "cpu")
     except ValueError:
         raise BadInput("compute is cpu, gpu or either") from None
+
+
+def _notes(fields: Mapping[str, str]) -> str:
+    notes = [line.strip() for line in fields.get("notes", "").splitlines() if line.strip()]
+    if len(notes) > MAX_NOTES or not all(len(line) <= MAX_NOTE and line.isprintable() for line in notes):
+        raise BadInput(f"notes are at most {MAX_NOTES} printable lines of {MAX_NOTE} characters")
+    return "\n".join(notes)
 
 
 def _side(fields: Mapping[str, str], which: str) -> int | None:

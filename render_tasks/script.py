@@ -4,6 +4,9 @@ Both travel in the one file that ``-P`` names. The server's script stands in a f
 that it may be wrong from its first line to its last (a 2.7x script in a newer Blender is) and ours run even so. Ours
 set where temporary files go and what to compute with, in the API of whatever Blender this is, and change nothing about
 the picture: choosing the CPU is what a Blender without a GPU does anyway.
+
+File Output nodes are muted: what they write stays on this PC, beside a scene that is kept by its MD5 and has to stay as
+it came.
 """
 
 from __future__ import annotations
@@ -56,6 +59,26 @@ def _use(kind, device):
     return True
 
 
+def _compositors(scene):
+    \"\"\"The compositor's node tree of a scene, and the groups in it.\"\"\"
+    tree = getattr(scene, "compositing_node_group", None)  # 5.0 and later
+    if tree is None and getattr(scene, "use_nodes", False):
+        tree = getattr(scene, "node_tree", None)
+    found = [tree] if tree else []
+    for tree in found:
+        groups = [getattr(node, "node_tree", None) for node in tree.nodes]
+        found += [group for group in groups if group and group not in found]
+    return found
+
+
+for _scene in list(bpy.data.scenes):
+    try:
+        for _tree in _compositors(_scene):
+            for _node in _tree.nodes:
+                if _node.bl_idname == "CompositorNodeOutputFile" and not _node.mute:
+                    _node.mute = True
+    except Exception:
+        traceback.print_exc()
 try:
     _preferences().filepaths.temporary_directory = {temporary!r}
     for _kind in {kinds!r}:

@@ -16,6 +16,8 @@ from ..packing import pack_scene
 from ..projects import NewProject, Project
 from ..renderers import file_md5
 from ..submit.blender_files import find_blender
+from ..submit.scene_facts import read_scene
+from ..submit.scene_notes import picture_size
 
 if TYPE_CHECKING:
     from ..office import Office
@@ -36,10 +38,10 @@ def create_demo(office: Office) -> Project:
         return there
     with tempfile.TemporaryDirectory(prefix="sheepfold-demo-") as folder:
         blend = build_scene(Path(folder) / "sheep.blend")
+        width, height = picture_size(read_scene(blend))
         packed = pack_scene(blend, Path(folder) / "project.zip")
         md5, size = file_md5(packed.path), packed.path.stat().st_size
         shutil.move(packed.path, office.store.archive(md5))
-    width, height = packed.size or (None, None)
     return office.projects.add(
         NewProject(
             name=NAME,

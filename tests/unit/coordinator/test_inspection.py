@@ -217,3 +217,28 @@ def test_memory_stays_small_however_large_the_picture(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 72 * 1024, "kB more than before, for a picture of 96 MB"
+
+
+def test_a_film_frame_with_all_its_passes_is_read_although_it_decodes_to_gigabytes(tmp_path: Path) -> None:
+    """4096 x 2160 with 100 channels of 32 bits are 3.4 GB; only its first rows are written here, so it breaks off."""
+    spec = oiio.ImageSpec(4096, 2160, 100, "float")
+    spec.channelnames = [f"L.Pass{number:02d}.X" for number in range(100)]
+    path = tmp_path / "layers.exr"
+    writer = oiio.ImageOutput.create(str(path))
+    assert writer.open(str(path), spec)
+    assert writer.write_scanlines(0, 16, 0, np.ones((16, 4096, 100), "float32"))
+    writer.close()
+    with pytest.raises(NotAPicture) as refused:
+        inspect(path)
+    assert "exceeds" not in refused.value.reason
+    assert "decodes" not in refused.value.reason
+
+
+def test_a_format_that_is_held_whole_may_not_decode_to_gigabytes(tmp_path: Path) -> None:
+    spec = oiio.ImageSpec(16_000, 12_000, 4, "float")
+    path = tmp_path / "large.tif"
+    writer = oiio.ImageOutput.create(str(path))
+    assert writer.open(str(path), spec)
+    writer.close()
+    with pytest.raises(NotAPicture, match=r"decodes to|claims a"):
+        inspect(path)

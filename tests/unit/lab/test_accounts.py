@@ -94,3 +94,16 @@ def test_a_database_of_a_later_version_is_left_alone(parts, tmp_path):
 def test_only_the_owner_of_the_computer_reads_the_store(parts, tmp_path):
     assert (tmp_path / "server").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "server" / "server.sqlite3").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_database_without_notes_gets_them_and_keeps_its_projects(tmp_path):
+    parts = Parts(tmp_path)
+    parts.project(notes="told")
+    with parts.store.transaction() as db:
+        db.execute(text("ALTER TABLE projects DROP COLUMN notes"))
+        db.execute(text("PRAGMA user_version = 1"))
+    parts.store.close()
+    again = Parts(tmp_path)
+    assert [project.notes for project in again.projects.all()] == [""]
+    assert again.project(notes="one\ntwo").notes == "one\ntwo"
+    again.store.close()
