@@ -211,6 +211,8 @@ class NodeHardware:
     ram: int
     #: Names of usable GPUs, empty where there are none.
     gpus: tuple[str, ...] = ()
+    #: Name and release of the operating system, for a person; later generations of servers are told.
+    os_version: str = ""
 
 
 class Stage(StrEnum):

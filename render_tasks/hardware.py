@@ -52,7 +52,15 @@ def detect(gpus: tuple[str, ...] = ()) -> NodeHardware:
         cpu_cores=usable_threads(),
         ram=usable_ram(),
         gpus=gpus,
+        os_version=_os_version(),
     )
+
+
+def _os_version() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):  # not a Linux, or one that does not say
+        return platform.platform(terse=True)
 
 
 def usable_threads() -> int:

@@ -165,3 +165,7 @@ def test_a_session_is_named_after_the_pc_it_describes(made: Made) -> None:
     assert (session.hostname, session.node_id) == ("pc-b", "b")
     assert account.described_node("farm:linux/64bit") == "b"
     assert account.described_node("node:nobody") == ""
+
+
+def test_the_server_may_be_told_which_system_it_is() -> None:
+    assert hardware_for_server(replace(HARDWARE, os_version="Debian 12")).os_version == "Debian 12"
