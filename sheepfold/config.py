@@ -29,9 +29,8 @@ SETTINGS = frozenset({
     "work_dir",
     # server
     "chunk_mb", "fault_rate", "fault_seed", "faults", "lease_grace_s", "max_broken_frames", "max_frame_bytes",
-    "max_frame_errors",
-    "max_period_s", "max_project_bytes", "max_unvalidated", "min_version", "renderers", "server_dir", "server_host",
-    "server_mode", "server_open", "server_port", "session_idle_s", "test_frames",
+    "max_frame_errors", "max_period_s", "max_project_bytes", "max_unvalidated", "min_version", "renderers",
+    "server_dir", "server_host", "server_mode", "server_open", "server_port", "session_idle_s", "test_frames",
 })  # fmt: skip
 #: Read from the environment alone: which Blender, the mark of our own renders, and what docker-compose.yml fills in.
 VARIABLES = frozenset({"blender", "render_mark", "bind", "redis_password", "redis_port", "redis_address"})
