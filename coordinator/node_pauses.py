@@ -119,6 +119,14 @@ class NodePauses:
         with self._lock:
             self._troubled.pop(lease.id, None)
 
+    def lift(self, name: str) -> bool:
+        """Ends the pause of a PC, by name or id; false when none of that name is paused. What it says itself stays."""
+        with self._lock:
+            found = [node_id for node_id, pause in self._pauses.items() if name in (pause.name, node_id)]
+            for node_id in found:
+                del self._pauses[node_id]
+        return bool(found)
+
     def follow(self, present: Mapping[str, Presence]) -> None:
         """What the PCs say of themselves; the log tells each trouble once."""
         with self._lock:

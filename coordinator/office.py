@@ -81,8 +81,9 @@ class Office:
         return None
 
     def forgive(self, name: str) -> bool:
-        """Gives a PC a fresh start; false when nobody of that name has a mark."""
-        forgiven = self._conduct.forgive(name)
+        """Gives a PC a fresh start; false when nobody of that name has a mark or is paused."""
+        is_lifted = self._pauses.lift(name)
+        forgiven = self._conduct.forgive(name) or is_lifted
         if forgiven:
             self._on_forgiven()
         return forgiven

@@ -206,7 +206,8 @@ class FaultyFarm(RunningFarm):
             if pc not in self.processes:
                 self.start_worker(pc)
         self.wait_until_here(*pcs)
-        for pc in self.status()["set_aside"]:
+        troubled = [node["name"] for node in self.status()["nodes"] if node["trouble"]]
+        for pc in {*self.status()["set_aside"], *troubled}:
             self.post(f"/api/nodes/{pc}/forgive")
         for project in over:
             self.run("cancel", str(project))

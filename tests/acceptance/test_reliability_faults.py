@@ -176,8 +176,6 @@ def test_a_disabled_session_asks_no_more_finishes_its_uploads_and_is_logged_out(
     [
         ("crash", "renderer died of SIGSEGV"),
         ("no_output", "left no picture"),
-        ("missing_library", "libwool.so.3"),
-        ("echo 'Error: No space left on device'; exit 1", "the disk filled up"),
         ("echo 'Malloc returns null'; exit 1", "memory ran out"),
     ],
 )
@@ -193,6 +191,34 @@ def test_a_frame_that_fails_everywhere_is_reported_with_its_log_and_blames_no_pc
     assert len(project.starts(1)) == 2
     farm.wait_until_accepted(project, 1)
     assert [node["marks"] for node in farm.status()["nodes"]] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("act", "trouble"),
+    [
+        ("missing_library", "missing libraries"),
+        ("echo 'Error: No space left on device'; exit 1", "disk full"),
+    ],
+)
+def test_trouble_of_its_own_pauses_a_pc_and_costs_no_frame_anything(farm: FaultyFarm, act: str, trouble: str) -> None:
+    before = farm.books()
+    project = farm.submit("1-8", seconds=0.3, acts={"*:pc-01": act})
+    wait_for("the status tells it", lambda: trouble in farm.node("pc-01")["trouble"], 10)
+    assert "pc-01 takes nothing" in farm.run("status").stdout
+    farm.wait_until_accepted(project, 8)
+    assert growth(farm, before) == {"accepted": 8}
+    assert {lease["failures"] for lease in farm.leases(project)} == {0}
+    assert [node["marks"] for node in farm.status()["nodes"]] == [[], []]
+    assert len([start for start in project.starts() if start.pc == "pc-01"]) <= 3, "it was left in peace"
+
+
+@pytest.mark.timeout(180)
+def test_a_frame_that_is_the_trouble_itself_is_found_out_and_the_others_are_rendered(farm: FaultyFarm) -> None:
+    """Given a frame that fills every PC's disk."""
+    project = farm.submit("1-12", seconds=0.3, acts={"1:*": "echo 'Error: No space left on device'; exit 1"})
+    farm.wait_until_accepted(project, 11, within_s=60)
+    wait_for("the server knows", lambda: farm.at_server(project, 1)["state"] == "failed", 90)
+    assert "the disk filled up" in farm.error_log(project, 1).splitlines()[0]
 
 
 def test_a_pc_that_fails_where_the_other_succeeds_is_set_aside_until_it_is_forgiven(farm: FaultyFarm) -> None:

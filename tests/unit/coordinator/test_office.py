@@ -201,3 +201,12 @@ def test_the_status_tells_which_pcs_take_nothing_and_why(desk: Desk, ledger: Led
         ("", "", "no blender on PATH"),
         ("internal error: KeyError: look into the log of its worker", "3.4.1", ""),
     ]
+
+
+def test_a_pc_that_is_paused_is_tried_again_when_it_is_forgiven(desk: Desk, ledger: Ledger) -> None:
+    failure = FailureReport(kind=FailureKind.MISSING_LIBRARIES, reason="libX.so")
+    desk.pauses.failed(rendering(ledger, node="n1"), "n1", "pc1", failure)
+    assert desk.office.forgive("pc1")
+    assert desk.forgiven == 1
+    assert not desk.pauses.is_paused("n1")
+    assert not desk.office.forgive("pc1")
