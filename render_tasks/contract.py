@@ -151,6 +151,8 @@ class RenderOrder:
     renderer_archive: ArchiveRef
     #: Seconds after which a render is killed and reported; ``None``: no limit.
     time_limit_s: int | None = None
+    #: The node made this frame before and is asked whether it makes it so again: with a renderer started for it alone.
+    fresh_renderer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
