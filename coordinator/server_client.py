@@ -157,7 +157,12 @@ class ServerClient:
         )
 
     def validate(self, upload: FrameUpload, picture: Path) -> ValidationAnswer:
-        """Uploads a frame, streamed from disk. Raises ``OSError`` when the picture cannot be opened."""
+        """Uploads a frame, streamed from disk. Raises ``OSError`` when the picture cannot be opened.
+
+        Servers that do not say they read ``confirmed`` are not sent it.
+        """
+        if not (self.endpoints and self.endpoints.reads_confirmed):
+            upload = dataclasses.replace(upload, is_confirmed=False)
         kind = (
             PICTURE_TYPES.get(picture.suffix.lower())
             or mimetypes.guess_type(picture.name)[0]

@@ -10,7 +10,7 @@ COOKIE = "sheepfold_session"
 #: Projects cannot be changed once they are submitted, so there is only ever this revision.
 REVISION = "0"
 
-#: Exactly the paths of the specification's sample.
+#: Exactly the paths of the specification's sample; that ``confirmed`` is read is an addition, which others pass over.
 ENDPOINTS = Endpoints(
     validate_job="/server/send_frame.php",
     request_job="/server/request_job.php",
@@ -18,6 +18,7 @@ ENDPOINTS = Endpoints(
     error="/server/error.php",
     keepmealive="/server/keepmealive.php",
     logout="/account.php?mode=logout&worker=1",
+    reads_confirmed=True,
 )
 
 

@@ -5,7 +5,7 @@ A frame's life::
     WAITING ──grant──▶ LEASED ──picture taken──▶ ACCEPTED
        ▲                 │
        ├──no heartbeat───┤   in time, or logged out, or its project rests
-       ├──refused────────┤   no picture, wrong size, black where others are not
+       ├──refused────────┤   no picture, wrong size, black where others are not (:mod:`lab.black_frames`)
        └──error report───┴──too many──▶ FAILED ──retry──▶ WAITING
 
 A lease belongs to the *account*: a new session of the same account goes on beating, and its beat makes the lease the
@@ -29,6 +29,7 @@ from sqlalchemy import Connection, Row, func, select
 from coordinator.protocol.messages import ComputeMethod, FrameUpload
 from coordinator.protocol.status import BeatStatus, JobStatus
 
+from . import black_frames
 from . import frame_queries as sql
 from .errors import UnknownProject
 from .frame_range import frame_number, frame_text
@@ -37,8 +38,6 @@ from .projects import Project, Projects, ProjectState
 from .sessions import WebSession
 from .store import Store, frames, grants
 
-#: A frame refused as black this often is believed: films do fade to black.
-BLACK_BELIEVED_AFTER = 3
 #: Of an error report, the end is kept.
 MAX_LOG_BYTES = 256 * 1024
 
@@ -151,7 +150,11 @@ class Frames:
             row = self._row(db, (project, number))
             if row is None or row.state == FrameState.ACCEPTED:
                 return Verdict.ACCEPTED
-            broken = self._is_broken(db, project, row, picture)
+            broken = _is_misshapen(project, picture)
+            if not broken and picture.is_empty and not upload.is_confirmed:
+                broken = black_frames.is_odd(db, project.id, number)
+                if broken:
+                    black_frames.note_refusal(db, project.id, number, session.id)
             if broken:
                 db.execute(sql.COUNT_REFUSAL, {"project": project.id, "frame": number})
                 db.execute(sql.END_LEASE, {"project": project.id, "frame": number, "who": session.login})
@@ -159,6 +162,12 @@ class Frames:
                 project = self._keep(db, project, row, session, upload, picture, path)
         self._projects.committed(project)
         return Verdict.BROKEN if broken else Verdict.ACCEPTED
+
+    def take_back_refusal(self, job: str, frame: str) -> str | None:
+        """The frame was accepted black: the session that an earlier refusal counts against, told once."""
+        project, number = self._must_find(job, frame)
+        with self._store.transaction() as db:
+            return black_frames.take_back_refusal(db, project.id, number)
 
     def refuse(self, session: WebSession, job: str, frame: str) -> None:
         """What came is no picture: the frame waits for somebody else, or is given up."""
@@ -265,14 +274,6 @@ class Frames:
         for row in db.execute(sql.EXPIRE, {"now": now}).all():
             self._projects.touch(row.project_id)
 
-    @staticmethod
-    def _is_broken(db: Connection, project: Project, row: Row[Any], picture: Picture) -> bool:
-        if project.width and project.height and (picture.width, picture.height) != (project.width, project.height):
-            return True
-        if not picture.is_empty or row.refusals >= BLACK_BELIEVED_AFTER:
-            return False
-        return db.execute(sql.OTHERS_SHOW_SOMETHING, {"project": project.id}).first() is not None
-
     def _keep(
         self,
         db: Connection,
@@ -305,3 +306,8 @@ class Frames:
         path = self.folder(project) / "logs" / f"{frame_text(number)}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(log[-MAX_LOG_BYTES:])
+
+
+def _is_misshapen(project: Project, picture: Picture) -> bool:
+    asked = (project.width, project.height)
+    return bool(project.width and project.height) and (picture.width, picture.height) != asked

@@ -111,6 +111,8 @@ class Endpoints:
     speedtest_answer: str = ""
     #: Seconds a server waits between two heartbeats; ``None`` where it gave no usable ``max-period``.
     max_period_s: int | None = None
+    #: The server reads ``confirmed`` (:attr:`FrameUpload.is_confirmed`); only ours says so.
+    reads_confirmed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +276,9 @@ class FrameUpload:
     #: Peak memory in kB.
     memory_used_kb: int | None = None
     cores: int | None = None
+    #: The picture is black or transparent, and not by mistake: it was rendered twice, or continues frames that were.
+    #: An addition of ours, for servers that read it.
+    is_confirmed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,8 @@ def _requests(endpoints: Endpoints) -> list[dict[str, Any]]:
         request: dict[str, Any] = {"@type": kind, "@path": getattr(endpoints, name)}
         if kind == "keepmealive" and endpoints.max_period_s is not None:
             request["@max-period"] = endpoints.max_period_s
+        if kind == "validate-job" and endpoints.reads_confirmed:
+            request["@confirmed"] = "1"
         requests.append(request)
     return [request for request in requests if request["@path"]]
 
@@ -179,6 +181,7 @@ def write_frame_upload(upload: FrameUpload) -> dict[str, str]:
         extras=upload.extras,
         memoryused=upload.memory_used_kb,
         cores=upload.cores,
+        confirmed="1" if upload.is_confirmed else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import io
@@ -222,6 +223,26 @@ def test_a_frame_travels_as_the_part_file_and_its_facts_in_the_query(
     }  # fmt: skip
     assert 'name="file"; filename="0340.png"\r\nContent-Type: image/png' in visit.body[:300].decode("latin-1")
     assert picture.read_bytes() in visit.body
+
+
+def test_only_a_server_that_reads_it_is_told_that_a_black_frame_is_confirmed(
+    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+) -> None:
+    server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
+    picture = tmp_path / "0340.png"
+    picture.write_bytes(b"black")
+    confirmed = dataclasses.replace(UPLOAD, is_confirmed=True)
+    signed_in.validate(confirmed, picture)
+    assert "confirmed" not in server.visits[-1].query
+
+    reads_it = CONFIG.replace('"/server/send_frame.php"', '"/server/send_frame.php" confirmed="1"')
+    assert reads_it != CONFIG
+    server.pages["/server/config.php"] = lambda visit: visit.answer(reads_it)
+    signed_in.sign_in(SIGN_IN)
+    signed_in.validate(confirmed, picture)
+    assert server.visits[-1].query["confirmed"] == "1"
+    signed_in.validate(UPLOAD, picture)
+    assert "confirmed" not in server.visits[-1].query
 
 
 def test_a_large_frame_is_sent_without_being_read_into_memory(
