@@ -293,4 +293,5 @@ class Dispatcher:
             scene_archive=scene,
             renderer_archive=renderer,
             time_limit_s=self._render_limit_s,
+            fresh_renderer=lease.held_back is not None and lease.held_back.node_id == node_id,
         )

@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 
 from render_tasks.archive_server import ArchiveServer
 from render_tasks.celery_app import cancel_order, make_app, send_order
-from render_tasks.contract import FailureReport, Presence
+from render_tasks.contract import FailureKind, FailureReport, Presence
 from render_tasks.hardware import detect
 
 from .account import Account
@@ -116,7 +116,9 @@ class Farm:
 
     def _discard_orphans(self) -> None:
         """Pictures that were stored and not entered: their nodes still have them and deliver again."""
-        wanted = {lease.delivery.picture for lease in self._ledger.leases(LeaseState.DELIVERED) if lease.delivery}
+        active = self._ledger.leases()
+        wanted = {lease.delivery.picture for lease in active if lease.delivery}
+        wanted |= {lease.held_back.delivery.picture for lease in active if lease.held_back}
         for name in self._spool.names():
             if name not in wanted:
                 self._spool.discard(name)
@@ -126,10 +128,12 @@ class Farm:
         events = Events(
             delivered=self._on_delivered,
             failed=self._on_failed,
+            held_back=self._on_held_back,
+            overtaken=lambda lease: self._cancel_on_node(lease.node_id, lease.id, lease.attempt),
             returned=lambda _lease: self._dispatcher.wake_placing.set(),
             gave_up=self._on_gave_up,
         )
-        judge = Judge(inspect, self._conduct.ended).judge
+        judge = Judge(inspect, self._conduct.ended, lambda node_id: not self._conduct.is_set_aside(node_id))
         self._claims = Claims(self._ledger, self._spool, judge, events, attempts=self._settings.attempts)
         self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node)
         self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
@@ -367,6 +371,7 @@ class Farm:
         self._conduct.ended(lease)
         if lease.delivery is not None:
             self._spool.discard(lease.delivery.picture)
+        self._claims.discard_held_back(lease)
         self._session_loops.wake_asking()
 
     def _cancel_on_node(self, node_id: str | None, lease_id: str, attempt: int) -> None:
@@ -386,6 +391,11 @@ class Farm:
         if lease.node_id is not None:
             name = self._name_of(lease.node_id)
             self._conduct.failed(lease, lease.node_id, name, report.kind, report.reason)
+
+    def _on_held_back(self, lease: Lease, reason: str) -> None:
+        """Its PC made a broken picture, should another one's be better."""
+        node_id = lease.node_id or ""
+        self._conduct.failed(lease, node_id, self._name_of(node_id), FailureKind.BAD_PICTURE, reason)
 
     def _on_broken(self, lease: Lease, reason: str) -> None:
         self._conduct.refused(lease, self._name_of(lease.node_id or ""), reason)

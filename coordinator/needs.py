@@ -43,7 +43,7 @@ class Needs:
             renderer_md5=offer.renderer.md5,
             min_ram=self._tally.peak_kb(offer.job_id, offer.revision) * 1024,
             tags=self._tags_of(lease),
-            tried=(*lease.tried_nodes, *self._losers(lease)),
+            tried=(*lease.tried_nodes, *_wants_another_than(lease), *self._losers(lease)),
         )
         if need.min_ram and not self._floor.can_anybody(need, lease.session_key):
             # It was rendered somewhere, so it can be; a PC that swaps is better than none.
@@ -66,6 +66,11 @@ class Needs:
             return []
         lost = Counter(one.node_id for one in self._ledger.attempts(lease.id) if one.node_id)
         return [node_id for node_id, times in lost.items() if times >= ORDERS_LOST]
+
+
+def _wants_another_than(lease: Lease) -> list[str]:
+    """A second opinion comes from another PC, if there is one."""
+    return [lease.held_back.node_id] if lease.held_back else []
 
 
 class Alike:

@@ -26,7 +26,7 @@ class Need:
     min_ram: int = 0
     #: Words that the PC's operator must have given it.
     tags: frozenset[str] = frozenset()
-    #: Nodes that failed this lease, to be asked again only when there is no other.
+    #: Nodes that failed this lease or had their say on it, to be asked again only when there is no other.
     tried: tuple[str, ...] = ()
 
 

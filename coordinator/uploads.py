@@ -237,6 +237,7 @@ class Uploads:
             extras=lease.offer.extras,
             memory_used_kb=delivery.memory_kb,
             cores=delivery.cores,
+            is_confirmed=delivery.is_confirmed,
         )
         try:
             status = self._session.client.validate(upload, picture).status
