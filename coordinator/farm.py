@@ -133,7 +133,12 @@ class Farm:
             returned=lambda _lease: self._dispatcher.wake_placing.set(),
             gave_up=self._on_gave_up,
         )
-        judge = Judge(inspect, self._conduct.ended, lambda node_id: not self._conduct.is_set_aside(node_id))
+        judge = Judge(
+            inspect,
+            self._conduct.ended,
+            lambda node_id: not self._conduct.is_set_aside(node_id),
+            self._ledger.pictures_of_job,
+        )
         self._claims = Claims(self._ledger, self._spool, judge, events, attempts=self._settings.attempts)
         self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node)
         self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)

@@ -10,8 +10,9 @@ to an empty one may be empty too, so of a film that ends in black only the first
 were held back meanwhile are vouched for (:meth:`Judge.vouches_for`) by the one that is believed. A job whose every
 frame is black raises no doubt.
 
-What is known of a job is what arrived of it, kept in memory: after a restart it is learned again from the next frames.
-The picture that was held back, and by whom, stands in its lease (:class:`coordinator.leases.HeldBack`).
+What is known of a job is what arrived of it, kept in memory. Which frames were empty is recalled from the ledger when
+the first empty one comes after a restart; sizes are learned again. The picture that was held back, and by whom, stands
+in its lease (:class:`coordinator.leases.HeldBack`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .inspection import NotAPicture, Picture
-from .leases import Lease
+from .leases import Delivery, Lease
 
 #: Jobs remembered; a farm works on a few at a time.
 MAX_JOBS = 256
@@ -58,6 +59,8 @@ class _Job:
     confirmed: set[int] = field(default_factory=set)
     #: Frame → PC → the size of a picture that was refused for it.
     wrong_sizes: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    #: What was delivered before this process began is known, too.
+    is_recalled: bool = False
 
     def neighbours(self, number: int) -> list[int]:
         """The nearest frame before and the nearest after."""
@@ -83,7 +86,8 @@ class Judge:
     """Looks at every picture before it may wait for the server. Thread-safe.
 
     ``absolve`` is told of a lease whose picture may go after all, and whose earlier picture, which stayed here, was
-    the same: the PC that made that one was right. ``is_trusted`` says whether a PC's pictures count.
+    the same: the PC that made that one was right. ``is_trusted`` says whether a PC's pictures count, ``recall`` gives
+    the frames of a lease's job that were delivered or accepted, in this life of the coordinator or an earlier one.
     """
 
     def __init__(
@@ -91,8 +95,10 @@ class Judge:
         inspect: Callable[[Path], Picture],
         absolve: Callable[[Lease], None],
         is_trusted: Callable[[str], bool] = lambda _node_id: True,
+        recall: Callable[[Lease], Iterable[tuple[str, Delivery]]] = lambda _lease: (),
     ) -> None:
-        self._inspect, self._absolve, self._is_trusted = inspect, absolve, is_trusted
+        self._inspect, self._absolve = inspect, absolve
+        self._is_trusted, self._recall = is_trusted, recall
         self._jobs: OrderedDict[tuple[str, str], _Job] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -105,6 +111,8 @@ class Judge:
         with self._lock:
             job = self._job_of(lease)
             was_right = _compare_size(picture, job, lease)
+            if picture.is_black or picture.is_transparent:
+                self._recall_once(job, lease)
             verdict = _compare_with_neighbours(picture, job, lease)
             number = _number_of(lease)
             if number is not None and not verdict.doubt:
@@ -123,6 +131,7 @@ class Judge:
             return False
         with self._lock:
             job = self._job_of(lease)
+            self._recall_once(job, lease)
             if not job.continues(number):
                 return False
             job.learn(number, Verdict(is_empty=True, is_confirmed=True))
@@ -135,6 +144,14 @@ class Judge:
         while len(self._jobs) > MAX_JOBS:
             self._jobs.popitem(last=False)
         return job
+
+    def _recall_once(self, job: _Job, lease: Lease) -> None:
+        if job.is_recalled:
+            return
+        job.is_recalled, known = True, frozenset(job.numbers)
+        for frame, delivery in self._recall(lease):
+            if frame.isdecimal() and int(frame) not in known:
+                job.learn(int(frame), Verdict(is_empty=delivery.is_empty, is_confirmed=delivery.is_confirmed))
 
 
 def _number_of(lease: Lease) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sqlite3
 import stat
@@ -276,6 +277,24 @@ def test_a_ledger_of_a_later_sheepfold_is_left_alone(ledger: Ledger, path: Path)
         Ledger(sqlite_url(path))
     assert caught.value.found == 99
     assert path.read_bytes() == before
+
+
+def test_a_job_is_asked_for_the_pictures_it_has(ledger: Ledger, path: Path) -> None:
+    black = dataclasses.replace(DELIVERY, is_empty=True, is_confirmed=True)
+    others = [
+        ledger.grant(dataclasses.replace(offer(9), **change), SESSION)
+        for change in ({"job_id": "13"}, {"revision": "2"})
+    ]
+    for lease in [*others, ledger.grant(offer(3), SESSION)]:
+        ledger.apply(lease.id, E.ORDER, node_id="n1")
+        ledger.apply(lease.id, E.START)
+        ledger.apply(lease.id, E.DELIVER, delivery=black)
+    ledger.apply(delivered(ledger, 1).id, E.ACCEPT)
+    ledger.apply(delivered(ledger, 2).id, E.REFUSE)
+    wanted = ledger.grant(offer(4), SESSION)
+    after = reopened(ledger, path)
+    assert sorted(after.pictures_of_job(wanted)) == [("0001", DELIVERY), ("0003", black)]
+    after.close()
 
 
 NOW = ledger_schema.SCHEMA_VERSION

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,18 @@ class Bench:
             self._inspect,
             lambda lease: self.absolved.append(lease.offer.frame),
             lambda node_id: node_id not in self.set_aside,
+            self._recall,
         )
+        #: What the ledger knows of every job: frame → whether its picture was empty and confirmed.
+        self.delivered: dict[str, bool] = {}
+        self.recalls = 0
+
+    def _recall(self, _lease: Lease) -> list[tuple[str, Delivery]]:
+        self.recalls += 1
+        delivery = Delivery(picture="a.1.png", size=1, render_s=1, memory_kb=1, cores=1)
+        return [
+            (frame, replace(delivery, is_empty=empty, is_confirmed=empty)) for frame, empty in self.delivered.items()
+        ]
 
     def _inspect(self, path: Path) -> Picture:
         if self.shown is None:
@@ -209,6 +221,22 @@ def test_a_frame_whose_name_is_no_number_has_no_neighbours(bench: Bench) -> None
     assert bench.passes("0001")
     assert bench.passes("cover", BLACK)
     assert not bench.passes("cover", picture((1, 1)), pc="n2"), "its size is compared all the same"
+
+
+def test_after_a_restart_the_frames_next_to_an_empty_one_are_recalled_once(bench: Bench) -> None:
+    bench.delivered = {"0001": False, "0002": False, "0008": True, "cover": False}
+    assert bench.passes("0004")
+    assert bench.recalls == 0, "nobody asked"
+    assert bench.show("0003", BLACK).doubt, "between two that show something"
+    assert bench.show("0009", BLACK) == BELIEVED, "the film ended in black before"
+    assert bench.show("0008", BLACK) == BELIEVED
+    assert bench.recalls == 1
+
+
+def test_what_arrived_since_is_not_recalled(bench: Bench) -> None:
+    bench.delivered = {"0001": True}
+    assert bench.passes("0001")
+    assert bench.show("0002", BLACK).doubt
 
 
 def test_a_picture_that_was_held_back_teaches_nothing_about_its_neighbours(bench: Bench) -> None:
