@@ -16,7 +16,7 @@ from typing import Protocol
 from render_tasks.contract import FailureKind, FailureReport, FrameReport, StartAnswer
 from render_tasks.failure_causes import Cause, cause_of
 
-from .judgement import BrokenPicture
+from .judgement import BrokenPicture, Verdict
 from .leases import ENDED, Delivery, Lease, LeaseError, LeaseEvent, LeaseState
 from .ledger import Ledger
 from .ledger_steps import Step
@@ -38,10 +38,11 @@ class FrameRejected(Exception):
     """What arrived is not a picture that may go to the server; the attempt has failed."""
 
 
-class JudgePicture(Protocol):
-    """Looks at a picture on disk; raises :class:`~coordinator.judgement.BrokenPicture` with the reason."""
+class PictureJudge(Protocol):
+    """Looks at pictures (:class:`coordinator.judgement.Judge`)."""
 
-    def __call__(self, lease: Lease, path: Path, /) -> None: ...
+    def judge(self, lease: Lease, path: Path, /) -> Verdict: ...
+    def vouches_for(self, lease: Lease, /) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,10 @@ class Events:
     delivered: Callable[[Lease], None]
     #: An attempt failed, neither through nobody's fault nor its PC's own trouble; the lease still names its node.
     failed: Callable[[Lease, FailureReport], None]
+    #: A picture is held back for a second opinion, for this reason; the lease still names its node.
+    held_back: Callable[[Lease, str], None]
+    #: What was held back is delivered; the lease, as it was, names the node that was to render it again, if any.
+    overtaken: Callable[[Lease], None]
     #: The lease is GRANTED again and wants a node.
     returned: Callable[[Lease], None]
     #: The lease failed for good; its last log goes to the server.
@@ -69,7 +74,7 @@ class Claims:
         self,
         ledger: Ledger,
         spool: Spool,
-        judge: JudgePicture,
+        judge: PictureJudge,
         events: Events,
         *,
         attempts: int,
@@ -81,6 +86,8 @@ class Claims:
         self._attempts = attempts
         self._starts: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
+        #: Ids of leases with a picture that waits for a second opinion; some may have ended.
+        self._held_back = {lease.id for lease in ledger.leases() if lease.held_back}
 
     def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer:
         """The start-fence: true once for each attempt.
@@ -104,22 +111,27 @@ class Claims:
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterable[bytes]) -> None:
         """Takes a picture: to disk, looked at, into the ledger, in this order.
 
-        Raises :class:`StaleClaim`, :class:`FrameRejected`, or what the spool raises; only a rejected frame uses up
-        the attempt.
+        One that is doubtful is taken as well, and held back. Raises :class:`StaleClaim`, :class:`FrameRejected`, or
+        what the spool raises; only a rejected frame counts as a failure.
         """
         lease = self._own(lease_id, attempt, node_id, delivering=True)
         if lease.state is not LeaseState.RENDERING:
             return  # delivered before; the answer was lost
         stored = self._spool.store(lease_id, attempt, Path(report.name).suffix, chunks, md5=report.md5)
         try:
-            self._judge(lease, stored.path)
+            verdict = self._judge.judge(lease, stored.path)
         except BrokenPicture as error:
             self._spool.discard(stored.name)
             self.fail(lease_id, attempt, node_id, FailureReport(kind=FailureKind.BAD_PICTURE, reason=str(error)))
             raise FrameRejected(str(error)) from None
-        lease = self._delivered(lease, report, stored)
+        if verdict.doubt:
+            self._hold_back(lease, report, stored, verdict)
+            return
+        lease = self._delivered(lease, report, stored, verdict)
         log.info("%s arrived, %d bytes, %.1f s", lease.label, stored.size, report.render_s)
         self._events.delivered(lease)
+        if verdict.is_empty:
+            self._believe_others(lease)
 
     def fail(self, lease_id: str, attempt: int, node_id: str, report: FailureReport) -> None:
         """An attempt is over without a picture: another node tries, or the frame is given up."""
@@ -161,26 +173,65 @@ class Claims:
                 log.info("%s was not given up: %s", lease.label, outcome)
                 continue
             self.forget(lease.id)
+            self.discard_held_back(lease)
             log.warning("%s failed: %s", lease.label, _line(report))
             self._events.gave_up(outcome, report)
 
-    def _delivered(self, lease: Lease, report: FrameReport, stored: Spooled) -> Lease:
-        delivery = Delivery(
-            picture=stored.name,
-            size=stored.size,
-            render_s=report.render_s,
-            memory_kb=report.memory_kb,
-            cores=report.cores,
-        )
+    def discard_held_back(self, lease: Lease) -> None:
+        """The lease no longer needs the picture that waited for a second opinion."""
+        if lease.held_back is not None:
+            self._spool.discard(lease.held_back.delivery.picture)
+
+    def _delivered(self, lease: Lease, report: FrameReport, stored: Spooled, verdict: Verdict) -> Lease:
+        after = self._arrived(lease, LeaseEvent.DELIVER, _delivery(report, stored, verdict))
+        self.discard_held_back(lease)
+        return after
+
+    def _hold_back(self, lease: Lease, report: FrameReport, stored: Spooled, verdict: Verdict) -> None:
+        """The picture stays in the spool, and the frame is rendered once more."""
+        delivery = _delivery(report, stored, verdict)
+        after = self._arrived(lease, LeaseEvent.HOLD_BACK, delivery, f"held back: {verdict.doubt}")
+        self._held_back.add(lease.id)
+        log.warning("%s is held back until a second render agrees: %s", lease.label, verdict.doubt)
+        self._events.held_back(lease, verdict.doubt)
+        # The frame next to it may have been believed while this one was looked at.
+        self._believe_others(after)
+        self._events.returned(after)
+
+    def _believe_others(self, of_job: Lease) -> None:
+        """Pictures of the job that were held back may follow one that was believed, and each may bring the next."""
+        job = (of_job.offer.job_id, of_job.offer.revision)
+        waiting = [lease for lease in self._all_held_back() if (lease.offer.job_id, lease.offer.revision) == job]
+        while lease := next(filter(self._judge.vouches_for, waiting), None):
+            waiting.remove(lease)
+            try:
+                after = self._ledger.apply(lease.id, LeaseEvent.BELIEVE)
+            except LeaseError as error:  # its second picture came, or it was cancelled
+                log.info("%s stays as it is: %s", lease.label, error)
+                continue
+            self.forget(lease.id)
+            log.info("%s is believed: a frame next to it looks the same", lease.label)
+            self._events.overtaken(lease)
+            self._events.delivered(after)
+
+    def _all_held_back(self) -> list[Lease]:
+        found = [self._ledger.get(lease_id) for lease_id in list(self._held_back)]
+        waiting = [lease for lease in found if lease.held_back is not None and lease.state not in ENDED]
+        self._held_back.difference_update({lease.id for lease in found} - {lease.id for lease in waiting})
+        return waiting
+
+    def _arrived(self, lease: Lease, event: LeaseEvent, delivery: Delivery, reason: str = "") -> Lease:
+        """The picture is in the spool and this is what it means; nothing of it is left where the claim came late."""
         try:
-            lease = self._ledger.apply(lease.id, LeaseEvent.DELIVER, attempt=lease.attempt, delivery=delivery)
+            after = self._ledger.apply(lease.id, event, attempt=lease.attempt, delivery=delivery, reason=reason)
         except LeaseError as error:
             now = self._ledger.get(lease.id)
-            if now.delivery is None or now.delivery.picture != stored.name:
-                self._spool.discard(stored.name)
+            kept = (now.delivery, now.held_back and now.held_back.delivery)
+            if delivery.picture not in [other.picture for other in kept if other]:
+                self._spool.discard(delivery.picture)
             raise StaleClaim(str(error)) from None
         self.forget(lease.id)
-        return lease
+        return after
 
     def _back(self, lease: Lease, event: LeaseEvent, report: FailureReport) -> None:
         try:
@@ -212,6 +263,18 @@ class Claims:
 
 def _answer(lease: Lease) -> StartAnswer:
     return StartAnswer(scene_password=lease.offer.password or "")
+
+
+def _delivery(report: FrameReport, stored: Spooled, verdict: Verdict) -> Delivery:
+    return Delivery(
+        picture=stored.name,
+        size=stored.size,
+        render_s=report.render_s,
+        memory_kb=report.memory_kb,
+        cores=report.cores,
+        is_empty=verdict.is_empty,
+        is_confirmed=verdict.is_confirmed,
+    )
 
 
 def _line(report: FailureReport) -> str:

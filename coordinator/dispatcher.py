@@ -326,6 +326,7 @@ class Dispatcher:
             renderer_archive=archives.renderer,
             time_limit_s=self._render_limit_s,
             scene_locked=bool(offer.password),
+            fresh_renderer=lease.held_back is not None and lease.held_back.node_id == node_id,
         )
 
 

@@ -131,7 +131,9 @@ class Farm:
 
     def _discard_orphans(self) -> None:
         """Pictures that were stored and not entered: their nodes still have them and deliver again."""
-        wanted = {lease.delivery.picture for lease in self._ledger.leases(LeaseState.DELIVERED) if lease.delivery}
+        active = self._ledger.leases()
+        wanted = {lease.delivery.picture for lease in active if lease.delivery}
+        wanted |= {lease.held_back.delivery.picture for lease in active if lease.held_back}
         for name in self._spool.names():
             if name not in wanted:
                 self._spool.discard(name)
@@ -143,12 +145,19 @@ class Farm:
         events = Events(
             delivered=self._on_delivered,
             failed=self._on_failed,
+            held_back=self._on_held_back,
+            overtaken=lambda lease: self._cancel_on_node(lease.node_id, lease.id, lease.attempt),
             returned=lambda _lease: self._dispatcher.wake_placing.set(),
             gave_up=self._on_gave_up,
             node_failed=self._on_node_failed,
             scene_failed=self._scene_faults.failed,
         )
-        judge = Judge(inspect, self._conduct.ended).judge
+        judge = Judge(
+            inspect,
+            self._conduct.ended,
+            lambda node_id: not self._conduct.is_set_aside(node_id),
+            self._ledger.pictures_of_job,
+        )
         self._claims = Claims(
             self._ledger,
             self._spool,
@@ -493,6 +502,7 @@ class Farm:
         self._pauses.ended(lease)
         if lease.delivery is not None:
             self._spool.discard(lease.delivery.picture)
+        self._claims.discard_held_back(lease)
         if session := self._account.get(lease.session_key):
             session.job_may_be_there()
         self._session_loops.wake_asking()
@@ -543,6 +553,11 @@ class Farm:
     def _able_to_render(self, lease: Lease) -> set[str]:
         """PCs that get frames and could take this one."""
         return self._floor.able(self._needs.of(lease), lease.session_key)
+
+    def _on_held_back(self, lease: Lease, reason: str) -> None:
+        """Its PC made a broken picture, should another one's be better."""
+        node_id = lease.node_id or ""
+        self._conduct.failed(lease, node_id, self._name_of(node_id), FailureKind.BAD_PICTURE, reason)
 
     def _on_broken(self, lease: Lease, reason: str) -> None:
         self._conduct.refused(lease, self._name_of(lease.node_id or ""), reason)

@@ -4,6 +4,11 @@ A lease is the only truth about a frame. Celery messages, nodes and pictures are
 counts only when it names the lease's current *attempt*: a node that was thought dead and comes back with attempt 1 of
 a lease that is at attempt 2 is told to drop it. So a frame is accepted once and none is forgotten.
 
+A picture that looks broken and may be right is *held back*: it stays in the spool, the lease goes back to GRANTED for
+a second opinion, and nothing is counted against frame or node. What ends the wait is the next picture (DELIVER: either
+both agree, or the first was wrong), or a frame next to it that turns out to look like it (BELIEVE: the picture that
+was held back is delivered, whoever is at work on the second one).
+
 ``TRANSITIONS`` is the whole machine. :func:`advance` looks a step up in it; an illegal step raises and changes nothing.
 The diagram in ``docs/leases.md`` is generated from the same table.
 
@@ -53,6 +58,10 @@ class LeaseEvent(StrEnum):
     RETRY = "retry"
     #: The attempt failed; another attempt on another node follows.
     FAIL = "fail"
+    #: The attempt gave a picture that is held back until a second one agrees with it or not.
+    HOLD_BACK = "hold back"
+    #: The picture that is held back is right.
+    BELIEVE = "believe"
     #: The attempt is over without a picture, and it was the last.
     GIVE_UP = "give up"
     ACCEPT = "accept"
@@ -76,6 +85,10 @@ TRANSITIONS: dict[tuple[LeaseState, LeaseEvent], LeaseState] = {
     (S.RENDERING, E.RETRY): S.GRANTED,
     (S.ORDERED, E.FAIL): S.GRANTED,
     (S.RENDERING, E.FAIL): S.GRANTED,
+    (S.RENDERING, E.HOLD_BACK): S.GRANTED,
+    (S.GRANTED, E.BELIEVE): S.DELIVERED,
+    (S.ORDERED, E.BELIEVE): S.DELIVERED,
+    (S.RENDERING, E.BELIEVE): S.DELIVERED,
     # A spooled picture that is gone or unreadable when its turn to upload comes is rendered again.
     (S.DELIVERED, E.RETRY): S.GRANTED,
     (S.GRANTED, E.GIVE_UP): S.FAILED,
@@ -113,6 +126,13 @@ class StaleAttempt(LeaseError):
         super().__init__(f"attempt {claimed} is not the current attempt {current}")
 
 
+class NothingHeldBack(LeaseError):
+    """The event is about a picture that waits for a second opinion, and there is none."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(f"no picture of {lease.label} waits for a second opinion")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
     """A picture that arrived and passed inspection."""
@@ -127,6 +147,19 @@ class Delivery:
     memory_kb: int
     #: Threads the renderer could use.
     cores: int
+    #: The picture is wholly black or transparent.
+    is_empty: bool = False
+    #: It was rendered twice, or continues frames that were: this is how the scene looks.
+    is_confirmed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldBack:
+    """A picture that waits in the spool for a second opinion."""
+
+    #: Who made it.
+    node_id: str
+    delivery: Delivery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +182,8 @@ class Lease:
     failures: int = 0
     #: Nodes whose attempts failed, oldest first.
     tried_nodes: tuple[str, ...] = ()
+    #: What an earlier attempt gave and nobody has agreed with yet.
+    held_back: HeldBack | None = None
     #: Unix seconds.
     granted_at: float = 0.0
     #: Unix seconds of the last transition.
@@ -194,7 +229,7 @@ def advance(
 
     ``attempt`` is the fence: a claim that names one is checked against the current attempt first; ``None`` is for the
     coordinator's own decisions. ``node_id`` is the ordered node, ``delivery`` what arrived. A step back
-    to GRANTED raises the attempt; after a FAIL it also remembers the node.
+    to GRANTED raises the attempt; after a FAIL it also remembers the node, after a HOLD_BACK the picture.
 
     Raises :class:`StaleAttempt` or :class:`IllegalTransition`; the given lease is never changed.
     """
@@ -204,24 +239,50 @@ def advance(
         state = TRANSITIONS[lease.state, event]
     except KeyError:
         raise IllegalTransition(lease.state, event) from None
+    reason = reason or lease.reason
     if state is LeaseState.GRANTED:
-        failed = event is LeaseEvent.FAIL
-        return replace(
-            lease,
-            state=state,
-            attempt=lease.attempt + 1,
-            node_id=None,
-            delivery=None,
-            failures=lease.failures + failed,
-            tried_nodes=(*lease.tried_nodes, lease.node_id) if failed and lease.node_id else lease.tried_nodes,
-            reason=reason or lease.reason,
-        )
+        return _granted_again(lease, event, delivery, reason)
+    if event is LeaseEvent.BELIEVE:
+        return _believed(lease, reason)
     return replace(
         lease,
         state=state,
         node_id=node_id or lease.node_id,
         delivery=delivery or lease.delivery,
-        reason=reason or lease.reason,
+        held_back=None if state is LeaseState.DELIVERED else lease.held_back,
+        reason=reason,
+    )
+
+
+def _granted_again(lease: Lease, event: LeaseEvent, delivery: Delivery | None, reason: str) -> Lease:
+    failed, held_back = event is LeaseEvent.FAIL, lease.held_back
+    if event is LeaseEvent.HOLD_BACK:
+        if delivery is None or lease.node_id is None:
+            raise NothingHeldBack(lease)
+        held_back = HeldBack(node_id=lease.node_id, delivery=delivery)
+    return replace(
+        lease,
+        state=LeaseState.GRANTED,
+        attempt=lease.attempt + 1,
+        node_id=None,
+        delivery=None,
+        failures=lease.failures + failed,
+        tried_nodes=(*lease.tried_nodes, lease.node_id) if failed and lease.node_id else lease.tried_nodes,
+        held_back=held_back,
+        reason=reason,
+    )
+
+
+def _believed(lease: Lease, reason: str) -> Lease:
+    if lease.held_back is None:
+        raise NothingHeldBack(lease)
+    return replace(
+        lease,
+        state=LeaseState.DELIVERED,
+        node_id=lease.held_back.node_id,
+        delivery=replace(lease.held_back.delivery, is_confirmed=True),
+        held_back=None,
+        reason=reason,
     )
 
 

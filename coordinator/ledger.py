@@ -280,6 +280,17 @@ class Ledger:
                 found += map(self._lease_of, connection.execute(chosen))
         return sorted(found, key=lambda lease: lease.granted_at)
 
+    def pictures_of_job(self, lease: Lease) -> list[tuple[str, Delivery]]:
+        """Every frame of the lease's job whose picture was delivered or accepted; reads through the whole file."""
+        table = schema.leases.c
+        chosen = sa.select(table.frame, table.delivery).where(
+            table.job_id == lease.offer.job_id,
+            table.offer["revision"].as_string() == lease.offer.revision,
+            table.state.in_([LeaseState.DELIVERED, LeaseState.ACCEPTED]),
+        )
+        with self._reading() as connection:
+            return [(row.frame, Delivery(**row.delivery)) for row in connection.execute(chosen) if row.delivery]
+
     def first(self, state: LeaseState, suits: Callable[[Lease], bool]) -> Lease | None:
         """Of the leases in an active state, the one that came there first among those that suit."""
         with self._memory_lock:

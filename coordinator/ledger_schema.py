@@ -1,13 +1,13 @@
 """What the ledger stores, and how a lease becomes rows and rows become a lease.
 
-Schema, version 1 (times are Unix seconds)::
+Schema, version 2 (times are Unix seconds)::
 
     schema_version  version                         one row
     scripts         digest, text                    the server's script, once however many frames carry it
     leases          id, session_key, job_id, frame, offer (JSON, without its script and with its secrets sealed, see
                     :mod:`coordinator.sealing`), script (digest), state, attempt,
-                    node_id, delivery (JSON), failures, tried_nodes (JSON), granted_at, changed_at, ended_at, reason,
-                    answer
+                    node_id, delivery (JSON), failures, tried_nodes (JSON), held_back (JSON; since version 2),
+                    granted_at, changed_at, ended_at, reason, answer
     attempts        lease_id, attempt, node_id, ordered_at, started_at, ended_at, outcome, reason, render_s,
                     memory_kb, bytes                one row for each order; accounting reads it
     kept            key, value                      small texts that survive a restart: server sessions (sealed), the
@@ -21,19 +21,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
-from .leases import ACTIVE, Delivery, Lease, LeaseEvent, LeaseState
+from .leases import ACTIVE, Delivery, HeldBack, Lease, LeaseEvent, LeaseState
 from .ledger_file import LedgerTooNew
 from .protocol.messages import Chunk, JobOffer, RendererOffer
 from .sealing import Sealer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Version → the statements that lead from it to the next one.
-MIGRATIONS: dict[int, Sequence[str]] = {}
+MIGRATIONS: dict[int, Sequence[str]] = {1: ("ALTER TABLE leases ADD COLUMN held_back JSON",)}
 
 metadata = sa.MetaData()
 _json_or_null = sa.JSON(none_as_null=True)
@@ -62,6 +63,7 @@ leases = sa.Table(
     sa.Column("delivery", _json_or_null),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("tried_nodes", sa.JSON, nullable=False),
+    sa.Column("held_back", _json_or_null),
     sa.Column("granted_at", sa.Float, nullable=False),
     sa.Column("changed_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),
@@ -94,7 +96,18 @@ kept = sa.Table(
 #: Fields of an offer that nobody may read in the file.
 _SECRETS = ("password", "validation_url")
 
-_MOVING = ("state", "attempt", "node_id", "delivery", "failures", "tried_nodes", "reason", "changed_at", "ended_at")
+_MOVING = (
+    "state",
+    "attempt",
+    "node_id",
+    "delivery",
+    "failures",
+    "tried_nodes",
+    "held_back",
+    "reason",
+    "changed_at",
+    "ended_at",
+)
 
 
 def _given(column: sa.Column[Any]) -> sa.BindParameter[Any]:
@@ -202,6 +215,7 @@ def moving_columns(lease: Lease) -> dict[str, Any]:
         "delivery": vars(lease.delivery) if lease.delivery else None,
         "failures": lease.failures,
         "tried_nodes": list(lease.tried_nodes),
+        "held_back": asdict(lease.held_back) if lease.held_back else None,
         "reason": lease.reason,
         "changed_at": lease.changed_at,
         "ended_at": None if lease.state in ACTIVE else lease.changed_at,
@@ -228,8 +242,10 @@ def attempt_row(ordered: Lease) -> dict[str, Any]:
 def attempt_update(before: Lease, after: Lease, event: LeaseEvent, reason: str) -> dict[str, Any]:
     """Parameters of :data:`UPDATE_ATTEMPT`: what ``event`` means for the attempt it ends or carries on."""
     started = event is LeaseEvent.START
-    delivery = after.delivery if event is LeaseEvent.DELIVER else None
-    outcome = event.value if after.state is LeaseState.GRANTED else after.state.value
+    held_back = after.held_back.delivery if after.held_back and event is LeaseEvent.HOLD_BACK else None
+    delivery = after.delivery if event is LeaseEvent.DELIVER else held_back
+    is_over = after.state is LeaseState.GRANTED or event is LeaseEvent.BELIEVE
+    outcome = event.value if is_over else after.state.value
     return {
         "_id": before.id,
         "_attempt": before.attempt,
@@ -265,7 +281,12 @@ def lease_of(row: sa.Row[Any], sealer: Sealer) -> Lease:
         delivery=Delivery(**row.delivery) if row.delivery else None,
         failures=row.failures,
         tried_nodes=tuple(row.tried_nodes),
+        held_back=_held_back_of(row.held_back),
         granted_at=row.granted_at,
         changed_at=row.changed_at,
         reason=row.reason,
     )
+
+
+def _held_back_of(stored: Mapping[str, Any] | None) -> HeldBack | None:
+    return HeldBack(node_id=stored["node_id"], delivery=Delivery(**stored["delivery"])) if stored else None

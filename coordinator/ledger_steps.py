@@ -50,7 +50,8 @@ class Attempt:
     ordered_at: float
     started_at: float | None
     ended_at: float | None
-    #: ``None`` while under way, ``retry`` or ``fail`` when another followed, else the lease's state after it.
+    #: ``None`` while under way; ``retry``, ``fail`` or ``hold back`` when another followed, ``believe`` when none was
+    #: needed; else the lease's state after it.
     outcome: str | None
     reason: str
     #: Wall seconds.

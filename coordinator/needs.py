@@ -63,7 +63,7 @@ class Needs:
             min_ram=self._tally.peak_kb(offer.job_id, offer.revision) * 1024,
             tags=self._tags_of(lease),
             needs_local_blender=self._is_launcher(offer.renderer.md5),
-            tried=(*lease.tried_nodes, *self._losers(lease), *self._tried(lease)),
+            tried=(*lease.tried_nodes, *_wants_another_than(lease), *self._losers(lease), *self._tried(lease)),
             # It measures the machine that the session describes, and would say wrong things of any other.
             only_node=self._described_node(lease.session_key) if is_test_job(offer.job_id) else None,
         )
@@ -88,6 +88,11 @@ class Needs:
             return []
         lost = Counter(one.node_id for one in self._ledger.attempts(lease.id) if one.node_id)
         return [node_id for node_id, times in lost.items() if times >= ORDERS_LOST]
+
+
+def _wants_another_than(lease: Lease) -> list[str]:
+    """A second opinion comes from another PC, if there is one."""
+    return [lease.held_back.node_id] if lease.held_back else []
 
 
 class Alike:

@@ -29,7 +29,7 @@ class Need:
     tags: frozenset[str] = frozenset()
     #: The renderer archive starts the PC's own Blender.
     needs_local_blender: bool = False
-    #: Nodes that failed this lease, to be asked again only when there is no other.
+    #: Nodes that failed this lease or had their say on it, to be asked again only when there is no other.
     tried: tuple[str, ...] = ()
     #: The one node that may have it; ``None``: any, empty: none of ours.
     only_node: str | None = None

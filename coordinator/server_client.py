@@ -25,6 +25,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -160,8 +161,11 @@ class ServerClient:
     def validate(self, upload: FrameUpload, picture: Path, url: str | None = None) -> ValidationAnswer:
         """Uploads a frame, streamed from disk, to ``url`` where its offer names one.
 
-        HTTP 413 means what status 306 means. Raises ``OSError`` when the picture cannot be opened.
+        HTTP 413 means what status 306 means. Servers that do not say they read ``confirmed`` are not sent it. Raises
+        ``OSError`` when the picture cannot be opened.
         """
+        if not (self.endpoints and self.endpoints.reads_confirmed):
+            upload = replace(upload, is_confirmed=False)
         with picture.open("rb") as file:
 
             def body(deadline: Deadline) -> tuple[Any, str]:

@@ -319,4 +319,5 @@ def _upload_of(lease: Lease, delivery: Delivery) -> FrameUpload:
         extras=lease.offer.extras,
         memory_used_kb=delivery.memory_kb,
         cores=delivery.cores,
+        is_confirmed=delivery.is_confirmed,
     )

@@ -11,7 +11,8 @@ COOKIE = "sheepfold_session"
 REVISION = "0"
 
 #: The request types of every generation; each client passes over those it does not know. The paths are those of the
-#: specification's sample, but for the log-out: a client of 2024 escapes the question mark.
+#: specification's sample, but for the log-out: a client of 2024 escapes the question mark. That ``confirmed``
+#: is read is an addition, which others pass over.
 ENDPOINTS = Endpoints(
     validate_job="/server/send_frame.php",
     request_job="/server/request_job.php",
@@ -22,6 +23,7 @@ ENDPOINTS = Endpoints(
     keepmealive="/server/keepmealive.php",
     logout="/server/logout.php",
     speedtest_answer="/server/speedtest.php",
+    reads_confirmed=True,
 )
 #: The specification's own log-out, with ``mode=logout`` in its query, is answered as well.
 SPECIFIED_LOGOUT = "/account.php"

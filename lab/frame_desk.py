@@ -109,6 +109,8 @@ class FrameDesk:
             return ValidationStatus.OK
         verdict = self._office.frames.take(session, upload, picture, path)
         if verdict is Verdict.ACCEPTED:
+            if picture.is_empty and (wronged := self._office.frames.take_back_refusal(upload.job, upload.frame)):
+                self._office.sessions.take_back_broken_frame(wronged)
             return ValidationStatus.OK
         log.warning("job %s frame %s from %s is broken: %s", upload.job, upload.frame, session.login, picture)
         self._office.sessions.note_broken_frame(session)

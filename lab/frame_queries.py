@@ -98,11 +98,6 @@ GRANTED_TO = select(grants.c.times).where(
     grants.c.login == bindparam("who"),
 )
 HELD_BY_SESSION = select(func.count()).where(_LEASED_NOW, frames.c.session_id == bindparam("session"))
-OTHERS_SHOW_SOMETHING = (
-    select(frames.c.number)
-    .where(frames.c.project_id == bindparam("project"), frames.c.state == "accepted", frames.c.black.is_(False))
-    .limit(1)
-)
 LEASED = select(frames).where(_LEASED_NOW).order_by(frames.c.granted_at)
 COUNTS = select(frames.c.project_id, frames.c.state, func.count().label("times")).group_by(
     frames.c.project_id, frames.c.state

@@ -5,7 +5,7 @@ A frame's life::
     WAITING ──grant──▶ LEASED ──picture taken──▶ ACCEPTED
        ▲                 │
        ├──no sign of life┤   (:mod:`lab.lease_expiry`), or logged out, or its project rests
-       ├──refused────────┤   no picture, wrong size, black where others are not
+       ├──refused────────┤   no picture, wrong size, black where others are not (:mod:`lab.black_frames`)
        └──error report───┴──too many, or the scene's fault──▶ FAILED ──retry──▶ WAITING
 
 A lease belongs to the *account*: a new session of the same account goes on beating, and its beat makes the lease the
@@ -37,6 +37,7 @@ from coordinator.protocol.error_log import is_scenes_fault, reason_in, write_err
 from coordinator.protocol.messages import ComputeMethod, FrameUpload
 from coordinator.protocol.status import BeatStatus, JobStatus
 
+from . import black_frames
 from . import frame_queries as sql
 from .errors import UnknownProject
 from .frame_range import frame_number, frame_text
@@ -46,8 +47,6 @@ from .projects import Project, Projects, ProjectState
 from .sessions import WebSession
 from .store import Store, frames, grants
 
-#: A frame refused as black this often is believed: films do fade to black.
-BLACK_BELIEVED_AFTER = 3
 #: Frames that fail through the scene before the others of their project are given up with them.
 HOPELESS_AFTER = 3
 #: Of an error report, the end is kept.
@@ -179,7 +178,11 @@ class Frames:
             row = self._row(db, (project, number))
             if row is None or row.state == FrameState.ACCEPTED:
                 return Verdict.ACCEPTED
-            broken = self._is_broken(db, project, row, picture)
+            broken = _is_misshapen(project, picture)
+            if not broken and picture.is_empty and not upload.is_confirmed:
+                broken = black_frames.is_odd(db, project.id, number)
+                if broken:
+                    black_frames.note_refusal(db, project.id, number, session.id)
             if broken:
                 db.execute(sql.COUNT_REFUSAL, {"project": project.id, "frame": number})
                 db.execute(sql.END_LEASE, {"project": project.id, "frame": number, "who": session.login})
@@ -187,6 +190,12 @@ class Frames:
                 project = self._keep(db, project, row, session, upload, picture, path)
         self._projects.committed(project)
         return Verdict.BROKEN if broken else Verdict.ACCEPTED
+
+    def take_back_refusal(self, job: str, frame: str) -> str | None:
+        """The frame was accepted black: the session that an earlier refusal counts against, told once."""
+        project, number = self._must_find(job, frame)
+        with self._store.transaction() as db:
+            return black_frames.take_back_refusal(db, project.id, number)
 
     def refuse(self, session: WebSession, job: str, frame: str) -> None:
         """What came is no picture: the frame waits for somebody else, or is given up."""
@@ -299,14 +308,6 @@ class Frames:
         for project_id in self._expiry.end_overdue(db, now):
             self._projects.touch(project_id)
 
-    @staticmethod
-    def _is_broken(db: Connection, project: Project, row: Row[Any], picture: Picture) -> bool:
-        if project.width and project.height and (picture.width, picture.height) != (project.width, project.height):
-            return True
-        if not picture.is_empty or row.refusals >= BLACK_BELIEVED_AFTER:
-            return False
-        return db.execute(sql.OTHERS_SHOW_SOMETHING, {"project": project.id}).first() is not None
-
     def _keep(
         self,
         db: Connection,
@@ -349,3 +350,8 @@ class Frames:
         path = self.folder(project) / "logs" / f"{frame_text(number)}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(log[-MAX_LOG_BYTES:])
+
+
+def _is_misshapen(project: Project, picture: Picture) -> bool:
+    asked = (project.width, project.height)
+    return bool(project.width and project.height) and (picture.width, picture.height) != asked

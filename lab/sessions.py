@@ -4,6 +4,7 @@ A session's life::
 
     LIVE ──idle too long──▶ EXPIRED      202 or 304; a sign-in opens a new one, which takes its frames over
     LIVE ──broken frames──▶ DISABLED     job requests get 203, uploads 304; heartbeats still count
+    DISABLED ──taken back─▶ LIVE         one of those frames turned out to be right
     any  ──log-out───────▶ gone          its cookie is unknown from then on: 202 or 304
 
 All sessions live in memory and are written through to the store; only the server's one database thread changes them.
@@ -256,6 +257,16 @@ class Sessions:
         """When the session was heard of last; 0 for one that is over."""
         session = self._sessions.get(session_id)
         return session.seen_at if session is not None and session.is_alive else 0.0
+
+    def take_back_broken_frame(self, session_id: str) -> None:
+        """A frame that was counted as broken was none; a session that it disabled is live again."""
+        current = self._sessions.get(session_id)
+        if current is None or current.broken_frames == 0:
+            return
+        broken = current.broken_frames - 1
+        is_live_again = current.state is SessionState.DISABLED and broken < self._max_broken
+        state = SessionState.LIVE if is_live_again else current.state
+        self._save(replace(current, broken_frames=broken, state=state))
 
     def close(self, session: WebSession) -> None:
         """Log-out: the cookie is unknown from now on."""

@@ -174,6 +174,17 @@ chunks = Table(
     sqlite_with_rowid=False,
 )
 
+#: Uploads refused because they showed nothing where the frames around them did. A second one is believed, and then
+#: the first counts against nobody.
+black_refusals = Table(
+    "black_refusals",
+    metadata,
+    Column("project_id", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("session_id", String, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 
 class Store:
     """The database and the folders of one server. Raises :class:`StoreTooNew`."""

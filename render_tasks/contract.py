@@ -164,6 +164,8 @@ class RenderOrder:
     renderer_archive: ArchiveRef
     #: Seconds after which a render is killed and reported; ``None``: no limit.
     time_limit_s: int | None = None
+    #: The node made this frame before and is asked whether it makes it so again: with a renderer started for it alone.
+    fresh_renderer: bool = False
     #: The scene's zip wants a password, which comes with the :class:`StartAnswer`.
     scene_locked: bool = False
 

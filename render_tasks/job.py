@@ -34,6 +34,8 @@ class Job:
     scratch: Path
     #: The frame measures this PC: a renderer of its own, from start to exit.
     is_test: bool = False
+    #: It is rendered a second time, to be compared: a renderer of its own, which no frame before it can have upset.
+    is_second_opinion: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

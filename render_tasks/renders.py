@@ -75,6 +75,7 @@ class Renders:
             memory_limit_kb=self._identity.memory_limit_kb,
             scratch=scratch,
             is_test=is_test_job(order.job_id),
+            is_second_opinion=order.fresh_renderer,
         )
 
     def _archives(self, order: RenderOrder, start: StartAnswer, switch: Switch) -> tuple[Path, Path]:

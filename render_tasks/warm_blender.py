@@ -22,6 +22,7 @@ lives on goes (:meth:`WarmBlenders.release`), and when the node leaves.
 
 - a command line or script that is not known to mean the same (:mod:`render_tasks.warm_command`);
 - test frames: they measure the PC from start to exit;
+- frames that are rendered a second time because the first picture is in doubt: the open Blender may be what is wrong;
 - scenes whose frames depend on those before: simulations, particles, movies, the video sequencer; and engines that
   were not compared with cold renders yet (:mod:`render_tasks.warm_driver`);
 - whatever failed warm once.
@@ -173,6 +174,8 @@ class WarmBlenders:
     def _why_cold(self, job: Job, key: Key) -> str:
         if job.is_test:
             return "it is a test frame"
+        if job.is_second_opinion:
+            return "it is rendered a second time, to be compared"
         with self._changed:
             if self._closed:
                 return "the node leaves"

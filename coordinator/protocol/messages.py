@@ -117,6 +117,8 @@ class Endpoints:
     max_period_s: int | None = None
     #: Where a server of ours takes a :class:`ProjectStep`; empty at any other, and for accounts that may not.
     project: str = ""
+    #: The server reads ``confirmed`` (:attr:`FrameUpload.is_confirmed`); only ours says so.
+    reads_confirmed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +294,9 @@ class FrameUpload:
     #: Peak memory in kB.
     memory_used_kb: int | None = None
     cores: int | None = None
+    #: The picture is black or transparent, and not by mistake: it was rendered twice, or continues frames that were.
+    #: An addition of ours, for servers that read it.
+    is_confirmed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

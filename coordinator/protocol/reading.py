@@ -114,11 +114,12 @@ def read_sign_in_answer(data: bytes) -> SignInAnswer:
         return SignInAnswer(status=status)
     requests = {request.attribute("type") or "": request for request in root.children("request")}
     paths = {kind: request.attribute("path") or "" for kind, request in requests.items()}
-    beat = requests.get("keepmealive")
+    beat, validation = requests.get("keepmealive"), requests.get("validate-job")
     endpoints = Endpoints(
         **{name: paths.get(kind, "") for kind, name in ENDPOINT_OF_REQUEST.items()},
         # Zero or less would mean a heartbeat without pause.
         max_period_s=_usable(beat.attribute("max-period"), least=1) if beat else None,
+        reads_confirmed=_yes(validation.attribute("confirmed")) if validation else False,
     )
     unknown = sorted(kind[:_UNKNOWN_REQUEST_CHARS] for kind in paths if kind and kind not in ENDPOINT_OF_REQUEST)
     return SignInAnswer(
@@ -305,6 +306,7 @@ def read_frame_upload(fields: Mapping[str, str]) -> FrameUpload:
         extras=fields.get("extras"),
         memory_used_kb=_usable(fields.get("memoryused")),
         cores=_usable(fields.get("cores")),
+        is_confirmed=_yes(fields.get("confirmed")),
     )
 
 

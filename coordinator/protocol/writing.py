@@ -89,6 +89,8 @@ def _requests(endpoints: Endpoints) -> list[dict[str, Any]]:
         request: dict[str, Any] = {"@type": kind, "@path": getattr(endpoints, name)}
         if kind == "keepmealive" and endpoints.max_period_s is not None:
             request["@max-period"] = endpoints.max_period_s
+        if kind == "validate-job" and endpoints.reads_confirmed:
+            request["@confirmed"] = "1"
         requests.append(request)
     return [request for request in requests if request["@path"]]
 
@@ -198,12 +200,14 @@ def write_frame_upload(upload: FrameUpload) -> dict[str, str]:
         extras=upload.extras,
         memoryused=upload.memory_used_kb,
         cores=upload.cores,
+        confirmed="1" if upload.is_confirmed else None,
     )
 
 
 def write_frame_figures(upload: FrameUpload) -> dict[str, str]:
     """What is appended to an offer's own validation URL, which names the frame already."""
-    return _fields(rendertime=upload.render_time_s, memoryused=upload.memory_used_kb)
+    confirmed = "1" if upload.is_confirmed else None
+    return _fields(rendertime=upload.render_time_s, memoryused=upload.memory_used_kb, confirmed=confirmed)
 
 
 def write_validation_answer(answer: ValidationAnswer) -> bytes:

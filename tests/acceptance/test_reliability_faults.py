@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 
@@ -249,6 +250,54 @@ def test_a_broken_picture_never_reaches_the_server_and_its_pc_is_set_aside(farm:
     assert farm.status()["set_aside"] == ["pc-01"]
     assert growth(farm, before) == {"accepted": 16}, "the server saw no broken frame"
     assert {farm.maker(project, frame).pc for frame in range(5, 17)} == {"pc-02"}  # type: ignore[union-attr]
+
+
+def test_a_black_frame_that_both_pcs_make_is_the_scenes_own(farm: FaultyFarm) -> None:
+    before = farm.books()
+    project = farm.submit("1-12", seconds=0.1, acts={"4:*": "black", "8:*": "black"})
+    farm.wait_until_accepted(project, 12)
+    assert growth(farm, before) == {"accepted": 12}, "the server refused nothing and heard of no failure"
+    for frame in (4, 8):
+        assert {start.pc for start in project.starts(frame)} == set(PCS)
+        assert len(project.starts(frame)) == 2
+    assert len(project.starts()) == 14
+    assert [node["marks"] for node in farm.status()["nodes"]] == [[], []]
+    assert [row["failures"] for row in farm.leases(project)] == [0] * 12
+
+
+def test_a_film_that_ends_in_black_is_whole_on_one_pc_and_its_pc_is_asked_twice_about_the_first_black_frame_alone(
+    farm: FaultyFarm,
+) -> None:
+    assert farm.stop("pc-02") == 0
+    wait_for("pc-02 is gone", lambda: not farm.node("pc-02"), 30)
+    before = farm.books()
+    project = farm.submit("1-8", seconds=0.1, acts={"[4-8]:*": "black"})
+    farm.wait_until_accepted(project, 8)
+    assert growth(farm, before) == {"accepted": 8}
+    assert len({start.attempt for start in project.starts(4)}) == 2
+    assert farm.node("pc-01")["marks"] == []
+    assert [row["failures"] for row in farm.leases(project)] == [0] * 8
+    # What was rendered before the first black frame was believed went as it was, or was under way again by then.
+    assert len(project.starts()) <= 10
+
+
+def test_a_held_back_picture_outlives_the_coordinator(farm: FaultyFarm) -> None:
+    assert farm.stop("pc-02") == 0
+    wait_for("pc-02 is gone", lambda: not farm.node("pc-02"), 30)
+    project = farm.submit("1-2", acts={"2:*": 'gate; rm "$stage/open.2"; black'})
+    first = farm.wait_until_started(project, 2)
+    farm.wait_until_accepted(project, 1)
+    project.open(2)
+    wait_for("it is held back", lambda: farm.leases(project, 2)[0]["held_back"], 10)
+    farm.kill("coordinator")
+    kept = json.loads(farm.leases(project, 2)[0]["held_back"])["delivery"]["picture"]
+    assert (farm.folder / "coordinator" / "spool" / kept).is_file()
+    farm.start_coordinator()
+    assert (farm.folder / "coordinator" / "spool" / kept).is_file()
+    project.open(2)
+    farm.wait_until_accepted(project, 2)
+    assert [start.pc for start in project.starts(2)] == [first.pc] * 2
+    assert not (farm.folder / "coordinator" / "spool" / kept).exists()
 
 
 def test_a_render_that_takes_too_long_is_ended_and_tried_elsewhere(farm: FaultyFarm) -> None:

@@ -196,11 +196,51 @@ def test_a_black_or_misshapen_frame_is_301(lab: RunningLab, png, tmp_path):
     lab.project(width="32", height="18")
     client = lab.client()
     assert client.send(*client.next_frame(), png) == 0
-    assert client.send(*client.next_frame(), picture(tmp_path, colour=(0, 0, 0, 1))) == 301
-    assert client.send(*client.next_frame(), picture(tmp_path, colour=(0.4, 0, 0, 0))) == 301
+    black = client.next_frame()
+    assert client.send(*black, picture(tmp_path, colour=(0, 0, 0, 1))) == 301
     other = lab.client()
     assert other.send(*other.next_frame(), picture(tmp_path, width=16, height=9)) == 301
     assert other.send(*other.next_frame(), png) == 0
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0, 1), (0.4, 0, 0, 0)])
+def test_a_film_of_one_client_may_have_black_frames_and_none_of_them_counts_against_it(
+    lab: RunningLab, png, tmp_path, colour
+):
+    """Given a server that disables a session after three broken frames, when four of five frames come black twice."""
+    lab.project(frames="1-9", width="32", height="18")
+    client, empty = lab.client(), picture(tmp_path, colour=colour)
+    for number in range(1, 10):
+        job, frame = client.next_frame()
+        assert frame == f"{number:04d}"
+        if number % 2:
+            assert client.send(job, frame, png) == 0
+            continue
+        assert client.send(job, frame, empty) == 301
+        assert client.next_frame() == (job, frame), "it is rendered once more"
+        assert client.send(job, frame, empty) == 0
+    assert client.request_job() == 200
+
+
+def test_a_session_that_was_disabled_for_black_frames_is_live_again_when_one_is_believed(
+    lab: RunningLab, png, tmp_path
+):
+    lab.project(frames="1-7", width="32", height="18")
+    client, other, black = lab.client(), lab.client(), picture(tmp_path, colour=(0, 0, 0, 1))
+    held = [client.next_frame() for _ in range(7)]
+    for frame in held[::2]:
+        assert client.send(*frame, png) == 0
+    assert [client.send(*frame, black) for frame in held[1::2]] == [301, 301, 301]
+    assert client.request_job() == 203
+    assert other.send(*other.next_frame(), black) == 0
+    assert client.request_job() == 0
+
+
+def test_a_black_frame_that_was_made_sure_of_is_believed_at_once(lab: RunningLab, png, tmp_path):
+    lab.project(frames="1-2", width="32", height="18")
+    client = lab.client()
+    assert client.send(*client.next_frame(), png) == 0
+    assert client.send(*client.next_frame(), picture(tmp_path, colour=(0, 0, 0, 1)), confirmed="1") == 0
 
 
 @pytest.mark.parametrize("what", [b"", b"<html>no</html>", b"\x89PNG\r\n\x1a\n" + b"\0" * 100])

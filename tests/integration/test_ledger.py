@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sqlite3
 import stat
@@ -17,7 +18,16 @@ import sqlalchemy as sa
 from ledger_writer import DELIVERY, offer
 
 from coordinator import ledger_file, ledger_schema
-from coordinator.leases import ACTIVE, IllegalTransition, Lease, LeaseEvent, LeaseState, StaleAttempt, UnknownLease
+from coordinator.leases import (
+    ACTIVE,
+    HeldBack,
+    IllegalTransition,
+    Lease,
+    LeaseEvent,
+    LeaseState,
+    StaleAttempt,
+    UnknownLease,
+)
 from coordinator.ledger import (
     Grant,
     Ledger,
@@ -269,18 +279,39 @@ def test_a_ledger_of_a_later_sheepfold_is_left_alone(ledger: Ledger, path: Path)
     assert path.read_bytes() == before
 
 
+def test_a_job_is_asked_for_the_pictures_it_has(ledger: Ledger, path: Path) -> None:
+    black = dataclasses.replace(DELIVERY, is_empty=True, is_confirmed=True)
+    others = [
+        ledger.grant(dataclasses.replace(offer(9), **change), SESSION)
+        for change in ({"job_id": "13"}, {"revision": "2"})
+    ]
+    for lease in [*others, ledger.grant(offer(3), SESSION)]:
+        ledger.apply(lease.id, E.ORDER, node_id="n1")
+        ledger.apply(lease.id, E.START)
+        ledger.apply(lease.id, E.DELIVER, delivery=black)
+    ledger.apply(delivered(ledger, 1).id, E.ACCEPT)
+    ledger.apply(delivered(ledger, 2).id, E.REFUSE)
+    wanted = ledger.grant(offer(4), SESSION)
+    after = reopened(ledger, path)
+    assert sorted(after.pictures_of_job(wanted)) == [("0001", DELIVERY), ("0003", black)]
+    after.close()
+
+
+NOW = ledger_schema.SCHEMA_VERSION
+
+
 def test_an_older_ledger_is_brought_forward_step_by_step(ledger: Ledger, path: Path) -> None:
     lease = delivered(ledger)
     ledger.close()
     engine = ledger_file.engine_of(sqlite_url(path))
     steps = {
-        1: ("ALTER TABLE leases ADD COLUMN colour TEXT",),
-        2: ("UPDATE leases SET colour = 'red'", "CREATE INDEX by_colour ON leases (colour)"),
+        NOW: ("ALTER TABLE leases ADD COLUMN colour TEXT",),
+        NOW + 1: ("UPDATE leases SET colour = 'red'", "CREATE INDEX by_colour ON leases (colour)"),
     }
     with engine.connect() as connection, connection.begin():
-        ledger_schema.prepare_schema(connection, target=3, migrations=steps)
+        ledger_schema.prepare_schema(connection, target=NOW + 2, migrations=steps)
     with engine.connect() as connection:
-        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == 3
+        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == NOW + 2
         assert connection.execute(sa.text("SELECT id, colour FROM leases")).one() == (lease.id, "red")
     engine.dispose()
 
@@ -288,13 +319,55 @@ def test_an_older_ledger_is_brought_forward_step_by_step(ledger: Ledger, path: P
 def test_a_migration_that_fails_leaves_the_older_ledger(ledger: Ledger, path: Path) -> None:
     ledger.close()
     engine = ledger_file.engine_of(sqlite_url(path))
-    steps = {1: ("ALTER TABLE leases ADD COLUMN colour TEXT", "THIS IS NO SQL")}
+    steps = {NOW: ("ALTER TABLE leases ADD COLUMN colour TEXT", "THIS IS NO SQL")}
     with pytest.raises(sa.exc.OperationalError), engine.connect() as connection, connection.begin():
-        ledger_schema.prepare_schema(connection, target=2, migrations=steps)
+        ledger_schema.prepare_schema(connection, target=NOW + 1, migrations=steps)
     with engine.connect() as connection:
-        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == 1
+        assert connection.execute(sa.text("SELECT version FROM schema_version")).scalar() == NOW
         assert "colour" not in {column["name"] for column in sa.inspect(connection).get_columns("leases")}
     engine.dispose()
+
+
+def test_a_ledger_of_version_1_goes_on(ledger: Ledger, path: Path) -> None:
+    lease = delivered(ledger)
+    ledger.close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("ALTER TABLE leases DROP COLUMN held_back")
+        # Deliveries did not say then how the picture looks.
+        raw.execute("UPDATE leases SET delivery = json_remove(delivery, '$.is_empty', '$.is_confirmed')")
+        raw.execute("UPDATE schema_version SET version = 1")
+    after = Ledger(sqlite_url(path), clock=Clock())
+    assert after.get(lease.id) == lease
+    other = held_back(after)
+    assert after.get(other.id).held_back
+    after.close()
+
+
+def held_back(ledger: Ledger) -> Lease:
+    """A lease whose picture waits for a second opinion."""
+    lease = ledger.grant(offer(2), SESSION)
+    ledger.apply(lease.id, E.ORDER, node_id="n1")
+    ledger.apply(lease.id, E.START, attempt=1)
+    return ledger.apply(lease.id, E.HOLD_BACK, attempt=1, delivery=DELIVERY, reason="black")
+
+
+def test_a_picture_that_is_held_back_is_known_after_a_restart_and_what_it_took_is_in_the_accounts(
+    ledger: Ledger, path: Path
+) -> None:
+    lease = held_back(ledger)
+    ledger.apply(lease.id, E.ORDER, node_id="n2")
+    after = reopened(ledger, path)
+    found = after.get(lease.id)
+    assert (found.state, found.attempt, found.failures) == (S.ORDERED, 2, 0)
+    assert found.held_back == HeldBack(node_id="n1", delivery=DELIVERY)
+    believed = after.apply(lease.id, E.BELIEVE)
+    assert (believed.state, believed.node_id, believed.held_back) == (S.DELIVERED, "n1", None)
+    first, second = after.attempts(lease.id)
+    assert (first.outcome, first.reason, first.render_s, first.bytes) == ("hold back", "black", 1.5, 10)
+    assert (second.outcome, second.node_id, second.render_s) == ("believe", "n2", None)
+    last = reopened(after, path)
+    assert last.get(lease.id) == believed
+    last.close()
 
 
 def test_a_write_the_database_refuses_is_typed_and_changes_nothing(ledger: Ledger, path: Path) -> None:

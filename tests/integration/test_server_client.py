@@ -147,6 +147,26 @@ def test_a_server_without_an_address_for_frames_is_sent_none(
     assert len(server.visits) == 1
 
 
+def test_only_a_server_that_reads_it_is_told_that_a_black_frame_is_confirmed(
+    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+) -> None:
+    server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
+    picture = tmp_path / "0340.png"
+    picture.write_bytes(b"black")
+    confirmed = replace(UPLOAD, is_confirmed=True)
+    signed_in.validate(confirmed, picture)
+    assert "confirmed" not in server.visits[-1].query
+
+    reads_it = CONFIG.replace('"/server/send_frame.php"', '"/server/send_frame.php" confirmed="1"')
+    assert reads_it != CONFIG
+    server.pages["/server/config.php"] = lambda visit: visit.answer(reads_it)
+    signed_in.sign_in(SIGN_IN)
+    signed_in.validate(confirmed, picture)
+    assert server.visits[-1].query["confirmed"] == "1"
+    signed_in.validate(UPLOAD, picture)
+    assert "confirmed" not in server.visits[-1].query
+
+
 def test_a_large_frame_is_sent_without_being_read_into_memory(
     server: RenderServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:

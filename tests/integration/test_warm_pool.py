@@ -306,6 +306,15 @@ def test_what_the_scene_is_not_made_for_starts_nothing_warm(bench: Bench) -> Non
     assert bench.kinds() == ["cold"] * 3
 
 
+def test_a_frame_that_is_rendered_a_second_time_has_a_renderer_of_its_own_and_those_after_it_are_warm(
+    bench: Bench,
+) -> None:
+    bench.render(bench.job(1))
+    assert bench.render(bench.job(1, is_second_opinion=True)).picture.read_bytes() == b"cold"
+    assert bench.render(bench.job(2)).picture.read_bytes() == b"warm"
+    assert bench.kinds() == ["warm", "cold", "warm"]
+
+
 def test_a_cold_frame_takes_the_place_of_one_that_waits(bench: Bench) -> None:
     bench.render(bench.job(1))
     bench.render(bench.job(1, is_test=True))

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from chain_parts import Chain
-from farm_parts import Told
+from farm_parts import Told, look
 
 from coordinator.claims import Claims, Events
-from coordinator.judgement import BrokenPicture
-from coordinator.leases import Lease
+from coordinator.judgement import Judge
 from coordinator.ledger import Ledger
 from coordinator.ledger_file import sqlite_url
 from coordinator.spool import Spool
@@ -42,17 +41,15 @@ def told() -> Told:
 
 @pytest.fixture
 def claims(ledger: Ledger, spool: Spool, told: Told) -> Claims:
-    def judge(_lease: Lease, path: Path) -> None:
-        if not path.read_bytes().startswith(b"PNG"):
-            raise BrokenPicture("this is no picture")
-
     events = Events(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        held_back=lambda lease, doubt: told.held_back.append((lease.node_id, doubt)),
+        overtaken=told.overtaken.append,
         returned=told.returned.append,
         gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
     )
-    return Claims(ledger, spool, judge, events, attempts=2)
+    return Claims(ledger, spool, Judge(look, told.absolved.append), events, attempts=2)
 
 
 @pytest.fixture

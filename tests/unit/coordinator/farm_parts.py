@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from coordinator.inspection import NotAPicture, Picture
 from coordinator.leases import Lease, LeaseEvent
 from coordinator.ledger import Ledger
 from coordinator.protocol.messages import JobOffer, RendererOffer
@@ -17,6 +19,9 @@ class Told:
 
     delivered: list[Lease] = field(default_factory=list)
     failed: list[tuple[str | None, FailureKind]] = field(default_factory=list)
+    held_back: list[tuple[str | None, str]] = field(default_factory=list)
+    overtaken: list[Lease] = field(default_factory=list)
+    absolved: list[Lease] = field(default_factory=list)
     returned: list[Lease] = field(default_factory=list)
     gave_up: list[tuple[Lease, FailureReport]] = field(default_factory=list)
 
@@ -55,3 +60,12 @@ def rendering(ledger: Ledger, frame: str = "0012", node: str = "n1", **changes: 
     lease = ledger.grant(offer(frame, **changes), "farm:linux/64bit")
     ledger.apply(lease.id, LeaseEvent.ORDER, node_id=node)
     return ledger.apply(lease.id, LeaseEvent.START)
+
+
+def look(path: Path) -> Picture:
+    """A picture is bytes that begin with ``PNG``; one that says so is black."""
+    content = path.read_bytes()
+    if not content.startswith(b"PNG"):
+        raise NotAPicture("this is no picture")
+    is_black = b"black" in content
+    return Picture(width=8, height=8, channels=4, format="png", is_black=is_black, is_transparent=False)

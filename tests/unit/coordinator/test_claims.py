@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from farm_parts import Told, offer, rendering, report
+from farm_parts import Told, look, offer, rendering, report
 
 from coordinator.claims import Claims, Events, FrameRejected, StaleClaim
+from coordinator.judgement import Judge
 from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.spool import CutOff, Spool
@@ -137,6 +140,8 @@ def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
     events = Events(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        held_back=lambda _lease, _doubt: None,
+        overtaken=told.overtaken.append,
         returned=told.returned.append,
         gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
         node_failed=lambda lease, _failure: troubled.append(lease),
@@ -161,6 +166,8 @@ def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
     events = Events(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        held_back=lambda _lease, _doubt: None,
+        overtaken=told.overtaken.append,
         returned=told.returned.append,
         gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
     )
@@ -182,6 +189,8 @@ def test_what_is_the_scenes_fault_is_tried_twice_however_many_attempts_others_ha
     events = Events(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        held_back=lambda _lease, _doubt: None,
+        overtaken=told.overtaken.append,
         returned=told.returned.append,
         gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
         scene_failed=lambda lease, failure: scenes.append((lease.node_id, failure.kind)),
@@ -196,3 +205,139 @@ def test_what_is_the_scenes_fault_is_tried_twice_however_many_attempts_others_ha
     assert ledger.get(lease.id).reason == "no camera: Cannot render, no camera"
     assert ledger.get(lease.id).state is LeaseState.FAILED
     assert scenes == [("n1", FailureKind.NO_CAMERA), ("n2", FailureKind.NO_CAMERA)]
+
+
+BLACK = b"PNG black"
+
+
+def again(ledger: Ledger, claims: Claims, lease: Lease, node: str) -> Lease:
+    """The second render of a frame has begun."""
+    ledger.apply(lease.id, LeaseEvent.ORDER, node_id=node)
+    claims.start(lease.id, ledger.get(lease.id).attempt, node, "second")
+    return ledger.get(lease.id)
+
+
+def deliver(claims: Claims, lease: Lease, data: bytes) -> None:
+    assert lease.node_id
+    claims.deliver(lease.id, lease.attempt, lease.node_id, report(data), [data])
+
+
+def held_back(ledger: Ledger, claims: Claims, frame: str, node: str = "n1") -> Lease:
+    """A lease whose picture waits for a second opinion."""
+    lease = rendering(ledger, frame, node)
+    deliver(claims, lease, BLACK)
+    return ledger.get(lease.id)
+
+
+@pytest.fixture
+def lit(ledger: Ledger, claims: Claims) -> Lease:
+    """The frame before the others; it shows something."""
+    lease = rendering(ledger, "0001")
+    deliver(claims, lease, b"PNG data")
+    return ledger.get(lease.id)
+
+
+@pytest.mark.usefixtures("lit")
+def test_a_doubtful_picture_is_kept_and_costs_its_frame_and_its_pc_nothing(
+    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+) -> None:
+    lease = held_back(ledger, claims, "0002")
+    assert (lease.state, lease.attempt, lease.failures, lease.tried_nodes) == (LeaseState.GRANTED, 2, 0, ())
+    assert lease.held_back
+    assert spool.path(lease.held_back.delivery.picture).read_bytes() == BLACK
+    assert "wholly black" in lease.reason
+    assert told.returned == [lease]
+    assert (told.failed, told.held_back[0][0]) == ([], "n1")
+    with pytest.raises(StaleClaim):  # its answer was lost: the node may drop it
+        claims.deliver(lease.id, 1, "n1", report(BLACK), [BLACK])
+
+
+@pytest.mark.parametrize("second", ["n2", "n1"])
+@pytest.mark.usefixtures("lit")
+def test_a_frame_that_is_black_twice_is_delivered(
+    ledger: Ledger, claims: Claims, spool: Spool, told: Told, second: str
+) -> None:
+    lease = again(ledger, claims, held_back(ledger, claims, "0002"), second)
+    deliver(claims, lease, BLACK)
+    now = ledger.get(lease.id)
+    assert (now.state, now.failures, now.held_back) == (LeaseState.DELIVERED, 0, None)
+    assert now.delivery
+    assert now.delivery.is_confirmed
+    assert now.delivery.picture in spool.names()
+    assert len(spool.names()) == 2, "the lit frame's picture and this one's"
+    assert [one.id for one in told.absolved] == [lease.id]
+
+
+@pytest.mark.usefixtures("lit")
+def test_a_second_picture_that_shows_something_takes_the_place_of_the_black_one(
+    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+) -> None:
+    lease = again(ledger, claims, held_back(ledger, claims, "0002", "ill"), "n2")
+    deliver(claims, lease, b"PNG data")
+    delivered = ledger.get(lease.id).delivery
+    assert delivered
+    assert not delivered.is_empty
+    assert len(spool.names()) == 2
+    assert told.delivered[-1].node_id == "n2"
+    assert not told.absolved
+
+
+@pytest.mark.usefixtures("lit")
+def test_frames_behind_a_believed_one_go_as_they_were_rendered_first(
+    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+) -> None:
+    first, *others = [held_back(ledger, claims, f"{number:04}") for number in range(2, 6)]
+    ordered = ledger.apply(others[1].id, LeaseEvent.ORDER, node_id="n3")
+    under_way = again(ledger, claims, others[2], "n4")
+    deliver(claims, again(ledger, claims, first, "n2"), BLACK)
+    assert {ledger.get(lease.id).state for lease in others} == {LeaseState.DELIVERED}
+    for lease in others:
+        delivery = ledger.get(lease.id).delivery
+        assert delivery
+        assert (delivery.picture, delivery.is_confirmed) == (f"{lease.id}.1.png", True)
+        assert spool.path(delivery.picture).read_bytes() == BLACK
+    assert {lease.node_id for lease in told.overtaken} == {None, ordered.node_id, under_way.node_id}
+    with pytest.raises(StaleClaim):
+        claims.start(ordered.id, 2, "n3", "late")
+    with pytest.raises(StaleClaim):
+        deliver(claims, under_way, BLACK)
+    assert len(spool.names()) == 5
+
+
+@pytest.mark.usefixtures("lit")
+def test_a_restart_keeps_what_was_held_back(ledger: Ledger, claims: Claims, spool: Spool, told: Told) -> None:
+    lease = held_back(ledger, claims, "0003")
+    events = Events(
+        delivered=told.delivered.append,
+        failed=lambda _lease, _failure: None,
+        held_back=lambda _lease, _doubt: None,
+        overtaken=told.overtaken.append,
+        returned=told.returned.append,
+        gave_up=lambda _lease, _failure: None,
+    )
+    after = Claims(ledger, spool, Judge(look, told.absolved.append), events, attempts=2)
+    deliver(after, rendering(ledger, "0002"), BLACK)  # nothing is known of the frames next to it
+    assert ledger.get(lease.id).state is LeaseState.DELIVERED, "the frame before it is black, too"
+
+
+@pytest.mark.usefixtures("lit")
+def test_a_frame_that_is_given_up_leaves_no_picture_behind(ledger: Ledger, claims: Claims, spool: Spool) -> None:
+    lease = held_back(ledger, claims, "0002")
+    for number in (2, 3):
+        again(ledger, claims, lease, "n2")
+        claims.fail(lease.id, number, "n2", CRASH)
+    assert ledger.get(lease.id).state is LeaseState.FAILED
+    assert len(spool.names()) == 1
+
+
+@pytest.mark.usefixtures("lit")
+def test_a_doubtful_picture_that_comes_too_late_is_dropped(ledger: Ledger, claims: Claims, spool: Spool) -> None:
+    lease = rendering(ledger, "0002")
+
+    def chunks() -> Iterator[bytes]:
+        yield BLACK
+        ledger.apply(lease.id, LeaseEvent.CANCEL)
+
+    with pytest.raises(StaleClaim):
+        claims.deliver(lease.id, 1, "n1", report(BLACK), chunks())
+    assert len(spool.names()) == 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from farm_parts import offer
 
 from coordinator.inspection import NotAPicture, Picture
-from coordinator.judgement import MAX_JOBS, BrokenPicture, Judge
-from coordinator.leases import Lease
+from coordinator.judgement import MAX_JOBS, BrokenPicture, Judge, Verdict
+from coordinator.leases import Delivery, HeldBack, Lease
 
 USUAL = (1920, 1080)
 
@@ -20,6 +21,20 @@ def picture(size: tuple[int, int] = USUAL, *, black: bool = False, transparent: 
 
 
 BLACK, TRANSPARENT = picture(black=True), picture(transparent=True)
+BELIEVED = Verdict(is_empty=True, is_confirmed=True)
+
+
+def lease_of(
+    frame: str, pc: str = "n1", held_back_by: str | None = None, job: str = "77", revision: str = "3"
+) -> Lease:
+    delivery = Delivery(picture="a.1.png", size=1, render_s=1, memory_kb=1, cores=1, is_empty=True)
+    return Lease(
+        id="a",
+        session_key="s",
+        offer=offer(frame, job_id=job, revision=revision),
+        node_id=pc,
+        held_back=HeldBack(node_id=held_back_by, delivery=delivery) if held_back_by else None,
+    )
 
 
 class Bench:
@@ -29,26 +44,38 @@ class Bench:
         self.shown: Picture | None = None
         #: Frames whose earlier picture was held back wrongly.
         self.absolved: list[str] = []
-        self.judge = Judge(self._inspect, lambda lease: self.absolved.append(lease.offer.frame))
+        self.set_aside: set[str] = set()
+        self.judge = Judge(
+            self._inspect,
+            lambda lease: self.absolved.append(lease.offer.frame),
+            lambda node_id: node_id not in self.set_aside,
+            self._recall,
+        )
+        #: What the ledger knows of every job: frame → whether its picture was empty and confirmed.
+        self.delivered: dict[str, bool] = {}
+        self.recalls = 0
+
+    def _recall(self, _lease: Lease) -> list[tuple[str, Delivery]]:
+        self.recalls += 1
+        delivery = Delivery(picture="a.1.png", size=1, render_s=1, memory_kb=1, cores=1)
+        return [
+            (frame, replace(delivery, is_empty=empty, is_confirmed=empty)) for frame, empty in self.delivered.items()
+        ]
 
     def _inspect(self, path: Path) -> Picture:
         if self.shown is None:
             raise NotAPicture("the file is cut off")
         return self.shown
 
-    def show(
-        self, frame: str, shown: Picture | None = None, *, pc: str = "n1", job: str = "77", rev: str = "3"
-    ) -> None:
+    def show(self, frame: str, shown: Picture | None = None, **who: str) -> Verdict:
         self.shown = shown
-        lease = Lease(id="a", session_key="s", offer=offer(frame, job_id=job, revision=rev), node_id=pc)
-        self.judge.judge(lease, Path("frame.png"))
+        return self.judge.judge(lease_of(frame, **who), Path("frame.png"))
 
     def passes(self, frame: str, shown: Picture | None = None, **who: str) -> bool:
         try:
-            self.show(frame, shown or picture(), **who)
+            return not self.show(frame, shown or picture(), **who).doubt
         except BrokenPicture:
             return False
-        return True
 
 
 @pytest.fixture
@@ -89,7 +116,7 @@ def test_each_job_and_each_revision_has_its_own_size(bench: Bench) -> None:
     other = picture((100, 100))
     assert bench.passes("0001")
     assert bench.passes("0001", other, job="78")
-    assert bench.passes("0001", other, rev="4")
+    assert bench.passes("0001", other, revision="4")
     assert not bench.passes("0002", other)
 
 
@@ -97,8 +124,7 @@ def test_each_job_and_each_revision_has_its_own_size(bench: Bench) -> None:
 def test_an_empty_picture_between_others_stands_out(bench: Bench, empty: Picture, what: str) -> None:
     assert bench.passes("0001")
     assert bench.passes("0009")
-    with pytest.raises(BrokenPicture, match=f"wholly {what}"):
-        bench.show("0005", empty)
+    assert f"wholly {what}" in bench.show("0005", empty).doubt
     assert bench.passes("0005"), "rendered elsewhere it is not empty"
 
 
@@ -115,7 +141,7 @@ def test_a_fade_to_black_that_has_begun_goes_on(bench: Bench) -> None:
 
 
 def test_only_the_nearest_frames_are_neighbours(bench: Bench) -> None:
-    assert bench.passes("0100", BLACK)
+    assert bench.show("0100", BLACK) == Verdict(is_empty=True), "there was nothing to compare it with"
     assert bench.passes("0050")
     assert bench.passes("0060")
     assert not bench.passes("0055", BLACK)
@@ -127,20 +153,49 @@ def test_a_frame_is_not_its_own_neighbour(bench: Bench) -> None:
     assert bench.passes("0006", BLACK)
 
 
-def test_a_fade_to_black_begins_with_the_first_frame_that_two_pcs_deliver_black(bench: Bench) -> None:
+@pytest.mark.parametrize("second", ["n2", "n1"])
+def test_a_black_frame_is_believed_when_it_was_rendered_twice_and_nobody_was_wrong(bench: Bench, second: str) -> None:
     assert bench.passes("0049")
-    assert not bench.passes("0050", BLACK, pc="n1")
-    assert not bench.passes("0050", BLACK, pc="n1"), "the same PC proves nothing"
-    assert not bench.passes("0051", BLACK, pc="n1")
-    assert not bench.passes("0050", BLACK, pc="n2"), "it stands out, so it stays here"
-    assert all(bench.passes(f"{number:04}", BLACK, pc="n1") for number in range(51, 60))
+    assert bench.passes("0051")
+    assert bench.show("0050", BLACK).doubt
+    assert bench.show("0050", BLACK, pc=second, held_back_by="n1") == BELIEVED
+    assert bench.absolved == ["0050"]
+    assert bench.show("0050", BLACK) == BELIEVED, "the server wanted it once more"
 
 
-def test_two_pcs_that_differ_begin_no_fade(bench: Bench) -> None:
+def test_a_film_that_ends_in_black_costs_one_second_render(bench: Bench) -> None:
     assert bench.passes("0049")
-    assert not bench.passes("0050", BLACK, pc="n1")
-    assert not bench.passes("0050", picture((1, 1), black=True), pc="n2")
-    assert not bench.passes("0051", BLACK, pc="n1")
+    assert bench.show("0050", BLACK).doubt
+    assert bench.show("0050", BLACK, held_back_by="n1") == BELIEVED
+    assert all(bench.show(f"{number:04}", BLACK) == BELIEVED for number in range(51, 60))
+
+
+def test_a_second_picture_that_shows_something_is_the_right_one(bench: Bench) -> None:
+    assert bench.passes("0049")
+    assert bench.show("0050", BLACK, pc="ill").doubt
+    assert bench.show("0050", picture(), pc="n2", held_back_by="ill") == Verdict()
+    assert bench.absolved == []
+    assert bench.show("0051", BLACK, pc="ill").doubt, "a black frame that was wrong begins no fade"
+
+
+def test_what_was_held_back_may_go_once_a_frame_next_to_it_is_believed(bench: Bench) -> None:
+    assert bench.passes("0049")
+    for frame in ("0050", "0051", "0053"):
+        assert bench.show(frame, BLACK).doubt
+        assert not bench.judge.vouches_for(lease_of(frame, held_back_by="n1"))
+    assert bench.show("0050", BLACK, held_back_by="n1") == BELIEVED
+    assert not bench.judge.vouches_for(lease_of("0051")), "of this one nothing was held back"
+    assert bench.judge.vouches_for(lease_of("0051", held_back_by="n1"))
+    assert bench.judge.vouches_for(lease_of("0053", held_back_by="n1")), "the one before it that arrived is black"
+    assert bench.passes("0054")
+    assert not bench.judge.vouches_for(lease_of("0055", held_back_by="n1"))
+
+
+def test_a_pc_that_was_set_aside_has_to_be_confirmed_by_another(bench: Bench) -> None:
+    assert bench.passes("0049")
+    bench.set_aside.add("ill")
+    assert bench.show("0050", BLACK, pc="n2", held_back_by="n1") == BELIEVED
+    assert not bench.judge.vouches_for(lease_of("0051", held_back_by="ill"))
 
 
 def test_a_pc_is_absolved_when_another_delivers_what_it_was_held_back_for(bench: Bench) -> None:
@@ -168,10 +223,32 @@ def test_a_frame_whose_name_is_no_number_has_no_neighbours(bench: Bench) -> None
     assert not bench.passes("cover", picture((1, 1)), pc="n2"), "its size is compared all the same"
 
 
+def test_after_a_restart_the_frames_next_to_an_empty_one_are_recalled_once(bench: Bench) -> None:
+    bench.delivered = {"0001": False, "0002": False, "0008": True, "cover": False}
+    assert bench.passes("0004")
+    assert bench.recalls == 0, "nobody asked"
+    assert bench.show("0003", BLACK).doubt, "between two that show something"
+    assert bench.show("0009", BLACK) == BELIEVED, "the film ended in black before"
+    assert bench.show("0008", BLACK) == BELIEVED
+    assert bench.recalls == 1
+
+
+def test_what_arrived_since_is_not_recalled(bench: Bench) -> None:
+    bench.delivered = {"0001": True}
+    assert bench.passes("0001")
+    assert bench.show("0002", BLACK).doubt
+
+
 def test_a_picture_that_was_held_back_teaches_nothing_about_its_neighbours(bench: Bench) -> None:
     assert bench.passes("0001")
     assert not bench.passes("0002", BLACK)
     assert not bench.passes("0003", BLACK)
+
+
+def test_a_second_picture_of_another_size_is_broken_all_the_same(bench: Bench) -> None:
+    assert bench.passes("0001")
+    with pytest.raises(BrokenPicture, match="1x1"):
+        bench.show("0002", picture((1, 1), black=True), pc="n2", held_back_by="n1")
 
 
 def test_only_the_jobs_worked_on_last_are_remembered(bench: Bench) -> None:

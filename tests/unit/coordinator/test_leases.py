@@ -16,10 +16,12 @@ from coordinator.leases import (
     ENDED,
     TRANSITIONS,
     Delivery,
+    HeldBack,
     IllegalTransition,
     Lease,
     LeaseEvent,
     LeaseState,
+    NothingHeldBack,
     StaleAttempt,
     advance,
     mermaid,
@@ -39,6 +41,7 @@ OFFER = JobOffer(
     script="import bpy",
 )
 DELIVERY = Delivery(picture="ab.1.png", size=10, render_s=1.5, memory_kb=2, cores=4)
+HELD_BACK = HeldBack(node_id="n0", delivery=Delivery(picture="ab.0.png", size=9, render_s=1, memory_kb=2, cores=4))
 DOCS = Path(leases.__file__).parents[1] / "docs" / "leases.md"
 
 
@@ -51,14 +54,14 @@ def a_lease(**changes: object) -> Lease:
 def test_every_pair_of_state_and_event_is_either_in_the_table_or_changes_nothing(
     state: LeaseState, event: LeaseEvent
 ) -> None:
-    lease = a_lease(state=state)
+    lease = a_lease(state=state, node_id="n1", held_back=HELD_BACK)
     if (state, event) in TRANSITIONS:
-        assert advance(lease, event).state is TRANSITIONS[state, event]
+        assert advance(lease, event, delivery=DELIVERY).state is TRANSITIONS[state, event]
     else:
         with pytest.raises(IllegalTransition) as caught:
-            advance(lease, event)
+            advance(lease, event, delivery=DELIVERY)
         assert (caught.value.state, caught.value.event) == (state, event)
-    assert lease == a_lease(state=state)
+    assert lease == a_lease(state=state, node_id="n1", held_back=HELD_BACK)
 
 
 def test_no_event_leads_out_of_an_end() -> None:
@@ -85,6 +88,33 @@ def test_a_lost_node_raises_the_number_and_is_nobodys_fault() -> None:
 def test_a_spooled_picture_that_is_gone_is_rendered_again() -> None:
     lease = advance(a_lease(state=S.DELIVERED, node_id="n1", delivery=DELIVERY), E.RETRY)
     assert (lease.state, lease.attempt, lease.delivery) == (S.GRANTED, 2, None)
+
+
+def test_a_picture_that_is_held_back_costs_no_failure_and_stays_with_the_lease_until_the_next_arrives() -> None:
+    lease = advance(a_lease(state=S.RENDERING, node_id="n1"), E.HOLD_BACK, delivery=DELIVERY, reason="black")
+    held_back = HeldBack(node_id="n1", delivery=DELIVERY)
+    assert (lease.state, lease.attempt, lease.failures, lease.tried_nodes) == (S.GRANTED, 2, 0, ())
+    assert (lease.held_back, lease.delivery, lease.node_id, lease.reason) == (held_back, None, None, "black")
+    for event in (E.ORDER, E.START, E.FAIL, E.ORDER, E.RETRY, E.ORDER, E.START):
+        lease = advance(lease, event, node_id="n2" if event is E.ORDER else None)
+        assert lease.held_back == held_back
+    second = dataclasses.replace(DELIVERY, picture="ab.4.png")
+    lease = advance(lease, E.DELIVER, delivery=second)
+    assert (lease.delivery, lease.held_back, lease.node_id) == (second, None, "n2")
+
+
+@pytest.mark.parametrize("state", [S.GRANTED, S.ORDERED, S.RENDERING])
+def test_a_picture_that_is_believed_is_delivered_in_the_name_of_who_made_it(state: LeaseState) -> None:
+    lease = advance(a_lease(state=state, attempt=2, node_id="n1", held_back=HELD_BACK), E.BELIEVE)
+    assert (lease.state, lease.attempt, lease.node_id, lease.held_back) == (S.DELIVERED, 2, "n0", None)
+    assert lease.delivery == dataclasses.replace(HELD_BACK.delivery, is_confirmed=True)
+
+
+def test_nothing_is_believed_that_was_not_held_back_and_nothing_is_held_back_that_did_not_arrive() -> None:
+    with pytest.raises(NothingHeldBack):
+        advance(a_lease(state=S.GRANTED), E.BELIEVE)
+    with pytest.raises(NothingHeldBack):
+        advance(a_lease(state=S.RENDERING, node_id="n1"), E.HOLD_BACK)
 
 
 @given(st.integers(1, 5), st.integers(-1, 7), st.sampled_from(list(S)), st.sampled_from(list(E)))
@@ -116,7 +146,7 @@ class LeaseUnderFire(RuleBasedStateMachine):
         before = dataclasses.replace(self.lease)
         try:
             after = advance(self.lease, event, **claim)  # type: ignore[arg-type]
-        except (StaleAttempt, IllegalTransition):
+        except (StaleAttempt, IllegalTransition, NothingHeldBack):
             assert self.lease == before
             return
         assert self.lease == before, "the given lease is never changed"
@@ -138,11 +168,15 @@ class LeaseUnderFire(RuleBasedStateMachine):
     def a_picture_arrives(self, attempt: int) -> None:
         self.say(E.DELIVER, attempt=attempt, delivery=DELIVERY)
 
+    @rule(attempt=st.integers(1, 6))
+    def a_doubtful_picture_arrives(self, attempt: int) -> None:
+        self.say(E.HOLD_BACK, attempt=attempt, delivery=DELIVERY)
+
     @rule(event=st.sampled_from([E.ACCEPT, E.REFUSE, E.LOSE]))
     def the_server_answers(self, event: LeaseEvent) -> None:
         self.say(event)
 
-    @rule(event=st.sampled_from([E.RETRY, E.GIVE_UP, E.CANCEL]))
+    @rule(event=st.sampled_from([E.RETRY, E.GIVE_UP, E.CANCEL, E.BELIEVE]))
     def the_coordinator_decides(self, event: LeaseEvent) -> None:
         self.say(event)
 
@@ -183,6 +217,7 @@ class LeaseUnderFire(RuleBasedStateMachine):
             assert self.lease.node_id is None
         if state in (S.DELIVERED, S.ACCEPTED, S.REFUSED):
             assert self.lease.delivery
+            assert self.lease.held_back is None
         if state in (S.GRANTED, S.ORDERED, S.RENDERING):
             assert self.lease.delivery is None
         assert len(self.lease.tried_nodes) == self.lease.failures <= self.lease.attempt - 1

@@ -11,7 +11,7 @@ from farm_parts import Told, rendering, report
 from lan_parts import KEY, RENDERER, SCENE, md5_of, node
 
 from coordinator.dispatcher import NOBODY_AFTER_S, STUCK_AT_MOST
-from coordinator.leases import LeaseEvent, LeaseState
+from coordinator.leases import Lease, LeaseEvent, LeaseState
 from coordinator.needs import ORDERS_LOST
 from coordinator.nodes import BrokerDown
 from coordinator.protocol.messages import RendererOffer
@@ -90,6 +90,48 @@ def test_a_frame_that_failed_goes_to_another_pc_and_back_only_when_there_is_no_o
     del chain.present["n2"]
     assert chain.place() == 1
     assert chain.sent[-1][2] == "n1"
+
+
+def hold_back_a_black_frame(chain: Chain, node_id: str) -> Lease:
+    """A lease whose picture waits for a second opinion; the frame before it shows something."""
+    lease = chain.grant("0002")
+    chain.place_until(lambda: len(chain.sent) == 1)
+    for one, data in ((rendering(chain.ledger, "0001"), b"PNG data"), (lease, b"PNG black")):
+        if one is lease:
+            chain.claims.start(lease.id, 1, node_id, "word")
+        chain.claims.deliver(one.id, 1, node_id, report(data), [data])
+    return chain.ledger.get(lease.id)
+
+
+def test_a_second_opinion_comes_from_another_pc_however_it_renders(chain: Chain) -> None:
+    chain.present = {"n1": node(archives=(md5_of(SCENE), md5_of(RENDERER)))}
+    lease = hold_back_a_black_frame(chain, "n1")
+    chain.present["n2"] = node("n2", hardware={"cpu_cores": 1})
+    assert chain.place() == 1
+    _, order, name = chain.sent[-1]
+    assert (order.lease_id, order.attempt, name, order.fresh_renderer) == (lease.id, 2, "n2", False)
+
+
+def test_a_second_opinion_waits_for_the_other_pc_while_it_is_busy(chain: Chain) -> None:
+    chain.make(look_ahead=0)
+    lease = hold_back_a_black_frame(chain, "n1")
+    chain.present["n2"] = node("n2")
+    busy = rendering(chain.ledger, "0009", "n2")
+    assert chain.place() == 0, "what makes black pictures is not asked whether they are right"
+    chain.claims.deliver(busy.id, 1, "n2", report(), [b"PNG data"])
+    assert chain.place() == 1
+    assert (chain.sent[-1][1].lease_id, chain.sent[-1][2]) == (lease.id, "n2")
+
+
+@pytest.mark.parametrize("alone", ["gone", "set aside", "leaving"])
+def test_where_there_is_no_other_pc_the_same_one_gives_it_with_a_fresh_renderer(chain: Chain, alone: str) -> None:
+    lease = hold_back_a_black_frame(chain, "n1")
+    if alone != "gone":
+        chain.present["n2"] = node("n2", accepting=alone != "leaving")
+        chain.set_aside = {"n2"} if alone == "set aside" else set()
+    assert chain.place() == 1
+    _, order, name = chain.sent[-1]
+    assert (order.lease_id, order.attempt, name, order.fresh_renderer) == (lease.id, 2, "n1", True)
 
 
 def test_the_oldest_frame_gets_the_free_slot(chain: Chain) -> None:

@@ -9,7 +9,7 @@ from farm_parts import rendering, report
 from upload_parts import Clock, Session, Slow, bad_answer, delivered, uploads
 
 from coordinator.claims import Claims
-from coordinator.leases import LeaseState
+from coordinator.leases import LeaseEvent, LeaseState
 from coordinator.ledger import Ledger
 from coordinator.protocol.messages import FrameUpload
 from coordinator.spool import Spool
@@ -31,6 +31,23 @@ def test_a_frame_goes_up_with_everything_the_server_wants_and_leaves_the_spool(
         )
     ]
     assert ledger.get(lease.id).state is LeaseState.ACCEPTED
+    assert not spool.names()
+
+
+def test_a_black_frame_goes_up_as_confirmed_once_it_was_rendered_twice(
+    ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
+) -> None:
+    delivered(ledger, claims, "0011")
+    lease, session = rendering(ledger, "0012"), Session(says=[0, 0])
+    for attempt in (1, 2):
+        claims.deliver(lease.id, attempt, "n1", report(b"PNG black"), [b"PNG black"])
+        if attempt == 1:
+            ledger.apply(lease.id, LeaseEvent.ORDER, node_id="n1")
+            ledger.apply(lease.id, LeaseEvent.START)
+    sender = uploads(session, ledger, spool, reports)
+    assert sender.flush_once()
+    assert sender.flush_once()
+    assert [(upload.frame, upload.is_confirmed) for upload in session.uploads] == [("0011", False), ("0012", True)]
     assert not spool.names()
 
 

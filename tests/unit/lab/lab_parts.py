@@ -50,9 +50,18 @@ class Parts:
         }  # fmt: skip
         return self.projects.add(NewProject(**values))  # type: ignore[arg-type]
 
-    def upload(self, session: WebSession, job: int, frame: str, *, empty: bool = False, width: int = 8) -> object:
+    def upload(
+        self,
+        session: WebSession,
+        job: int,
+        frame: str,
+        *,
+        empty: bool = False,
+        width: int = 8,
+        confirmed: bool = False,
+    ) -> object:
         path = self.store.incoming()
         path.write_bytes(b"picture")
         picture = Picture(width=width, height=8, suffix="png", is_empty=empty)
-        upload = FrameUpload(job=str(job), frame=frame, render_time_s=3, revision="0")
+        upload = FrameUpload(job=str(job), frame=frame, render_time_s=3, revision="0", is_confirmed=confirmed)
         return self.frames.take(session, upload, picture, path)

@@ -7,7 +7,7 @@ from coordinator.protocol.error_log import reason_in, write_error_log
 from coordinator.protocol.messages import ComputeMethod
 from coordinator.protocol.status import BeatStatus, JobStatus
 from lab.errors import NotNow
-from lab.frames import BLACK_BELIEVED_AFTER, HOPELESS_AFTER, Granted, Verdict, Wanted
+from lab.frames import HOPELESS_AFTER, Granted, Verdict, Wanted
 from lab.projects import PROJECT_STEPS, Compute, ProjectState, ProjectStep
 
 CPU = ComputeMethod.CPU_ONLY
@@ -109,15 +109,47 @@ def test_frames_that_were_given_up_can_be_tried_again(parts):
     assert parts.projects.get(project.id).state is ProjectState.DONE
 
 
-def test_a_black_frame_is_refused_where_others_show_something(parts):
+@pytest.mark.parametrize("again_by", ["farm", "another"])
+def test_a_black_frame_between_others_is_refused_once_and_believed_when_it_comes_again(parts, again_by):
     session, project = parts.session(), parts.project((1, 2))
     granted(parts, session)
     assert parts.upload(session, project.id, "0001") is Verdict.ACCEPTED
-    for _ in range(BLACK_BELIEVED_AFTER):
-        granted(parts, session)
-        assert parts.upload(session, project.id, "0002", empty=True) is Verdict.BROKEN
     granted(parts, session)
+    assert parts.upload(session, project.id, "0002", empty=True) is Verdict.BROKEN
+    again = parts.session(again_by)
+    granted(parts, again)
+    assert parts.upload(again, project.id, "0002", empty=True) is Verdict.ACCEPTED
+    assert parts.frames.take_back_refusal(str(project.id), "0002") == session.id
+    assert parts.frames.take_back_refusal(str(project.id), "0002") is None
+    assert parts.frames.totals()["refusals"] == 1
+
+
+def test_a_black_frame_that_was_made_sure_of_is_believed_at_once(parts):
+    session, project = parts.session(), parts.project((1, 2))
+    granted(parts, session)
+    parts.upload(session, project.id, "0001")
+    granted(parts, session)
+    assert parts.upload(session, project.id, "0002", empty=True, confirmed=True) is Verdict.ACCEPTED
+
+
+def test_what_is_next_to_a_black_frame_decides_and_not_what_is_far_away(parts):
+    session, project = parts.session(), parts.project(range(1, 7))
+    for _ in range(6):
+        granted(parts, session)
+    assert parts.upload(session, project.id, "0001") is Verdict.ACCEPTED
+    assert parts.upload(session, project.id, "0003", empty=True, confirmed=True) is Verdict.ACCEPTED
+    assert parts.upload(session, project.id, "0005", empty=True) is Verdict.ACCEPTED, "the film ends in black"
     assert parts.upload(session, project.id, "0002", empty=True) is Verdict.ACCEPTED
+    assert parts.upload(session, project.id, "0006") is Verdict.ACCEPTED
+
+
+def test_a_misshapen_black_frame_is_no_first_word_on_how_the_frame_looks(parts):
+    session, project = parts.session(), parts.project((1, 2), width=8, height=8)
+    granted(parts, session)
+    parts.upload(session, project.id, "0001")
+    for width, verdict in ((9, Verdict.BROKEN), (8, Verdict.BROKEN), (9, Verdict.BROKEN), (8, Verdict.ACCEPTED)):
+        granted(parts, session)
+        assert parts.upload(session, project.id, "0002", empty=True, width=width) is verdict
 
 
 def test_a_film_may_begin_black(parts):

@@ -84,6 +84,7 @@ def test_a_job_comes_back_as_it_was(offer: JobOffer, remaining: int | None, unne
         logout=xml_text,
         max_period_s=some.none() | some.integers(1, 10**9),
         project=xml_text,
+        reads_confirmed=some.booleans(),
     )
 )
 def test_endpoints_come_back_as_they_were(endpoints: Endpoints) -> None:
@@ -141,6 +142,7 @@ def test_a_job_request_comes_back_as_it_was(method: ComputeMethod, held: tuple[s
         extras=some.none() | field_text,
         memory_used_kb=some.none() | count,
         cores=some.none() | count,
+        is_confirmed=some.booleans(),
     )
 )
 def test_an_upload_comes_back_as_it_was(upload: FrameUpload) -> None:

@@ -276,6 +276,14 @@ OTHER_HANDS = [
     _period(' max-period=""', None),
     _period(f' max-period="{"9" * 5000}"', None),
     WireCase(
+        name="a server that reads what is confirmed",
+        kind="sign-in",
+        wire=_MINIMAL_CONFIG.format(period="").replace('path="v"', 'path="v" confirmed="1"').encode(),
+        message=SignInAnswer(
+            status=SignInStatus.OK, endpoints=Endpoints(**{**vars(MINIMAL_ENDPOINTS), "reads_confirmed": True})
+        ),
+    ),
+    WireCase(
         name="of two requests of one type the last wins",
         kind="sign-in",
         wire=_MINIMAL_CONFIG.format(period="").replace("<request", '<request type="request-job" path="old"/><request', 1)
