@@ -47,8 +47,7 @@ class _Job:
     #: Versions of Blender that failed it, where that may matter.
     blenders: set[str] = field(default_factory=set)
     was_rendered: bool = False
-    #: Why it is on hold; ``None``: it is not.
-    held: FailureReport | None = None
+    is_held: bool = False
 
 
 class SceneFaults:
@@ -82,20 +81,10 @@ class SceneFaults:
         if not is_settled:
             return
         with self._lock:
-            already, job.held = job.held, job.held or report
-        if already is None:
+            already, job.is_held = job.is_held, True
+        if not already:
             log.error("job %s · %s is on hold: %s", lease.offer.job_id, lease.job_name, report.reason)
             self._hold(lease, report)
-
-    def held(self, lease: Lease) -> FailureReport | None:
-        """Why the lease's job is on hold; ``None``: it is not."""
-        job = self._jobs.get((lease.offer.job_id, lease.offer.revision))
-        return job.held if job else None
-
-    def on_hold(self) -> dict[str, str]:
-        """Job id → reason."""
-        with self._lock:
-            return {key[0]: job.held.reason for key, job in self._jobs.items() if job.held}
 
     def rendered(self, lease: Lease) -> None:
         """A picture of it arrived."""

@@ -97,7 +97,7 @@ class _Worker:
     def run(self) -> int:
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, lambda *_: self._stopping.set())
-        self._blender.look_first()
+        self._blender.look()
         self._hardware = detect(self._blender.gpus() if self._settings.compute is not Compute.CPU else ())
         try:
             joined = self._join_until_welcome()
@@ -111,6 +111,7 @@ class _Worker:
             return WRONG_SETTING
         if joined is None:
             return STOPPED
+        self._blender.tell()
         log.info("joined as %s, %d slot(s), node %s", joined.name, self._settings.slots, self._folder.node_id)
         code = self._work(joined)
         self._guard.stop()

@@ -52,13 +52,12 @@ class LocalBlender:
         self._asked_at = 0.0
         self.found = BlenderLook()
 
-    def look_first(self) -> None:
-        """The first look, told in the log."""
-        found = self.look()
-        if found.why_not:
-            log.warning("only jobs that bring their own renderer can come here: %s", found.why_not)
+    def tell(self) -> None:
+        """The log says what was found."""
+        if self.found.why_not:
+            log.warning("only jobs that bring their own renderer can come here: %s", self.found.why_not)
         else:
-            log.info("Blender %s", found.version)
+            log.info("Blender %s", self.found.version)
 
     def gpus(self) -> tuple[str, ...]:
         """Names of the GPUs it could render with; empty where it finds none or there is no Blender to ask."""

@@ -59,8 +59,8 @@ class NodeHealth:
             after = (self.trouble, self.blender.look())
         if after != before:
             _tell(before[0], self.trouble)
-            if after[1] != before[1] and after[1].why_not:
-                log.warning("only jobs that bring their own renderer can come here: %s", after[1].why_not)
+            if after[1] != before[1]:
+                self.blender.tell()
             self._on_change()
 
     def _trouble(self) -> str:

@@ -293,16 +293,29 @@ def test_a_blender_that_dies_is_followed_by_a_cold_one_in_the_same_attempt(
 
 
 def test_a_frame_that_fails_warm_and_cold_is_reported_with_both_logs(bench: Bench) -> None:
-    script = "import bpy, sys\nprint('unlucky scene', file=sys.stderr)\nbpy.context.scene.camera = None\n"
-    script += "for one in [o for o in bpy.data.objects if o.type == 'CAMERA']: bpy.data.objects.remove(one)\n"
+    script = "import bpy, os, sys\nprint('unlucky scene', file=sys.stderr)\n"
+    script += "bpy.app.handlers.render_pre.append(lambda *_: os._exit(3))\n"
     with pytest.raises(AttemptFailed) as failed:
         bench.render(bench.job("moving", "1", script=script))
     log = failed.value.report.log
     assert failed.value.report.kind is FailureKind.NO_OUTPUT
     cold, warm = log.split("# before, in a warm Blender: ")
-    assert "amera" in warm.splitlines()[0]  # what Blender's own error says
+    assert "exit code 3" in warm.splitlines()[0]
     assert "unlucky scene" in cold
     assert "unlucky scene" in warm
+
+
+def test_what_blender_says_of_the_scene_itself_costs_one_start(bench: Bench) -> None:
+    """Given a scene without a camera: a Blender of the frame's own would say the same."""
+    script = (
+        "import bpy\nfor one in [o for o in bpy.data.objects if o.type == 'CAMERA']: bpy.data.objects.remove(one)\n"
+    )
+    with pytest.raises(AttemptFailed) as failed:
+        bench.render(bench.job("moving", "1", script=script))
+    report = failed.value.report
+    assert (report.kind, report.reason) == (FailureKind.NO_CAMERA, "Cannot render, no camera")
+    assert "in a warm Blender" not in report.log
+    assert bench.starts == 1
 
 
 def test_a_worn_out_blender_makes_way_for_a_new_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
