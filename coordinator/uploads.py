@@ -16,8 +16,8 @@ says nothing (no connection, 502 to 504)      the whole session waits, unless ot
 ============================================  =======================================================================
 
 A frame that waits holds a place at the server, and a synchronous one stops its session from asking. So none waits for
-ever: it is given up with an error report once it has failed :data:`GIVEN_UP_ALONE` times while others got through, or
-after :data:`GIVEN_UP_AFTER` answers where none did. Silence alone gives up nothing.
+ever: it is given up with an error report once it has failed several times while others got through, or many times
+where none did (:mod:`coordinator.upstream.reactions` has the numbers). Silence alone gives up nothing.
 """
 
 from __future__ import annotations
@@ -37,40 +37,25 @@ from render_tasks.contract import FailureKind, FailureReport
 from .leases import Delivery, Lease, LeaseError, LeaseEvent, LeaseState
 from .ledger import Ledger
 from .protocol.messages import FrameUpload, ValidationAnswer
-from .protocol.status import ErrorStatus, JobStatus, ValidationStatus, explain
+from .protocol.status import ErrorStatus, ValidationStatus, explain
 from .server_client import BadAnswer, ServerSilent
 from .sessions import Backoff
 from .spool import Spool
 from .tally import Tally
 from .upstream.error_reports import ReportBox, ReportClient, send_report
+from .upstream.reactions import (
+    BROKEN,
+    DEAD,
+    DEFINITE_AFTER,
+    GIVEN_UP_AFTER,
+    GIVEN_UP_ALONE,
+    GIVEN_UP_SYNCHRONOUS,
+    REFUSALS,
+)
 from .upstream.report_rate import ReportRate
 from .upstream.retries import Failures, RetryTable
 
 log = logging.getLogger(__name__)
-
-#: Answers that refuse the frame for good.
-REFUSALS = frozenset(
-    {
-        ValidationStatus.MISSING_PARAMETER,
-        ValidationStatus.BROKEN_FRAME,
-        ValidationStatus.NOT_AN_IMAGE,
-        ValidationStatus.IMAGE_TOO_LARGE,
-        ValidationStatus.WRONG_DIMENSION,
-    }
-)
-#: Those that are the fault of the PC that rendered it. A size in bytes or pixels comes from the scene, and is the same
-#: wherever it is rendered; a PC that makes other pictures than its neighbours is found by our own inspection.
-BROKEN = frozenset({ValidationStatus.BROKEN_FRAME, ValidationStatus.NOT_AN_IMAGE})
-#: The session is no more. No code of its own is specified for error reports; servers answer with those of the others.
-DEAD = frozenset({ValidationStatus.SESSION_DEAD, JobStatus.SESSION_DEAD})
-#: A server that answers "session dead" to this many fresh sessions, or a code nobody knows this often, means no.
-DEFINITE_AFTER = 5
-#: With the usual waits a quarter of an hour: the server stores other frames and not this one.
-GIVEN_UP_ALONE = 8
-#: With the usual waits three hours: longer than a server's disk stays full.
-GIVEN_UP_AFTER = 24
-#: With the usual waits half an hour, where the frame keeps its session from asking.
-GIVEN_UP_SYNCHRONOUS = 10
 
 
 class UploadClient(ReportClient, Protocol):

@@ -1,10 +1,10 @@
-"""What each answer of the server makes of a session: the status tables of the sign-in and of the job request."""
+"""What each answer of the server makes of a session, a frame or a report: the status tables."""
 
 from __future__ import annotations
 
 from enum import Enum, auto
 
-from ..protocol.status import JobStatus, SignInStatus
+from ..protocol.status import JobStatus, SignInStatus, ValidationStatus
 
 
 class Reaction(Enum):
@@ -53,3 +53,27 @@ ON_SIGN_IN_ANSWER: dict[int, Reaction] = {
     SignInStatus.WEB_SESSION_EXPIRED: Reaction.RETRY,
     SignInStatus.MISSING_PARAMETER: Reaction.GIVE_UP,
 }
+
+#: Answers that refuse the frame for good.
+REFUSALS = frozenset(
+    {
+        ValidationStatus.MISSING_PARAMETER,
+        ValidationStatus.BROKEN_FRAME,
+        ValidationStatus.NOT_AN_IMAGE,
+        ValidationStatus.IMAGE_TOO_LARGE,
+        ValidationStatus.WRONG_DIMENSION,
+    }
+)
+#: Those that are the fault of the PC that rendered it. A size in bytes or pixels comes from the scene, and is the same
+#: wherever it is rendered; a PC that makes other pictures than its neighbours is found by our own inspection.
+BROKEN = frozenset({ValidationStatus.BROKEN_FRAME, ValidationStatus.NOT_AN_IMAGE})
+#: The session is no more. No code of its own is specified for error reports; servers answer with those of the others.
+DEAD = frozenset({ValidationStatus.SESSION_DEAD, JobStatus.SESSION_DEAD})
+#: A server that answers "session dead" to this many fresh sessions, or a code nobody knows this often, means no.
+DEFINITE_AFTER = 5
+#: With the usual waits a quarter of an hour: the server stores other frames and not this one.
+GIVEN_UP_ALONE = 8
+#: With the usual waits three hours: longer than a server's disk stays full.
+GIVEN_UP_AFTER = 24
+#: With the usual waits half an hour, where the frame keeps its session from asking.
+GIVEN_UP_SYNCHRONOUS = 10
