@@ -294,13 +294,13 @@ def test_a_blender_that_dies_is_followed_by_a_cold_one_in_the_same_attempt(
 
 def test_a_frame_that_fails_warm_and_cold_is_reported_with_both_logs(bench: Bench) -> None:
     script = "import bpy, os, sys\nprint('unlucky scene', file=sys.stderr)\n"
-    script += "bpy.app.handlers.render_pre.append(lambda *_: os._exit(3))\n"
+    script += "bpy.app.handlers.render_pre.append(lambda *_: os.kill(os.getpid(), 11))\n"
     with pytest.raises(AttemptFailed) as failed:
         bench.render(bench.job("moving", "1", script=script))
     log = failed.value.report.log
-    assert failed.value.report.kind is FailureKind.NO_OUTPUT
+    assert failed.value.report.kind is FailureKind.RENDERER_CRASHED
     cold, warm = log.split("# before, in a warm Blender: ")
-    assert "exit code 3" in warm.splitlines()[0]
+    assert "SIGSEGV" in warm.splitlines()[0]
     assert "unlucky scene" in cold
     assert "unlucky scene" in warm
 
