@@ -83,7 +83,7 @@ class Pc:
     def fetch(self, md5: str, size: int) -> dict[str, Any]:
         """Downloaded, verified and unpacked."""
         began = time.monotonic()
-        self._cache.ensure(ArchiveRef(md5=md5, size=size))
+        self._cache.ensure((ArchiveRef(md5=md5, size=size),))
         ended = time.monotonic()
         return {"seconds": ended - began, "began": began, "ended": ended}
 
