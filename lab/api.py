@@ -43,7 +43,7 @@ from .gate import Gate, Handler
 from .office import Office
 from .page import render_page
 from .pictures import make_thumbnail
-from .projects import Project, ProjectStep
+from .projects import Project, ProjectStep, state_in_words
 from .settings import Mode
 from .submissions import receive_project
 
@@ -130,6 +130,7 @@ class Api:
         shown: dict[str, Any] = {key: getattr(project, key) for key in plain}
         shown |= {"compute": project.compute, "archive_bytes": project.archive_bytes, "scene": project.scene_path}
         shown |= {state.value: counts.get(state.value, 0) for state in FrameState}
+        shown["state"] = state_in_words(project.state, shown["accepted"], shown["failed"])
         shown["frames"] = sum(counts.values())
         shown["folder"] = str(self._office.frames.folder(project).resolve() / "frames")
         shown["notes"] = project.notes.splitlines()

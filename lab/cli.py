@@ -110,7 +110,7 @@ def lab(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl+C.")] = False,
     folder: Annotated[Path, typer.Option("--dir", help="Each run gets a new folder in here.")] = Path("lab-run"),
-    stall_s: Annotated[int, typer.Option(min=10, help="Give up when nothing happens for so many seconds.")] = 300,
+    stall_s: Annotated[int, typer.Option(min=10, help="Give up when no frame gets on for so many seconds.")] = 300,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Render even if files are missing.")] = False,
 ) -> None:
     """Run server, coordinator and workers on this computer and render a scene through all of them."""

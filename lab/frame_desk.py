@@ -101,6 +101,7 @@ class FrameDesk:
             self._office.test_frames.failed(session)
             return
         self._office.frames.refuse(session, upload.job, upload.frame)
+        self._office.frames.note_refusal(upload, None)
         self._office.sessions.note_broken_frame(session)
 
     def _take(self, session: WebSession, upload: FrameUpload, picture: Picture, path: Path) -> ValidationStatus:
@@ -112,7 +113,8 @@ class FrameDesk:
             if picture.is_empty and (wronged := self._office.frames.take_back_refusal(upload.job, upload.frame)):
                 self._office.sessions.take_back_broken_frame(wronged)
             return ValidationStatus.OK
-        log.warning("job %s frame %s from %s is broken: %s", upload.job, upload.frame, session.login, picture)
+        why = self._office.frames.note_refusal(upload, picture)
+        log.warning("job %s frame %s from %s is broken: %s", upload.job, upload.frame, session.login, why)
         self._office.sessions.note_broken_frame(session)
         return ValidationStatus.BROKEN_FRAME
 

@@ -42,7 +42,7 @@ from . import frame_queries as sql
 from .errors import UnknownProject
 from .frame_range import frame_number, frame_text
 from .lease_expiry import LeaseExpiry
-from .pictures import Picture
+from .pictures import Picture, why_refused
 from .projects import Project, Projects, ProjectState
 from .sessions import WebSession
 from .store import Store, frames, grants
@@ -205,6 +205,13 @@ class Frames:
             if row is not None and row.state == FrameState.LEASED and row.login == session.login:
                 project = self._count_error(db, project, row)
         self._projects.committed(project)
+
+    def note_refusal(self, upload: FrameUpload, picture: Picture | None) -> str:
+        """Writes down why a frame was refused, where its error reports are; ``None``: what came was no picture."""
+        project, number = self._must_find(upload.job, upload.frame)
+        why = why_refused(picture, project.width, project.height)
+        self._write_log(project, number, why.encode())
+        return why
 
     def fail(self, session: WebSession, job: str, frame: str, log: bytes) -> bool:
         """An error report; false where the frame is not this account's any more (the report is then only noted)."""

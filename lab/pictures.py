@@ -156,3 +156,12 @@ def make_thumbnail(picture: Path, thumb: Path) -> None:
     if not small.write(str(making)):
         raise NotAPicture(_first_line(small))
     making.replace(thumb)
+
+
+def why_refused(picture: Picture | None, width: int | None, height: int | None) -> str:
+    """What is wrong with an upload, in one line for a person; ``None``: it was no picture. Sizes are the project's."""
+    if picture is None:
+        return "refused (302): what came is no picture"
+    if width and (picture.width, picture.height) != (width, height):
+        return f"refused (301): {picture.width} x {picture.height} pixels, not {width} x {height}"
+    return "refused (301): it is all black, and other frames are not"

@@ -30,6 +30,13 @@ class ProjectState(StrEnum):
     DONE = "done"
 
 
+def state_in_words(state: ProjectState, accepted: int, failed: int) -> str:
+    """The state as people and programs are told it: a project that is done may have failed, or some of its frames."""
+    if state is not ProjectState.DONE or not failed:
+        return state.value
+    return f"done with {failed} failed" if accepted else "failed"
+
+
 class ProjectStep(StrEnum):
     """What a person, or the last frame, does to a project."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shlex
@@ -9,7 +10,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,16 +19,16 @@ from typing import Any, NoReturn
 
 import requests
 
-from coordinator.protocol.error_log import reason_in
-
 from .children import Children
 from .demo import FRAMES as DEMO_FRAMES
 from .demo import NAME as DEMO
 from .demo import find_blender
 from .errors import BadInput, RunFailed, ServerRefused
+from .farm_watch import FarmWatch, coordinator_status
 from .frame_range import parse_frames
 from .packing import pack_scene
-from .progress import FrameDisplay, say, tell_failures
+from .progress import FrameDisplay, say
+from .run_result import explained, tell_result
 from .submission import LabClient
 from .submit.archive_names import project_name
 from .submit.blender_version import version_of
@@ -39,7 +40,7 @@ POLL_S = 0.5
 #: Blender builds the demo scene before the server answers.
 SERVER_LIMIT_S = 240
 COORDINATOR_LIMIT_S = 60
-#: A heartbeat is a sign of life; with this, one comes at least every minute.
+#: With this, a heartbeat comes every minute.
 MAX_PERIOD_S = 120
 
 
@@ -55,7 +56,7 @@ class LabRun:
     keep: bool
     #: Each run makes a new folder in here.
     folder: Path
-    #: Nothing changes and nobody beats for so long: it has failed.
+    #: No frame changes and no renderer gets on for so long: it has failed.
     stall_s: float
     #: Files that the picture needs may be missing.
     allow_missing: bool = False
@@ -145,8 +146,8 @@ def run_lab(run: LabRun) -> int:
         with _told_by_signals():
             client = LabClient(farm.server_url, LOGIN, farm.password)
             project_id = _start(run, scene, farm, children, client)
-            _follow(client, project_id, children, run.stall_s)
-            _tell_result(client, client.project(project_id))
+            _follow(client, project_id, children, _watch(run, farm))
+            tell_result(client, client.project(project_id))
             done = True
             if run.keep:
                 _keep(farm, children)
@@ -215,22 +216,25 @@ def _submit(scene: PreparedScene, run: LabRun, farm: _Farm, client: LabClient) -
         return client.submit(packed.path, fields).id
 
 
-def _follow(client: LabClient, project_id: int, children: Children, stall_s: float) -> None:
-    """Show the frames until the project is done."""
-    last_sign, last_change = None, time.monotonic()
+def _watch(run: LabRun, farm: _Farm) -> FarmWatch:
+    read = functools.partial(coordinator_status, farm.coordinator_url, farm.farm_token)
+    return FarmWatch(read, say, workers=run.workers, stall_s=run.stall_s)
+
+
+def _follow(client: LabClient, project_id: int, children: Children, watch: FarmWatch) -> None:
+    """Show the frames until the project is done. Raises :class:`RunFailed` when it cannot get there any more."""
+    project: dict[str, Any] | None = None
     with FrameDisplay() as display:
         while True:
             children.check()
-            project = _asked(client, project_id)
+            project = _asked(client, project_id) or project
             if project is not None:
                 display.show(project)
                 if project["state"] != "active":
                     return
-                sign = _sign_of_life(project)
-                if sign != last_sign:
-                    last_sign, last_change = sign, time.monotonic()
-            if time.monotonic() - last_change > stall_s:
-                raise RunFailed(f"nothing has happened for {stall_s:.0f} s")
+            watch.look(project)
+            if verdict := watch.verdict():
+                raise RunFailed("\n".join([f"{verdict}:", *explained(client, project, watch.lines())]))
             time.sleep(POLL_S)
 
 
@@ -241,25 +245,6 @@ def _asked(client: LabClient, project_id: int) -> dict[str, Any] | None:
         if error.http_status:
             raise
         return None  # it does not answer right now; if it died, the check of the children says so
-
-
-def _sign_of_life(project: Mapping[str, Any]) -> tuple[object, ...]:
-    """Changes with every frame that is granted, beaten for, refused, accepted or given up."""
-    return project["changes"], sum(one["expires_at"] or 0 for one in project["list"])
-
-
-def _tell_result(client: LabClient, project: Mapping[str, Any]) -> None:
-    """Where the pictures are, and again what the person was told. Raises :class:`RunFailed` with the reasons where one
-    is missing."""
-    for note in project["notes"]:
-        say(f"warning: {note}")
-    missing = [one["frame"] for one in project["list"] if one["state"] != "accepted"]
-    if missing:
-        failed = [one["frame"] for one in project["list"] if one["state"] == "failed"]
-        logs = Path(project["folder"]).with_name("logs")
-        why = tell_failures(failed, lambda frame: reason_in(client.error_log(project["id"], frame)), logs)
-        raise RunFailed(f"{len(missing)} of {project['frames']} frames are missing: {', '.join(missing[:20])}\n{why}")
-    say(f"{project['accepted']} pictures: {project['folder']}")
 
 
 def _keep(farm: _Farm, children: Children) -> NoReturn:

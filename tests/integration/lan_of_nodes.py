@@ -166,6 +166,7 @@ def _parts(desk: ArchiveDesk) -> DepotParts:
         jobs=None,  # type: ignore[arg-type]
         ask_now=unused,  # type: ignore[arg-type]
         forgive=unused,  # type: ignore[arg-type]
+        log=unused,
         redis_url=unused,  # type: ignore[arg-type]
         metrics=CollectorRegistry(),
     )

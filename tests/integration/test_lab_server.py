@@ -199,7 +199,9 @@ def test_a_black_or_misshapen_frame_is_301(lab: RunningLab, png, tmp_path):
     black = client.next_frame()
     assert client.send(*black, picture(tmp_path, colour=(0, 0, 0, 1))) == 301
     other = lab.client()
-    assert other.send(*other.next_frame(), picture(tmp_path, width=16, height=9)) == 301
+    job, frame = other.next_frame()
+    assert other.send(job, frame, picture(tmp_path, width=16, height=9)) == 301
+    assert lab.owner.error_log(int(job), frame).startswith("refused (301): 16 x 9 pixels, not ")
     assert other.send(*other.next_frame(), png) == 0
 
 
@@ -381,7 +383,7 @@ def test_an_error_report_keeps_its_log_and_three_of_them_give_the_frame_up(lab: 
     assert log.endswith("xxx")
     assert len(log) == 256 * 1024
     told = lab.owner.project(project.id)
-    assert (told["state"], told["failed"]) == ("done", 1)
+    assert (told["state"], told["failed"]) == ("failed", 1)
 
 
 def test_an_error_report_as_urlencoded_text_is_read_too(lab: RunningLab):
