@@ -59,9 +59,7 @@ def pack_scene(blend: Path, target: Path, *, allow_missing: bool = False, blende
         plan, absent, remarks = _plan(blend, blender)
         missing = tuple(sorted(path for path, used in absent.items() if used))
         if missing and not allow_missing:
-            names = ", ".join(missing)
-            raise BadScene(f"{one_line(blend.name)} needs files that are not there: {names}; "
-                           "--allow-missing renders without them", missing)  # fmt: skip
+            raise _lacks(blend, missing)
         with tempfile.TemporaryDirectory(prefix="sheepfold-pack-") as folder:
             _write_zip(target, plan.write_blends(Path(folder)))
     except BadScene:
@@ -72,6 +70,11 @@ def pack_scene(blend: Path, target: Path, *, allow_missing: bool = False, blende
     finally:
         blendfile.close_all_cached()
     return PackedScene(path=target, scene=plan.scene, missing=missing, warnings=_warnings(absent, remarks))
+
+
+def _lacks(blend: Path, missing: tuple[str, ...]) -> BadScene:
+    names = f"{one_line(blend.name)} needs files that are not there: {', '.join(missing)}"
+    return BadScene(f"{names}; --allow-missing renders without them", missing)
 
 
 def _existing(blend: Path) -> Path:
@@ -92,7 +95,7 @@ def _plan(blend: Path, blender: str | None) -> tuple[ArchivePlan, dict[str, bool
     """What goes into the archive; which files are not there (→ whether the picture needs them); remarks."""
     plan = ArchivePlan(blend, trace(blend))
     if blender is None:
-        return plan, _absent(plan, []), [_NOT_CHECKED.format("there is none")]
+        return plan, _absent(plan, []), [_NOT_CHECKED.format("none on PATH or in SHEEPFOLD_BLENDER")]
     try:
         wanted, packed = wanted_files(blender, plan)
         lacking = not_held(plan, wanted, packed)

@@ -44,8 +44,7 @@ def run_bounded(
 
     Raises ``OSError`` where it cannot be started.
     """
-    log = folder / "said.txt"
-    with log.open("wb") as output:
+    with (folder / "said.txt").open("w+b") as output:
         process = subprocess.Popen(
             [*_sandbox(command[0], folder, reads), *command],
             env=_environment(folder),
@@ -62,7 +61,8 @@ def run_bounded(
             code = None
         finally:
             _kill_all(process)
-    return Ended(code=code, said=log.read_bytes()[-_LAST_BYTES:].decode("utf-8", "replace").strip())
+        output.seek(0)
+        return Ended(code=code, said=output.read()[-_LAST_BYTES:].decode("utf-8", "replace").strip())
 
 
 def _environment(folder: Path) -> Mapping[str, str]:
