@@ -123,9 +123,7 @@ def idle_farm(folder: Path, blender: str, *, slots: int, cores: int | None) -> I
 
 def send_through(farm: RunningFarm, scene: PackedScene, *, frames: int, slots: int, limit_s: float) -> Passage:
     """Submits the scene and waits for its last frame."""
-    assert scene.size
     fields = {"name": "bench", "frames": f"1-{frames}", "scene": scene.scene}
-    fields |= {"width": str(scene.size[0]), "height": str(scene.size[1])}
     LabClient(farm.server_url, farm.login, farm.password).submit(scene.path, fields)
     wait_for(f"{frames} frames are validated", lambda: farm.status()["accepted"] == frames, limit_s)
     return Passage(frames=tuple(_frames(farm)), slots=slots)

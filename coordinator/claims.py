@@ -147,13 +147,14 @@ class Claims:
             self._back(lease, LeaseEvent.RETRY, report)
             return
         self._events.failed(lease, report)
+        if cause is Cause.SCENE:
+            # First of all: a job that is put on hold now is ordered no more.
+            self._events.scene_failed(lease, report)
         attempts = min(self._attempts, SCENE_ATTEMPTS) if cause is Cause.SCENE else self._attempts
         if lease.failures + 1 < attempts:
             self._back(lease, LeaseEvent.FAIL, report)
         else:
             self.give_up(lease, report)
-        if cause is Cause.SCENE:
-            self._events.scene_failed(lease, report)
 
     def take_back(self, lease: Lease, reason: str) -> None:
         """The coordinator takes an order back from its node, through nobody's fault."""

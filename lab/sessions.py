@@ -25,6 +25,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from coordinator.protocol.messages import Hardware
 
+from .lease_expiry import keeps_to_max_period
 from .public_keys import Derived, derive, hash_of_key
 from .store import Store, accounts, web_sessions
 
@@ -254,9 +255,11 @@ class Sessions:
         return self._save(replace(current, tests_done=done, test_render_s=seconds))
 
     def seen_at(self, session_id: str) -> float:
-        """When the session was heard of last; 0 for one that is over."""
+        """When the session was heard of last; 0 for one that is over, or whose client beats as often as it is told."""
         session = self._sessions.get(session_id)
-        return session.seen_at if session is not None and session.is_alive else 0.0
+        if session is None or not session.is_alive or keeps_to_max_period(session.version):
+            return 0.0
+        return session.seen_at
 
     def take_back_broken_frame(self, session_id: str) -> None:
         """A frame that was counted as broken was none; a session that it disabled is live again."""

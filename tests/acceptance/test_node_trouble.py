@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evidence import zipped
 from running_farm import RunningFarm, running_farm, wait_for
+
+from lab.submission import LabClient
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(240)]
 
@@ -128,7 +131,12 @@ def submit(farm: RunningFarm, scene: Path, frames: int) -> Callable[[], dict[str
     """A new project; what comes back asks the server how it stands."""
     done = farm.run("submit", str(scene), "--frames", f"1-{frames}", "--name", scene.stem)
     assert done.returncode == 0, done.stderr
-    return lambda: next(project for project in farm.projects()["projects"] if project["name"] == scene.stem)
+    return project_called(farm, scene.stem)
+
+
+def project_called(farm: RunningFarm, name: str) -> Callable[[], dict[str, Any]]:
+    """Asks the server how a project stands."""
+    return lambda: next(project for project in farm.projects()["projects"] if project["name"] == name)
 
 
 def seconds_until_told(farm: RunningFarm, told: str) -> float:
@@ -174,7 +182,12 @@ def test_a_scene_without_a_camera_costs_three_starts_of_blender_and_says_so(
 ) -> None:
     """Given 250 frames and one PC."""
     farm.start_worker("pc-01")
-    project = submit(farm, scenes["no_camera"], 250)
+    # Our own command refuses such a scene; other servers' scenes come as they are.
+    archive = tmp_path / "scene.zip"
+    archive.write_bytes(zipped("no_camera.blend", scenes["no_camera"].read_bytes()))
+    fields = {"name": "no_camera", "frames": "1-250", "scene": "no_camera.blend"}
+    LabClient(farm.server_url, farm.login, farm.password).submit(archive, fields)
+    project = project_called(farm, "no_camera")
     wait_for("the project ends", lambda: project()["state"] != "active", 60)
     assert project()["failed"] == 250
     orders = farm.log_of("coordinator").read_text().count(" ordered from ")

@@ -138,7 +138,7 @@ def test_an_archive_asked_for_with_a_dead_session_is_asked_for_again(farm: Fault
     farm.api("POST", "/api/sessions/expire")
     farm.api("DELETE", "/api/faults")
     farm.wait_until_accepted(project, 2)
-    assert set(ends(farm, project)) == {"accepted"}
+    wait_for("the coordinator has both answers", lambda: set(ends(farm, project)) == {"accepted"}, 10)
 
 
 def test_an_error_report_of_a_dead_session_is_sent_with_a_new_one(farm: FaultyFarm) -> None:

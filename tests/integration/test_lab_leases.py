@@ -59,16 +59,27 @@ def test_a_session_that_holds_nothing_may_beat(lab: RunningLab):
     assert client.request_job() == 200
 
 
-def test_any_request_of_the_session_is_a_sign_of_life(lab: RunningLab, tmp_path):
+def test_any_request_of_a_session_whose_client_passes_over_max_period_is_a_sign_of_life(lab: RunningLab, tmp_path):
     """A client's timer begins anew with each request: an upload after 14 minutes delays the next heartbeat."""
     lab.project("1-2")
     client, other = lab.client(), lab.client()
+    assert client.sign_in(version="6.20294.0") == 0
     first, second = client.next_frame(), client.next_frame()
     lab.now += 14 * 60
     assert client.send(*first, picture(tmp_path)) == 0
     lab.now += BEAT_S + TICK_S  # half an hour after the frame was granted, and not once was it named
     assert other.request_job() == 200
     assert client.beat(*second) == 0
+
+
+def test_a_client_that_keeps_to_max_period_and_does_not_beat_loses_its_frame_in_time(lab: RunningLab):
+    lab.project("1-2")
+    client, other = lab.client(), lab.client()
+    lost, held = client.next_frame(), client.next_frame()
+    lab.now += 1400
+    assert client.beat(*held) == 0
+    lab.now += 200
+    assert other.next_frame() == lost, "its answer got lost on the way, and it was never named"
 
 
 def test_an_offer_whose_answer_was_lost_comes_back_though_its_session_goes_on(lab: RunningLab, tmp_path):
