@@ -29,7 +29,7 @@ __all__ = ["BadName", "CutOff", "DiskFull", "Spool", "SpoolError", "Spooled", "T
 
 #: What Blender writes and OpenImageIO reads.
 PICTURE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".exr", ".tga", ".bmp", ".tif", ".tiff", ".webp", ".hdr", ".jp2", ".dpx", ".cin", ".rgb"}
+    f".{suffix}" for suffix in "png jpg jpeg exr tga bmp tif tiff webp hdr jp2 j2c dpx cin rgb".split()
 )
 #: A 16k multilayer EXR stays below this.
 MAX_PICTURE_BYTES = 2 * 1024 * 1024 * 1024
