@@ -28,9 +28,10 @@ from .disk import DiskFull, PassingFile, TooLarge, prepare_folder, receiving
 __all__ = ["BadName", "CutOff", "DiskFull", "Spool", "SpoolError", "Spooled", "TooLarge"]
 
 #: What Blender writes and OpenImageIO reads.
-PICTURE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".exr", ".tga", ".bmp", ".tif", ".tiff", ".webp", ".hdr", ".jp2", ".dpx", ".cin", ".rgb"}
-)
+PICTURE_SUFFIXES = frozenset({
+    ".png", ".jpg", ".jpeg", ".exr", ".tga", ".bmp", ".tif", ".tiff", ".webp", ".hdr", ".jp2", ".j2c", ".dpx", ".cin",
+    ".rgb",
+})  # fmt: skip
 #: A 16k multilayer EXR stays below this.
 MAX_PICTURE_BYTES = 2 * 1024 * 1024 * 1024
 

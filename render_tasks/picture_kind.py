@@ -19,7 +19,9 @@ _KINDS = (
     (rb"#\?RADIANCE|#\?RGBE", ".hdr"),
     (rb"SDPX|XPDS", ".dpx"),
     (rb"\x80\x2a\x5f\xd7|\xd7\x5f\x2a\x80", ".cin"),
-    (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", ".jp2"),
+    (rb"\x00\x00\x00\x0cjP  ", ".jp2"),
+    (rb"\xff\x4f\xff\x51", ".j2c"),
+    (rb"\x01\xda[\x00\x01][\x01\x02]", ".rgb"),
     (rb"BM", ".bmp"),
 )
 

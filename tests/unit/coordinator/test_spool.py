@@ -134,3 +134,10 @@ def test_only_the_owner_may_look(spool: Spool, tmp_path: Path) -> None:
     stored = spool.store(LEASE, 1, ".png", [b"x"])
     assert stat.S_IMODE(stored.path.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "spool").stat().st_mode) == 0o700
+
+
+def test_every_suffix_that_a_worker_gives_is_one_that_is_kept() -> None:
+    from coordinator.spool import PICTURE_SUFFIXES
+    from render_tasks.picture_kind import _KINDS
+
+    assert {suffix for _, suffix in _KINDS} | {".tga"} <= PICTURE_SUFFIXES

@@ -11,7 +11,9 @@ import pytest
 from render_tasks.picture_kind import HEAD_BYTES, suffix_of
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".exr", ".tif", ".webp", ".hdr", ".dpx", ".bmp", ".jp2", ".tga"])
+@pytest.mark.parametrize(
+    "suffix", [".png", ".jpg", ".exr", ".tif", ".webp", ".hdr", ".dpx", ".bmp", ".jp2", ".j2c", ".tga", ".rgb"]
+)
 def test_every_format_that_blender_writes_gets_its_suffix(tmp_path: Path, suffix: str) -> None:
     picture = oiio.ImageBuf(oiio.ImageSpec(8, 8, 3, oiio.UINT8))
     picture.set_pixels(oiio.ROI.All, np.full((8, 8, 3), 0.5, np.float32))
