@@ -134,7 +134,8 @@ def log(target: Annotated[str, typer.Argument(metavar="JOB:FRAME", help="Which f
         _fail(f"{target!r} names no frame: JOB:FRAME, for example film:0012", EXIT_WRONG_SETTING)
     found = OperatorClient(FarmSettings()).log(job, frame)
     typer.echo(found["text"])
-    typer.echo(f"kept on the coordinator's machine in {found['path']}", err=True)
+    if found["path"]:
+        typer.echo(f"kept on the coordinator's machine in {found['path']}", err=True)
 
 
 @app.command()

@@ -30,7 +30,7 @@ HISTORY_SEARCHED = 5000
 class FrameLog:
     """A failed attempt's log, for a person."""
 
-    #: On the coordinator's machine.
+    #: On the coordinator's machine; empty: there is none, as of a frame that was given up unrendered.
     path: str
     reason: str
     text: str
@@ -73,12 +73,15 @@ class Office:
 
     def log(self, job: str, frame: str) -> FrameLog | None:
         """What the renderer said when the frame last failed; ``None``: no failure of such a frame is known."""
+        told: FrameLog | None = None
         for lease in (*self._ledger.leases(*ACTIVE), *self._ledger.history(HISTORY_SEARCHED)):
-            if job in (lease.offer.job_id, lease.job_name) and _same_frame(frame, lease.offer.frame):
-                path = self._failure_logs.last_of(lease)
-                if path is not None:
-                    return FrameLog(path=str(path), reason=lease.reason, text=path.read_text("utf-8", "replace"))
-        return None
+            if job not in (lease.offer.job_id, lease.job_name) or not _same_frame(frame, lease.offer.frame):
+                continue
+            if path := self._failure_logs.last_of(lease):
+                return FrameLog(path=str(path), reason=lease.reason, text=path.read_text("utf-8", "replace"))
+            if lease.state is LeaseState.FAILED and told is None:
+                told = FrameLog(path="", reason=lease.reason, text=f"{lease.reason}\n(no log of it is kept)")
+        return told
 
     def forgive(self, name: str) -> bool:
         """Gives a PC a fresh start; false when nobody of that name has a mark or is paused."""

@@ -210,3 +210,12 @@ def test_a_pc_that_is_paused_is_tried_again_when_it_is_forgiven(desk: Desk, ledg
     assert desk.forgiven == 1
     assert not desk.pauses.is_paused("n1")
     assert not desk.office.forgive("pc1")
+
+
+def test_a_frame_that_was_given_up_unrendered_has_its_reason_and_no_log(desk: Desk, ledger: Ledger) -> None:
+    lease = rendering(ledger, "0007", "n1")
+    ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no camera: Cannot render, no camera")
+    found = desk.office.log(lease.job_name, "7")
+    assert found is not None
+    assert found.path == ""
+    assert found.text.startswith("no camera: Cannot render, no camera")
