@@ -48,3 +48,12 @@ def seven_zip() -> str:
     if not found:
         missing("no 7z: install p7zip-full")
     return str(found)
+
+
+@pytest.fixture(scope="session")
+def bubblewrap() -> str:
+    """What Blender is looked into a scene with, where it is there."""
+    found = shutil.which("bwrap")
+    if not found:
+        missing("no bwrap: install bubblewrap")
+    return str(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -53,9 +52,8 @@ def test_it_has_a_home_of_its_own_and_none_of_our_settings(tmp_path, monkeypatch
     assert "secret word" not in ended.said
 
 
+@pytest.mark.usefixtures("bubblewrap")
 def test_in_bubblewrap_it_sees_nothing_else_of_the_home_and_writes_nowhere_else(tmp_path, monkeypatch):
-    if shutil.which("bwrap") is None:
-        pytest.skip("no bwrap on PATH")
     (tmp_path / "private").write_text("x")
     (tmp_path / "scene").write_text("y")
     monkeypatch.setenv("HOME", str(tmp_path))
