@@ -352,7 +352,7 @@ class FailureKind(StrEnum):
     NO_BLENDER = "no Blender"
     #: Blender says so of the scene.
     NO_CAMERA = "no camera"
-    #: The scene wants a render engine that this Blender does not have.
+    #: The scene wants a render engine, or a denoiser, that this Blender does not have.
     NO_ENGINE = "engine not there"
     #: Blender cannot read the file: damaged, or written by a newer Blender.
     SCENE_UNREADABLE = "scene not readable"

@@ -25,7 +25,8 @@ _CRASHED = re.compile(r"Writing: .*\.crash\.txt|Segmentation fault|EXCEPTION_ACC
 #: What Blender says of a scene that it will not render, from 2.7x to 5.x; nothing of it depends on the PC.
 _SCENE_SAYS = (
     (FailureKind.NO_CAMERA, re.compile(r"\bno camera\b|Camera .* is not a multi-view camera", re.I)),
-    (FailureKind.NO_ENGINE, re.compile(r"engine not found '")),
+    # A Blender that was built without the denoiser renders nothing of a scene that wants it.
+    (FailureKind.NO_ENGINE, re.compile(r"engine not found '|Build without OpenImageDenoise")),
     (
         FailureKind.SCENE_UNREADABLE,
         re.compile(r"not a blend file|Failed to read blend file|newer version of Blender|Missing DNA block"),

@@ -106,8 +106,8 @@ SAID = {
     ),
     "denoiser": (
         "Blender 3.4.1\nError: Build without OpenImageDenoiser\n\nBlender quit\n",
-        FailureKind.NO_OUTPUT,
-        "Build without OpenImageDenoiser (the renderer ended with exit code 1 and left no picture)",
+        FailureKind.NO_ENGINE,
+        "Build without OpenImageDenoiser",
     ),
     "script": (
         "Blender 3.4.1\nError: Python: Traceback (most recent call last):\n"
