@@ -139,6 +139,14 @@ def fake(tmp_path: Path, body: str, **changes: object) -> Job:
     return job(folder, scene, tmp_path, "7", **changes)
 
 
+def gone_soon(pid: int) -> bool:
+    """Within two seconds, which is what is promised of a render that is ended."""
+    deadline = time.monotonic() + 2
+    while not gone(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return gone(pid)
+
+
 def gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -302,7 +310,8 @@ def test_a_render_that_holds_more_than_it_may_is_ended_with_its_whole_tree(tmp_p
     assert 0.195 < float(found[1]) < 0.4
     assert report.memory_kb > 200 * 1024
     assert report.render_s < 10
-    assert gone(int(pid_file.read_text()))
+    # Killed; the system takes a moment to get its memory back, and until then calls it running.
+    assert gone_soon(int(pid_file.read_text()))
 
 
 def test_a_render_within_its_limit_is_left_alone(tmp_path: Path, guard: Guard) -> None:
