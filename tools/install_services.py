@@ -1,7 +1,8 @@
 """What the tests and benchmarks use of Debian's, where it is missing and we may install it.
 
 Redis: the wheel's server is tested beside it. ``ip`` and ``tc``: hosts and cables of a LAN on one machine. ``7z``:
-zips that another program locked. ``bwrap``: scenes are looked at in a sandbox. Standard library only. Never fails:
+zips that another program locked. ``bwrap``: scenes are looked at in a sandbox. ``cc``: the clock of real
+processes is set by a few lines of C. Standard library only. Never fails:
 without Debian's Redis the tests take the one that came with pip, and who needs cables says that there are none.
 """
 
@@ -13,7 +14,7 @@ import sys
 from debian import AptFailed, install, may_install
 
 #: Program → its package.
-PACKAGES = {"redis-server": "redis-server", "tc": "iproute2", "7z": "p7zip-full", "bwrap": "bubblewrap"}
+PACKAGES = {"redis-server": "redis-server", "tc": "iproute2", "7z": "p7zip-full", "bwrap": "bubblewrap", "cc": "build-essential"}
 
 
 def main() -> None:
