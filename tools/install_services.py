@@ -14,7 +14,13 @@ import sys
 from debian import AptFailed, install, may_install
 
 #: Program → its package.
-PACKAGES = {"redis-server": "redis-server", "tc": "iproute2", "7z": "p7zip-full", "bwrap": "bubblewrap", "cc": "build-essential"}
+PACKAGES = {
+    "redis-server": "redis-server",
+    "tc": "iproute2",
+    "7z": "p7zip-full",
+    "bwrap": "bubblewrap",
+    "cc": "build-essential",
+}
 
 
 def main() -> None:
