@@ -56,13 +56,13 @@ check: $(VENV)/.test
 # Kills workers, coordinator and Redis at random while the server fails one answer in ten; the seed is printed.
 chaos: $(VENV)/.test
 	@blender=$$($(BIN)/python tools/find_blender.py) && \
-	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python benchmarks/chaos.py $(ARGS)
+	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m benchmarks.chaos $(ARGS)
 
 # Speed, as ratios to the machine's own limits; wants a machine that does nothing else, and root for the LAN's cables.
 bench: $(VENV)/.test
 	@$(BIN)/python tools/install_services.py
 	@blender=$$($(BIN)/python tools/find_blender.py) && \
-	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python benchmarks/bench.py $(ARGS)
+	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

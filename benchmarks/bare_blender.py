@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab.script import script_for
+from lab.server.protocol.render_script import script_for
 
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 300
@@ -31,7 +31,7 @@ def find_blender() -> str:
 def demo_scene(blender: str, folder: Path) -> Path:
     """The lab's demo scene: light Cycles frames of 320 × 180 pixels with 16 samples."""
     scene = folder / "demo.blend"
-    maker = [blender, "-b", "--factory-startup", "-P", str(ROOT / "lab" / "demo" / "scene.py"), "--", str(scene)]
+    maker = [blender, "-b", "--factory-startup", "-P", str(ROOT / "lab" / "demo_scene" / "scene.py"), "--", str(scene)]
     subprocess.run(maker, check=True, capture_output=True, timeout=LIMIT_S)
     return scene
 

@@ -1,6 +1,6 @@
 """Kills a farm's processes at random while its server fails one answer in ten, and counts what became of each frame.
 
-    .venv/bin/python benchmarks/chaos.py [--seed 7] [--frames 300] [--blender-frames 24] [--limit-s 600]
+    .venv/bin/python -m benchmarks.chaos [--seed 7] [--frames 300] [--blender-frames 24] [--limit-s 600]
 
 A lab server with random faults, a coordinator with its own Redis and three workers run as real processes. Most frames
 are rendered by the scripted renderer of the tests, which takes about a second; the others are the demo scene in a
@@ -27,11 +27,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "acceptance")]
+from benchmarks.chaos_report import Books, Killed, read_books
+from tests.support.farm.faulty_farm import FaultyFarm, Project
 
-from chaos_books import Books, Killed, read_books  # noqa: E402
-from faulty_farm import FaultyFarm, Project  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 WORKERS = ("pc-01", "pc-02", "pc-03")
 #: Who is killed, with these odds.
@@ -217,7 +216,7 @@ def demo_scene(folder: Path) -> Path:
     if not blender:
         raise SystemExit("no Blender: install one, set SHEEPFOLD_BLENDER, or say --blender-frames 0")
     scene = folder / "demo.blend"
-    maker = [blender, "-b", "--factory-startup", "-P", str(ROOT / "lab" / "demo" / "scene.py"), "--", str(scene)]
+    maker = [blender, "-b", "--factory-startup", "-P", str(ROOT / "lab" / "demo_scene" / "scene.py"), "--", str(scene)]
     subprocess.run(maker, check=True, capture_output=True, timeout=120)
     return scene
 

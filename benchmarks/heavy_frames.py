@@ -1,6 +1,6 @@
 """Do heavy frames keep a slot busy? The share of the time that it renders, first frame's start to last one's end.
 
-    .venv/bin/python benchmarks/heavy_frames.py [--frames 6] [--seconds 11] [--keep DIR]
+    .venv/bin/python -m benchmarks.heavy_frames [--frames 6] [--seconds 11] [--keep DIR]
 
 The demo scene gets as many samples as make a frame of about ``--seconds`` on this machine (measured with a bare
 Blender, at least 10 s each), and goes through a whole farm with one slot. The time that is not rendering is what lies
@@ -18,12 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent)]
-
-from bare_blender import Bare, demo_scene, find_blender, say, with_samples  # noqa: E402
-from passage import Passage, idle_farm, send_through  # noqa: E402
-
-from lab.packing import pack_scene  # noqa: E402
+from benchmarks.bare_blender import Bare, demo_scene, find_blender, say, with_samples
+from benchmarks.frame_timeline import Passage, idle_farm, send_through
+from lab.submit.packing import pack_scene
 
 #: Share of the time that the slot renders, at least.
 GOAL = 0.98

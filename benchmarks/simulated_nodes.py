@@ -1,6 +1,6 @@
 """Any number of PCs in one process, as the coordinator sees them: no Celery, no Blender, the same bytes on the wire.
 
-    python benchmarks/simulated_nodes.py < plan.json
+    python -m benchmarks.simulated_nodes < plan.json
 
 Each node is what a worker is to everybody else: it joins at the depot, keeps its presence record alive, waits at its
 own queue in Redis for Celery's messages, listens to Celery's control channel, passes the start-fence, fetches the
@@ -29,29 +29,22 @@ from typing import Any
 from urllib.parse import urlencode
 
 import uvloop
-from wires import HttpLines, RedisLine
 
-from render_tasks.contract import (
-    CONTRACT_VERSION,
+from benchmarks.raw_clients import HttpLines, RedisLine
+from render_tasks.presence import _WRITE, AT_MOST_EVERY_S
+from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchivePlan, JoinAnswer, JoinRequest, archive_pass
+from sheepfold.contract.codec import from_json, to_json
+from sheepfold.contract.orders import RenderOrder, celery_name_of, scene_key
+from sheepfold.contract.presence import (
     PRESENCE_EVERY_S,
     PRESENCE_HASH,
     PRESENCE_SEEN,
-    ArchivePlan,
     Compute,
-    JoinAnswer,
-    JoinRequest,
     NodeHardware,
     Presence,
-    RenderOrder,
     SlotState,
     Stage,
-    archive_pass,
-    celery_name_of,
-    from_json,
-    scene_key,
-    to_json,
 )
-from render_tasks.presence import _WRITE, AT_MOST_EVERY_S
 
 #: Celery's control channel.
 CONTROL = "/0.celery.pidbox"

@@ -1,6 +1,6 @@
 """How the coordinator bears many PCs: full frame cycles a second, what one costs, how late orders and cancels are.
 
-    .venv/bin/python benchmarks/thousand_nodes.py [--nodes 10,100,1000] [--seconds 20] [--demand 250]
+    .venv/bin/python -m benchmarks.thousand_nodes [--nodes 10,100,1000] [--seconds 20] [--demand 250]
 
 For each number of nodes a real lab server, a real coordinator with its own Redis, and one process of simulated nodes
 (``simulated_nodes.py``) run on this machine and share its cores. A cycle is: request, grant, order, start-fence,
@@ -29,16 +29,14 @@ import psutil
 import redis
 import requests
 
+from benchmarks.simulated_fleet import Crowd
+from benchmarks.simulated_nodes import Result
+from coordinator.broker.embedded_redis import EmbeddedRedis
+from tests.support.farm.faulty_farm import FaultyFarm, Project
+from tests.support.farm.running_farm import wait_for
+from tests.support.farm.scripted_renderer import pack_renderer
+
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "tests" / "acceptance")]
-
-from crowd import Crowd  # noqa: E402
-from faulty_farm import FaultyFarm, Project  # noqa: E402
-from running_farm import wait_for  # noqa: E402
-from scripted_renderer import pack_renderer  # noqa: E402
-from simulated_nodes import Result  # noqa: E402
-
-from coordinator.embedded_redis import EmbeddedRedis  # noqa: E402
 
 FRAMES = "1-100000"
 WARM_UP_S = 8.0

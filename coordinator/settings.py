@@ -19,8 +19,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from .protocol.dialects import DIALECTS, SPECIFICATION, Dialect, dialect_of
-from .protocol.messages import RamUnit
+from sheepfold.protocol.dialects import DIALECTS, SPECIFICATION, Dialect, dialect_of
+from sheepfold.protocol.messages import RamUnit
 
 
 class SessionMode(StrEnum):

@@ -36,9 +36,10 @@ def server(
     ] = None,
 ) -> None:
     """Run a project server of the render protocol."""
+    from lab.server.app import Server, build, listen
+    from lab.server.services import Office
+
     from .errors import LabError
-    from .office import Office
-    from .server import Server, build, listen
     from .settings import ServerSettings, parse_renderers
 
     _log_to_stderr()
@@ -60,7 +61,7 @@ def server(
         listener = listen(settings.server_host, settings.server_port)
         office = Office(settings)
         if demo:
-            from .demo import create_demo
+            from .demo_scene import create_demo
 
             create_demo(office)
     except LabError as error:
@@ -78,13 +79,14 @@ def submit(
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Submit even if files are missing.")] = False,
 ) -> None:
     """Pack a scene and give it to a lab server."""
+    from lab.submit.archive_names import project_name
+    from lab.submit.client import LabClient
+    from lab.submit.dependencies.blender_files import blender_at_hand
+    from lab.submit.packing import pack_scene
+    from lab.submit.prepared_scene import prepare_scene
+
     from .errors import LabError
-    from .packing import pack_scene
     from .settings import AccountSettings
-    from .submission import LabClient
-    from .submit.archive_names import project_name
-    from .submit.blender_files import blender_at_hand
-    from .submit.prepared_scene import prepare_scene
 
     settings = AccountSettings(**({"server_url": url} if url else {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
     try:
@@ -114,8 +116,9 @@ def lab(
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Render even if files are missing.")] = False,
 ) -> None:
     """Run server, coordinator and workers on this computer and render a scene through all of them."""
+    from lab.demo_run.run import LabRun, run_lab
+
     from .errors import LabError
-    from .run import LabRun, run_lab
 
     _log_to_stderr(logging.WARNING)
     try:

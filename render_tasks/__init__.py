@@ -1,6 +1,6 @@
 """What runs on every PC: takes orders from its own queue, renders with Blender, delivers to the depot.
 
-Never imports ``coordinator`` or ``lab``; what both sides must agree on lives in :mod:`render_tasks.contract`.
+Never imports ``coordinator`` or ``lab``; what both sides must agree on lives in :mod:`sheepfold.contract`.
 """
 
 __version__ = "0.1.0"

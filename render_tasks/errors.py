@@ -26,7 +26,7 @@
 
 from __future__ import annotations
 
-from .contract import FailureKind, FailureReport
+from sheepfold.contract.api_messages import FailureKind, FailureReport
 
 
 class NodeError(Exception):

@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from render_tasks.archives.extraction import DISK_FULL
+from render_tasks.blender.installed import LocalBlender
+
 from .errors import DiskFull
-from .extraction import DISK_FULL
-from .local_blender import LocalBlender
 
 log = logging.getLogger(__name__)
 

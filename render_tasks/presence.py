@@ -1,8 +1,8 @@
 """The node's record in Redis: I am here, this is what I have, this is what I do.
 
-Written every :data:`~render_tasks.contract.PRESENCE_EVERY_S` seconds and at once when something changes, by a thread of
-its own and over a connection of its own, so that neither Celery nor a busy slot can make a living node look dead. The
-time in the record is Redis', not this PC's: a PC whose clock is wrong is as present as any other.
+Written every :data:`~sheepfold.contract.presence.PRESENCE_EVERY_S` seconds and at once when something changes, by a
+thread of its own and over a connection of its own, so that neither Celery nor a busy slot can make a living node look
+dead. The time in the record is Redis', not this PC's: a PC whose clock is wrong is as present as any other.
 """
 
 from __future__ import annotations
@@ -14,16 +14,8 @@ from collections.abc import Callable
 
 import redis
 
-from .contract import (
-    PRESENCE_EVERY_S,
-    PRESENCE_HASH,
-    PRESENCE_LEFT,
-    PRESENCE_SEEN,
-    MalformedContract,
-    Presence,
-    from_json,
-    to_json,
-)
+from sheepfold.contract.codec import MalformedContract, from_json, to_json
+from sheepfold.contract.presence import PRESENCE_EVERY_S, PRESENCE_HASH, PRESENCE_LEFT, PRESENCE_SEEN, Presence
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from .contract import Compute
+from sheepfold.contract.presence import Compute
 
 
 def default_node_name() -> str:

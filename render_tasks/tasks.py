@@ -23,8 +23,9 @@ from celery.exceptions import Ignore
 from celery.worker.control import control_command
 from celery.worker.request import Request
 
-from .celery_app import attempt_of
-from .contract import CANCEL_COMMAND, RENDER_TASK, SignedOrder
+from sheepfold.contract.celery_app import attempt_of
+from sheepfold.contract.orders import CANCEL_COMMAND, RENDER_TASK, SignedOrder
+
 from .errors import AttemptDropped, AttemptFailed
 
 

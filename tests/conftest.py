@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-DEMO_SCRIPT = Path(__file__).parents[1] / "lab" / "demo" / "scene.py"
+DEMO_SCRIPT = Path(__file__).parents[1] / "lab" / "demo_scene" / "scene.py"
 
 
 def missing(reason: str) -> None:

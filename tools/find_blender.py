@@ -23,12 +23,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import debian
+from tools import debian
 
 PROJECT = Path(__file__).resolve().parent.parent
 #: Where the wheel lives; git ignores it.
 WHEEL_HOME = PROJECT / ".blender"
-LAUNCHER = PROJECT / "render_tasks" / "bpy_launcher.py"
+LAUNCHER = PROJECT / "tools" / "bpy_launcher.py"
 #: The wheel for each Python; no other wheel can be imported there.
 WHEEL_FOR_PYTHON: Mapping[tuple[int, int], str] = {(3, 11): "bpy==4.5.*", (3, 13): "bpy>=5.1,<6"}
 #: Shared libraries the wheel links to and a Debian without a desktop lacks.

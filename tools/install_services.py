@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 
-from debian import AptFailed, install, may_install
+from tools.debian import AptFailed, install, may_install
 
 #: Program → its package.
 PACKAGES = {

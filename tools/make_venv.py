@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import debian
+from tools import debian
 
 OLDEST = (3, 11)
 

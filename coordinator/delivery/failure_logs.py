@@ -16,9 +16,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from render_tasks.contract import FailureReport
-
-from ..leases import Lease
+from coordinator.leases.lease import Lease
+from sheepfold.contract.api_messages import FailureReport
 
 log = logging.getLogger(__name__)
 

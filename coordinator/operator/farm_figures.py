@@ -6,9 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from render_tasks.contract import Presence, Stage
-
-from ..leases import Lease, LeaseState
+from coordinator.leases.lease import Lease, LeaseState
+from sheepfold.contract.presence import Presence, Stage
 
 #: The pace is that of the last frames, at most so many: a farm that has just doubled is soon believed.
 PACE_FRAMES = 100
@@ -52,7 +51,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def follow(self, before: Lease | None, after: Lease) -> None:
-        """A step of a lease (:meth:`coordinator.ledger.Ledger.watch`)."""
+        """A step of a lease (:meth:`coordinator.leases.ledger.Ledger.watch`)."""
         if before is not None and after.state is LeaseState.ACCEPTED:
             with self._lock:
                 self._accepted.append(after.changed_at)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..protocol.dialects import DIALECTS, SPECIFICATION, Dialect
-from ..protocol.messages import Credentials, Hardware, SignInRequest
-from ..protocol.status import SignInStatus, explain
+from sheepfold.protocol.dialects import DIALECTS, SPECIFICATION, Dialect
+from sheepfold.protocol.messages import Credentials, Hardware, SignInRequest
+from sheepfold.protocol.status import SignInStatus, explain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from ..protocol.status import JobStatus, SignInStatus, ValidationStatus
+from sheepfold.protocol.status import JobStatus, SignInStatus, ValidationStatus
 
 
 class Reaction(Enum):

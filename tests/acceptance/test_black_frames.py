@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from evidence import pixels, rendered_directly
-from running_farm import running_farm, wait_for
+
+from tests.support.farm.evidence import pixels, rendered_directly
+from tests.support.farm.running_farm import running_farm, wait_for
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(120)]
 

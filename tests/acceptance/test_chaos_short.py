@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
-from chaos import Plan, run_chaos, schedule
+from benchmarks.chaos import Plan, run_chaos, schedule
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(240)]
 

@@ -8,7 +8,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from running_farm import RunningFarm, free_port, running_farm, wait_for
+
+from tests.support.farm.running_farm import RunningFarm, free_port, running_farm, wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 

@@ -7,8 +7,9 @@ import re
 from typing import Any
 
 import pytest
-from composed_farm import BUILD_S, ComposedFarm
-from running_farm import wait_for
+
+from tests.support.farm.composed_farm import BUILD_S, ComposedFarm
+from tests.support.farm.running_farm import wait_for
 
 PCS = ["worker@pc", "worker@pc-02", "worker@pc-03"]
 FRAMES = 12

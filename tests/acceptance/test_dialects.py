@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faulty_farm import FaultyFarm
+
+from tests.support.farm.faulty_farm import FaultyFarm
 
 FRAMES = 6
 

@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from evidence import COMMAND_LINE, LAUNCHER, pixels, redis_contents, rendered_directly, zipped
-from generation_server import GENERATIONS, Job, Seen, generation_server
-from running_farm import RunningFarm, running_farm, wait_for
+
+from tests.support.farm.evidence import COMMAND_LINE, LAUNCHER, pixels, redis_contents, rendered_directly, zipped
+from tests.support.farm.running_farm import RunningFarm, running_farm, wait_for
+from tests.support.servers.generation_server import GENERATIONS, Job, Seen, generation_server
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(300)]
 

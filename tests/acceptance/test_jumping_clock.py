@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faulty_farm import FaultyFarm, Project
-from running_farm import wait_for
+
+from tests.support.farm.faulty_farm import FaultyFarm, Project
+from tests.support.farm.running_farm import wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from faulty_farm import FaultyFarm
+from tests.support.farm.faulty_farm import FaultyFarm
 
 PCS = ("pc-01", "pc-02", "pc-03")
 #: Frames a session may hold that are not validated yet.

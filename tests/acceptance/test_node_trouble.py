@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evidence import zipped
-from running_farm import RunningFarm, running_farm, wait_for
 
-from lab.submission import LabClient
+from lab.submit.client import LabClient
+from tests.support.farm.evidence import zipped
+from tests.support.farm.running_farm import RunningFarm, running_farm, wait_for
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(240)]
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from running_farm import RunningFarm, running_farm, wait_for
+from tests.support.farm.running_farm import RunningFarm, running_farm, wait_for
 
 OURS = ("request-job", "validate-job", "download-archive", "error", "keepmealive", "logout")
 #: An offer with its job and frame, and without anything to render it by.

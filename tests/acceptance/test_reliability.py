@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 import redis
-from faulty_farm import FaultyFarm, Project, measured, seconds_until_gone
-from running_farm import free_port, wait_for
 
-from coordinator.find_redis import find_redis
-from render_tasks.celery_app import make_app
-from render_tasks.contract import celery_name_of, queue_of
+from coordinator.broker.redis_discovery import find_redis
+from sheepfold.contract.celery_app import make_app
+from sheepfold.contract.orders import celery_name_of, queue_of
+from tests.support.farm.faulty_farm import FaultyFarm, Project, measured, seconds_until_gone
+from tests.support.farm.running_farm import free_port, wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 

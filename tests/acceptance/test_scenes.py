@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,13 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 from click.testing import Result
-from running_farm import RunningFarm, running_farm, wait_for
 from typer.testing import CliRunner
 
-from coordinator.cli import app
+from sheepfold.cli import app
+from tests.support.farm.running_farm import RunningFarm, running_farm, wait_for
+from tests.support.scenes.make_scenes import CASES
 
-MAKE_SCENES = Path(__file__).parent / "scenes" / "make_scenes.py"
-sys.path.insert(0, str(MAKE_SCENES.parent))
-from make_scenes import CASES  # noqa: E402
+MAKE_SCENES = Path(__file__).parents[1] / "support" / "scenes" / "make_scenes.py"
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(900)]
 

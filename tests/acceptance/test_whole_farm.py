@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from evidence import COMMAND_LINE, LAUNCHER, pixels, redis_contents, rendered_directly, zipped
-from foreign_server import Job, foreign_server
-from running_farm import running_farm, wait_for
+
+from tests.support.farm.evidence import COMMAND_LINE, LAUNCHER, pixels, redis_contents, rendered_directly, zipped
+from tests.support.farm.running_farm import running_farm, wait_for
+from tests.support.servers.foreign_server import Job, foreign_server
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(300)]
 

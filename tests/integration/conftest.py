@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from misbehaving_server import SIGN_IN, RenderServer
 
-from coordinator.embedded_redis import EmbeddedRedis
-from coordinator.find_redis import NoRedis, find_redis
-from coordinator.protocol.status import SignInStatus
-from coordinator.server_client import ServerClient
+from coordinator.broker.embedded_redis import EmbeddedRedis
+from coordinator.broker.redis_discovery import NoRedis, find_redis
+from coordinator.upstream.client import ServerClient
+from sheepfold.protocol.status import SignInStatus
+from tests.support.servers.misbehaving_server import SIGN_IN, RenderServer
 
 
 @pytest.fixture(scope="session")

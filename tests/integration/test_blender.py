@@ -19,16 +19,16 @@ import numpy as np
 import OpenImageIO as oiio
 import psutil
 import pytest
-from null_renderer import COMMAND_LINE, renderer_archive, unpack
-from one_node import wait_for
 
-from render_tasks.blender import PREFIX, Job, Rendered, render
-from render_tasks.contract import FailureKind
+from render_tasks.blender.gpus import list_gpus
+from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.output.progress import Progress
+from render_tasks.blender.runner import PREFIX, Job, Rendered, render
+from render_tasks.cancellation import Switch
 from render_tasks.errors import AttemptDropped, AttemptFailed
-from render_tasks.guard import Guard
-from render_tasks.hardware import list_gpus
-from render_tasks.progress import Progress
-from render_tasks.switch import Switch
+from sheepfold.contract.api_messages import FailureKind
+from tests.support.nodes.null_renderer import COMMAND_LINE, renderer_archive, unpack
+from tests.support.nodes.worker_harness import wait_for
 
 #: What the specification's own sample sends: written for 2.7x, it fails in every newer Blender.
 OLD_SCRIPT = """import bpy
@@ -423,9 +423,9 @@ def test_the_renderer_knows_none_of_our_secrets(tmp_path: Path, guard: Guard, mo
 _LONELY_WORKER = """
 import sys
 from pathlib import Path
-from render_tasks.blender import Job, render
-from render_tasks.switch import Switch
-from render_tasks.guard import Guard
+from render_tasks.blender.runner import Job, render
+from render_tasks.cancellation import Switch
+from render_tasks.blender.orphan_guard import Guard
 guard = Guard()
 guard.start()
 folder = Path(sys.argv[1])

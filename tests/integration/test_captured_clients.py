@@ -7,9 +7,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from captured_wire import CLIENTS, CapturedRequest, RawAnswer, captured, exchange
-from generation_readers import GENERATIONS, cookie_of, read_config, read_job, status_of
-from running_lab import PASSWORD, RunningLab, picture, running_lab
+
+from tests.support.servers.running_lab import PASSWORD, RunningLab, picture, running_lab
+from tests.support.wire.captured_wire import CLIENTS, CapturedRequest, RawAnswer, captured, exchange
+from tests.support.wire.generation_readers import GENERATIONS, cookie_of, read_config, read_job, status_of
 
 YEARS = {"java2015": 2015, "java2020": 2020, "java2022": 2022, "rust2024": 2024}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.script import script_for
+from lab.server.protocol.render_script import script_for
 
 TOLD = """
 preferences = bpy.context.preferences.addons['cycles'].preferences

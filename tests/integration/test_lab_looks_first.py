@@ -6,12 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from running_lab import LOGIN, PASSWORD, running_lab
 from typer.testing import CliRunner
 
-from coordinator.cli import app
+from sheepfold.cli import app
+from tests.support.servers.running_lab import LOGIN, PASSWORD, running_lab
 
-MAKE_SCENES = Path(__file__).parents[1] / "acceptance" / "scenes" / "make_scenes.py"
+MAKE_SCENES = Path(__file__).parents[1] / "support" / "scenes" / "make_scenes.py"
 NAMES = ("camera-none", "movie-ffmpeg", "frames-own-with-step", "size-64x48")
 
 pytestmark = pytest.mark.blender
@@ -45,14 +45,14 @@ def test_a_hopeless_scene_is_refused_without_a_server(scenes: Path):
 
 
 def test_a_wrong_way_to_compute_is_refused_before_packing(scenes: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lab.packing.pack_scene", lambda *_, **__: pytest.fail("packed"))
+    monkeypatch.setattr("lab.submit.packing.pack_scene", lambda *_, **__: pytest.fail("packed"))
     done = run("submit", scenes / "size-64x48.blend", "--frames", "1", "--compute", "tpu")
     assert done.exit_code == 2
     assert "cpu, gpu or either" in done.stderr
 
 
 def test_a_lab_starts_nothing_for_a_hopeless_scene(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lab.children.Children.start", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr("lab.demo_run.processes.Children.start", lambda *_: pytest.fail("a process was started"))
     done = run("lab", "--blend", scenes / "camera-none.blend", "--dir", tmp_path / "runs")
     assert done.exit_code == 2, done.output
     assert "no active camera" in done.stderr

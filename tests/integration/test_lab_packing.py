@@ -7,14 +7,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from running_lab import LOGIN, PASSWORD, picture, running_lab
 from typer.testing import CliRunner
 
-from coordinator.cli import app
-from lab.demo import create_demo
+from lab.demo_scene import create_demo
 from lab.errors import BadScene, NoBlender
-from lab.packing import pack_scene
-from lab.renderers import file_md5
+from lab.server.store.renderers import file_md5
+from lab.submit.packing import pack_scene
+from sheepfold.cli import app
+from tests.support.servers.running_lab import LOGIN, PASSWORD, picture, running_lab
 
 pytestmark = pytest.mark.blender
 

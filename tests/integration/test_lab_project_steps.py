@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from running_lab import Client, RunningLab, running_lab
 
-from lab.desk import LONGEST_WAIT_S, SHORTEST_WAIT_S, wait_for_jobs_s
+from lab.server.protocol.session_routes import LONGEST_WAIT_S, SHORTEST_WAIT_S, wait_for_jobs_s
+from tests.support.servers.running_lab import Client, RunningLab, running_lab
 
 
 @pytest.fixture

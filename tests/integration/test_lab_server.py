@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import requests
-from running_lab import LOGIN, PASSWORD, Client, RunningLab, picture, running_lab
+
+from tests.support.servers.running_lab import LOGIN, PASSWORD, Client, RunningLab, picture, running_lab
 
 
 @pytest.fixture
@@ -590,7 +591,7 @@ def test_the_password_shows_up_in_nothing_the_server_says_or_writes(lab: Running
     caplog.set_level("DEBUG")
     lab.client()
     Client(lab.url).sign_in(password=PASSWORD + "!")
-    assert logging.getLogger("lab.desk").isEnabledFor(logging.DEBUG)
+    assert logging.getLogger("lab.server.protocol.session_routes").isEnabledFor(logging.DEBUG)
     logged = [one.getMessage() for one in caplog.records if not one.name.startswith("urllib3")]  # that is the client
     assert logged
     assert "counting" not in json.dumps(requests.get(f"{lab.url}/api/overview", timeout=10).json()) + "".join(logged)

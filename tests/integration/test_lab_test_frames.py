@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import requests
-from running_lab import LOGIN, PASSWORD, Client, RunningLab, picture, running_lab
 
-from lab.office import Office
+from lab.server.services import Office
 from lab.settings import ServerSettings
+from tests.support.servers.running_lab import LOGIN, PASSWORD, Client, RunningLab, picture, running_lab
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from captured_wire import RawAnswer, captured, exchange
-from generation_readers import GENERATIONS, cookie_of, read_job
-from running_lab import LOGIN, PASSWORD, Client, RunningLab, picture, running_lab
+
+from tests.support.servers.running_lab import LOGIN, PASSWORD, Client, RunningLab, picture, running_lab
+from tests.support.wire.captured_wire import RawAnswer, captured, exchange
+from tests.support.wire.generation_readers import GENERATIONS, cookie_of, read_job
 
 CANONICAL = re.compile(r"(?:[A-Z][a-z0-9]*)(?:-[A-Z][a-z0-9]*)*|ETag|WWW-Authenticate")
 SIGN_IN = (

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from ledger_writer import DELIVERY, offer
 
-from coordinator import ledger_file, ledger_schema
-from coordinator.leases import (
+from coordinator.leases import ledger_database as ledger_file
+from coordinator.leases import ledger_schema
+from coordinator.leases.lease import (
     ACTIVE,
     HeldBack,
     IllegalTransition,
@@ -28,7 +28,7 @@ from coordinator.leases import (
     StaleAttempt,
     UnknownLease,
 )
-from coordinator.ledger import (
+from coordinator.leases.ledger import (
     Grant,
     Ledger,
     LedgerError,
@@ -39,10 +39,11 @@ from coordinator.ledger import (
     backup_ledger,
     sqlite_url,
 )
+from tests.support.coordinator.ledger_writer import DELIVERY, offer
 
 S, E = LeaseState, LeaseEvent
 SESSION = "farm:linux/64bit"
-WRITER = Path(__file__).with_name("ledger_writer.py")
+WRITER = Path(__file__).parents[1] / "support" / "coordinator" / "ledger_writer.py"
 
 
 class Clock:
@@ -487,7 +488,7 @@ def test_the_first_in_a_state_is_the_one_that_came_there_first_also_after_a_rest
 
 
 def test_a_lease_that_ended_long_ago_is_read_from_disk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.ledger.REMEMBERED", 2)
+    monkeypatch.setattr("coordinator.leases.ledger.REMEMBERED", 2)
     ended = []
     for number in range(4):
         lease = delivered(ledger, number)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ledger_writer import offer
 
-from coordinator.ledger import Ledger, LedgerUnwritable, sqlite_url
-from coordinator.protocol.messages import Chunk
+from coordinator.leases.ledger import Ledger, LedgerUnwritable, sqlite_url
+from sheepfold.protocol.messages import Chunk
+from tests.support.coordinator.ledger_writer import offer
 
 SECRETS = {"password": "scene-s3cret", "validation_url": "https://up.example/put?key=url-s3cret"}
 

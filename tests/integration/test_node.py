@@ -14,12 +14,14 @@ from typing import Any
 import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from null_renderer import packed, renderer_archive, scene_archive
-from one_node import TOKEN, OneNode, RedisServer, wait_for
 
-from coordinator.find_redis import NoRedis, find_redis
-from render_tasks.celery_app import cancel_order, make_app, send_order, task_id_of
-from render_tasks.contract import ArchiveRef, FailureKind, RenderOrder, Stage, queue_of, sign_order
+from coordinator.broker.redis_discovery import NoRedis, find_redis
+from sheepfold.contract.api_messages import FailureKind
+from sheepfold.contract.celery_app import cancel_order, make_app, send_order, task_id_of
+from sheepfold.contract.orders import ArchiveRef, RenderOrder, queue_of, sign_order
+from sheepfold.contract.presence import Stage
+from tests.support.nodes.null_renderer import packed, renderer_archive, scene_archive
+from tests.support.nodes.worker_harness import TOKEN, OneNode, RedisServer, wait_for
 
 pytestmark = pytest.mark.redis
 

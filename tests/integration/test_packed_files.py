@@ -14,13 +14,13 @@ import OpenImageIO as oiio
 import pytest
 
 from lab.errors import BadScene
-from lab.packing import pack_scene
-from lab.submit import trace as tracing
-from lab.submit.blender_files import LISTING
-from lab.submit.references import Reference
+from lab.submit.dependencies import trace as tracing
+from lab.submit.dependencies.blender_files import LISTING
+from lab.submit.dependencies.references import Reference
+from lab.submit.packing import pack_scene
 
 pytestmark = pytest.mark.blender
-BUILD = Path(__file__).with_name("scenes_to_pack.py")
+BUILD = Path(__file__).parents[1] / "support" / "scenes" / "scenes_to_pack.py"
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +95,14 @@ def test_a_file_that_only_blender_finds_is_packed_too(blender, scenes, tmp_path,
 
 def test_a_file_that_cannot_be_packed_is_named(blender, scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(tracing, "_FILES_OF_NODES", set())
-    monkeypatch.setattr("lab.submit.blender_files.stored_at", lambda *_: ())
+    monkeypatch.setattr("lab.submit.dependencies.blender_files.stored_at", lambda *_: ())
     with pytest.raises(BadScene, match=r"profiles/lamp\.ies cannot be packed"):
         pack_scene(scenes / "light" / "scene.blend", tmp_path / "a.zip", blender=blender)
 
 
 def test_what_still_is_not_found_after_packing_is_refused(blender, scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(tracing, "_FILES_OF_NODES", set())
-    monkeypatch.setattr("lab.submit.archive_plan.ArchivePlan._needed_rewrites", lambda _: {})
+    monkeypatch.setattr("lab.submit.dependencies.archive_plan.ArchivePlan._needed_rewrites", lambda _: {})
     with pytest.raises(BadScene, match=r"cannot be packed so that Blender finds them: .*lamp\.ies"):
         pack_scene(scenes / "light" / "scene.blend", tmp_path / "a.zip", blender=blender)
 

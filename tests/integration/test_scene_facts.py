@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-MAKE_SCENES = Path(__file__).parents[1] / "acceptance" / "scenes" / "make_scenes.py"
-sys.path.insert(0, str(MAKE_SCENES.parent))
-from make_scenes import CASES  # noqa: E402
+from lab.errors import BadScene, UnreadableScene
+from lab.submit.prepared_scene import prepare_scene
+from lab.submit.scene.blend_file import open_blend
+from lab.submit.scene.code import is_simple, python_drivers
+from lab.submit.scene.facts import FORMATS, SceneFacts, Views, read_scene
+from tests.support.scenes.make_scenes import CASES
 
-from lab.errors import BadScene, UnreadableScene  # noqa: E402
-from lab.submit.blend_file import open_blend  # noqa: E402
-from lab.submit.prepared_scene import prepare_scene  # noqa: E402
-from lab.submit.scene_code import is_simple, python_drivers  # noqa: E402
-from lab.submit.scene_facts import FORMATS, SceneFacts, Views, read_scene  # noqa: E402
+MAKE_SCENES = Path(__file__).parents[1] / "support" / "scenes" / "make_scenes.py"
 
 pytestmark = pytest.mark.blender
 

@@ -12,14 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from misbehaving_server import BEAT, CONFIG, JOB, PASSWORD, SCENE, SIGN_IN, UPLOAD, RenderServer, Visit, download
 
-from coordinator.protocol.messages import (
-    ErrorReport,
+from coordinator.upstream.client import ArchiveGone, BadAnswer, DownloadCancelled, ServerClient, ServerSilent
+from sheepfold.protocol.messages import ErrorReport
+from sheepfold.protocol.reading import read_job_request
+from sheepfold.protocol.status import BeatStatus, JobStatus, SignInStatus, ValidationStatus
+from tests.support.servers.misbehaving_server import (
+    BEAT,
+    CONFIG,
+    JOB,
+    PASSWORD,
+    SCENE,
+    SIGN_IN,
+    UPLOAD,
+    RenderServer,
+    Visit,
+    download,
 )
-from coordinator.protocol.reading import read_job_request
-from coordinator.protocol.status import BeatStatus, JobStatus, SignInStatus, ValidationStatus
-from coordinator.server_client import ArchiveGone, BadAnswer, DownloadCancelled, ServerClient, ServerSilent
 
 # Every exchange as the specification has it
 

@@ -18,10 +18,20 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from misbehaving_server import BEAT, CONFIG, JOB, SIGN_IN, UPLOAD, RenderServer, Visit, download, everything_about
 
-from coordinator.protocol.status import BeatStatus, JobStatus, ValidationStatus
-from coordinator.server_client import BadAnswer, ServerClient, ServerSilent
+from coordinator.upstream.client import BadAnswer, ServerClient, ServerSilent
+from sheepfold.protocol.status import BeatStatus, JobStatus, ValidationStatus
+from tests.support.servers.misbehaving_server import (
+    BEAT,
+    CONFIG,
+    JOB,
+    SIGN_IN,
+    UPLOAD,
+    RenderServer,
+    Visit,
+    download,
+    everything_about,
+)
 
 # A server that misbehaves
 

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from misbehaving_server import PASSWORD, SIGN_IN, RenderServer, Visit, everything_about
 
-from coordinator.server_client import ServerClient, ServerSilent
+from coordinator.upstream.client import ServerClient, ServerSilent
+from tests.support.servers.misbehaving_server import PASSWORD, SIGN_IN, RenderServer, Visit, everything_about
 
 # The password
 

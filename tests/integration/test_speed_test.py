@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from misbehaving_server import SIGN_IN, RenderServer, Visit
 
-from coordinator.protocol.dialects import dialect_of
-from coordinator.protocol.messages import SpeedTestResult
-from coordinator.protocol.reading import read_speed_test_report
-from coordinator.server_client import ServerClient, ServerSilent
-from coordinator.upstream import speed_test
-from coordinator.upstream.speed_test import MAX_TARGETS, MOST_BYTES, MOST_S, SpeedTests
+from coordinator.upstream.client import ServerClient, ServerSilent
+from coordinator.upstream.exchanges import speed_test
+from coordinator.upstream.exchanges.speed_test import MAX_TARGETS, MOST_BYTES, MOST_S, SpeedTests
+from sheepfold.protocol.dialects import dialect_of
+from sheepfold.protocol.messages import SpeedTestResult
+from sheepfold.protocol.reading import read_speed_test_report
+from tests.support.servers.misbehaving_server import SIGN_IN, RenderServer, Visit
 
 KINDS = ("request-job", "keepmealive", "download-archive", "speedtest-answer")
 CONFIG = '<config status="0">' + "".join(f'<request type="{kind}" path="/{kind}"/>' for kind in KINDS) + "</config>"

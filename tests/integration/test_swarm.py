@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lan_of_nodes import TOKEN, Lan, LanNode, SilentPeer
 
-from render_tasks.archive_server import ArchiveServer
-from render_tasks.archives import TRIES
-from render_tasks.arriving import Shared
-from render_tasks.contract import ArchiveRef
+from render_tasks.archives.cache import TRIES
 from render_tasks.errors import ArchiveMissing, AttemptDropped, BadArchive, DepotSilent
-from render_tasks.pieces import BLOCK_BYTES, all_of
+from sheepfold.contract.orders import ArchiveRef
+from sheepfold.sharing.archive_server import ArchiveServer
+from sheepfold.sharing.pieces import BLOCK_BYTES, all_of
+from sheepfold.sharing.shared_archive import Shared
+from tests.support.nodes.node_group import TOKEN, Lan, LanNode, SilentPeer
 
 #: Enough pieces for everybody to have something to hand on.
 LARGE = 40 * BLOCK_BYTES
@@ -120,7 +120,7 @@ def liar(lan: Lan, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], ArchiveSer
 def test_a_node_that_sends_wrong_bytes_is_found_out_and_left_alone(
     lan: Lan, liar: Callable[[ArchiveRef], ArchiveServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("render_tasks.swarm.UNFIT_REST_S", 0.0)  # a lie weighs more than a failure
+    monkeypatch.setattr("render_tasks.archives.swarm.UNFIT_REST_S", 0.0)  # a lie weighs more than a failure
     ref, node = lan.archive(LARGE), lan.node()
     lying = liar(ref)
     path = lan.store.path_of(ref.md5)
@@ -224,7 +224,7 @@ def test_pieces_that_are_right_and_a_whole_that_is_not_are_tried_again_and_given
     lan: Lan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref, node = lan.archive(1000), lan.node()
-    monkeypatch.setattr("render_tasks.arriving.Arriving.md5", lambda *_: "f" * 32)
+    monkeypatch.setattr("render_tasks.archives.partial_archive.Arriving.md5", lambda *_: "f" * 32)
     with pytest.raises(BadArchive):
         node.cache.ensure([ref])
     assert len(lan.shelf.asked) == TRIES

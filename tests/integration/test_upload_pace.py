@@ -7,21 +7,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from misbehaving_server import SIGN_IN, RenderServer, Visit
-
-from coordinator.crew import Crew
-from coordinator.leases import Delivery, LeaseEvent, LeaseState
-from coordinator.ledger import Ledger
-from coordinator.ledger_file import sqlite_url
-from coordinator.protocol.messages import JobOffer, RendererOffer
-from coordinator.server_client import ServerClient
-from coordinator.session_loops import THREADS, UPLOADS_AT_ONCE
-from coordinator.sessions import Backoff, FarmSession, FatalRefusal
-from coordinator.spool import Spool, spool_name
-from coordinator.tally import Tally
-from coordinator.uploads import Uploads, UploadServices
+from coordinator.delivery.spool import Spool, spool_name
+from coordinator.leases.counters import Tally
+from coordinator.leases.lease import Delivery, LeaseEvent, LeaseState
+from coordinator.leases.ledger import Ledger
+from coordinator.leases.ledger_database import sqlite_url
+from coordinator.runtime.keyed_pool import Crew
+from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
-from coordinator.upstream.error_reports import ReportBox
+from coordinator.upstream.session import Backoff, FarmSession, FatalRefusal
+from coordinator.upstream.session_workers import THREADS, UPLOADS_AT_ONCE
+from coordinator.upstream.uploads.error_reports import ReportBox
+from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
+from sheepfold.protocol.messages import JobOffer, RendererOffer
+from tests.support.servers.misbehaving_server import SIGN_IN, RenderServer, Visit
 
 FRAMES = 40
 #: What the server takes for each frame.

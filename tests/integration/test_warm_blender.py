@@ -20,17 +20,17 @@ import numpy as np
 import OpenImageIO as oiio
 import psutil
 import pytest
-from null_renderer import packed
-from one_node import OneNode, wait_for
 
-from render_tasks import warm_process
-from render_tasks.contract import FailureKind
+from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.output.progress import Progress
+from render_tasks.blender.render_job import Job, Rendered
+from render_tasks.blender.warm import process as warm_process
+from render_tasks.blender.warm.pool import WarmBlenders
+from render_tasks.cancellation import Switch
 from render_tasks.errors import AttemptDropped, AttemptFailed
-from render_tasks.guard import Guard
-from render_tasks.job import Job, Rendered
-from render_tasks.progress import Progress
-from render_tasks.switch import Switch
-from render_tasks.warm_blender import WarmBlenders
+from sheepfold.contract.api_messages import FailureKind
+from tests.support.nodes.null_renderer import packed
+from tests.support.nodes.worker_harness import OneNode, wait_for
 
 pytestmark = pytest.mark.blender
 
@@ -76,7 +76,7 @@ def renderer(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    script = Path(__file__).with_name("warm_scenes.py")
+    script = Path(__file__).parents[1] / "support" / "scenes" / "warm_scenes.py"
     argv = [blender, "-b", "--factory-startup", "-P", str(script), "--", str(folder)]
     done = subprocess.run(argv, check=True, capture_output=True, timeout=60)
     assert (folder / "heavy.blend").exists(), done.stdout.decode() + done.stderr.decode()
@@ -368,10 +368,10 @@ bpy.app.handlers.render_pre.append(look)
 _LONELY_WORKER = """
 import sys, time
 from pathlib import Path
-from render_tasks.job import Job
-from render_tasks.guard import Guard
-from render_tasks.switch import Switch
-from render_tasks.warm_blender import WarmBlenders
+from render_tasks.blender.render_job import Job
+from render_tasks.blender.orphan_guard import Guard
+from render_tasks.cancellation import Switch
+from render_tasks.blender.warm.pool import WarmBlenders
 renderer, scenes, folder, line = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 guard = Guard()
 guard.start()

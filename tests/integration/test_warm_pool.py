@@ -13,16 +13,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from one_node import wait_for
 
-from render_tasks.archives import ArchiveCache
-from render_tasks.contract import FailureKind
+from render_tasks.archives.cache import ArchiveCache
+from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.render_job import Job, Rendered
+from render_tasks.blender.warm.pool import WarmBlenders
+from render_tasks.blender.warm.process import WarmBlender
+from render_tasks.cancellation import Switch
 from render_tasks.errors import AttemptDropped, AttemptFailed
-from render_tasks.guard import Guard
-from render_tasks.job import Job, Rendered
-from render_tasks.switch import Switch
-from render_tasks.warm_blender import WarmBlenders
-from render_tasks.warm_process import WarmBlender
+from sheepfold.contract.api_messages import FailureKind
+from tests.support.nodes.worker_harness import wait_for
 
 COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
 
@@ -226,7 +226,7 @@ def test_what_earlier_frames_left_behind_is_no_reason_to_fail_a_frame(
 
 def test_half_of_the_limit_is_as_much_as_a_renderer_may_grow_to(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     held = iter([400_000, 900_000, 1_100_000])
-    monkeypatch.setattr("render_tasks.warm_process.resident_kb", lambda _pid: next(held))
+    monkeypatch.setattr("render_tasks.blender.warm.process.resident_kb", lambda _pid: next(held))
     for frame in (1, 2, 3, 4):
         bench.render(bench.job(frame, memory_limit_kb=2_000_000))
         if frame == 3:
@@ -379,7 +379,7 @@ def test_a_process_says_why_it_should_be_closed(bench: Bench, monkeypatch: pytes
         assert one.why_close() == "it ended"
         one.render(bench.job(1), Switch(), lambda _: None)
         held = iter([3_000_000, 4_000_000, 4_600_000])
-        monkeypatch.setattr("render_tasks.warm_process.resident_kb", lambda _pid: next(held))
+        monkeypatch.setattr("render_tasks.blender.warm.process.resident_kb", lambda _pid: next(held))
         assert one.why_close() == ""
         assert one.why_close() == ""
         assert one.why_close() == "it grew from 2929 to 4492 MB"

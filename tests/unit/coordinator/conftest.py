@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chain_parts import Chain
-from farm_parts import Told, look
 
-from coordinator.claims import Claims, Events
-from coordinator.judgement import Judge
-from coordinator.ledger import Ledger
-from coordinator.ledger_file import sqlite_url
-from coordinator.spool import Spool
-from coordinator.upstream.error_reports import ReportBox
+from coordinator.delivery.claims import Claims, Events
+from coordinator.delivery.spool import Spool
+from coordinator.delivery.validation import Judge
+from coordinator.leases.ledger import Ledger
+from coordinator.leases.ledger_database import sqlite_url
+from coordinator.upstream.uploads.error_reports import ReportBox
+from tests.support.coordinator.builders import Told, look
+from tests.support.coordinator.dispatcher_harness import Chain
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from coordinator.protocol.dialects import SPECIFICATION
-from coordinator.protocol.messages import RamUnit
 from coordinator.settings import CoordinatorSettings, FarmSettings, SessionMode, default_state_dir
+from sheepfold.protocol.dialects import SPECIFICATION
+from sheepfold.protocol.messages import RamUnit
 
 NEEDED = {
     "SHEEPFOLD_SERVER_URL": "https://render.example.org/",

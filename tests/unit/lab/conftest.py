@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_parts import Parts
+
+from tests.support.lab.store_harness import Parts
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from render_tasks.archives import ArchiveCache
-from render_tasks.local_blender import LocalBlender
+from render_tasks.archives.cache import ArchiveCache
+from render_tasks.archives.cache_dir import SPARE_BYTES
+from render_tasks.blender.installed import LocalBlender
 from render_tasks.node_health import NodeHealth
-from render_tasks.shelf import SPARE_BYTES
 
 MB = 1024**2
 

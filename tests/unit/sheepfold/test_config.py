@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from coordinator.cli import app
-from coordinator.flower import FlowerSettings
+from coordinator.operator.flower import FlowerSettings
 from coordinator.settings import CoordinatorSettings
 from lab.settings import ServerSettings
-from render_tasks.guard import MARK_VARIABLE
+from render_tasks.blender.orphan_guard import MARK_VARIABLE
 from render_tasks.settings import WorkerSettings
+from sheepfold.cli import app
 from sheepfold.config import PREFIX, SETTINGS, VARIABLES, unknown_settings
 
 PROJECT = Path(__file__).parents[3]

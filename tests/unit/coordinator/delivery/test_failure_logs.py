@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from farm_parts import offer
 
 from coordinator.delivery.failure_logs import FailureLogs
-from coordinator.leases import Lease
-from render_tasks.contract import FailureKind, FailureReport
+from coordinator.leases.lease import Lease
+from sheepfold.contract.api_messages import FailureKind, FailureReport
+from tests.support.coordinator.builders import offer
 
 REPORT = FailureReport(
     kind=FailureKind.NO_OUTPUT, reason="Cannot render, no camera", log="Blender 3.4\nError: no camera"

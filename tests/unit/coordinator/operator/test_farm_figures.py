@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from farm_parts import offer
-from lan_parts import node, slot
 
-from coordinator.leases import Lease, LeaseState
+from coordinator.leases.lease import Lease, LeaseState
 from coordinator.operator.farm_figures import Pace, frame_counts
-from render_tasks.contract import Stage
+from sheepfold.contract.presence import Stage
+from tests.support.coordinator.builders import offer
+from tests.support.coordinator.fakes import node, slot
 
 
 def lease(id_: str) -> Lease:

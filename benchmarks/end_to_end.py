@@ -1,0 +1,154 @@
+"""How close the whole chain comes to one Blender that is left alone: the price of going through a farm.
+
+    .venv/bin/python -m benchmarks.end_to_end [--pairs 5] [--frames 12] [--slots 1] [--keep DIR]
+
+The same light frames (320 × 180, 16 samples) are rendered twice, by turns: through lab server, coordinator, Redis and
+worker, from the first grant to the last validation, with nothing of the scene anywhere on the farm at the start; and by
+one bare Blender process per slot with the same threads, which is the limit of this machine. What counts is the ratio.
+``passage.py`` says where the times come from. Without ``--frames`` both cases are measured: 12 frames on one slot, and
+48 on two. The exit code is 1 when a median ratio is above the goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.bare_blender import Bare, demo_scene, find_blender, say
+from benchmarks.cpu_contention import Strangers
+from benchmarks.frame_timeline import Passage, idle_farm, send_through
+from lab.submit.packing import pack_scene
+
+#: The chain may take this much of a bare Blender's time.
+GOAL = 1.25
+#: Median from a picture to the next frame on the same slot, milliseconds.
+GAP_GOAL_MS = 50
+LIMIT_S = 180
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is rendered."""
+
+    frames: int
+    slots: int
+
+    @property
+    def threads(self) -> int | None:
+        """Of one renderer; ``None``: as many as it finds."""
+        return max(1, (os.cpu_count() or 1) // self.slots) if self.slots > 1 else None
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """A bare Blender's frames, for each slot."""
+        each = self.frames // self.slots
+        return [(slot * each + 1, (slot + 1) * each) for slot in range(self.slots)]
+
+
+ONE_SLOT, TWO_SLOTS = Case(frames=12, slots=1), Case(frames=48, slots=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Pairs of one case."""
+
+    case: Case
+    passages: tuple[Passage, ...]
+    #: Seconds of the bare Blender next to each.
+    bare_s: tuple[float, ...]
+    #: Share of the machine that others used during each of both.
+    others: tuple[tuple[float, float], ...]
+
+    @property
+    def ratios(self) -> list[float]:
+        return [passage.took_s / bare for passage, bare in zip(self.passages, self.bare_s, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the pairs."""
+        return statistics.median(self.ratios)
+
+    @property
+    def gap_ms(self) -> float:
+        """Median from picture to next frame."""
+        return statistics.median(gap for passage in self.passages for gap in passage.gaps_ms())
+
+    def table(self) -> str:
+        """For a person."""
+        lines = [f"{self.case.frames} frames, {self.case.slots} slot(s), {len(self.bare_s)} pairs", ""]
+        lines += [f"{'':34}{'chain s':>9}{'bare s':>9}{'ratio':>8}   others' CPU, chain and bare"]
+        for number, (passage, bare, others) in enumerate(zip(self.passages, self.bare_s, self.others, strict=True), 1):
+            figures = f"{passage.took_s:9.2f}{bare:9.2f}{passage.took_s / bare:8.2f}"
+            lines.append(f"{f'pair {number}':34}{figures}   {others[0]:.0%}, {others[1]:.0%}")
+        lines += [
+            f"{'median ratio (min to max)':34}{self.ratio:26.2f}  ({min(self.ratios):.2f} to {max(self.ratios):.2f})"
+        ]
+        lines += [f"{'goal':34}{GOAL:26.2f}", "", *self._steps(), "", *self._gap_lines()]
+        return "\n".join(lines)
+
+    def _steps(self) -> list[str]:
+        bare = statistics.median(self.bare_s)
+        each = [passage.steps_s() for passage in self.passages]
+        lines = [f"{'where the time goes (medians)':34}{'s':>9}{'of bare':>9}"]
+        for name in each[0]:
+            seconds = statistics.median(steps[name] for steps in each)
+            lines.append(f"{name:34}{seconds:9.3f}{seconds / bare:9.3f}")
+        return lines
+
+    def _gap_lines(self) -> list[str]:
+        lines = [f"{'picture written → next frame, ms':34}{'median':>9}{'max':>9}{'gaps':>8}"]
+        for name, ready_only in (("all", False), ("the next order was there", True)):
+            gaps = [gap for passage in self.passages for gap in passage.gaps_ms(ready_only=ready_only)]
+            if gaps:
+                lines.append(f"{name:34}{statistics.median(gaps):9.0f}{max(gaps):9.0f}{len(gaps):8}")
+        return [*lines, f"{'goal for the median':34}{GAP_GOAL_MS:9}"]
+
+
+def measure(case: Case, folder: Path, *, pairs: int = 5) -> Measured:
+    """Chain, bare, chain, bare, ...; nothing is left running."""
+    blender = find_blender()
+    scene = demo_scene(blender, folder)
+    packed = pack_scene(scene, folder / "scene.zip")
+    bare = Bare(blender, scene, folder / "bare", threads=case.threads)
+    passages: list[Passage] = []
+    bare_s: list[float] = []
+    others: list[tuple[float, float]] = []
+    for number in range(pairs):
+        place = folder / f"farm-{case.frames}-{number}"
+        place.mkdir()
+        with Strangers() as first, idle_farm(place, blender, slots=case.slots, cores=case.threads) as farm:
+            passages.append(send_through(farm, packed, frames=case.frames, slots=case.slots, limit_s=LIMIT_S))
+        with Strangers() as second:
+            bare_s.append(bare.render(*case.ranges()))
+        others.append((first.share, second.share))
+        say(f"pair {number + 1}: chain {passages[-1].took_s:.2f} s, bare {bare_s[-1]:.2f} s")
+    return Measured(case=case, passages=tuple(passages), bare_s=tuple(bare_s), others=tuple(others))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; 0 when every goal was met."""
+    parser = argparse.ArgumentParser(description="Compares the whole chain with one Blender that is left alone.")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--frames", type=int, help="one case of so many frames instead of the two")
+    parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="keep logs, ledgers and pictures here (must be empty)")
+    given = parser.parse_args(argv)
+    cases = [Case(frames=given.frames, slots=given.slots)] if given.frames else [ONE_SLOT, TWO_SLOTS]
+    met = True
+    with tempfile.TemporaryDirectory(prefix="sheepfold-chain-") as temporary:
+        for case in cases:
+            folder = (given.keep or Path(temporary)) / f"{case.frames}-{case.slots}"
+            folder.mkdir(parents=True)
+            found = measure(case, folder, pairs=given.pairs)
+            print(found.table(), end="\n\n", flush=True)
+            met &= found.ratio <= GOAL and found.gap_ms <= GAP_GOAL_MS
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The HTTP API on the LAN, for nodes and operators."""

@@ -1,0 +1,242 @@
+"""The LAN's HTTP side: nodes join, ask for archives, start, deliver or fail a lease; operators read status and metrics.
+
+Paths and messages are those of :mod:`sheepfold.contract.api_messages`. Every path but ``/healthz`` wants the farm
+token, as a bearer token or, for a person who reads with a browser, as the password of a login. A browser sends that
+login along with whatever another site makes it send, so it opens nothing but reading. This file only speaks HTTP; what
+a claim means is decided in :mod:`coordinator.delivery.claims`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import anyio
+import anyio.to_thread
+import msgspec
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from coordinator.archives.manifests import PlanUnderWay
+from coordinator.delivery.claims import FrameRejected, StaleClaim
+from coordinator.delivery.spool import BadName, CutOff, TooLarge
+from coordinator.jobs.blocks import JobBlock
+from coordinator.jobs.control import Stopped, UnknownJob
+from coordinator.leases.ledger_database import LedgerError
+from coordinator.nodes.registry import BrokerDown
+from coordinator.scheduling.backpressure import Pressure
+from sheepfold.atomic_files import DiskFull
+from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchivePlan, ArchiveSources, JoinAnswer, JoinRequest
+from sheepfold.contract.codec import MalformedContract, from_json, to_json
+from sheepfold.contract.orders import MD5_NAME
+
+from .lease_routes import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimDesk, LeaseDesk
+
+_BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
+_PAGE = Path(__file__).parents[1] / "dashboard" / "index.html"
+#: The page is one file; nothing from elsewhere runs or is shown in it.
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'"
+)
+#: What a node reads off the status: 409 drop it, 422 the attempt failed, anything else: keep it and try again.
+_HTTP_STATUS: dict[type[Exception], int] = {
+    StaleClaim: 409,
+    FrameRejected: 422,
+    BadName: 422,
+    TooLarge: 422,
+    CutOff: 400,
+    **BROKEN_OFF,
+    DiskFull: 507,
+    LedgerError: 507,
+    BrokerDown: 503,
+    UnknownJob: 404,
+    PlanUnderWay: 503,
+}
+_NodeId = Annotated[str, Query(pattern="^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$")]
+_NodeUrl = Annotated[str, Query(max_length=300)]
+_Ask = Callable[[str, str, str, str], object]
+
+
+class ArchiveAnswers(Protocol):
+    """What nodes ask about archives (:class:`coordinator.archives.tracker.ArchiveDesk`)."""
+
+    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchivePlan | None: ...
+    def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None: ...
+
+
+class Jobs(Protocol):
+    """What operators do to a job or one frame of it (:class:`coordinator.jobs.control.JobControl`)."""
+
+    def cancel(self, job: str, frame: str | None, /) -> list[Stopped]: ...
+    def unblock(self, job: str, frame: str | None, /) -> list[JobBlock]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepotParts:
+    """What the depot hands its callers on to."""
+
+    farm_token: str
+    claims: ClaimDesk
+    #: Admits a node; the second argument is the host name it reached us by, the third its own address.
+    join: Callable[[JoinRequest, str, str], JoinAnswer]
+    archives: ArchiveAnswers
+    status: Callable[[], dict[str, Any]]
+    jobs: Jobs
+    #: Has the server asked for frames now; one entry a session.
+    ask_now: Callable[[], list[dict[str, Any]]]
+    #: Gives a PC a fresh start, by name; false when it has no mark.
+    forgive: Callable[[str], bool]
+    #: The log of a frame's last failure: job and frame; ``None`` when none is known.
+    log: Callable[[str, str], object | None]
+    #: The Redis address as told to somebody who reached us by this host name.
+    redis_url: Callable[[str], str]
+    metrics: CollectorRegistry
+    #: Knows how many nodes wait for an answer about a lease.
+    pressure: Pressure = field(default_factory=Pressure)
+
+
+def make_depot(parts: DepotParts) -> ASGIApp:
+    """The depot's web application."""
+
+    def is_token(given: str) -> bool:
+        return hmac.compare_digest(given.encode(), parts.farm_token.encode())
+
+    def is_welcome(header: str) -> bool:
+        return is_token(header.removeprefix("Bearer "))
+
+    def token_holder(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
+        if given is None or not is_token(given.credentials):
+            raise HTTPException(401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides")
+
+    def reader(
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+        login: Annotated[HTTPBasicCredentials | None, Depends(_LOGIN)],
+    ) -> None:
+        if not (login and is_token(login.password)) and not (bearer and is_token(bearer.credentials)):
+            raise HTTPException(
+                401,
+                "any user name, and the farm token (SHEEPFOLD_FARM_TOKEN) as the password",
+                {"WWW-Authenticate": 'Basic realm="sheepfold: the farm token is the password"'},
+            )
+
+    app = FastAPI(title="sheepfold depot", docs_url=None, redoc_url=None)
+    _add_open_paths(app)
+    _add_node_paths(app, parts, Depends(token_holder))
+    _add_operator_paths(app, parts, Depends(token_holder))
+    _add_reading_paths(app, parts, Depends(reader))
+    for kind, code in _HTTP_STATUS.items():
+        app.add_exception_handler(kind, functools.partial(_refusal, code))
+    leases = LeaseDesk(
+        parts.claims, lambda header: is_token(header.removeprefix("Bearer ")), _HTTP_STATUS, parts.pressure
+    )
+
+    async def depot(scope: Scope, receive: Receive, send: Send) -> None:
+        to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")
+        await (leases if to_leases else app)(scope, receive, send)
+
+    return depot
+
+
+def _add_open_paths(app: FastAPI) -> None:
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+
+def _add_node_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
+    @app.post("/api/join", dependencies=[guard])
+    async def join(request: Request) -> Response:
+        wish = await _message(request, JoinRequest)
+        if wish.contract_version != CONTRACT_VERSION:
+            raise HTTPException(
+                426,
+                f"this coordinator speaks version {CONTRACT_VERSION}, the worker {wish.contract_version}: update it",
+            )
+        host, address = request.url.hostname or "", request.client.host if request.client else ""
+        return _json(await anyio.to_thread.run_sync(parts.join, wish, host, address))
+
+    @app.get("/api/archives/{md5}", dependencies=[guard])
+    def archive(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
+        return _archive_answer(parts.archives.plan, md5, node, url, request)
+
+    @app.get("/api/archives/{md5}/sources", dependencies=[guard])
+    def sources(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
+        return _archive_answer(parts.archives.sources, md5, node, url, request)
+
+
+def _archive_answer(ask: _Ask, md5: str, node: str, url: str, request: Request) -> Response:
+    found = ask(md5, node, url, request.url.hostname or "") if MD5_NAME.fullmatch(md5) else None
+    if found is None:
+        raise HTTPException(404, "the depot does not hold this archive")
+    return _json(found)
+
+
+def _add_operator_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
+    @app.post("/api/cancel", dependencies=[guard])
+    def cancel(job: str, frame: str | None = None) -> dict[str, Any]:
+        return {"cancelled": [asdict(stopped) for stopped in parts.jobs.cancel(job, frame)]}
+
+    @app.post("/api/unblock", dependencies=[guard])
+    def unblock(job: str, frame: str | None = None) -> dict[str, Any]:
+        return {"unblocked": [asdict(block) | {"label": block.label} for block in parts.jobs.unblock(job, frame)]}
+
+    @app.post("/api/ask", dependencies=[guard])
+    def ask() -> dict[str, Any]:
+        return {"sessions": parts.ask_now()}
+
+    @app.post("/api/nodes/{name}/forgive", dependencies=[guard])
+    def forgive(name: str) -> dict[str, bool]:
+        return {"forgiven": parts.forgive(name)}
+
+    @app.get("/api/broker", dependencies=[guard])
+    def broker(request: Request) -> dict[str, str]:
+        return {"redis_url": parts.redis_url(request.url.hostname or "")}
+
+
+def _add_reading_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
+    @app.get("/", dependencies=[guard])
+    def page() -> FileResponse:
+        return FileResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"})
+
+    @app.get("/api/status", dependencies=[guard])
+    def status() -> Response:
+        return Response(msgspec.json.encode(parts.status()), media_type="application/json")
+
+    @app.get("/api/log", dependencies=[guard])
+    def frame_log(job: str, frame: str) -> Response:
+        found = parts.log(job, frame)
+        if found is None:
+            raise HTTPException(404, f"no failure of frame {frame[:20]} of job {job[:100]} is known")
+        return _json(found)
+
+    @app.get("/metrics", dependencies=[guard])
+    def metrics() -> Response:
+        return PlainTextResponse(generate_latest(parts.metrics), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _refusal(code: int, _request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, code)
+
+
+def _json(message: object) -> Response:
+    return Response(to_json(message), media_type="application/json")
+
+
+async def _message(request: Request, kind: type[Any]) -> Any:
+    body = bytearray()
+    with anyio.fail_after(STALLED_AFTER_S):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_JSON_BYTES:
+                raise HTTPException(413, f"a {kind.__name__} is never larger than {MAX_JSON_BYTES} bytes")
+    try:
+        return from_json(kind, bytes(body))
+    except MalformedContract as error:
+        raise HTTPException(422, str(error)) from None

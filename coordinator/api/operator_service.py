@@ -1,0 +1,139 @@
+"""What operators ask for: the status, a question to the server, a fresh start for a PC."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+from coordinator import __version__
+from coordinator.delivery.failure_logs import FailureLogs
+from coordinator.jobs.blocks import JobBlocks
+from coordinator.leases.lease import ACTIVE, LeaseState
+from coordinator.leases.ledger import Ledger
+from coordinator.nodes.pauses import NodePauses
+from coordinator.nodes.quarantine import Conduct
+from coordinator.operator.farm_figures import Pace, frame_counts
+from coordinator.scheduling.dispatcher import Dispatcher
+from coordinator.upstream.session_pool import Account
+from sheepfold.contract.presence import Presence
+
+#: Ended leases among which a frame is looked for, latest first.
+HISTORY_SEARCHED = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameLog:
+    """A failed attempt's log, for a person."""
+
+    #: On the coordinator's machine; empty: there is none, as of a frame that was given up unrendered.
+    path: str
+    reason: str
+    text: str
+
+
+class Office:
+    """Answers the depot's operator paths."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        account: Account,
+        conduct: Conduct,
+        pauses: NodePauses,
+        dispatcher: Dispatcher,
+        blocks: JobBlocks,
+        present: Callable[[], dict[str, Presence]],
+        wake_asking: Callable[[], None],
+        on_forgiven: Callable[[], None],
+        failure_logs: FailureLogs,
+    ) -> None:
+        self._ledger, self._account, self._conduct, self._dispatcher = ledger, account, conduct, dispatcher
+        self._pauses, self._blocks, self._present = pauses, blocks, present
+        self._wake_asking, self._on_forgiven = wake_asking, on_forgiven
+        self._failure_logs = failure_logs
+        self._pace = Pace()
+        ledger.watch(self._pace.follow)
+
+    def ask_now(self) -> list[dict[str, Any]]:
+        """Asks the server for frames without waiting any longer; what that means for each session."""
+        asked = []
+        for session in self._account.status(self._present()):
+            is_asked = self._account[session["key"]].ask_now()
+            has_room = self._dispatcher.wanted(session["key"]) > 0
+            said = "asking now" if has_room else "asking as soon as a slot is free: none is"
+            asked.append({"name": session["name"], "asked": is_asked, "said": said if is_asked else session["notice"]})
+        self._wake_asking()
+        return asked
+
+    def log(self, job: str, frame: str) -> FrameLog | None:
+        """What the renderer said when the frame last failed; ``None``: no failure of such a frame is known."""
+        told: FrameLog | None = None
+        for lease in (*self._ledger.leases(*ACTIVE), *self._ledger.history(HISTORY_SEARCHED)):
+            if job not in (lease.offer.job_id, lease.job_name) or not _same_frame(frame, lease.offer.frame):
+                continue
+            if path := self._failure_logs.last_of(lease):
+                return FrameLog(path=str(path), reason=lease.reason, text=path.read_text("utf-8", "replace"))
+            if lease.state is LeaseState.FAILED and told is None:
+                told = FrameLog(path="", reason=lease.reason, text=f"{lease.reason}\n(no log of it is kept)")
+        return told
+
+    def forgive(self, name: str) -> bool:
+        """Gives a PC a fresh start; false when nobody of that name has a mark or is paused."""
+        is_lifted = self._pauses.lift(name)
+        forgiven = self._conduct.forgive(name) or is_lifted
+        if forgiven:
+            self._on_forgiven()
+        return forgiven
+
+    def status(self) -> dict[str, Any]:
+        """What ``sheepfold status --json`` prints."""
+        counts = self._ledger.counts()
+        nodes = sorted(self._present().values(), key=lambda node: node.name)
+        remaining = self._dispatcher.frames_remaining
+        return {
+            "version": __version__,
+            "sessions": [self._session(session) for session in self._account.status(self._present())],
+            "leases": {state.value: count for state, count in counts.items()},
+            "frames": frame_counts(counts, nodes),
+            "accepted": counts[LeaseState.ACCEPTED],
+            "frames_remaining": remaining,
+            "eta_s": self._pace.eta_s(remaining, time.time()),
+            "nodes": [self._node(node) for node in nodes],
+            "set_aside": sorted(self._conduct.set_aside().values()),
+            "blocked": [asdict(block) | {"label": block.label} for block in self._blocks.all()],
+        }
+
+    def _session(self, session: dict[str, Any]) -> dict[str, Any]:
+        """When the server is asked next: so many seconds from now, and not before a slot has room for a frame."""
+        return session | {
+            "asked_in_s": self._account[session["key"]].asks_in_s(),
+            "has_room": self._dispatcher.wanted(session["key"]) > 0,
+        }
+
+    def _node(self, node: Presence) -> dict[str, Any]:
+        return {
+            "name": node.name,
+            "id": node.node_id,
+            "slots": node.slots,
+            "compute": node.compute.value,
+            "accepting": node.accepting,
+            "set_aside": self._conduct.is_set_aside(node.node_id),
+            "trouble": self._pauses.reason(node.node_id),
+            "blender": node.blender,
+            "no_blender": node.no_blender,
+            "marks": self._conduct.marks_of(node.node_id),
+            "cpu": node.hardware.cpu_model_name,
+            "cores": node.hardware.cpu_cores,
+            "ram": node.hardware.ram,
+            "busy": msgspec.to_builtins(node.busy),
+        }
+
+
+def _same_frame(asked: str, frame: str) -> bool:
+    """``12`` means ``0012``."""
+    return asked == frame or (asked.isdecimal() and frame.isdecimal() and int(asked) == int(frame))

@@ -1,0 +1,603 @@
+"""The composition root: builds the coordinator's parts, runs their loops, and takes them down in order.
+
+Loops: *tenure* (the farm is ours), *sweep* (who is on the LAN), *place* (orders for granted frames), *beat* (leases
+stay alive), *tidy* (archives nobody needs), and two that look after the server sessions
+(:mod:`coordinator.upstream.session_workers`). The depot serves HTTP beside them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import platform
+import random
+import signal
+import threading
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from kombu.exceptions import OperationalError
+
+from coordinator.api.app import DepotParts, make_depot
+from coordinator.api.metrics import make_metrics
+from coordinator.api.operator_service import Office
+from coordinator.archives.launchers import LauncherArchives
+from coordinator.archives.listener import open_archive_server
+from coordinator.archives.manifests import Plans
+from coordinator.archives.peers import Sources
+from coordinator.archives.store import ArchiveStore
+from coordinator.archives.tracker import ArchiveDesk
+from coordinator.broker.farm_lock import FarmHeld, Tenure
+from coordinator.delivery.claims import Claims, Events
+from coordinator.delivery.failure_logs import FailureLogs
+from coordinator.delivery.inspection import inspect
+from coordinator.delivery.spool import Spool
+from coordinator.delivery.validation import Judge
+from coordinator.jobs.blocks import BlockedBy, JobBlocks
+from coordinator.jobs.control import JobControl
+from coordinator.jobs.scene_faults import SceneFaults
+from coordinator.leases.counters import Tally
+from coordinator.leases.lease import ACTIVE, Lease, LeaseError, LeaseEvent, LeaseState
+from coordinator.leases.ledger import Ledger
+from coordinator.leases.ledger_batch import Step
+from coordinator.leases.ledger_database import sqlite_url
+from coordinator.nodes.admission import Door
+from coordinator.nodes.pauses import FIRST_PAUSE_S, PAUSE_CAP_S, NodePauses
+from coordinator.nodes.quarantine import Conduct
+from coordinator.nodes.reconciler import Sweeper
+from coordinator.nodes.registry import BrokerDown, Nodes, connect
+from coordinator.runtime.http_server import WebServer
+from coordinator.runtime.memory_tuning import garbage_kept_rare
+from coordinator.runtime.periodic import Loop
+from coordinator.scheduling.backpressure import Pressure
+from coordinator.scheduling.dispatcher import Dispatcher
+from coordinator.scheduling.node_index import Floor
+from coordinator.scheduling.requirements import Needs
+from coordinator.upstream.client import ServerClient
+from coordinator.upstream.client_identity import ClientIdentity
+from coordinator.upstream.exchanges.speed_test import SpeedTests
+from coordinator.upstream.heartbeat import Heartbeat
+from coordinator.upstream.session import RETRY_CAP_S, Backoff, FarmSession, FatalRefusal
+from coordinator.upstream.session_pool import Account
+from coordinator.upstream.session_workers import IDLE_S, SessionLoops
+from coordinator.upstream.uploads.error_reports import ReportBox
+from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
+from sheepfold.contract.api_messages import FailureKind, FailureReport
+from sheepfold.contract.celery_app import cancel_order, make_app, send_order
+from sheepfold.contract.presence import Presence
+from sheepfold.hardware import detect
+from sheepfold.protocol.messages import Credentials, Hardware, UnreadableOffer
+from sheepfold.sharing.archive_server import ArchiveServer
+from sheepfold.steady_clock import steady_clock
+
+from .settings import CoordinatorSettings
+from .shutdown import Leaving
+
+log = logging.getLogger(__name__)
+
+EXIT_FOLLOWED = 1
+EXIT_REFUSED = 3
+#: The last renewal of our tenure, when it is under way.
+LOOP_ENDS_S = 0.5
+#: Redis is looked at again by the sweep; orders wait a little longer than that.
+BROKER_PAUSE_S = 5.0
+#: Archives the server no longer wants go once no lease needs them.
+TIDY_EVERY_S = 60.0
+
+
+class Farm:
+    """A running coordinator. Raises what its parts raise when they cannot begin."""
+
+    def __init__(self, settings: CoordinatorSettings, redis_url: str, farm_token: str) -> None:
+        self._settings = settings
+        self._stopping = threading.Event()
+        #: Somebody sent a signal; a refusal stops us without one.
+        self._asked = threading.Event()
+        self._ended_by: Exception | None = None
+        self._loops: list[Loop] = []
+        self._open_stores(redis_url)
+        self._build_lan_side(redis_url)
+        self._build_server_side()
+        self._build_archive_side(farm_token)
+        self._web = WebServer(make_depot(self._depot_parts(farm_token)), settings.host, settings.port)
+
+    def _open_stores(self, redis_url: str) -> None:
+        settings, state = self._settings, self._settings.state_dir
+        self._clock = steady_clock()
+        self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"), clock=self._clock)
+        self._tally, self._floor, self._pressure = Tally(), Floor(look_ahead=settings.look_ahead), Pressure()
+        self._ledger.watch(self._tally.follow)
+        self._ledger.watch(self._floor.follow)
+        redis = connect(redis_url)
+        self._tenure = Tenure(redis, _farm_id(self._ledger))
+        self._tenure.take()
+        self._nodes = Nodes(redis)
+        self._app = make_app(redis_url)
+        self._spool = Spool(state / "spool", limit_bytes=settings.max_picture)
+        self._discard_orphans()
+        self._reports = ReportBox(state / "reports")
+        self._failure_logs = FailureLogs(state / "logs")
+        self._archives = ArchiveStore(
+            state / "archives",
+            quota_bytes=settings.archive_quota,
+            pinned=self._tally.needed_archives,
+        )
+        self._speed_tests = SpeedTests()
+        own = detect()
+        self._account = Account(settings.sessions, own, self._make_session)
+        for key in {lease.session_key for lease in self._ledger.leases(*ACTIVE)} | self._reports.session_keys():
+            self._account.reopen(key, own)
+
+    def _discard_orphans(self) -> None:
+        """Pictures that were stored and not entered: their nodes still have them and deliver again."""
+        active = self._ledger.leases()
+        wanted = {lease.delivery.picture for lease in active if lease.delivery}
+        wanted |= {lease.held_back.delivery.picture for lease in active if lease.held_back}
+        for name in self._spool.names():
+            if name not in wanted:
+                self._spool.discard(name)
+
+    def _build_lan_side(self, redis_url: str) -> None:
+        self._conduct = Conduct(self._ledger, self._on_set_aside)
+        self._pauses = NodePauses(lambda: Backoff(FIRST_PAUSE_S, PAUSE_CAP_S, random.Random()))
+        self._scene_faults = SceneFaults(self._able_to_render, self._present, self._hold_job)
+        events = Events(
+            delivered=self._on_delivered,
+            failed=self._on_failed,
+            held_back=self._on_held_back,
+            overtaken=lambda lease: self._cancel_on_node(lease.node_id, lease.id, lease.attempt),
+            returned=lambda _lease: self._dispatcher.wake_placing.set(),
+            gave_up=self._on_gave_up,
+            node_failed=self._on_node_failed,
+            scene_failed=self._scene_faults.failed,
+        )
+        judge = Judge(
+            inspect,
+            self._conduct.ended,
+            lambda node_id: not self._conduct.is_set_aside(node_id),
+            self._ledger.pictures_of_job,
+        )
+        self._claims = Claims(
+            self._ledger,
+            self._spool,
+            judge,
+            events,
+            attempts=self._settings.attempts,
+            is_frames_fault=self._pauses.is_frames_fault,
+        )
+        self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node, clock=self._clock)
+        self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
+        self._needs = Needs(
+            self._ledger,
+            self._tally,
+            self._floor,
+            self._settings.job_tags,
+            self._account.described_node,
+            is_launcher=LauncherArchives(self._archives.path_of).is_launcher,
+            tried=self._scene_faults.tried,
+        )
+        self._blocks = JobBlocks(self._ledger, self._settings.server_url)
+        self._jobs = JobControl(
+            self._ledger,
+            self._blocks,
+            self._account,
+            self._end_leases,
+            self._give_back,
+            give_up=self._claims.give_up,
+            on_unblocked=self._scene_faults.forget,
+        )
+        self._dispatcher = Dispatcher(
+            ledger=self._ledger,
+            tally=self._tally,
+            floor=self._floor,
+            pressure=self._pressure,
+            account=self._account,
+            archives=self._archives,
+            claims=self._claims,
+            node=lambda node_id: self._present().get(node_id),
+            send_order=self._send_order,
+            order_key=self._door.order_key,
+            backoff=self._backoff,
+            render_limit_s=self._settings.render_limit_s,
+            needs=self._needs,
+            troubled_s=self._pauses.troubled_s,
+            why_nobody=lambda: self._pauses.told(self._present()),
+            blocked=self._jobs,
+            ledger_clock=self._clock,
+        )
+
+    def _build_server_side(self) -> None:
+        self._heartbeat = Heartbeat(
+            self._ledger,
+            self._account,
+            self._cancel_lease,
+            at_most_every_s=self._settings.heartbeat_s,
+            remaining_s=self._remaining_s,
+        )
+        self._session_loops = SessionLoops(
+            self._account,
+            self._ledger,
+            self._dispatcher,
+            self._make_uploads,
+            self._lose_lease,
+            self._end,
+        )
+        self._office = Office(
+            ledger=self._ledger,
+            account=self._account,
+            conduct=self._conduct,
+            pauses=self._pauses,
+            dispatcher=self._dispatcher,
+            blocks=self._blocks,
+            present=self._present,
+            wake_asking=self._session_loops.wake_asking,
+            on_forgiven=self._look_at_floor,
+            failure_logs=self._failure_logs,
+        )
+
+    def _build_archive_side(self, farm_token: str) -> None:
+        store = self._archives
+        self._plans = Plans(store.path_of, store.throw_away)
+        store.on_sums = self._plans.know
+        self._desk = ArchiveDesk(
+            store.path_of,
+            self._plans,
+            Sources(self._floor.nodes),
+            lambda reached_by: self._door.archive_url_for(reached_by, self._archive_server.port),
+        )
+        self._archive_server: ArchiveServer = open_archive_server(self._desk.shared, farm_token, self._settings)
+
+    def _archive_bytes(self) -> dict[str, int]:
+        return {"from_server": self._archives.bytes_fetched, "to_lan": self._archive_server.bytes_sent}
+
+    def _depot_parts(self, farm_token: str) -> DepotParts:
+        return DepotParts(
+            farm_token=farm_token,
+            pressure=self._pressure,
+            claims=self._claims,
+            join=self._door.join,
+            archives=self._desk,
+            status=self._office.status,
+            jobs=self._jobs,
+            ask_now=self._office.ask_now,
+            forgive=self._office.forgive,
+            log=self._office.log,
+            redis_url=self._door.redis_url_for,
+            metrics=make_metrics(self._ledger, self._present, self._heartbeat, self._archive_bytes),
+        )
+
+    def _make_session(self, key: str, hardware: Hardware) -> FarmSession:
+        settings = self._settings
+        kept = f"session:{key}"
+        return FarmSession(
+            key=key,
+            hardware=hardware,
+            client=ServerClient(
+                settings.server_url, config_path=settings.config_path, dialect=settings.sign_in_dialect()
+            ),
+            identity=self._identity_of(key),
+            hostname=platform.node(),
+            render_time_max_s=settings.render_limit_s,
+            no_job_wait_s=settings.no_job_wait_s,
+            retry_wait_s=settings.retry_wait_s,
+            remember=functools.partial(self._ledger.keep_secret, kept),
+            recall=functools.partial(self._ledger.kept_secret, kept),
+            return_offer=self._return_offer,
+            measure=self._measure,
+        )
+
+    def _identity_of(self, key: str) -> ClientIdentity:
+        settings = self._settings
+        assert settings.password is not None  # the settings' validator saw to it
+        # Another one for each farm and session, the same one after a restart.
+        hardware_id = hashlib.sha256(f"{_farm_id(self._ledger)}/{key}".encode()).hexdigest()[:32]
+        return ClientIdentity(
+            credentials=Credentials(login=settings.login, password=settings.password.get_secret_value()),
+            dialect=settings.sign_in_dialect(),
+            version=settings.client_version or "",
+            extras=settings.extras,
+            hardware_id=hardware_id,
+        )
+
+    def _return_offer(self, session_key: str, offer: UnreadableOffer) -> None:
+        self._reports.put_unreadable(session_key, offer)
+        self._session_loops.wake_uploading()
+
+    def _measure(self, client: ServerClient, targets: tuple[str, ...]) -> None:
+        """Beside everything else: nobody waits for a speed test."""
+        threading.Thread(target=self._speed_tests.run_for, args=(client, targets), daemon=True).start()
+
+    def _make_uploads(self, session: FarmSession) -> Uploads:
+        services = UploadServices(
+            ledger=self._ledger,
+            tally=self._tally,
+            spool=self._spool,
+            reports=self._reports,
+            backoff=self._backoff,
+            give_up=self._claims.give_up,
+            on_broken=self._on_broken,
+        )
+        return Uploads(session, services)
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._settings.retry_wait_s, RETRY_CAP_S, random.Random())
+
+    # Running
+
+    def run(self) -> int:
+        """Runs until SIGTERM, Ctrl+C or a refusal; returns the exit code."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._asked_to_stop)
+        self._archive_server.start()
+        self._web.start()
+        host = self._settings.host
+        log.info(
+            "the depot listens on %s:%d, archives on port %d", host, self._settings.port, self._archive_server.port
+        )
+        self._loops = [
+            Loop("tenure", self._tenure.renew_once, fatal=FarmHeld, on_fatal=self._end),
+            Loop("sweep", self._sweep_once, fatal=FatalRefusal, on_fatal=self._end),
+            Loop("place", self._place_once, fatal=FatalRefusal, on_fatal=self._end, wake=self._dispatcher.wake_placing),
+            Loop("tidy", self._tidy_once, fatal=FatalRefusal, on_fatal=self._end),
+            Loop("beat", self._beat_once, fatal=FatalRefusal, on_fatal=self._end),
+        ]
+        for loop in self._loops:
+            loop.start()
+        self._session_loops.start()
+        with garbage_kept_rare():
+            self._stopping.wait()
+        return self._leave_to_follower() if isinstance(self._ended_by, FarmHeld) else self._stop()
+
+    def _sweep_once(self) -> float:
+        known = self._present().keys()
+        has_news = self._sweeper.sweep_once()
+        self._pauses.follow(self._present())
+        if has_news:
+            self._account.groups(self._present())
+            for node_id in self._present().keys() - known:
+                self._account[self._account.key_of(self._present()[node_id])].pc_joined()
+            self._session_loops.open_new()
+        if has_news or self._usable().keys() != self._floor.nodes().keys():
+            self._look_at_floor()
+        return IDLE_S
+
+    def _usable(self) -> dict[str, Presence]:
+        """Who may get frames: everybody on the LAN who is neither set aside nor in trouble."""
+        return {
+            node_id: node
+            for node_id, node in self._present().items()
+            if not self._conduct.is_set_aside(node_id) and not self._pauses.is_paused(node_id)
+        }
+
+    def _look_at_floor(self) -> None:
+        """Whom frames go to from now on."""
+        usable = self._usable()
+        for node_id in self._floor.nodes().keys() - usable.keys():
+            self._floor.leave(node_id)
+        for node in usable.values():
+            self._floor.see(node, self._account.key_of(node))
+        self._dispatcher.wake_placing.set()
+        self._session_loops.wake_asking()
+
+    def _place_once(self) -> float:
+        if self._sweeper.broker_down:
+            return IDLE_S
+        try:
+            self._dispatcher.place_once()
+        except BrokerDown as error:
+            log.warning("orders wait: %s", error)
+            # The lease that just came back woke us; Redis did not come back with it.
+            self._dispatcher.wake_placing.clear()
+            return BROKER_PAUSE_S
+        return IDLE_S
+
+    def _tidy_once(self) -> float:
+        self._archives.tidy()
+        return TIDY_EVERY_S
+
+    def _beat_once(self) -> float:
+        return min(self._heartbeat.beat_once(), IDLE_S)
+
+    # Stopping
+
+    def _asked_to_stop(self, *_: object) -> None:
+        self._asked.set()
+        self._stopping.set()
+
+    def _end(self, error: Exception) -> None:
+        self._ended_by = self._ended_by or error
+        self._stopping.set()
+
+    def _stop(self) -> int:
+        refused = self._ended_by is not None
+        log.info("stopping%s", ": pictures that are ready are uploaded first" if refused else "")
+        for loop in self._loops:
+            loop.stop()
+        leaving = Leaving(self._ledger, self._claims, self._account, self._session_loops, self._cancel_on_node)
+        leaving.send_what_is_ready(self._asked, refused=refused)
+        self._heartbeat.close()
+        self._dispatcher.close()
+        leaving.say_goodbye()
+        # A renewal under way would take the farm again.
+        self._loops[0].join(LOOP_ENDS_S)
+        self._tenure.release()
+        self._close()
+        if refused:
+            log.critical("%s", self._ended_by)
+        return EXIT_REFUSED if refused else 0
+
+    def _leave_to_follower(self) -> int:
+        """Another coordinator took the farm while Redis was out of our reach: the account's session is its now."""
+        for loop in self._loops:
+            loop.stop()
+        self._session_loops.stop()
+        self._close()
+        log.critical("this coordinator was followed by another one: %s", self._ended_by)
+        return EXIT_FOLLOWED
+
+    def _close(self) -> None:
+        self._dispatcher.close()
+        self._heartbeat.close()
+        self._web.stop()
+        self._archive_server.stop()
+        self._plans.close()
+        self._ledger.close()
+
+    # What the parts tell each other
+
+    def _remaining_s(self, lease: Lease) -> float | None:
+        """What the node of a lease says of the time it still needs."""
+        node = self._present().get(lease.node_id or "")
+        slots = node.busy if node else ()
+        return next((slot.remaining_s for slot in slots if slot.lease_id == lease.id), None)
+
+    def _present(self) -> dict[str, Presence]:
+        return self._sweeper.present
+
+    def _send_order(self, *order: Any) -> None:
+        try:
+            send_order(self._app, *order)
+        except OperationalError as error:
+            raise BrokerDown(f"it does not take orders: {error}") from None
+
+    def _cancel_lease(self, lease: Lease, reason: str) -> None:
+        """Ends a lease without a report, and its renderer with it."""
+        try:
+            lease = self._ledger.apply(lease.id, LeaseEvent.CANCEL, reason=reason)
+        except LeaseError:
+            return
+        log.warning("%s cancelled: %s", lease.label, reason)
+        self._forget(lease)
+
+    def _end_leases(self, leases: Sequence[Lease], reason: str) -> list[Lease]:
+        """Ends leases and their renderers at once, without a report; those that had not ended yet."""
+        steps = [Step(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
+        ended = [lease for lease in self._ledger.apply_many(steps) if isinstance(lease, Lease)]
+        for lease in ended:
+            log.warning("%s cancelled: %s", lease.label, reason)
+            self._forget(lease)
+        return ended
+
+    def _give_back(self, leases: Sequence[Lease], reason: str) -> None:
+        """Tells the server that these frames do not come, so that others may have them."""
+        for lease in leases:
+            self._reports.put(lease, FailureReport(kind=FailureKind.CANCELLED, reason=reason))
+        self._session_loops.wake_uploading()
+
+    def _lose_lease(self, lease: Lease, reason: str) -> None:
+        """Ends a lease that the server no longer knows."""
+        try:
+            lease = self._ledger.apply(lease.id, LeaseEvent.LOSE, reason=reason)
+        except LeaseError:
+            return
+        log.error("%s lost: %s", lease.label, reason)
+        self._forget(lease)
+
+    def _forget(self, lease: Lease) -> None:
+        """What is left of a lease that ended without an upload."""
+        self._claims.forget(lease.id)
+        self._cancel_on_node(lease.node_id, lease.id, lease.attempt)
+        self._conduct.ended(lease)
+        self._pauses.ended(lease)
+        if lease.delivery is not None:
+            self._spool.discard(lease.delivery.picture)
+        self._claims.discard_held_back(lease)
+        if session := self._account.get(lease.session_key):
+            session.job_may_be_there()
+        self._session_loops.wake_asking()
+
+    def _cancel_on_node(self, node_id: str | None, lease_id: str, attempt: int) -> None:
+        node = self._present().get(node_id or "")
+        if node is not None:
+            try:
+                cancel_order(self._app, node.name, lease_id, attempt)
+            except OperationalError as error:  # the sweep tells the node again
+                log.warning("%s could not be told to stop: %s", node.name, error)
+
+    def _on_delivered(self, lease: Lease) -> None:
+        self._conduct.succeeded(lease)
+        self._pauses.succeeded(lease)
+        self._scene_faults.rendered(lease)
+        self._wake(lease)
+
+    def _on_failed(self, lease: Lease, report: FailureReport) -> None:
+        self._failure_logs.put(lease, report, self._name_of(lease.node_id or ""))
+        if lease.node_id is not None:
+            name = self._name_of(lease.node_id)
+            self._conduct.failed(lease, lease.node_id, name, report.kind, report.reason)
+
+    def _on_node_failed(self, lease: Lease, report: FailureReport) -> None:
+        """The PC is paused; what waits there goes to others before it fails there too."""
+        node_id = lease.node_id or ""
+        self._failure_logs.put(lease, report, self._name_of(node_id))
+        if not self._pauses.failed(lease, node_id, self._name_of(node_id), report):
+            return
+        self._floor.leave(node_id)
+        for other in self._ledger.leases(LeaseState.ORDERED):
+            if other.node_id == node_id and other.id != lease.id:
+                self._cancel_on_node(node_id, other.id, other.attempt)
+                self._claims.take_back(other, f"its PC is paused: {report.kind.value}")
+
+    def _hold_job(self, lease: Lease, report: FailureReport) -> None:
+        """No frame of it is rendered any more, until somebody unblocks it: each goes back with the reason."""
+        job_id, name, by = lease.offer.job_id, lease.job_name, BlockedBy.FARM
+        self._blocks.block(job_id, name, report.reason, by, kind=report.kind.value)
+        states = (LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
+        job = (lease.offer.job_id, lease.offer.revision)
+        ended = [one for one in self._ledger.leases(*states) if (one.offer.job_id, one.offer.revision) == job]
+        self._claims.give_up_all(ended, report)
+        for other in ended:
+            self._cancel_on_node(other.node_id, other.id, other.attempt)
+
+    def _able_to_render(self, lease: Lease) -> set[str]:
+        """PCs that get frames and could take this one."""
+        return self._floor.able(self._needs.of(lease), lease.session_key)
+
+    def _on_held_back(self, lease: Lease, reason: str) -> None:
+        """Its PC made a broken picture, should another one's be better."""
+        node_id = lease.node_id or ""
+        self._conduct.failed(lease, node_id, self._name_of(node_id), FailureKind.BAD_PICTURE, reason)
+
+    def _on_broken(self, lease: Lease, reason: str) -> None:
+        self._conduct.refused(lease, self._name_of(lease.node_id or ""), reason)
+
+    def _on_set_aside(self, node_id: str, was_refused: bool) -> None:
+        """What the PC has in hand goes to others.
+
+        After a refusal, what it made and the server has not seen is made again: we are in the thread that uploads, so
+        none of it is on its way.
+        """
+        self._floor.leave(node_id)
+        states = [LeaseState.ORDERED, LeaseState.RENDERING] + [LeaseState.DELIVERED] * was_refused
+        for lease in self._ledger.leases(*states):
+            if lease.node_id == node_id:
+                self._cancel_on_node(node_id, lease.id, lease.attempt)
+                self._claims.take_back(lease, "its PC was set aside")
+                if lease.delivery is not None:
+                    self._spool.discard(lease.delivery.picture)
+
+    def _name_of(self, node_id: str) -> str:
+        """What people call the PC; empty for one that is not here."""
+        node = self._present().get(node_id)
+        return node.name if node else ""
+
+    def _on_gave_up(self, lease: Lease, report: FailureReport) -> None:
+        self._reports.put(lease, report)
+        self._conduct.ended(lease)
+        self._pauses.ended(lease)
+        self._wake(lease)
+
+    def _wake(self, _lease: Lease) -> None:
+        """A place is free, and something waits for the server."""
+        self._dispatcher.wake_placing.set()
+        self._session_loops.wake_asking()
+        self._session_loops.wake_uploading()
+
+
+def _farm_id(ledger: Ledger) -> str:
+    """Who we are to other coordinators, for as long as the ledger lives."""
+    farm_id = ledger.kept("farm-id") or uuid.uuid4().hex
+    ledger.keep("farm-id", farm_id)
+    return farm_id

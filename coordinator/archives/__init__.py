@@ -1,0 +1,1 @@
+"""Archives fetched from the server, and how nodes get them."""

@@ -1,0 +1,115 @@
+"""How archives travel on the LAN: the sum of each piece, made while the archive comes in, or once from the disk.
+
+Nothing of it is kept on disk: what is made anew after a restart cannot be stale. Reading the archive again also shows
+whether the disk still has what was fetched; one that has changed is thrown away and fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from sheepfold.sharing.pieces import BlockSums, piece_bytes_of
+
+log = logging.getLogger(__name__)
+
+#: A node that asks for a plan that is still being made is told to ask again after this (seconds).
+PLAN_WAIT_S = 2.0
+#: Sums of more archives than these are not kept in memory; they are made anew.
+MOST_KEPT = 64
+_CHUNK_BYTES = 4 * 1024**2
+
+
+class PlanUnderWay(Exception):
+    """The archive is being read once more; ask again in a moment."""
+
+    def __init__(self) -> None:
+        super().__init__("the archive is being read once more; ask again in a moment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PieceSums:
+    """What tells right pieces of one archive from wrong ones."""
+
+    #: Bytes.
+    size: int
+    piece_bytes: int
+    #: Of each piece, lower-case hex.
+    sums: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sums: BlockSums, size: int) -> PieceSums:
+        """From the sums of an archive that came in whole."""
+        piece_bytes = piece_bytes_of(size)
+        return cls(size=size, piece_bytes=piece_bytes, sums=sums.of_pieces(piece_bytes))
+
+
+class Plans:
+    """The sums of every archive that was asked for. Thread-safe."""
+
+    def __init__(self, path_of: Callable[[str], Path | None], on_damaged: Callable[[str], None]) -> None:
+        self._path_of, self._on_damaged = path_of, on_damaged
+        self._lock = threading.Lock()
+        self._made: dict[str, Future[PieceSums | None]] = {}
+        #: One reader: two would only share the disk.
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sums")
+
+    def know(self, md5: str, sums: PieceSums) -> None:
+        """They were made while the archive came in."""
+        made: Future[PieceSums | None] = Future()
+        made.set_result(sums)
+        with self._lock:
+            self._keep(md5, made)
+
+    def of(self, md5: str) -> PieceSums | None:
+        """``None`` when the archive is not here (any more). Raises PlanUnderWay, OSError."""
+        path = self._path_of(md5)
+        with self._lock:
+            if path is None:
+                self._made.pop(md5, None)
+                return None
+            made = self._made.get(md5)
+            if made is None:
+                made = self._keep(md5, self._pool.submit(self._read, md5, path))
+        try:
+            found = made.result(PLAN_WAIT_S)
+        except TimeoutError:
+            raise PlanUnderWay from None
+        except OSError:
+            self._forget(md5)
+            raise
+        if found is None:
+            self._forget(md5)
+        return found
+
+    def close(self) -> None:
+        """Makes no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _keep(self, md5: str, made: Future[PieceSums | None]) -> Future[PieceSums | None]:
+        self._made[md5] = made
+        while len(self._made) > MOST_KEPT:
+            del self._made[next(iter(self._made))]
+        return made
+
+    def _forget(self, md5: str) -> None:
+        with self._lock:
+            self._made.pop(md5, None)
+
+    def _read(self, md5: str, path: Path) -> PieceSums | None:
+        sums, whole, size = BlockSums(), hashlib.md5(usedforsecurity=False), 0
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                sums.update(chunk)
+                whole.update(chunk)
+                size += len(chunk)
+        if whole.hexdigest() != md5:
+            log.error("archive %s is damaged on the disk and is thrown away", md5)
+            self._on_damaged(md5)
+            return None
+        return PieceSums.of(sums, size)

@@ -1,0 +1,63 @@
+"""What nodes are told about archives: how one travels, and from where it can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sheepfold.contract.api_messages import ArchivePlan, ArchiveSources
+from sheepfold.sharing.pieces import all_of, piece_bytes_of, pieces_in
+from sheepfold.sharing.shared_archive import Shared
+
+from .manifests import Plans
+from .peers import Sources
+
+
+class ArchiveDesk:
+    """Answers for the depot and for the coordinator's own archive server."""
+
+    def __init__(
+        self,
+        path_of: Callable[[str], Path | None],
+        plans: Plans,
+        sources: Sources,
+        own_url: Callable[[str], str],
+    ) -> None:
+        """``own_url`` is told by which host name somebody reached us, and says where our archive server is for them."""
+        self._path_of, self._plans, self._sources, self._own_url = path_of, plans, sources, own_url
+
+    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchivePlan | None:
+        """How an archive travels; ``None`` when it is not here. Raises PlanUnderWay, OSError."""
+        found = self._plans.of(md5)
+        if found is None:
+            return None
+        return ArchivePlan(
+            md5=md5,
+            size=found.size,
+            piece_bytes=found.piece_bytes,
+            sums=found.sums,
+            sources=self._named(md5, node_id, node_url, reached_by),
+        )
+
+    def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None:
+        """From where it can be had by now; ``None`` when it is not here."""
+        if self._path_of(md5) is None:
+            return None
+        return self._named(md5, node_id, node_url, reached_by)
+
+    def shared(self, md5: str) -> Shared | None:
+        """What our archive server may hand out: an archive is whole and right, or not here."""
+        path = self._path_of(md5)
+        if path is None:
+            return None
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return None
+        piece_bytes = piece_bytes_of(size)
+        return Shared(path=path, size=size, piece_bytes=piece_bytes, pieces=all_of(pieces_in(size, piece_bytes)))
+
+    def _named(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources:
+        others = self._sources.others(md5, node_id)
+        self._sources.asked(md5, node_id, node_url)
+        return ArchiveSources(nodes=others, coordinator=self._own_url(reached_by))

@@ -1,0 +1,122 @@
+"""One coordinator for each farm: who holds it now.
+
+::
+
+    sheepfold:coordinator   string   the holder as JSON, expires TENURE_S after its last renewal
+
+Two coordinators on one Redis would order the same slots, and under one account they would look like a stolen
+password. A second one is refused and told who the first is. A holder that died is followed when its record expires,
+or at once by a coordinator with the same ledger, since that one holds the ledger's file lock and so the first cannot
+be alive.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+
+from coordinator.nodes.registry import BrokerDown
+
+log = logging.getLogger(__name__)
+
+TENURE_KEY = "sheepfold:coordinator"
+#: After a crash another coordinator may begin this much later; promised are 30 s.
+TENURE_S = 20
+#: Four renewals may be lost.
+RENEW_EVERY_S = 4.0
+
+# KEYS: the record. ARGV: our record, our farm id, milliseconds. Gives the other holder's record, or nothing.
+_TAKE = """
+local held = redis.call('GET', KEYS[1])
+if held then
+  local ok, holder = pcall(cjson.decode, held)
+  if ok and type(holder) == 'table' and holder['farm_id'] ~= ARGV[2] then return held end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return false
+"""
+_RELEASE = """
+local held = redis.call('GET', KEYS[1])
+if held and cjson.decode(held)['farm_id'] == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A coordinator."""
+
+    #: Kept in its ledger.
+    farm_id: str
+    host: str
+    pid: int
+    #: Unix seconds.
+    since: float
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"the coordinator on {self.host} (process {self.pid}, since {since})"
+
+
+class FarmHeld(Exception):
+    """Another coordinator holds the farm."""
+
+    def __init__(self, holder: Holder) -> None:
+        self.holder = holder
+        super().__init__(
+            f"{holder} already uses this Redis: stop that one first, or give this one a Redis of its own "
+            "(SHEEPFOLD_REDIS_URL)"
+        )
+
+
+class Tenure:
+    """Our hold on the farm."""
+
+    def __init__(self, client: redis.Redis, farm_id: str) -> None:
+        self._redis: Any = client
+        self._me = Holder(farm_id=farm_id, host=socket.gethostname(), pid=os.getpid(), since=time.time())
+        self._down = False
+
+    def take(self) -> None:
+        """Takes or renews the farm. Raises :class:`FarmHeld` or :class:`~coordinator.nodes.registry.BrokerDown`."""
+        record = json.dumps(dataclasses.asdict(self._me))
+        try:
+            held = self._redis.eval(_TAKE, 1, TENURE_KEY, record, self._me.farm_id, TENURE_S * 1000)
+        except redis.RedisError as error:
+            raise BrokerDown(str(error)) from None
+        if held:
+            raise FarmHeld(_holder(cast("bytes", held)))
+
+    def renew_once(self) -> float:
+        """The same for a loop; Redis being away is no reason to give up."""
+        try:
+            self.take()
+        except BrokerDown as error:
+            if not self._down:
+                log.warning("the farm's record is not renewed: %s", error)
+            self._down = True
+        else:
+            self._down = False
+        return RENEW_EVERY_S
+
+    def release(self) -> None:
+        """Lets the next one begin at once."""
+        try:
+            self._redis.eval(_RELEASE, 1, TENURE_KEY, self._me.farm_id)
+        except redis.RedisError as error:
+            log.warning("the farm's record stays for %d s: %s", TENURE_S, error)
+
+
+def _holder(record: bytes) -> Holder:
+    try:
+        return Holder(**json.loads(record))
+    except (ValueError, TypeError):
+        return Holder(farm_id="", host="an unknown host", pid=0, since=0.0)

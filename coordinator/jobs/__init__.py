@@ -1,0 +1,1 @@
+"""Whole jobs: cancelled, blocked, or known to fail everywhere."""

@@ -1,0 +1,113 @@
+"""Jobs whose scene no PC can render: no camera, an engine that is not there, a file that Blender cannot read.
+
+Such a failure is definite, but one PC may be wrong about it. So one more look decides: by another PC where one is
+there, or else by the same PC, at the same frame or another one of the job. Then the whole job is put on hold, with the
+reason, and none of its other frames is rendered. What depends on the PC's Blender is looked at by one of another
+version first, where there is one. A job of which a frame was rendered is never put on hold: its other frames stand or
+fail by themselves.
+
+Only in memory: after a restart, two more looks settle it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from coordinator.leases.lease import Lease
+from sheepfold.contract.api_messages import FailureKind, FailureReport
+from sheepfold.contract.presence import Presence
+
+log = logging.getLogger(__name__)
+
+#: Failures that settle it, where nobody else could tell better.
+LOOKS = 2
+#: Jobs remembered; a farm works on a few at a time.
+MAX_JOBS = 1000
+#: Another Blender may have the engine, or read the file.
+OF_ITS_BLENDER = frozenset({FailureKind.NO_ENGINE, FailureKind.SCENE_UNREADABLE})
+
+
+class HoldJob(Protocol):
+    """Ends the leases of a job with this report, and gives back what else is offered of it."""
+
+    def __call__(self, lease: Lease, report: FailureReport, /) -> None: ...
+
+
+@dataclass
+class _Job:
+    """What is known of one revision of a job."""
+
+    #: PCs that failed it through the scene, one entry a time.
+    looks: list[str] = field(default_factory=list)
+    #: Versions of Blender that failed it, where that may matter.
+    blenders: set[str] = field(default_factory=set)
+    was_rendered: bool = False
+    is_held: bool = False
+
+
+class SceneFaults:
+    """Decides when a job is hopeless. Thread-safe.
+
+    ``others`` gives the ids of the PCs that could take a frame and get frames now.
+    """
+
+    def __init__(
+        self, others: Callable[[Lease], set[str]], present: Callable[[], Mapping[str, Presence]], hold: HoldJob
+    ) -> None:
+        self._others, self._present, self._hold = others, present, hold
+        self._lock = threading.Lock()
+        self._jobs: OrderedDict[tuple[str, str], _Job] = OrderedDict()
+
+    def failed(self, lease: Lease, report: FailureReport) -> None:
+        """An attempt failed through the scene; the lease is as it was before, with its node."""
+        node_id = lease.node_id or ""
+        node = self._present().get(node_id)
+        with self._lock:
+            job = self._job_of(lease)
+            job.looks.append(node_id)
+            if report.kind in OF_ITS_BLENDER and node is not None and node.blender:
+                job.blenders.add(node.blender)
+            if job.was_rendered or len(job.looks) < LOOKS:
+                return
+        if len(set(job.looks)) >= LOOKS and not job.blenders:
+            is_settled = True
+        else:
+            is_settled = not self._others(lease) - {*job.looks, *self.tried(lease)}
+        if not is_settled:
+            return
+        with self._lock:
+            already, job.is_held = job.is_held, True
+        if not already:
+            log.error("job %s · %s is on hold: %s", lease.offer.job_id, lease.job_name, report.reason)
+            self._hold(lease, report)
+
+    def rendered(self, lease: Lease) -> None:
+        """A picture of it arrived."""
+        with self._lock:
+            self._job_of(lease).was_rendered = True
+
+    def forget(self, job_id: str) -> None:
+        """The job gets another chance."""
+        with self._lock:
+            for key in [key for key in self._jobs if key[0] == job_id]:
+                del self._jobs[key]
+
+    def tried(self, lease: Lease) -> tuple[str, ...]:
+        """PCs whose Blender is known to fail the job: they get its frames only when there is no other."""
+        job = self._jobs.get((lease.offer.job_id, lease.offer.revision))
+        if job is None or not job.blenders:
+            return ()
+        return tuple(node_id for node_id, node in self._present().items() if node.blender in job.blenders)
+
+    def _job_of(self, lease: Lease) -> _Job:
+        key = (lease.offer.job_id, lease.offer.revision)
+        job = self._jobs.setdefault(key, _Job())
+        self._jobs.move_to_end(key)
+        while len(self._jobs) > MAX_JOBS:
+            self._jobs.popitem(last=False)
+        return job

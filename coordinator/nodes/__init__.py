@@ -1,0 +1,1 @@
+"""The PCs of the farm: admission, presence, pauses, quarantine, reconciliation."""

@@ -1,0 +1,131 @@
+"""Where PCs come in: a worker that knows the farm token becomes a node and learns what it needs to take orders.
+
+A node's identity lies in its work folder, and folders and whole disks are copied. Two living workers never share one:
+the second is given an identity of its own. What tells them apart is the installation (PC and folder): a worker that is
+started anew, however its earlier process ended, comes from the same one and is the same node at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit, urlunsplit
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.leases.ledger import Ledger
+from sheepfold.contract.api_messages import JoinAnswer, JoinRequest
+from sheepfold.contract.orders import public_key_text, queue_of
+from sheepfold.contract.presence import NODE_SILENT_AFTER_S
+
+from .registry import Nodes
+
+log = logging.getLogger(__name__)
+
+_ORDER_KEY = "order-key"
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Joined:
+    """Who took an identity last."""
+
+    installation: str
+    #: The clock's seconds.
+    at: float
+
+
+class Door:
+    """Admits nodes, and keeps the key that orders are signed with."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        nodes: Nodes,
+        redis_url: str,
+        public_url: str | None,
+        on_join: Callable[[JoinRequest], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        #: Node id → the worker that is that node.
+        self._joined: dict[str, _Joined] = {}
+        #: The id that a copy came with, and its installation → the id it was given.
+        self._copies: dict[tuple[str, str], str] = {}
+        self._nodes, self._redis_url, self._public_url, self._on_join = nodes, redis_url, public_url, on_join
+        self.order_key = _kept_key(ledger)
+
+    def join(self, wish: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
+        """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own."""
+        with self._lock:
+            wish = self._told_apart(wish, address)
+            name = self._nodes.unique_name(wish.node_id, wish.wanted_name)
+            self._joined[wish.node_id] = _Joined(installation=wish.installation, at=self._clock())
+        self._on_join(wish)
+        log.info("%s joined from %s: %s, %d slots", name, address, wish.hardware.cpu_model_name, wish.slots)
+        return JoinAnswer(
+            name=name,
+            redis_url=self.redis_url_for(reached_by),
+            queue=queue_of(wish.node_id),
+            order_key=public_key_text(self.order_key),
+            depot_url=self._public_url or "",
+            node_id=wish.node_id,
+        )
+
+    def _told_apart(self, wish: JoinRequest, address: str) -> JoinRequest:
+        """The request, under an identity of its own where another worker lives under the one it names."""
+        owner = self._owner_of(wish.node_id)
+        if not owner or not wish.installation or owner == wish.installation:
+            return wish
+        node_id = self._copies.setdefault((wish.node_id, wish.installation), str(uuid.uuid4()))
+        log.warning(
+            "a worker from %s has the same identity as another one that is here (node %s): a copied disk or folder? "
+            "It is a node of its own from now on (%s)",
+            address,
+            wish.node_id,
+            node_id,
+        )
+        # What it kept are copies of the other one's frames.
+        return replace(wish, node_id=node_id, kept=())
+
+    def _owner_of(self, node_id: str) -> str:
+        """The installation that is this node and lives; empty where none does, or nobody knows which."""
+        here, joined = self._nodes.present().get(node_id), self._joined.get(node_id)
+        if joined is not None and (here is not None or self._clock() - joined.at < NODE_SILENT_AFTER_S):
+            return joined.installation
+        return here.installation if here is not None else ""
+
+    def redis_url_for(self, reached_by: str) -> str:
+        """The Redis address for somebody elsewhere: a loopback one is our own host's, by the name they know it by."""
+        parts = urlsplit(self._redis_url)
+        if parts.hostname not in _LOOPBACK:
+            return self._redis_url
+        login = parts.netloc.rpartition("@")[0]
+        shown = self._shown_host(reached_by)
+        netloc = f"{login}@{shown}:{parts.port or 6379}" if login else f"{shown}:{parts.port or 6379}"
+        return urlunsplit(parts._replace(netloc=netloc))
+
+    def archive_url_for(self, reached_by: str, port: int) -> str:
+        """Where somebody elsewhere finds our archive server."""
+        return f"http://{self._shown_host(reached_by)}:{port}"
+
+    def _shown_host(self, reached_by: str) -> str:
+        """This machine's name as others know it."""
+        host = (urlsplit(self._public_url).hostname if self._public_url else None) or reached_by
+        return f"[{host}]" if ":" in host else host
+
+
+def _kept_key(ledger: Ledger) -> Ed25519PrivateKey:
+    """The farm's signing key: made once, kept in the ledger, which only its owner can read."""
+    kept = ledger.kept(_ORDER_KEY)
+    if kept is not None:
+        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(kept))
+    key = Ed25519PrivateKey.generate()
+    ledger.keep(_ORDER_KEY, base64.b64encode(key.private_bytes_raw()).decode("ascii"))
+    return key

@@ -1,0 +1,173 @@
+"""How PCs behave: one that fails where others succeed is set aside until an operator forgives it.
+
+A failure says nothing yet: the scene may be at fault. It becomes a *mark* of its PC only when another PC finished the
+same frame. A frame that fails everywhere leaves no mark. Two marks set a PC aside. Failed renders are forgotten as soon
+as the PC finishes a frame by itself; broken pictures, and frames the server refused as broken, are not, because they
+endanger the account.
+
+Kept in the ledger under ``conduct``, so that a restart forgives nobody::
+
+    {node id: {"name": …, "marks": [{"kind": …, "what": …}], "set_aside": bool}}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+from coordinator.leases.lease import Lease
+from coordinator.leases.ledger import Ledger
+from sheepfold.contract.api_messages import FailureKind
+
+log = logging.getLogger(__name__)
+
+#: One may be chance.
+MARKS_TO_SET_ASIDE = 2
+_KEPT = "conduct"
+
+
+class MarkKind(StrEnum):
+    """What a PC did where others did better."""
+
+    FAILED = "failed"
+    BROKEN_PICTURE = "broken picture"
+    #: The server refused the frame as broken.
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """One frame."""
+
+    kind: MarkKind
+    #: Frame and reason, for a person.
+    what: str
+
+
+@dataclass(kw_only=True)
+class _Record:
+    name: str = ""
+    marks: list[Mark] = field(default_factory=list)
+    set_aside: bool = False
+
+
+class Conduct:
+    """Marks of the LAN's PCs. Thread-safe.
+
+    ``on_set_aside`` is called with a PC's id, and whether it was the server who refused its frame.
+    """
+
+    def __init__(
+        self, ledger: Ledger, on_set_aside: Callable[[str, bool], None] = lambda _node_id, _was_refused: None
+    ) -> None:
+        self._ledger, self._on_set_aside = ledger, on_set_aside
+        self._lock = threading.Lock()
+        self._records = _read(ledger.kept(_KEPT))
+        #: Lease id → what each PC that failed it is to be marked with, should another succeed.
+        self._open: dict[str, dict[str, Mark]] = {}
+
+    def failed(self, lease: Lease, node_id: str, name: str, kind: FailureKind, reason: str) -> None:
+        """An attempt failed; whose fault it was shows later."""
+        mark_kind = MarkKind.BROKEN_PICTURE if kind is FailureKind.BAD_PICTURE else MarkKind.FAILED
+        with self._lock:
+            self._open.setdefault(lease.id, {})[node_id] = Mark(kind=mark_kind, what=f"{lease.label}: {reason}")
+            record = self._records.setdefault(node_id, _Record())
+            record.name = name or record.name
+
+    def succeeded(self, lease: Lease) -> None:
+        """A picture that may go to the server arrived from ``lease.node_id``."""
+        with self._lock:
+            marks = self._open.pop(lease.id, {})
+            marks.pop(lease.node_id or "", None)
+            own = self._records.get(lease.node_id or "")
+            if own is not None and not own.set_aside:
+                own.marks = [mark for mark in own.marks if mark.kind is not MarkKind.FAILED]
+            gone = [node_id for node_id, mark in marks.items() if self._mark(node_id, mark)]
+            if own is not None or marks:
+                self._keep()
+        for node_id in gone:
+            self._on_set_aside(node_id, False)
+
+    def refused(self, lease: Lease, name: str, reason: str) -> None:
+        """The server refused a frame as broken."""
+        with self._lock:
+            record = self._records.setdefault(lease.node_id or "", _Record())
+            record.name = name or record.name
+            mark = Mark(kind=MarkKind.REFUSED, what=f"{lease.label}: {reason}")
+            is_new = self._mark(lease.node_id or "", mark)
+            self._keep()
+        if is_new:
+            self._on_set_aside(lease.node_id or "", True)
+
+    def ended(self, lease: Lease) -> None:
+        """The lease ended without a picture; its failures were nobody's."""
+        with self._lock:
+            self._open.pop(lease.id, None)
+
+    def is_set_aside(self, node_id: str) -> bool:
+        """Whether the PC gets no more frames."""
+        record = self._records.get(node_id)
+        return record is not None and record.set_aside
+
+    def marks_of(self, node_id: str) -> list[str]:
+        """What a person is told about the PC."""
+        with self._lock:
+            record = self._records.get(node_id)
+            return [f"{mark.kind.value}: {mark.what}" for mark in record.marks] if record else []
+
+    def set_aside(self) -> dict[str, str]:
+        """Node id → name of every PC that is set aside."""
+        with self._lock:
+            return {node_id: record.name or node_id for node_id, record in self._records.items() if record.set_aside}
+
+    def forgive(self, name: str) -> bool:
+        """Gives a PC a fresh start, by name or id; false when nobody of that name has a mark."""
+        with self._lock:
+            found = [node_id for node_id, record in self._records.items() if name in (record.name, node_id)]
+            for node_id in found:
+                log.info("%s is forgiven", self._records.pop(node_id).name or node_id)
+                for marks in self._open.values():
+                    marks.pop(node_id, None)
+            if found:
+                self._keep()
+            return bool(found)
+
+    def _mark(self, node_id: str, mark: Mark) -> bool:
+        """True when this mark sets the PC aside."""
+        record = self._records.setdefault(node_id, _Record())
+        record.marks.append(mark)
+        log.warning("%s has a mark for %s", record.name or node_id, mark.what)
+        if len(record.marks) < MARKS_TO_SET_ASIDE or record.set_aside:
+            return False
+        record.set_aside = True
+        log.error(
+            "%s is set aside after %d frames that went wrong there and not elsewhere; when it is mended: "
+            "sheepfold node forgive %s",
+            record.name or node_id,
+            len(record.marks),
+            record.name or node_id,
+        )
+        return True
+
+    def _keep(self) -> None:
+        records = {node_id: asdict(record) for node_id, record in self._records.items() if record.marks}
+        self._ledger.keep(_KEPT, json.dumps(records))
+
+
+def _read(text: str | None) -> dict[str, _Record]:
+    try:
+        return {
+            node_id: _Record(
+                name=one["name"],
+                marks=[Mark(kind=MarkKind(mark["kind"]), what=mark["what"]) for mark in one["marks"]],
+                set_aside=one["set_aside"],
+            )
+            for node_id, one in json.loads(text or "{}").items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        log.error("what was kept of the PCs' conduct cannot be read; everybody starts afresh")
+        return {}

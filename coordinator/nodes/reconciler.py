@@ -1,0 +1,134 @@
+"""Looks who is on the LAN and brings leases and nodes back together where they disagree.
+
+* A node that fell silent is lost: its leases go to others at once.
+* A node that says it holds a lease that is no longer its own is told again to drop it (a message can be missed).
+* A lease whose node is there but does not hold it (it restarted, or Redis lost the order) goes back.
+
+Silence proves nothing while records could not arrive; :class:`coordinator.nodes.registry.Sweep` says when it does
+(``settled``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from coordinator.delivery.claims import Claims
+from coordinator.leases.lease import Lease, LeaseError, LeaseState, unchanged_s
+from coordinator.leases.ledger import Ledger
+from sheepfold.contract.api_messages import JoinRequest
+from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence, SlotState, Stage
+
+from .registry import BrokerDown, Nodes
+
+log = logging.getLogger(__name__)
+
+#: A node with an idle slot picks an order up at once; after this many seconds the order was lost on its way.
+ORDER_LOST_AFTER_S = 30.0
+
+
+class Sweeper:
+    """One look at the LAN each time :meth:`sweep_once` is called."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        ledger: Ledger,
+        claims: Claims,
+        cancel_on_node: Callable[[str, str, int], None],
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        """``clock`` is the ledger's; it must not jump, for leases that are long without a sign are taken back."""
+        self._nodes, self._ledger, self._claims, self._cancel_on_node = nodes, ledger, claims, cancel_on_node
+        self._clock, self._began_at = clock, clock()
+        #: Redis did not answer the last look.
+        self.broker_down = False
+        #: Node id → ``<lease id>.<attempt>`` of frames it kept from an earlier life and is about to deliver.
+        self._kept: dict[str, frozenset[str]] = {}
+        #: Node id → its latest record. Replaced as a whole, so that any thread may read it.
+        self.present: dict[str, Presence] = {}
+
+    def sweep_once(self) -> bool:
+        """True when there may be something new to place or to ask for."""
+        try:
+            sweep = self._nodes.sweep()
+        except BrokerDown as error:
+            if not self.broker_down:
+                log.error("nobody can be seen: %s; nodes keep rendering, leases are kept", error)
+            self.broker_down = True
+            return False
+        if self.broker_down:
+            log.info("Redis is back")
+            self.broker_down = False
+        before, self.present = self.present, sweep.present
+        for node_id in sweep.returned:
+            log.info("%s is here", sweep.present[node_id].name)
+        for node_id in sweep.lost:
+            log.warning("%s is gone", before[node_id].name)
+            self._kept.pop(node_id, None)
+            try:
+                self._nodes.forget(node_id)
+            except BrokerDown as error:
+                # Its orders stay in its queue; the start-fence turns them away.
+                log.warning("%s cannot be forgotten yet: %s", before[node_id].name, error)
+        for node in sweep.present.values():
+            self._drop_strangers(node)
+        taken_back = sweep.settled and self._take_back_lost(sweep.present)
+        return taken_back or sweep.present != before
+
+    def joined(self, wish: JoinRequest) -> None:
+        """A worker process that has just begun has none of its node's leases, but for the frames it kept.
+
+        Whether we know the node does not matter: we may have been started anew ourselves.
+        """
+        self._kept[wish.node_id] = frozenset(wish.kept)
+        if wish.fresh:
+            for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
+                if lease.node_id == wish.node_id and f"{lease.id}.{lease.attempt}" not in wish.kept:
+                    self._claims.take_back(lease, "its PC was started anew")
+
+    def _take_back_lost(self, present: dict[str, Presence]) -> bool:
+        taken_back = False
+        for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
+            node = present.get(lease.node_id or "")
+            if node is None:
+                self._claims.take_back(lease, "its PC fell silent")
+            elif self._is_lost_on(node, lease):
+                self._claims.take_back(lease, f"{node.name} does not have it")
+            else:
+                continue
+            taken_back = True
+        return taken_back
+
+    def _drop_strangers(self, node: Presence) -> None:
+        for slot in node.busy:
+            if slot.stage is Stage.DELIVERING:
+                continue  # the fence at the delivery decides
+            if not self._is_its_own(node, slot):
+                self._cancel_on_node(node.node_id, slot.lease_id, slot.attempt)
+
+    def _is_its_own(self, node: Presence, slot: SlotState) -> bool:
+        try:
+            lease = self._ledger.get(slot.lease_id)
+        except LeaseError:
+            return False
+        if (lease.attempt, lease.node_id) != (slot.attempt, node.node_id):
+            return False
+        # A frame that came from there and went on to the server: the record is a little old, and nobody is to be told.
+        return lease.state in _ON_NODES or lease.state in _CAME_FROM_THERE
+
+    def _is_lost_on(self, node: Presence, lease: Lease) -> bool:
+        if any(slot.lease_id == lease.id for slot in node.busy):
+            return False
+        if f"{lease.id}.{lease.attempt}" in self._kept.get(node.node_id, ()):
+            return False
+        quiet_s = unchanged_s(lease, self._clock(), self._began_at)
+        if lease.state is LeaseState.RENDERING:
+            # Its record is at most one silence period old, so it was written after the start.
+            return quiet_s > NODE_SILENT_AFTER_S
+        return quiet_s > ORDER_LOST_AFTER_S and len(node.busy) < node.slots
+
+
+_ON_NODES = (LeaseState.ORDERED, LeaseState.RENDERING, LeaseState.DELIVERED)
+_CAME_FROM_THERE = (LeaseState.ACCEPTED, LeaseState.REFUSED)

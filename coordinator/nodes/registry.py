@@ -1,0 +1,274 @@
+"""Who is on the LAN right now, told by the records that nodes write into Redis, and what each node is called.
+
+Besides the presence keys of :mod:`sheepfold.contract.presence` this file owns::
+
+    sheepfold:names     hash   node id → the name it was given
+    sheepfold:named     zset   node id → Redis TIME (seconds) at which it was named or forgotten
+
+Every age is measured with Redis' own clock, so clocks of PCs may be wrong. Absence proves nothing while records could
+not arrive: at our start, after Redis was away or stuck, and when its clock jumped. For
+:data:`~sheepfold.contract.presence.NODE_SILENT_AFTER_S` after such a moment no node is called lost, and
+:attr:`Sweep.settled` is false.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from sheepfold.contract.codec import MalformedContract, from_json
+from sheepfold.contract.orders import queue_of
+from sheepfold.contract.presence import NODE_SILENT_AFTER_S, PRESENCE_HASH, PRESENCE_LEFT, PRESENCE_SEEN, Presence
+
+log = logging.getLogger(__name__)
+
+NAMES = "sheepfold:names"
+NAMED = "sheepfold:named"
+
+#: A PC that is off over the weekend finds its name again; one that was reinstalled does not block it for ever.
+NAME_KEPT_S = 3 * 24 * 3600
+MAX_NAME = 40
+#: A record of a node with many slots and a full cache is a tenth of this.
+MAX_RECORD_BYTES = 512 * 1024
+#: More than any PC renders side by side.
+MAX_SLOTS = 1024
+#: Redis' clock and ours may drift apart this much between two sweeps before it counts as a jump.
+CLOCK_JUMP_S = 5
+
+#: Redis is on this machine or the next one; with one retry an outage is known within 8 s.
+CONNECT_TIMEOUT_S = 2
+ANSWER_TIMEOUT_S = 4
+
+#: Celery's priority steps, each a list of its own behind the queue's name (see ``sheepfold.contract.celery_app``).
+_PRIORITIES = range(1, 10)
+
+_NODE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+# Parameters: node id, wanted name, seconds a name is kept, then name after name that present nodes bear, each behind
+# its node's id. Gives the node's name. Being one script, it is atomic: a whole classroom may join at once.
+_NAME_SCRIPT = """
+local names, named, seen = KEYS[1], KEYS[2], KEYS[3]
+local node, wanted, kept_s = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local now = tonumber(redis.call('TIME')[1])
+local taken, mine = {}, nil
+for i = 4, #ARGV, 2 do
+  if ARGV[i] ~= node then taken[ARGV[i + 1]] = true end
+end
+local all = redis.call('HGETALL', names)
+for i = 1, #all, 2 do
+  local id, name = all[i], all[i + 1]
+  local last = math.max(tonumber(redis.call('ZSCORE', seen, id) or 0), tonumber(redis.call('ZSCORE', named, id) or 0))
+  if id == node then
+    mine = name
+  elseif now - last > kept_s then
+    redis.call('HDEL', names, id)
+    redis.call('ZREM', named, id)
+  else
+    taken[name] = true
+  end
+end
+local stem = string.sub(wanted, 1, 36)
+local function is_variant(name)
+  return string.sub(name, 1, #stem + 1) == stem .. '-' and string.match(string.sub(name, #stem + 2), '^%d%d+$')
+end
+local name = wanted
+if mine and not taken[mine] and (mine == wanted or is_variant(mine)) then
+  name = mine
+else
+  local number = 2
+  while taken[name] do
+    name = string.format('%s-%02d', stem, number)
+    number = number + 1
+  end
+end
+redis.call('HSET', names, node, name)
+redis.call('ZADD', named, now, node)
+return name
+"""
+
+
+class BrokerDown(Exception):
+    """Redis does not answer, or not usefully."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"Redis cannot be used: {reason}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What changed on the LAN since the sweep before."""
+
+    #: Node id → its latest record.
+    present: dict[str, Presence]
+    #: Present at the sweep before and silent now.
+    lost: tuple[str, ...] = ()
+    #: Present now and not at the sweep before: new ones, and lost ones that came back.
+    returned: tuple[str, ...] = ()
+    #: Whether a node that is not in ``present`` is really gone.
+    settled: bool = True
+
+
+def connect(url: str) -> redis.Redis:
+    """A client whose calls end in bounded time; ``url`` holds a password and never shows."""
+    return redis.Redis.from_url(
+        url,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=ANSWER_TIMEOUT_S,
+        socket_keepalive=True,
+        health_check_interval=10,
+        retry=Retry(ConstantBackoff(0.1), 1),
+    )
+
+
+class Nodes:
+    """The farm's nodes as Redis knows them. Thread-safe; every call may raise :class:`BrokerDown`."""
+
+    def __init__(self, client: redis.Redis, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis: Any = client
+        self._clock = clock
+        self._name_script = self._redis.register_script(_NAME_SCRIPT)
+        self._lock = threading.Lock()
+        self._present: dict[str, Presence] = {}
+        #: Node id → the last record as text and what it says; unchanged records are not read again.
+        self._records: dict[str, tuple[bytes, Presence | None]] = {}
+        #: Our clock and Redis' at the last sweep that worked; ``None`` before the first and after an outage.
+        self._clocks: tuple[float, float] | None = None
+        self._settled_at = 0.0
+
+    def present(self) -> dict[str, Presence]:
+        """Node id → record of every node that is not silent, asked from Redis now."""
+        with self._lock, _typed_errors():
+            return self._look()[1]
+
+    def sweep(self) -> Sweep:
+        """Look at everyone and tell the changes since the last sweep."""
+        with self._lock:
+            try:
+                with _typed_errors():
+                    redis_now, found, left = self._look()
+            except BrokerDown:
+                self._clocks = None
+                raise
+            settled = self._is_settled(redis_now)
+            before = self._present
+            if not settled:
+                # A node that cannot have written yet keeps its place with its last record, unless it said goodbye.
+                found = {node_id: one for node_id, one in before.items() if node_id not in left} | found
+            self._present = found
+            return Sweep(
+                present=dict(found),
+                lost=tuple(sorted(before.keys() - found.keys())),
+                returned=tuple(sorted(found.keys() - before.keys())),
+                settled=settled,
+            )
+
+    def forget(self, node_id: str) -> None:
+        """Drop a lost node's orders and its record; its name is kept for a while."""
+        queue = queue_of(node_id)
+        with self._lock, _typed_errors():
+            self._present.pop(node_id, None)
+            self._records.pop(node_id, None)
+            pipe = self._redis.pipeline()
+            pipe.delete(queue, *(f"{queue}:{priority}" for priority in _PRIORITIES))
+            pipe.hdel(PRESENCE_HASH, node_id)
+            pipe.zrem(PRESENCE_SEEN, node_id)
+            pipe.zadd(NAMED, {node_id: self._redis.time()[0]})
+            pipe.execute()
+
+    def unique_name(self, node_id: str, wanted: str) -> str:
+        """The name of a node that joins: what it wants, or that with a number. It keeps the name while it lives."""
+        with self._lock:
+            borne = [text for one in self._present.values() for text in (one.node_id, one.name)]
+        with _typed_errors():
+            name = self._name_script(
+                keys=[NAMES, NAMED, PRESENCE_SEEN], args=[node_id, clean_name(wanted), NAME_KEPT_S, *borne]
+            )
+        return name.decode() if isinstance(name, bytes) else str(name)
+
+    def _look(self) -> tuple[float, dict[str, Presence], set[str]]:
+        """Redis' time, the records of nodes that are not silent, and who said goodbye."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.time()
+        pipe.zrange(PRESENCE_SEEN, 0, -1, withscores=True)
+        (seconds, microseconds), seen = pipe.execute()
+        now = seconds + microseconds / 1e6
+        # A record from the future is one from before Redis' clock was set back; a node that lives writes a new one.
+        recent = [_text(field) for field, score in seen if -CLOCK_JUMP_S <= now - score <= NODE_SILENT_AFTER_S]
+        records = self._redis.hmget(PRESENCE_HASH, recent) if recent else []
+        self._records = {field: self._records[field] for field in recent if field in self._records}
+        read = {field: self._read(field, record) for field, record in zip(recent, records, strict=True) if record}
+        left = {_text(field) for field, score in seen if score == PRESENCE_LEFT}
+        return now, {field: presence for field, presence in read.items() if presence}, left
+
+    def _read(self, field: str, record: bytes | str) -> Presence | None:
+        raw = record if isinstance(record, bytes) else record.encode()
+        known = self._records.get(field)
+        if known and known[0] == raw:
+            return known[1]
+        try:
+            presence = read_presence(field, raw)
+        except MalformedContract as error:
+            presence = None
+            if not known or known[1]:
+                log.warning("ignoring node %.64r: its record is unusable: %.200s", field, error)
+        self._records[field] = (raw, presence)
+        return presence
+
+    def _is_settled(self, redis_now: float) -> bool:
+        now = self._clock()
+        before, self._clocks = self._clocks, (now, redis_now)
+        if before is None or abs((redis_now - before[1]) - (now - before[0])) > CLOCK_JUMP_S:
+            self._settled_at = now + NODE_SILENT_AFTER_S
+        return now >= self._settled_at
+
+
+def read_presence(node_id: str, raw: bytes) -> Presence:
+    """A node's record, checked: it comes from the LAN, and its texts reach logs, pages and paths.
+
+    Raises :class:`~sheepfold.contract.codec.MalformedContract`.
+    """
+    if len(raw) > MAX_RECORD_BYTES:
+        raise MalformedContract(f"{len(raw)} bytes are no presence record")
+    presence = from_json(Presence, raw)
+    wrong = {
+        "node_id": presence.node_id != node_id or not _NODE_ID.fullmatch(node_id),
+        "name": presence.name != clean_name(presence.name),
+        "slots": not 0 < presence.slots <= MAX_SLOTS,
+        "cpu_cores": presence.hardware.cpu_cores < 1,
+        "archives": not all(_MD5.fullmatch(md5) for md5 in (*presence.archives, *presence.shared)),
+    }
+    if bad := [field for field, is_wrong in wrong.items() if is_wrong]:
+        raise MalformedContract(f"{' and '.join(bad)} cannot be right")
+    return presence
+
+
+def clean_name(wanted: str) -> str:
+    """A name of letters, digits, ``.``, ``_`` and ``-``, at most 40 of them."""
+    plain = unicodedata.normalize("NFKD", wanted).encode("ascii", "ignore").decode()
+    return re.sub(r"[^0-9A-Za-z._-]+", "-", plain).strip(".-_")[:MAX_NAME].rstrip(".-_") or "node"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+@contextlib.contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        # Its own text may quote what we sent.
+        raise BrokerDown(type(error).__name__) from None

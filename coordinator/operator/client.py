@@ -1,0 +1,126 @@
+"""The operator's commands talk to a running coordinator through its depot, with the farm token."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coordinator.settings import FarmSettings
+
+#: A coordinator on the LAN answers at once, or something is wrong.
+TIMEOUT_S = 10
+#: A job of a thousand PCs has thousands of frames in hand, and each one's end is written down.
+CANCEL_TIMEOUT_S = 60
+
+
+_NOT_FOUND = 404
+
+# A studio's proxy has no business between us and our own coordinator.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class OperatorError(Exception):
+    """A command cannot be carried out; the text is for the operator."""
+
+    exit_code = 1
+
+
+class CoordinatorUnreachable(OperatorError):
+    """No coordinator answers at this address."""
+
+
+class NotFound(OperatorError):
+    """The coordinator knows nothing of that name; the text is its own."""
+
+
+class NoFarmToken(OperatorError):
+    """The farm token is neither set nor in the state folder."""
+
+    exit_code = 2
+
+
+def token_file(state_dir: Path) -> Path:
+    """Where a coordinator keeps the token it made itself."""
+    return state_dir / "farm-token"
+
+
+class OperatorClient:
+    """One method per command."""
+
+    def __init__(self, settings: FarmSettings) -> None:
+        self._url = settings.coordinator_url
+        self._token = settings.farm_token.get_secret_value() if settings.farm_token else _read(settings.state_dir)
+
+    def status(self) -> dict[str, Any]:
+        """What the farm does right now."""
+        return self._call("GET", "/api/status")
+
+    def cancel(self, target: str) -> list[dict[str, Any]]:
+        """Blocks a job or a frame (``JOB:FRAME``) and ends its leases; what became of each job of that name."""
+        return list(self._call("POST", f"/api/cancel?{_query(target)}", timeout_s=CANCEL_TIMEOUT_S)["cancelled"])
+
+    def unblock(self, target: str) -> list[dict[str, Any]]:
+        """Ends blocks; returns them."""
+        return list(self._call("POST", f"/api/unblock?{_query(target)}")["unblocked"])
+
+    def ask(self) -> list[dict[str, Any]]:
+        """Has the server asked for frames now; one entry a session."""
+        return list(self._call("POST", "/api/ask")["sessions"])
+
+    def log(self, job: str, frame: str) -> dict[str, Any]:
+        """The log of a frame's last failure: ``path``, ``reason`` and ``text``."""
+        return self._call("GET", "/api/log?" + urllib.parse.urlencode({"job": job, "frame": frame}))
+
+    def forgive(self, name: str) -> bool:
+        """Gives a PC a fresh start; false when it has no mark."""
+        return bool(self._call("POST", f"/api/nodes/{urllib.parse.quote(name, safe='')}/forgive")["forgiven"])
+
+    def redis_url(self) -> str:
+        """Where the farm's Redis is; holds a password."""
+        return str(self._call("GET", "/api/broker")["redis_url"])
+
+    def _call(self, method: str, path: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+        request = urllib.request.Request(  # noqa: S310  (the address is checked to be http by the settings)
+            self._url + path, method=method, headers={"Authorization": f"Bearer {self._token}"}
+        )
+        try:
+            with _DIRECT.open(request, timeout=timeout_s) as answer:
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            if error.code == _NOT_FOUND:
+                raise NotFound(_detail(error)) from None
+            raise CoordinatorUnreachable(
+                f"the coordinator at {self._url} says {error.code}: {_detail(error)}"
+            ) from None
+        except (OSError, ValueError, TypeError, http.client.HTTPException) as error:
+            raise CoordinatorUnreachable(
+                f"no coordinator answers at {self._url} ({error}): does it run, and is SHEEPFOLD_COORDINATOR_URL right?"
+            ) from None
+
+
+def _query(target: str) -> str:
+    """``JOB`` or ``JOB:FRAME`` as parameters; of several colons the last one counts."""
+    job, colon, frame = target.rpartition(":")
+    return urllib.parse.urlencode({"job": job, "frame": frame} if colon else {"job": target})
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return error.reason
+
+
+def _read(state_dir: Path) -> str:
+    try:
+        return token_file(state_dir).read_text(encoding="utf-8").strip()
+    except OSError:
+        raise NoFarmToken(
+            f"SHEEPFOLD_FARM_TOKEN: set it, or SHEEPFOLD_STATE_DIR to the coordinator's folder (tried {state_dir})"
+        ) from None

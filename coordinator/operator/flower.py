@@ -1,0 +1,144 @@
+"""Flower, run inside this process: what each PC renders, on a page behind a login.
+
+Flower's own command would take Redis' address and its login from the command line, where every user of the machine
+reads them; here both go straight into its objects. It looks and never touches: ``read_only`` refuses every call that
+would start, revoke or limit tasks or stop workers, and no control message enables events, because our workers send
+them anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
+
+from coordinator.settings import FarmSettings
+from sheepfold.contract.celery_app import make_app
+
+log = logging.getLogger(__name__)
+
+#: Frames kept for the page; at 1,000 PCs that is still a few minutes of work, and 100,000 would be 300 MB.
+MAX_TASKS = 5000
+#: A PC that is gone leaves the page after this many seconds; Flower never forgets one by itself.
+FORGET_WORKER_AFTER_S = 60
+#: How long workers are waited for when the page asks them about themselves.
+INSPECT_TIMEOUT_MS = 2000
+#: A call to a Redis that hangs must not keep us past the ten seconds every command has to stop.
+STOP_WITHIN_S = 8
+#: What a person wants to know first comes first. Every task has the same name, so that column would say nothing; the
+#: page opens with the newest on top as long as ``received`` is among them.
+COLUMNS = "args,state,worker,received,started,runtime,exception"
+COLUMN_TITLES = {"args": "Frame", "worker": "PC", "exception": "Reason"}
+EXIT_PORT_TAKEN = 2
+
+
+class FlowerSettings(FarmSettings):
+    """What ``sheepfold flower`` reads; without ``redis_url`` the coordinator is asked for it."""
+
+    flower_host: str = Field(default="127.0.0.1", min_length=1)
+    flower_port: int = Field(default=5555, ge=1, le=65535)
+    flower_user: str = Field(default="sheepfold", pattern=r"^[^:\s]+$")
+    #: Unset: made once and kept in the state folder.
+    flower_password: SecretStr | None = Field(default=None, min_length=8)
+
+
+def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> int:
+    """Serve Flower until SIGTERM or Ctrl+C; the exit code.
+
+    ``ask_redis_url`` is called where the settings name no Redis; what it raises goes to the caller.
+    """
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else ask_redis_url()
+    flower = _make_flower(redis_url, settings)
+    try:
+        flower.start_http_server()
+    except OSError as error:
+        address = f"{settings.flower_host}:{settings.flower_port}"
+        log.error("SHEEPFOLD_FLOWER_PORT: cannot listen on %s: %s", address, error.strerror)
+        return EXIT_PORT_TAKEN
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(_stop, flower))
+    log.info("Flower is at http://%s:%s, user %s", settings.flower_host, settings.flower_port, settings.flower_user)
+    flower.start()
+    return 0
+
+
+def _stop(flower: Any) -> None:
+    log.info("Flower stops")
+    last_resort = threading.Timer(STOP_WITHIN_S, os._exit, (0,))
+    last_resort.daemon = True
+    last_resort.start()
+    flower.stop()
+
+
+def _make_flower(redis_url: str, settings: FlowerSettings) -> Any:
+    # Flower is imported late: it starts threads and takes a second.
+    from flower.app import Flower
+    from flower.options import options
+    from flower.urls import settings as web_settings
+    from flower.views import tasks
+    from flower.views.monitor import Metrics
+    from tornado.web import authenticated
+
+    class GuardedMetrics(Metrics):
+        """Flower leaves its metrics open to everybody."""
+
+        @authenticated
+        async def get(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  (the decorator's type)
+            await super().get()
+
+    password = _password(settings)
+    options.address = settings.flower_host
+    options.port = settings.flower_port
+    options.basic_auth = [f"{settings.flower_user}:{password}"]
+    options.read_only = True
+    options.enable_events = False
+    options.max_tasks = MAX_TASKS
+    options.purge_offline_workers = FORGET_WORKER_AFTER_S
+    options.inspect_timeout = float(INSPECT_TIMEOUT_MS)
+    options.tasks_columns = COLUMNS
+    options.format_task = readable
+    tasks.TASK_COLUMNS.update(COLUMN_TITLES)
+    # Refused logins, and workers that had no time to answer: nothing an operator could mend.
+    for noisy in ("tornado.access", "flower.inspector"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    flower = Flower(options=options, capp=make_app(redis_url), **web_settings)
+    flower.add_handlers(".*", [(r"/metrics", GuardedMetrics)])
+    return flower
+
+
+def readable(task: Any) -> Any:
+    """Flower's task as the page shows it: an exception is its message, not Python's way to write one."""
+    if match := re.fullmatch(r"\w+\((['\"])(.*)\1,?\)", task.exception or "", re.DOTALL):
+        task.exception = match[2]
+    return task
+
+
+def password_file(state_dir: Path) -> Path:
+    """Where a password made by :func:`run_flower` is kept."""
+    return state_dir / "flower-password"
+
+
+def _password(settings: FlowerSettings) -> str:
+    if settings.flower_password is not None:
+        return settings.flower_password.get_secret_value()
+    file = password_file(settings.state_dir)
+    log.info("SHEEPFOLD_FLOWER_PASSWORD is not set; Flower's password is in %s", file)
+    try:
+        kept = file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        kept = ""
+    if kept:
+        return kept
+    made = secrets.token_urlsafe(18)
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as target:
+        target.write(made + "\n")
+    return made

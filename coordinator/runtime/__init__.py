@@ -1,0 +1,1 @@
+"""Threads, the HTTP server's thread, and memory settings; knows nothing of farms."""

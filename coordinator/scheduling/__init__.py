@@ -1,0 +1,1 @@
+"""Which frame is asked for, and which node renders it."""

@@ -1,0 +1,115 @@
+"""What happens before the farm runs: folders, the farm token, Redis."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import secrets
+from pathlib import Path
+
+import psutil
+
+from coordinator.broker.embedded_redis import EmbeddedRedis, EmbeddedRedisError
+from coordinator.broker.farm_lock import FarmHeld
+from coordinator.leases.ledger_database import LedgerError
+from coordinator.nodes.registry import BrokerDown
+from coordinator.operator.client import token_file
+from coordinator.runtime.http_server import AddressInUse
+from coordinator.runtime.memory_tuning import share_heaps
+from coordinator.runtime.periodic import Loop
+
+from .app import Farm
+from .settings import CoordinatorSettings
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED = 1
+EXIT_WRONG_SETTING = 2
+_LOOPBACK = "127.0.0.1"
+#: Nodes notice an outage after five seconds.
+WATCH_EVERY_S = 1.0
+
+
+def run_coordinator(settings: CoordinatorSettings) -> int:
+    """Runs the coordinator until it is stopped; returns the exit code."""
+    share_heaps()
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        farm_token = _farm_token(settings)
+    except OSError as error:
+        log.critical("SHEEPFOLD_STATE_DIR: cannot use %s: %s", settings.state_dir, error.strerror)
+        return EXIT_WRONG_SETTING
+    if settings.redis_url is not None:
+        return _run(settings, settings.redis_url.get_secret_value(), farm_token)
+    return _run_with_own_redis(settings, farm_token)
+
+
+def _run_with_own_redis(settings: CoordinatorSettings, farm_token: str) -> int:
+    # Nodes on other PCs reach Redis at the address where they reach the depot.
+    bind = (_LOOPBACK,) if settings.host in (_LOOPBACK, "localhost") else (_LOOPBACK, settings.host)
+    redis = EmbeddedRedis(settings.state_dir / "redis", bind=bind)
+    try:
+        redis.start()
+    except EmbeddedRedisError as error:
+        log.critical("%s", error)
+        return EXIT_FAILED
+    revive = functools.partial(_revive_once, redis)
+    watch = Loop("redis", revive, fatal=RedisMoved, on_fatal=lambda error: log.critical("%s", error)).start()
+    try:
+        return _run(settings, redis.url, farm_token)
+    finally:
+        watch.stop()
+        watch.join(WATCH_EVERY_S)
+        redis.stop()
+
+
+class RedisMoved(Exception):
+    """The embedded Redis had to come back on another port; restart the coordinator, nothing is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+def _revive_once(redis: EmbeddedRedis) -> float:
+    """Starts the embedded Redis again on its data if its process is gone. One that is only slow is left alone."""
+    if _is_gone(redis.pid):
+        log.error("the embedded Redis died and is started again")
+        before = redis.url
+        redis.start()
+        if redis.url != before:
+            raise RedisMoved
+    return WATCH_EVERY_S
+
+
+def _is_gone(pid: int | None) -> bool:
+    try:
+        return pid is not None and psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str) -> int:
+    try:
+        farm = Farm(settings, redis_url, farm_token)
+    except AddressInUse as error:
+        log.critical("%s", error)
+        return EXIT_WRONG_SETTING
+    except (LedgerError, FarmHeld, BrokerDown) as error:
+        log.critical("%s", error)
+        return EXIT_FAILED
+    return farm.run()
+
+
+def _farm_token(settings: CoordinatorSettings) -> str:
+    """The shared secret of the LAN: the setting, or one made once and kept where only the owner can read it."""
+    if settings.farm_token is not None:
+        return settings.farm_token.get_secret_value()
+    path: Path = token_file(settings.state_dir)
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(24))
+        partial.rename(path)
+        log.info("a farm token was made; workers need it as SHEEPFOLD_FARM_TOKEN, it is in %s", path)
+    return path.read_text(encoding="utf-8").strip()

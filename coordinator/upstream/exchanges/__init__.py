@@ -1,0 +1,1 @@
+"""The single exchanges with the render server, one module each."""

@@ -1,0 +1,55 @@
+"""What an HTTP answer of the render server says: a message of the protocol, or an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
+
+from coordinator.upstream.transport.deadline import Deadline
+from coordinator.upstream.transport.http_transport import LATER, SLOWEST_TRANSFER, Response, Unusable, pieces_of
+from sheepfold.protocol import reading
+from sheepfold.protocol.errors import MalformedMessage
+from sheepfold.protocol.messages import ValidationAnswer
+from sheepfold.protocol.status import ValidationStatus
+from sheepfold.protocol.xml_document import MAX_MESSAGE_BYTES
+
+#: The picture is larger than the server, or a proxy before it, takes.
+TOO_LARGE = 413
+
+T = TypeVar("T")
+
+
+class ArchiveGone(Exception):
+    """The server no longer has the archive (HTTP 404)."""
+
+
+def message_of(response: Response, read: Callable[[bytes], T], *, limit: int = MAX_MESSAGE_BYTES) -> T:
+    """The protocol's message in the answer. A 4xx may carry one; its status says more than HTTP's."""
+    code = response.status_code
+    if code >= 500 or code in LATER:
+        raise Unusable(f"HTTP {code}", code)
+    data = bytearray()
+    for piece in pieces_of(response, limit):
+        data += piece
+    try:
+        return read(bytes(data))
+    except MalformedMessage as error:
+        raise Unusable(f"HTTP {code}, {error.reason}", code) from None
+
+
+def validation_of(response: Response) -> ValidationAnswer:
+    """The answer to a frame; HTTP 413 means what status 306 means."""
+    if response.status_code == TOO_LARGE:
+        return ValidationAnswer(status=ValidationStatus.IMAGE_TOO_LARGE)
+    return message_of(response, reading.read_validation_answer)
+
+
+def save(response: Response, deadline: Deadline, target: BinaryIO, limit: int) -> None:
+    """The archive into ``target``; raises :class:`ArchiveGone` and whatever ``target`` raises."""
+    if response.status_code == 404:
+        raise ArchiveGone("the server no longer has this archive (HTTP 404)")
+    if response.status_code != 200:
+        raise Unusable(f"HTTP {response.status_code}", response.status_code)
+    for piece in pieces_of(response, limit):
+        deadline.extend(len(piece) / SLOWEST_TRANSFER)
+        target.write(piece)

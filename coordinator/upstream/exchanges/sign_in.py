@@ -1,0 +1,56 @@
+"""How a session begins: what is sent for it, where it turns out to live, and servers whose language nobody here speaks.
+
+The password or key is in the query or the form, and in ``secrets``, so that no reason of a failure shows it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, quote_plus, urlencode, urljoin
+
+from coordinator.upstream.transport.http_transport import Call, SharedJar, public
+from sheepfold.protocol import writing
+from sheepfold.protocol.dialects import DIALECTS, Dialect
+from sheepfold.protocol.messages import Endpoints, SignInRequest
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+class UnknownGeneration(Exception):
+    """The server gave us a session, and nothing of ours can be done with its request types. One line."""
+
+    def __init__(self, endpoints: Endpoints, unknown: tuple[str, ...]) -> None:
+        self.missing = min((dialect.missing_in(endpoints) for dialect in DIALECTS), key=len)
+        self.unknown = unknown
+        strange = f"; it has {', '.join(unknown)} instead" if unknown else ""
+        super().__init__(
+            "the server speaks a generation of the protocol that sheepfold does not: "
+            f"it has no {', '.join(self.missing)}{strange}"
+        )
+
+
+def sign_in_call(root: str, path: str, request: SignInRequest, dialect: Dialect, *, deadline_s: float) -> Call:
+    """The exchange, with a fresh cookie jar, in the words of ``dialect``."""
+    secret = request.credentials.password
+    params = writing.write_sign_in_request(request, dialect)
+    form = urlencode(params)
+    details: dict[str, Any] = {"params": params}
+    if dialect.sign_in_by_form:
+        details = {"method": "POST", "body": lambda _: (form, _FORM)}
+    return Call(
+        exchange="sign-in",
+        base=root,
+        path=path,
+        jar=SharedJar(),
+        deadline_s=deadline_s,
+        secrets=(secret, quote(secret), quote_plus(secret)),
+        **details,
+    )
+
+
+def base_after(root: str, path: str, final_url: str) -> str:
+    """The root URL, or the one that a redirected sign-in shows to be the real one."""
+    plain = public(final_url)
+    if plain == public(urljoin(root, path)):
+        return root
+    return plain.removesuffix(path) if plain.endswith("/" + path) else urljoin(plain, "/")

@@ -1,0 +1,112 @@
+"""The account's sessions at the server: which ones there are, and whose PCs each of them speaks for.
+
+``farm`` mode holds one session for each platform (os and bits) on the LAN, ``machine`` mode one for each PC. A session
+of a platform describes the strongest PC of it that was ever seen, because a server picks renderers and jobs by it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from coordinator.settings import SessionMode
+from sheepfold.contract.presence import NodeHardware, Presence
+from sheepfold.protocol.messages import Hardware
+
+from .session import FarmSession
+
+
+def hardware_for_server(node: NodeHardware) -> Hardware:
+    """A node's hardware in the server's words."""
+    fields = {name: value for name, value in asdict(node).items() if name != "gpus"}
+    return Hardware(**fields)
+
+
+def platform_of(node: NodeHardware) -> str:
+    """``linux/64bit``: what a renderer is built for."""
+    return f"{node.os}/{node.bits}"
+
+
+def _strength(hardware: Hardware) -> tuple[int, int]:
+    return hardware.cpu_cores, hardware.ram
+
+
+class Account(Mapping[str, FarmSession]):
+    """All sessions by their key; new ones appear as PCs do."""
+
+    def __init__(
+        self, mode: SessionMode, own: NodeHardware, make_session: Callable[[str, Hardware], FarmSession]
+    ) -> None:
+        self._mode, self._make = mode, make_session
+        self._sessions: dict[str, FarmSession] = {}
+        #: Sessions that describe a PC of theirs, rather than the coordinator.
+        self._seen: set[str] = set()
+        self._lock = threading.Lock()
+        if mode is SessionMode.FARM:
+            # Signed in before the first PC joins, so that a wrong password is told at once.
+            self._open(f"farm:{platform_of(own)}", own)
+
+    def key_of(self, presence: Presence) -> str:
+        """The key of the session that speaks for this PC."""
+        if self._mode is SessionMode.MACHINE:
+            return f"node:{presence.node_id}"
+        return f"farm:{platform_of(presence.hardware)}"
+
+    def groups(self, present: Mapping[str, Presence]) -> dict[str, list[Presence]]:
+        """Session key → the PCs it speaks for; sessions that are missing are opened."""
+        groups: dict[str, list[Presence]] = {}
+        for presence in present.values():
+            groups.setdefault(self.key_of(presence), []).append(presence)
+        for key, nodes in groups.items():
+            strongest = max(nodes, key=lambda node: (node.hardware.cpu_cores, node.hardware.ram))
+            session = self._open(key, strongest.hardware)
+            seen = hardware_for_server(strongest.hardware)
+            if key not in self._seen or _strength(seen) > _strength(session.hardware):
+                # Told at the next sign-in.
+                session.hardware, session.hostname = seen, strongest.name
+                session.node_id, session.gpus = strongest.node_id, strongest.hardware.gpus
+                self._seen.add(key)
+        return groups
+
+    def reopen(self, key: str, own: NodeHardware) -> FarmSession:
+        """The session of a lease from before a restart, whose PC may not be back yet."""
+        kind, _, platform = key.partition(":")
+        if kind == "farm":
+            os, _, bits = platform.partition("/")
+            own = replace(own, os=os, bits=bits)
+        return self._open(key, own)
+
+    def described_node(self, key: str) -> str:
+        """Id of the PC that the server takes this session for; empty where that is none of ours."""
+        session = self._sessions.get(key)
+        return session.described_node if session else ""
+
+    def status(self, present: Mapping[str, Presence]) -> list[dict[str, Any]]:
+        """For the status page: one entry a session, called after its PC or platform."""
+        names = {self.key_of(node): node.name for node in present.values()} if self._mode is SessionMode.MACHINE else {}
+        return [
+            {
+                "key": session.key,
+                "name": names.get(session.key, session.key.partition(":")[2]),
+                "state": session.state.value,
+                "notice": session.notice,
+            }
+            for session in list(self._sessions.values())
+        ]
+
+    def _open(self, key: str, hardware: NodeHardware) -> FarmSession:
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = self._make(key, hardware_for_server(hardware))
+            return self._sessions[key]
+
+    def __getitem__(self, key: str) -> FarmSession:
+        return self._sessions[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._sessions))
+
+    def __len__(self) -> int:
+        return len(self._sessions)

@@ -1,0 +1,187 @@
+"""What runs for the server sessions: frames are asked for, frames and reports go back, several at a time.
+
+Two loops look which session has something to do; the work itself is done by two crews of threads that all sessions
+share, so that a farm with a session for every PC has as many threads as one with a single session.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from coordinator.leases.lease import ACTIVE, Lease
+from coordinator.leases.ledger import Ledger
+from coordinator.runtime.keyed_pool import Crew
+from coordinator.runtime.periodic import Loop
+from coordinator.upstream.uploads.frame_limit import FrameLimit
+from coordinator.upstream.uploads.frame_uploads import Uploads
+
+from .session import FarmSession, FatalRefusal, SessionState
+from .session_pool import Account
+
+#: Loops look around this often even when nobody wakes them.
+IDLE_S = 1.0
+#: Exchanges of one session at the same time: enough to hide the server's distance, few enough to be a polite client.
+ASKS_AT_ONCE = 4
+UPLOADS_AT_ONCE = 4
+#: Of all sessions together.
+THREADS = 8
+
+
+class Asker(Protocol):
+    """What turns free places into frames (:class:`coordinator.scheduling.dispatcher.Dispatcher`)."""
+
+    def wanted(self, session_key: str) -> int: ...
+    def ask_once(self, session: FarmSession) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Desk:
+    """A session at work."""
+
+    session: FarmSession
+    uploads: Uploads
+    limit: FrameLimit
+
+
+class SessionLoops:
+    """Asks and uploads for every session; new sessions are taken up with :meth:`open_new`."""
+
+    def __init__(
+        self,
+        account: Account,
+        ledger: Ledger,
+        dispatcher: Asker,
+        make_uploads: Callable[[FarmSession], Uploads],
+        lose: Callable[[Lease, str], None],
+        on_fatal: Callable[[Exception], None],
+    ) -> None:
+        self._account, self._ledger, self._dispatcher = account, ledger, dispatcher
+        self._make_uploads, self._lose, self._on_fatal = make_uploads, lose, on_fatal
+        self._desks: dict[str, _Desk] = {}
+        self._lock = threading.Lock()
+        self._stopped = False
+        #: Signing in was refused for good in the middle of an upload.
+        self._cannot_send = False
+        self._ask = Loop("ask", self._ask_round, fatal=FatalRefusal, on_fatal=on_fatal)
+        self._upload = Loop("upload", self._upload_round, fatal=FatalRefusal, on_fatal=on_fatal)
+        self._asking = Crew("asking", threads=THREADS, at_once=ASKS_AT_ONCE, fatal=FatalRefusal, on_fatal=on_fatal)
+        self._uploading = Crew(
+            "uploading", threads=THREADS, at_once=UPLOADS_AT_ONCE, fatal=FatalRefusal, on_fatal=self._end_uploading
+        )
+
+    def _end_uploading(self, error: Exception) -> None:
+        self._cannot_send = True
+        self._on_fatal(error)
+
+    def start(self) -> None:
+        """Looks after the sessions from now on."""
+        self.open_new()
+        self._ask.start()
+        self._upload.start()
+
+    def open_new(self) -> None:
+        """Takes up sessions that are new; after :meth:`stop_asking` no more."""
+        with self._lock:
+            if self._stopped:
+                return
+            for key, session in self._account.items():
+                if key not in self._desks:
+                    uploads = self._make_uploads(session)
+                    limit = FrameLimit(session, uploads.held)
+                    self._desks[key] = _Desk(session=session, uploads=uploads, limit=limit)
+
+    def wake_asking(self) -> None:
+        """A place may be free."""
+        self._ask.wake()
+
+    def wake_uploading(self) -> None:
+        """Something waits for the server."""
+        self._upload.wake()
+
+    def stop_asking(self) -> None:
+        """No more frames."""
+        with self._lock:
+            self._stopped = True
+        self._ask.stop()
+        self._asking.stop()
+
+    def stop(self) -> None:
+        """Nothing more is sent either."""
+        self.stop_asking()
+        self._upload.stop()
+        self._uploading.stop()
+
+    def can_send_more(self) -> bool:
+        """Whether something waits for the server, and somebody may still send it."""
+        return not self._cannot_send and any(not desk.uploads.idle() for desk in self._all())
+
+    def join_asking(self, timeout_s: float) -> bool:
+        """Waits for questions that are under way; false when they take longer."""
+        return self._asking.join(timeout_s)
+
+    def _all(self) -> list[_Desk]:
+        with self._lock:
+            return list(self._desks.values())
+
+    # Asking
+
+    def _ask_round(self) -> float:
+        now, wait_s = time.monotonic(), IDLE_S
+        for desk in self._all():
+            session = desk.session
+            wanted = int(min(self._dispatcher.wanted(session.key), desk.limit.room()))
+            # Without a PC too: a wrong password is told at once.
+            if wanted <= 0 and session.state is not SessionState.SIGNED_OUT:
+                continue
+            rests_s = session.waits_until() - now
+            if rests_s > 0:
+                wait_s = min(wait_s, rests_s)
+                continue
+            # One tries whether there are frames; the others follow when there are.
+            self._asking.send(session.key, wanted if session.is_flowing else 1, functools.partial(self._ask_once, desk))
+        return wait_s
+
+    def _ask_once(self, desk: _Desk) -> bool:
+        session = desk.session
+        was_flowing = session.is_flowing
+        if not session.ensure_signed_in():
+            return False
+        with desk.limit.question() as may_ask:
+            if not may_ask or not self._dispatcher.ask_once(session):
+                return False
+        if not was_flowing:
+            self._ask.wake()
+        return True
+
+    # Uploading
+
+    def _upload_round(self) -> float:
+        for desk in self._all():
+            waiting = desk.uploads.pending()
+            if waiting:
+                self._uploading.send(desk.session.key, waiting, functools.partial(self._upload_once, desk))
+            elif desk.session.state is SessionState.DISABLED:
+                self._leave_disabled(desk.session, desk.uploads)
+        return IDLE_S
+
+    def _upload_once(self, desk: _Desk) -> bool:
+        if not desk.uploads.flush_once():
+            if desk.session.is_over:
+                self._leave_disabled(desk.session, desk.uploads)
+            return False
+        self._ask.wake()
+        return True
+
+    def _leave_disabled(self, session: FarmSession, uploads: Uploads) -> None:
+        """A disabled session is logged out once its last frame has been told to the server."""
+        leases = [lease for lease in self._ledger.leases(*ACTIVE) if lease.session_key == session.key]
+        if session.is_over:
+            for lease in leases:
+                self._lose(lease, "the server has disabled the session and takes nothing more")
+        elif not leases and uploads.idle():
+            session.log_out()

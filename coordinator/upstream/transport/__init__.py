@@ -1,0 +1,1 @@
+"""HTTP to the render server, bounded in time and size."""

@@ -1,0 +1,228 @@
+"""Error reports that wait for the server: each a file, on disk before anybody counts on it.
+
+::
+
+    <lease id>.json         a PendingReport
+    <lease id>.partial      one that is being written; overwritten by the next
+    <lease id>.unreadable   one that could not be read and was set aside
+    <lease id>.untold       one that the server did not take, however often it was tried
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import threading
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from coordinator.leases.lease import Lease
+from coordinator.upstream.client import BadAnswer
+from sheepfold.contract.api_messages import FailureKind, FailureReport
+from sheepfold.contract.failure_causes import Cause, cause_of
+from sheepfold.protocol.error_log import write_error_log
+from sheepfold.protocol.messages import ErrorAnswer, ErrorReport, UnreadableOffer
+from sheepfold.protocol.status import ErrorType
+
+log = logging.getLogger(__name__)
+
+#: Of a renderer's output, this much is worth a server's while (characters, from the end).
+REPORT_LOG_CHARS = 200_000
+#: A server that finds that too large (HTTP 413) is told this much, from the start: what went wrong.
+SHORT_LOG_CHARS = 4_000
+TOO_LARGE = 413
+
+#: What went wrong, in the numbers of later generations. A kind that is not here is unknown to them.
+_TYPES: dict[FailureKind, ErrorType] = {
+    FailureKind.RENDERER_CRASHED: ErrorType.CRASHED,
+    FailureKind.MISSING_LIBRARIES: ErrorType.MISSING_LIBRARIES,
+    FailureKind.NO_OUTPUT: ErrorType.NO_OUTPUT,
+    FailureKind.OUT_OF_MEMORY: ErrorType.OUT_OF_MEMORY,
+    # Observed clients say so where their working folder takes no more.
+    FailureKind.DISK_FULL: ErrorType.CANNOT_MAKE_FOLDER,
+    FailureKind.FOLDER: ErrorType.CANNOT_MAKE_FOLDER,
+    FailureKind.NO_BLENDER: ErrorType.MISSING_RENDERER,
+    FailureKind.NO_CAMERA: ErrorType.NO_OUTPUT,
+    FailureKind.NO_ENGINE: ErrorType.ENGINE_NOT_AVAILABLE,
+    FailureKind.NOTHING_TO_RENDER: ErrorType.NO_OUTPUT,
+    FailureKind.SCENE_UNREADABLE: ErrorType.MISSING_SCENE,
+    FailureKind.TIME_LIMIT: ErrorType.OVER_TIME,
+    FailureKind.BAD_ARCHIVE: ErrorType.MISSING_SCENE,
+    FailureKind.BAD_ORDER: ErrorType.CANNOT_EXECUTE,
+    FailureKind.NODE_LEAVING: ErrorType.KILLED_BY_USER,
+    FailureKind.NO_ARCHIVE: ErrorType.DOWNLOAD,
+    FailureKind.BAD_PICTURE: ErrorType.VALIDATION,
+    FailureKind.NOT_UPLOADED: ErrorType.NETWORK,
+    FailureKind.CANCELLED: ErrorType.KILLED_BY_USER,
+}
+#: Frames that were not rendered, and not because they could not be.
+GIVEN_BACK = frozenset({FailureKind.NODE_LEAVING, FailureKind.CANCELLED})
+
+
+def error_type_of(kind: FailureKind) -> ErrorType:
+    """The number by which later generations of servers know this kind of failure."""
+    return _TYPES.get(kind, ErrorType.UNKNOWN)
+
+
+class ReportClient(Protocol):
+    """The exchange that a report needs."""
+
+    def report_error(self, report: ErrorReport, log: str) -> ErrorAnswer: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingReport:
+    """An error report on disk."""
+
+    #: Also the file's name; of a frame that never became a lease, an id of its own.
+    lease_id: str
+    session_key: str
+    job: str
+    frame: str
+    extras: str | None
+    #: Whole seconds, rounded up.
+    render_time_s: int
+    memory_used_kb: int
+    log: str
+    #: :class:`~sheepfold.protocol.status.ErrorType`; ``None`` in files of an older sheepfold.
+    type: int | None = None
+    #: False: the frame goes back unrendered, through nobody's fault.
+    is_failure: bool = True
+
+
+class ReportBox:
+    """Error reports that the server has not taken yet; one file each, oldest first. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = folder
+        self._lock = threading.Lock()
+        #: Lease id → its session, oldest first; and those of them that are failures.
+        self._waiting: dict[str, str] = {}
+        self._failures: set[str] = set()
+        for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+            if pending := self._read(path):
+                self._note(pending)
+
+    def put(self, lease: Lease, report: FailureReport) -> None:
+        """On disk before this returns."""
+        self._write(
+            PendingReport(
+                lease_id=lease.id,
+                session_key=lease.session_key,
+                job=lease.offer.job_id,
+                frame=lease.offer.frame,
+                extras=lease.offer.extras,
+                render_time_s=math.ceil(report.render_s),
+                memory_used_kb=report.memory_kb,
+                log=write_error_log(
+                    f"{report.kind.value}: {report.reason}",
+                    report.log[-REPORT_LOG_CHARS:],
+                    is_scenes_fault=cause_of(report.kind) is Cause.SCENE,
+                ),
+                type=error_type_of(report.kind),
+                is_failure=report.kind not in GIVEN_BACK,
+            )
+        )
+
+    def put_unreadable(self, session_key: str, offer: UnreadableOffer) -> None:
+        """The same for a frame that never became a lease."""
+        self._write(
+            PendingReport(
+                lease_id=uuid.uuid4().hex,
+                session_key=session_key,
+                job=offer.job,
+                frame=offer.frame,
+                extras=offer.extras,
+                render_time_s=0,
+                memory_used_kb=0,
+                log=f"the offer cannot be followed: {offer.reason}\n",
+                type=ErrorType.WRONG_CONFIGURATION,
+            )
+        )
+
+    def _write(self, pending: PendingReport) -> None:
+        partial = self._folder / f"{pending.lease_id}.partial"
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(asdict(pending), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(self._folder / f"{pending.lease_id}.json")
+        with self._lock:
+            self._note(pending)
+
+    def _note(self, pending: PendingReport) -> None:
+        self._waiting[pending.lease_id] = pending.session_key
+        if pending.is_failure:
+            self._failures.add(pending.lease_id)
+
+    def is_failure(self, lease_id: str) -> bool:
+        """Whether the report tells of a failure: how many of those are sent is limited."""
+        with self._lock:
+            return lease_id in self._failures
+
+    def waiting(self, session_key: str) -> list[str]:
+        """Lease ids of a session's reports, oldest first."""
+        with self._lock:
+            return [lease_id for lease_id, key in self._waiting.items() if key == session_key]
+
+    def read(self, lease_id: str) -> PendingReport | None:
+        """A report; ``None`` for one that cannot be read, which is set aside."""
+        pending = self._read(self._folder / f"{lease_id}.json")
+        if pending is None:
+            self._forget(lease_id)
+        return pending
+
+    def session_keys(self) -> set[str]:
+        """Sessions that have something here."""
+        with self._lock:
+            return set(self._waiting.values())
+
+    def done(self, lease_id: str) -> None:
+        """The server has it."""
+        (self._folder / f"{lease_id}.json").unlink(missing_ok=True)
+        self._forget(lease_id)
+
+    def set_aside(self, lease_id: str) -> None:
+        """The server does not take it; it stays on disk for a person."""
+        path = self._folder / f"{lease_id}.json"
+        with contextlib.suppress(OSError):
+            path.rename(path.with_suffix(".untold"))
+        self._forget(lease_id)
+
+    def _read(self, path: Path) -> PendingReport | None:
+        try:
+            return PendingReport(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            log.error("the error report %s cannot be read and is set aside: %s", path.name, error)
+            with contextlib.suppress(OSError):
+                path.rename(path.with_suffix(".unreadable"))
+            return None
+
+    def _forget(self, lease_id: str) -> None:
+        with self._lock:
+            self._waiting.pop(lease_id, None)
+            self._failures.discard(lease_id)
+
+
+def send_report(client: ReportClient, pending: PendingReport) -> int:
+    """Tells the server; its status. Raises what the exchange raises."""
+    report = ErrorReport(
+        job=pending.job,
+        frame=pending.frame,
+        extras=pending.extras,
+        render_time_s=pending.render_time_s,
+        memory_used_kb=pending.memory_used_kb,
+        type=pending.type,
+    )
+    try:
+        return client.report_error(report, pending.log).status
+    except BadAnswer as error:
+        if error.code != TOO_LARGE or len(pending.log) <= SHORT_LOG_CHARS:
+            raise
+    return client.report_error(report, pending.log[:SHORT_LOG_CHARS]).status

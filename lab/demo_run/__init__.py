@@ -1,0 +1,1 @@
+"""One whole farm on this machine: started, watched, shown, ended."""

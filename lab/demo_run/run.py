@@ -1,0 +1,300 @@
+"""`sheepfold lab`: server, coordinator and workers on this computer, and one scene rendered through all of them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import shlex
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import requests
+
+from lab.demo_scene import FRAMES as DEMO_FRAMES
+from lab.demo_scene import NAME as DEMO
+from lab.demo_scene import find_blender
+from lab.errors import BadInput, RunFailed, ServerRefused
+from lab.frame_range import parse_frames
+from lab.submit.archive_names import project_name
+from lab.submit.client import LabClient
+from lab.submit.dependencies.blender_version import version_of
+from lab.submit.packing import pack_scene
+from lab.submit.prepared_scene import PreparedScene, prepare_scene
+from lab.submit.scene.notes import note_on_version
+
+from .farm_watch import FarmWatch, coordinator_status
+from .frame_display import FrameDisplay, say
+from .processes import Children
+from .run_result import explained, tell_result
+
+LOGIN = "lab"
+POLL_S = 0.5
+#: Blender builds the demo scene before the server answers.
+SERVER_LIMIT_S = 240
+COORDINATOR_LIMIT_S = 60
+#: With this, a heartbeat comes every minute.
+MAX_PERIOD_S = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabRun:
+    """What a person asked for."""
+
+    #: ``None``: the demo scene.
+    blend: Path | None
+    #: Empty: the scene's own.
+    frames: str
+    workers: int
+    keep: bool
+    #: Each run makes a new folder in here.
+    folder: Path
+    #: No frame changes and no renderer gets on for so long: it has failed.
+    stall_s: float
+    #: Files that the picture needs may be missing.
+    allow_missing: bool = False
+
+
+class Told(BaseException):
+    """SIGTERM or Ctrl+C."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Farm:
+    """Addresses and credentials of one run; nothing of it is ever an argument of a process."""
+
+    folder: Path
+    server_url: str
+    coordinator_url: str
+    password: str
+    farm_token: str
+    blender: str
+
+    def server(self) -> dict[str, str]:
+        return {
+            **self.account(),
+            "SHEEPFOLD_SERVER_HOST": "127.0.0.1",
+            "SHEEPFOLD_SERVER_PORT": self.server_url.rpartition(":")[2],
+            "SHEEPFOLD_SERVER_DIR": str(self.folder / "server"),
+            "SHEEPFOLD_MAX_PERIOD_S": str(MAX_PERIOD_S),
+            "SHEEPFOLD_BLENDER": self.blender,
+        }
+
+    def coordinator(self) -> dict[str, str]:
+        return {
+            **self.account(),
+            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
+            "SHEEPFOLD_STATE_DIR": str(self.folder / "coordinator"),
+            "SHEEPFOLD_HOST": "127.0.0.1",
+            "SHEEPFOLD_PORT": self.coordinator_url.rpartition(":")[2],
+            "SHEEPFOLD_PUBLIC_URL": self.coordinator_url,
+            "SHEEPFOLD_RETRY_WAIT_S": "1",
+            "SHEEPFOLD_NO_JOB_WAIT_S": "2",
+        }
+
+    def worker(self, name: str, cores: int | None) -> dict[str, str]:
+        return {
+            "SHEEPFOLD_COORDINATOR_URL": self.coordinator_url,
+            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
+            "SHEEPFOLD_NODE_NAME": name,
+            "SHEEPFOLD_WORK_DIR": str(self.folder / name),
+            "SHEEPFOLD_SLOTS": "1",
+            "SHEEPFOLD_BLENDER": self.blender,
+            **({"SHEEPFOLD_CORES": str(cores)} if cores else {}),
+        }
+
+    def operator(self) -> dict[str, str]:
+        """What `sheepfold status` and the other commands of an operator need."""
+        return {
+            "SHEEPFOLD_COORDINATOR_URL": self.coordinator_url,
+            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
+            "SHEEPFOLD_STATE_DIR": str(self.folder / "coordinator"),
+        }
+
+    def account(self) -> dict[str, str]:
+        return {
+            "SHEEPFOLD_SERVER_URL": self.server_url,
+            "SHEEPFOLD_LOGIN": LOGIN,
+            "SHEEPFOLD_PASSWORD": self.password,
+        }
+
+
+def run_lab(run: LabRun) -> int:
+    """Render, show, and leave nothing running; the answer is the exit code.
+
+    Raises :class:`RunFailed` when a frame is missing, a process died or nothing happens any more, and what
+    ``pack_scene`` and ``find_blender`` raise.
+    """
+    if run.blend is None and run.frames and parse_frames(run.frames) != tuple(DEMO_FRAMES):
+        raise BadInput("--frames goes with --blend; the demo scene has frames 1-12")
+    scene = _looked_at(run) if run.blend else None
+    farm = _new_farm(run)
+    children = Children(farm.folder, (farm.password, farm.farm_token))
+    done = False
+    try:
+        with _told_by_signals():
+            client = LabClient(farm.server_url, LOGIN, farm.password)
+            project_id = _start(run, scene, farm, children, client)
+            _follow(client, project_id, children, _watch(run, farm))
+            tell_result(client, client.project(project_id))
+            done = True
+            if run.keep:
+                _keep(farm, children)
+    except Told as told:
+        return 0 if done else 128 + told.number
+    finally:
+        # A second Ctrl+C must not leave anything behind; this takes ten seconds at most.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        children.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return 0
+
+
+def _new_farm(run: LabRun) -> _Farm:
+    blender = find_blender()
+    folder = run.folder.resolve() / datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    folder.mkdir(parents=True, mode=0o700)
+    ports = _free_ports(2)
+    return _Farm(
+        folder=folder,
+        server_url=f"http://127.0.0.1:{ports[0]}",
+        coordinator_url=f"http://127.0.0.1:{ports[1]}",
+        password=secrets.token_urlsafe(18),
+        farm_token=secrets.token_urlsafe(24),
+        blender=blender,
+    )
+
+
+def _start(run: LabRun, scene: PreparedScene | None, farm: _Farm, children: Children, client: LabClient) -> int:
+    """Bring everything up; the answer is the number of the project to follow."""
+    say(f"logs and state: {farm.folder}")
+    children.start("server", ["server"] if run.blend else ["server", "--demo"], farm.server())
+    children.wait_for("the lab server", lambda: _is_healthy(farm.server_url), limit_s=SERVER_LIMIT_S)
+    children.start("coordinator", ["coordinator"], farm.coordinator())
+    children.wait_for("the coordinator", lambda: _listens(farm.coordinator_url), limit_s=COORDINATOR_LIMIT_S)
+    # Workers that share a PC share its cores.
+    cores = max(1, (os.cpu_count() or 1) // run.workers) if run.workers > 1 else None
+    for number in range(1, run.workers + 1):
+        name = f"worker-{number:02d}"
+        children.start(name, ["worker"], farm.worker(name, cores))
+    say(f"lab server {farm.server_url}   coordinator {farm.coordinator_url}   workers {run.workers}")
+    if scene is not None:
+        return _submit(scene, run, farm, client)
+    return next(int(one["id"]) for one in client.projects() if one["name"] == DEMO)
+
+
+def _looked_at(run: LabRun) -> PreparedScene:
+    """The scene, with everything about it that a person should know said; nothing has been started yet."""
+    assert run.blend is not None
+    scene = prepare_scene(run.blend, run.frames)
+    if older := note_on_version(scene.facts, version_of(find_blender())):
+        scene = replace(scene, notes=(older, *scene.notes))
+    say(f"scene {scene.facts.name!r}, frames {scene.frames}{' (its own)' if scene.frames_are_its_own else ''}")
+    for note in scene.notes:
+        say(f"warning: {note}")
+    return scene
+
+
+def _submit(scene: PreparedScene, run: LabRun, farm: _Farm, client: LabClient) -> int:
+    with tempfile.TemporaryDirectory(prefix="sheepfold-lab-") as folder:
+        archive = Path(folder) / "project.zip"
+        packed = pack_scene(scene.blend, archive, allow_missing=run.allow_missing, blender=farm.blender)
+        for warning in packed.warnings:
+            say(f"warning: {warning}")
+        fields = scene.fields(project_name(scene.blend.stem), packed.scene, packed.warnings)
+        return client.submit(packed.path, fields).id
+
+
+def _watch(run: LabRun, farm: _Farm) -> FarmWatch:
+    read = functools.partial(coordinator_status, farm.coordinator_url, farm.farm_token)
+    return FarmWatch(read, say, workers=run.workers, stall_s=run.stall_s)
+
+
+def _follow(client: LabClient, project_id: int, children: Children, watch: FarmWatch) -> None:
+    """Show the frames until the project is done. Raises :class:`RunFailed` when it cannot get there any more."""
+    project: dict[str, Any] | None = None
+    with FrameDisplay() as display:
+        while True:
+            children.check()
+            project = _asked(client, project_id) or project
+            if project is not None:
+                display.show(project)
+                if project["state"] != "active":
+                    return
+            watch.look(project)
+            if verdict := watch.verdict():
+                raise RunFailed("\n".join([f"{verdict}:", *explained(client, project, watch.lines())]))
+            time.sleep(POLL_S)
+
+
+def _asked(client: LabClient, project_id: int) -> dict[str, Any] | None:
+    try:
+        return client.project(project_id)
+    except ServerRefused as error:
+        if error.http_status:
+            raise
+        return None  # it does not answer right now; if it died, the check of the children says so
+
+
+def _keep(farm: _Farm, children: Children) -> NoReturn:
+    path = farm.folder / "lab.env"
+    path.touch(mode=0o600)
+    known = farm.account() | farm.operator()
+    path.write_text("".join(f"export {key}={shlex.quote(value)}\n" for key, value in known.items()))
+    say(f"lab server:  {farm.server_url}")
+    say(f"coordinator: {farm.coordinator_url}")
+    say(f"its status:  . {shlex.quote(str(path))} && sheepfold status")
+    say(f"more frames: . {shlex.quote(str(path))} && sheepfold submit my.blend --frames 1-24 --name shot7")
+    say("Ctrl+C stops everything.")
+    while True:
+        children.check()
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def _told_by_signals() -> Iterator[None]:
+    def tell(number: int, _frame: object) -> NoReturn:
+        raise Told(number)
+
+    former = {one: signal.signal(one, tell) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/healthz", timeout=2, proxies={"http": ""}).ok
+    except requests.RequestException:
+        return False
+
+
+def _listens(url: str) -> bool:
+    host, _, port = url.removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in taken]
+    for one in taken:
+        one.close()
+    return ports

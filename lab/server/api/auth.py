@@ -1,0 +1,79 @@
+"""Who may use the JSON side, and what its refusals look like: one line of JSON, never a stack."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from lab.errors import BadForm, LabError, NotAPicture, NotNow, UnknownProject
+from lab.server.services import Office
+
+Handler = Callable[[Request], Awaitable[Response]]
+_CHANGES_NOTHING = ("GET", "HEAD")
+
+
+class NotAllowed(LabError):
+    """Login and password are missing, wrong, or not the owner's."""
+
+
+class Gate:
+    """HTTP basic authentication with the owner's account."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def guarded(self, handler: Handler, *, owner_only: bool) -> Handler:
+        """The handler behind authentication, with every error of ours as one line of JSON."""
+
+        async def guard(request: Request) -> Response:
+            try:
+                if owner_only or not self._office.settings.open_to_look:
+                    await self.authenticate(request)
+                return await handler(request)
+            except LabError as error:
+                return refusal_of(error)
+
+        return guard
+
+    async def authenticate(self, request: Request) -> None:
+        """The owner, on a page of ours; raises :class:`NotAllowed`."""
+        login, password = _basic(request.headers.get("authorization", ""))
+        account = await self._office.check_password(login, password) if login else None
+        if account is None or not account.is_owner:
+            raise NotAllowed("this needs login and password of the server's owner")
+        # A browser that knows the password sends it along wherever a strange page points it.
+        if request.method not in _CHANGES_NOTHING and request.headers.get("sec-fetch-site", "none") not in (
+            "none",
+            "same-origin",
+        ):
+            raise NotAllowed("another site may not do this")
+
+
+def refusal_of(error: LabError) -> Response:
+    """An error of ours as an HTTP answer."""
+    status = 400
+    if isinstance(error, NotAllowed):
+        challenge = {"www-authenticate": 'Basic realm="sheepfold", charset="UTF-8"'}
+        return JSONResponse({"detail": str(error)}, status_code=401, headers=challenge)
+    if isinstance(error, (UnknownProject, NotAPicture)):
+        status = 404
+    elif isinstance(error, NotNow):
+        status = 409
+    elif isinstance(error, BadForm) and error.too_large:
+        status = 413
+    return JSONResponse({"detail": str(error)}, status_code=status)
+
+
+def _basic(header: str) -> tuple[str, str]:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        login, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return "", ""
+    return login, password

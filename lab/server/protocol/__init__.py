@@ -1,0 +1,1 @@
+"""The render server's protocol: what clients ask."""

@@ -1,0 +1,150 @@
+"""Archives in pieces: what clients since 2024 are told instead of one archive.
+
+A scene is never cut on disk. A piece is a stretch of its archive's one file, known by its MD5, which is also its name
+on the wire; the sums are made once, when the archive arrives or is first asked for in pieces, and kept in the store.
+Clients of earlier generations, and archives that are small enough, get the whole archive as the only piece.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from sqlalchemy import delete, insert, select
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from lab.server.store.database import Store, chunks
+from sheepfold.protocol.messages import Chunk
+
+if TYPE_CHECKING:
+    from lab.server.services import Office
+
+#: Clients from this version on fetch scenes in pieces; earlier ones fetch the archive.
+FIRST_VERSION_WITH_PIECES = 7
+#: Read from disk and sent at a time.
+READ_BYTES = 256 * 1024
+_MD5 = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A stretch of an archive."""
+
+    md5: str
+    #: Bytes.
+    offset: int
+    bytes: int
+
+
+def takes_pieces(version: str) -> bool:
+    """Whether a client of this version is told of more than one piece."""
+    major = version.partition(".")[0]
+    return major.isascii() and major.isdigit() and len(major) < 10 and int(major) >= FIRST_VERSION_WITH_PIECES
+
+
+def cut(archive: Path, piece_bytes: int) -> tuple[Piece, ...]:
+    """An archive's pieces in order; reads all of it."""
+    pieces: list[Piece] = []
+    with archive.open("rb") as file:
+        offset = 0
+        while True:
+            digest, size = hashlib.md5(usedforsecurity=False), 0
+            while size < piece_bytes and (data := file.read(min(READ_BYTES, piece_bytes - size))):
+                digest.update(data)
+                size += len(data)
+            if size == 0:
+                return tuple(pieces)
+            pieces.append(Piece(md5=digest.hexdigest(), offset=offset, bytes=size))
+            offset += size
+
+
+class Chunks:
+    """Which pieces each archive has. But for :meth:`of`, only the database thread calls."""
+
+    def __init__(self, store: Store, *, chunk_bytes: int) -> None:
+        self._store = store
+        self._chunk_bytes = chunk_bytes
+        #: One at a time: two clients that ask at once do not both read a large archive.
+        self._cutting = asyncio.Lock()
+
+    async def of(self, office: Office, archive_md5: str, archive_bytes: int) -> tuple[Chunk, ...]:
+        """The pieces of an archive as they are told to a client that takes several."""
+        if archive_bytes <= self._chunk_bytes:
+            return whole(archive_md5)
+        async with self._cutting:
+            pieces = await office.ask(self.known, archive_md5, archive_bytes)
+            if not pieces:
+                pieces = await office.look(cut, self._store.archive(archive_md5), self._chunk_bytes)
+                await office.ask(self.keep, archive_md5, pieces)
+        return tuple(Chunk(id=piece.md5, md5=piece.md5) for piece in pieces)
+
+    def known(self, archive_md5: str, archive_bytes: int) -> tuple[Piece, ...]:
+        """The pieces made earlier; none where there are none, or they have another size."""
+        listed = select(chunks).where(chunks.c.archive_md5 == archive_md5).order_by(chunks.c.position)
+        with self._store.transaction() as db:
+            pieces = tuple(Piece(md5=row.md5, offset=row.offset, bytes=row.bytes) for row in db.execute(listed))
+        fits = pieces and pieces[0].bytes == min(self._chunk_bytes, archive_bytes)
+        return pieces if fits else ()
+
+    def keep(self, archive_md5: str, pieces: tuple[Piece, ...]) -> None:
+        """Remember an archive's pieces, in place of earlier ones."""
+        rows = [{"archive_md5": archive_md5, "position": i, **vars(piece)} for i, piece in enumerate(pieces)]
+        with self._store.transaction() as db:
+            db.execute(delete(chunks).where(chunks.c.archive_md5 == archive_md5))
+            db.execute(insert(chunks), rows)
+
+    def find(self, chunk_id: str) -> PieceFile | None:
+        """Where a piece lies; ``None`` for an unknown one. A whole archive is a piece as well."""
+        if not _MD5.fullmatch(chunk_id):
+            return None
+        archive = self._store.archive(chunk_id)
+        if archive.is_file():
+            return PieceFile(path=archive, offset=0, bytes=archive.stat().st_size)
+        with self._store.transaction() as db:
+            row = db.execute(select(chunks).where(chunks.c.md5 == chunk_id).limit(1)).first()
+        if row is None:
+            return None
+        return PieceFile(path=self._store.archive(row.archive_md5), offset=row.offset, bytes=row.bytes)
+
+
+def whole(archive_md5: str) -> tuple[Chunk, ...]:
+    """An archive as its only piece."""
+    return (Chunk(id=archive_md5, md5=archive_md5),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PieceFile:
+    """A stretch of a file."""
+
+    path: Path
+    offset: int
+    bytes: int
+
+
+class PieceResponse(Response):
+    """A stretch of a file as an answer, read and sent bit by bit."""
+
+    def __init__(self, piece: PieceFile) -> None:
+        self._piece = piece
+        headers = {"content-length": str(piece.bytes)}
+        super().__init__(headers=headers, media_type="application/octet-stream")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        left = 0 if scope["method"] == "HEAD" else self._piece.bytes
+        async with await anyio.open_file(self._piece.path, "rb") as file:
+            await file.seek(self._piece.offset)
+            while left:
+                data = await file.read(min(READ_BYTES, left))
+                if not data:
+                    raise RuntimeError(f"{self._piece.path.name} is shorter than its pieces say")
+                left -= len(data)
+                await send({"type": "http.response.body", "body": data, "more_body": left > 0})
+        if self._piece.bytes == 0 or scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b"", "more_body": False})

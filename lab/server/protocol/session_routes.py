@@ -1,0 +1,257 @@
+"""Sessions, jobs and archives of ``protocol.txt`` over HTTP. What a client says about a frame is in ``frame_desk.py``.
+
+Parameters are taken from the query and from the body alike. Cookies carry the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from lab.errors import BadForm, UnknownProject
+from lab.server.forms import read_form
+from lab.server.services import Office
+from lab.server.store.accounts import Account, SessionState, WebSession
+from lab.server.store.frames import Granted
+from lab.server.test_frames import is_test_job
+from lab.settings import Mode
+from sheepfold.protocol.errors import MalformedMessage
+from sheepfold.protocol.messages import (
+    ArchiveRequest,
+    Endpoints,
+    JobAnswer,
+    JobOffer,
+    JobRequest,
+    ServerFigures,
+    SignInAnswer,
+    SignInRequest,
+)
+from sheepfold.protocol.reading import read_archive_request, read_job_request, read_sign_in_request
+from sheepfold.protocol.status import JobStatus, SignInStatus
+from sheepfold.protocol.writing import write_job_answer, write_sign_in_answer
+from sheepfold.protocol.xml_document import write_document
+
+from .chunks import PieceFile, PieceResponse, takes_pieces
+from .endpoints import COOKIE, ENDPOINTS, PROJECT_PATH, REVISION, xml
+from .offers import address_of_request, offer_of, work_of_project, work_of_test_frame
+
+log = logging.getLogger(__name__)
+
+#: A client of ours that has no job asks again after this long, so that a new project begins within seconds.
+SHORTEST_WAIT_S = 2
+LONGEST_WAIT_S = 60
+#: All sessions together; each question costs the database thread about a millisecond.
+QUESTIONS_A_SECOND = 25
+#: Sessions that were heard of in this time share the questions.
+ASKING_S = 180.0
+
+_RESTING = {Mode.MAINTENANCE: JobStatus.MAINTENANCE, Mode.OVERLOADED: JobStatus.OVERLOADED}
+
+
+class Desk:
+    """Sign-in, log-out, job request and downloads; one method per exchange."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    async def sign_in(self, request: Request) -> Response:
+        """Session creation."""
+        try:
+            form = await read_form(request)
+        except BadForm:
+            return _signed_in(SignInStatus.MISSING_PARAMETER)
+        if not form.fields.get("version"):
+            return _signed_in(SignInStatus.NO_VERSION)
+        if _is_older(form.fields["version"], self._office.settings.min_version):
+            return _signed_in(SignInStatus.CLIENT_TOO_OLD)
+        try:
+            asked = read_sign_in_request(form.fields)
+        except MalformedMessage:
+            return _signed_in(SignInStatus.MISSING_PARAMETER)
+        # Not even an expired cookie is a reason to refuse: clients that are answered 103 sleep for 5 to 15 minutes.
+        signed_in = await self._office.check_sign_in(asked.credentials.login, asked.credentials.password)
+        if signed_in is None:
+            return _signed_in(SignInStatus.AUTHENTICATION_FAILED)
+        token = await self._office.ask(self._open_session, signed_in.account, asked, request.cookies.get(COOKIE))
+        log.info("%s signed in with %s %s", signed_in.account.login, asked.hardware.os, asked.hardware.bits)
+        project = PROJECT_PATH if signed_in.account.is_owner else ""
+        answer = _signed_in(SignInStatus.OK, self._office.settings.max_period_s, signed_in.public_key, project)
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
+        return answer
+
+    def _open_session(self, account: Account, asked: SignInRequest, former_token: str | None) -> str:
+        office = self._office
+        former = office.sessions.find(former_token)
+        tests = office.settings.test_frames
+        token = office.sessions.open(account.login, asked.version[:50], asked.hardware, tests_wanted=tests)
+        session = office.sessions.find(token)
+        if former is not None and session is not None and former.login == account.login:
+            office.frames.take_over(former, session)
+        return token
+
+    async def log_out_as_specified(self, request: Request) -> Response:
+        """Session end at the specification's address, whose query says that it is one."""
+        if request.query_params.get("mode") != "logout":
+            return Response(status_code=404)
+        return await self.log_out(request)
+
+    async def log_out(self, request: Request) -> Response:
+        """Session end: its cookie dies and its leases are free."""
+        await self._office.ask(self._log_out, request.cookies.get(COOKIE))
+        answer = Response(status_code=200, media_type="text/plain")
+        answer.delete_cookie(COOKIE)
+        return answer
+
+    def _log_out(self, token: str | None) -> None:
+        session = self._office.sessions.find(token)
+        if session is not None:
+            self._office.frames.release(session)
+            self._office.sessions.close(session)
+            log.info("%s logged out", session.login)
+
+    async def request_job(self, request: Request) -> Response:
+        """Job request: one frame, or why there is none."""
+        try:
+            form = await read_form(request)
+            asked = read_job_request(form.fields, form.body)
+        except (BadForm, MalformedMessage) as error:
+            # The specification has no status for it. Of those that clients know, this one makes them wait and ask on.
+            log.warning("an unreadable job request: %s", error)
+            return xml(write_job_answer(JobAnswer(status=JobStatus.INTERNAL_ERROR)))
+        token, address = request.cookies.get(COOKIE), address_of_request(request)
+        answer, cut_bytes = await self._office.ask(self._answer_job, token, asked, address)
+        if answer.offer is not None and cut_bytes:
+            pieces = await self._office.chunks.of(self._office, answer.offer.archive_md5, cut_bytes)
+            answer = replace(answer, offer=replace(answer.offer, chunks=pieces))
+        return xml(write_job_answer(answer))
+
+    def _answer_job(self, token: str | None, asked: JobRequest, address: str) -> tuple[JobAnswer, int]:
+        """The answer, and the size of its archive where the client may be given it in pieces, else 0."""
+        office = self._office
+        unneeded = office.projects.no_longer_needed(asked.held_archives)
+        session = office.sessions.find(token)
+        refusal = self._refusal(session)
+        if session is None or refusal is not None:
+            return JobAnswer(status=refusal or JobStatus.SESSION_DEAD), 0
+        renderer_md5 = office.renderers[session.platform].md5
+        if office.test_frames and (test := office.test_frames.next_job(session)):
+            work = work_of_test_frame(test, office.test_frames.scene, asked.compute_method)
+            return self._offered(offer_of(work, renderer_md5, address), unneeded), 0
+        granted = office.frames.grant(session, asked.compute_method)
+        if not isinstance(granted, Granted):
+            wait_s = wait_for_jobs_s(office.sessions.seen_within(ASKING_S))
+            return JobAnswer(status=granted, frames_remaining=0, delete_archives=unneeded, wait_s=wait_s), 0
+        offer = offer_of(work_of_project(granted, asked.compute_method), renderer_md5, address)
+        cut_bytes = granted.project.archive_bytes if takes_pieces(session.version) else 0
+        return self._offered(offer, unneeded), cut_bytes
+
+    def _offered(self, offer: JobOffer, unneeded: tuple[str, ...]) -> JobAnswer:
+        office = self._office
+        active = office.projects.active()
+        return JobAnswer(
+            status=JobStatus.OK,
+            offer=offer,
+            frames_remaining=sum(project.remaining for project in active),
+            figures=ServerFigures(renderable_projects=len(active), connected_machines=office.sessions.count()),
+            delete_archives=unneeded,
+        )
+
+    def _refusal(self, session: WebSession | None) -> JobStatus | None:
+        if session is None or session.state is SessionState.EXPIRED:
+            return JobStatus.SESSION_DEAD
+        if session.state is SessionState.DISABLED:
+            return JobStatus.SESSION_DISABLED
+        account = self._office.accounts.get(session.login)
+        if account is None or not account.may_render:
+            return JobStatus.NO_RENDERING_RIGHT
+        if self._office.mode in _RESTING:
+            return _RESTING[self._office.mode]
+        return None if session.platform in self._office.renderers else JobStatus.NO_RENDERER
+
+    async def download(self, request: Request) -> Response:
+        """A renderer or a project archive, or 404."""
+        return await self._download(request, None)
+
+    async def download_binary(self, request: Request) -> Response:
+        """A renderer, as clients since 2024 ask for it."""
+        return await self._download(request, "binary")
+
+    async def download_chunk(self, request: Request) -> Response:
+        """A piece of a project archive, as clients since 2024 ask for it."""
+        return await self._download(request, "chunk")
+
+    async def _download(self, request: Request, kind: str | None) -> Response:
+        try:
+            asked = read_archive_request((await read_form(request)).fields, kind=kind)
+        except (BadForm, MalformedMessage):
+            return Response(status_code=404)
+        found = await self._office.ask(self._archive, request.cookies.get(COOKIE), asked)
+        if isinstance(found, PieceFile) and found.path.is_file():
+            return PieceResponse(found)
+        if isinstance(found, Path) and found.is_file():
+            return FileResponse(found, media_type="application/zip")
+        return Response(status_code=404)
+
+    def _archive(self, token: str | None, asked: ArchiveRequest) -> Path | PieceFile | None:
+        office = self._office
+        session = office.sessions.find(token)
+        if session is None or not session.is_alive:
+            return None
+        tests = office.test_frames
+        if asked.type == "chunk":
+            is_test = tests is not None and asked.chunk == tests.scene.md5
+            return tests.scene.path if tests and is_test else office.chunks.find(asked.chunk or "")
+        if tests is not None and is_test_job(asked.job):
+            return tests.scene.path if asked.type == "job" else self._renderer(session)
+        try:
+            project = office.projects.get(asked.job)
+        except UnknownProject:
+            return None
+        if asked.type == "job":
+            return office.store.archive(project.archive_md5) if asked.revision in (None, "", REVISION) else None
+        return self._renderer(session)
+
+    def _renderer(self, session: WebSession) -> Path | None:
+        renderer = self._office.renderers.get(session.platform)
+        return renderer.path if renderer else None
+
+    async def take_speed_test(self, request: Request) -> Response:
+        """What a client of 2021 and later measured unasked: taken, and forgotten."""
+        with contextlib.suppress(BadForm):
+            await read_form(request)
+        return xml(write_document("speedtest", {"@status": 0}))
+
+
+def _is_older(version: str, oldest: str) -> bool:
+    """Whether ``3.3.9`` comes before ``3.3.10``; what is no number counts as 0."""
+    if not oldest:
+        return False
+
+    def numbers(text: str) -> list[int]:
+        parts = [int(part) if part.isascii() and part.isdigit() else 0 for part in text[:50].split(".")]
+        return parts + [0] * (10 - len(parts))
+
+    return numbers(version) < numbers(oldest)
+
+
+def wait_for_jobs_s(sessions: int) -> int:
+    """Seconds until a session without a job may ask again.
+
+    Short, so that a project that arrives is begun at once; with many sessions longer, for one of them asks soon anyway.
+    """
+    return min(LONGEST_WAIT_S, max(SHORTEST_WAIT_S, math.ceil(sessions / QUESTIONS_A_SECOND)))
+
+
+def _signed_in(
+    status: SignInStatus, max_period_s: int | None = None, public_key: str | None = None, project: str = ""
+) -> Response:
+    endpoints = None
+    if status is SignInStatus.OK:
+        endpoints = Endpoints(**{**vars(ENDPOINTS), "max_period_s": max_period_s, "project": project})
+    return xml(write_sign_in_answer(SignInAnswer(status=status, endpoints=endpoints, public_key=public_key)))

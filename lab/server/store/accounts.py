@@ -1,0 +1,315 @@
+"""Accounts and web sessions: who may sign in, and whose cookie this is.
+
+A session's life::
+
+    LIVE ──idle too long──▶ EXPIRED      202 or 304; a sign-in opens a new one, which takes its frames over
+    LIVE ──broken frames──▶ DISABLED     job requests get 203, uploads 304; heartbeats still count
+    DISABLED ──taken back─▶ LIVE         one of those frames turned out to be right
+    any  ──log-out───────▶ gone          its cookie is unknown from then on: 202 or 304
+
+All sessions live in memory and are written through to the store; only the server's one database thread changes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from sheepfold.protocol.messages import Hardware
+
+from .database import Store, accounts, web_sessions
+from .lease_expiry import keeps_to_max_period
+from .public_keys import Derived, derive, hash_of_key
+
+#: ``seen_at`` reaches the disk at most this often; a crash forgets less than this of it.
+SEEN_EVERY_S = 60
+#: A session that ended this long ago is forgotten altogether.
+FORGET_AFTER_S = 7 * 86_400
+#: A password that was right stays known for this long, so that not every request costs an scrypt.
+TRUST_S = 300
+_MAX_TRUSTED = 256
+
+
+class SessionState(StrEnum):
+    """Where a web session stands."""
+
+    LIVE = "live"
+    EXPIRED = "expired"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Somebody who may sign in."""
+
+    login: str
+    may_render: bool
+    #: May submit projects and manage the server.
+    is_owner: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedIn:
+    """An account whose login and secret were right."""
+
+    account: Account
+    #: Signs in as the password does, for rendering alone.
+    public_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSession:
+    """One client that signed in."""
+
+    #: SHA-256 of its cookie.
+    id: str
+    login: str
+    os: str
+    bits: str
+    version: str
+    cpu: str
+    cores: int
+    #: Bytes.
+    ram: int
+    state: SessionState
+    broken_frames: int
+    created_at: float
+    seen_at: float
+    #: Test frames this session has to render before anything else, and how many of them are done.
+    tests_wanted: int
+    tests_done: int
+    #: Seconds the client says its test frames took, all together.
+    test_render_s: int
+
+    @property
+    def platform(self) -> str:
+        """For example ``linux/64bit``."""
+        return f"{self.os}/{self.bits}"
+
+    @property
+    def is_alive(self) -> bool:
+        """Not expired. A disabled session may still beat, download and report: its frames are being rendered."""
+        return self.state is not SessionState.EXPIRED
+
+
+class Accounts:
+    """Passwords, and what each account may do. May be asked from any thread."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        #: Counts changes of accounts: what was proven before one is not trusted after it.
+        self._changes = 0
+        self._key = secrets.token_bytes(32)
+        self._trusted: dict[bytes, tuple[float, SignedIn]] = {}
+        self._nothing = Derived(password_hash=b"\0" * 32, public_key=secrets.token_urlsafe())
+        self._dummy_salt = secrets.token_bytes(16)
+        with store.transaction() as db:
+            rows = db.execute(select(accounts)).mappings().all()
+        self._accounts = {row["login"]: _account(**row) for row in rows}
+        self._key_hashes: dict[str, bytes | None] = {row["login"]: row["key_hash"] for row in rows}
+
+    def put(self, login: str, password: str | None, *, may_render: bool = True, is_owner: bool = False) -> None:
+        """Create an account or change it; without a password the old one stays. Sessions go on.
+
+        Another password ends the old public key, the same one keeps it. Raises ``KeyError`` for a new account without
+        a password.
+        """
+        if password is None and login not in self._accounts:
+            raise KeyError(login)
+        values = {"login": login, "may_render": may_render, "is_owner": is_owner}
+        changed = None if password is None or self._prove(login, password) else secrets.token_bytes(16)
+        with self._store.transaction() as db:
+            if password is None or changed is None:
+                db.execute(update(accounts).where(accounts.c.login == login).values(values))
+            else:
+                derived = derive(password, changed)
+                values |= {"salt": changed, "password_hash": derived.password_hash, "key_hash": derived.key_hash}
+                db.execute(upsert(accounts).values(values).on_conflict_do_update(index_elements=["login"], set_=values))
+                self._key_hashes[login] = derived.key_hash
+        with self._lock:
+            self._accounts[login] = _account(**values)
+            self._changes += 1
+            self._trusted.clear()
+
+    def get(self, login: str) -> Account | None:
+        """The account, if there is one."""
+        return self._accounts.get(login)
+
+    def check(self, login: str, password: str) -> Account | None:
+        """The account, if login and password are right; a public key is none. As slow for an unknown login."""
+        proven = self._prove(login, password)
+        return self.get(login) if proven else None
+
+    def sign_in(self, login: str, secret: str) -> SignedIn | None:
+        """The account, if ``secret`` is its password or its public key."""
+        account = self.get(login)
+        expected = self._key_hashes.get(login) or self._nothing.key_hash
+        if hmac.compare_digest(hash_of_key(secret), expected) and account is not None:
+            return SignedIn(account=account, public_key=secret)
+        return self._prove(login, secret)
+
+    def _prove(self, login: str, password: str) -> SignedIn | None:
+        seal = hmac.digest(self._key, f"{len(login)}:{login}:{password}".encode("utf-8", "surrogatepass"), "sha256")
+        with self._lock:
+            until, known = self._trusted.get(seal, (0.0, None))
+            changes = self._changes
+        if known is not None and until > self._clock():
+            return replace(known, account=self._accounts[login])
+        with self._store.transaction() as db:
+            row = db.execute(select(accounts).where(accounts.c.login == login)).first()
+        derived = derive(password, row.salt if row else self._dummy_salt)
+        expected = row.password_hash if row else self._nothing.password_hash
+        if not hmac.compare_digest(derived.password_hash, expected) or row is None:
+            return None
+        if row.key_hash != derived.key_hash:  # an account from before there were keys
+            self._keep_key(login, derived)
+        proven = SignedIn(account=_account(**row._mapping), public_key=derived.public_key)
+        with self._lock:
+            if len(self._trusted) >= _MAX_TRUSTED:
+                self._trusted.clear()
+            if changes == self._changes:
+                self._trusted[seal] = (self._clock() + TRUST_S, proven)
+        return proven
+
+    def _keep_key(self, login: str, derived: Derived) -> None:
+        is_still_right = (accounts.c.login == login) & (accounts.c.password_hash == derived.password_hash)
+        with self._store.transaction() as db:
+            if db.execute(update(accounts).where(is_still_right).values(key_hash=derived.key_hash)).rowcount:
+                self._key_hashes[login] = derived.key_hash
+
+
+def _account(*, login: str, may_render: bool, is_owner: bool, **_secrets: object) -> Account:
+    return Account(login=login, may_render=may_render, is_owner=is_owner)
+
+
+class Sessions:
+    """The web sessions of a server."""
+
+    def __init__(self, store: Store, *, idle_s: float, max_broken: int, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._idle_s = idle_s
+        self._max_broken = max_broken
+        self._clock = clock
+        self._written: dict[str, float] = {}
+        with store.transaction() as db:
+            db.execute(delete(web_sessions).where(web_sessions.c.seen_at < clock() - idle_s - FORGET_AFTER_S))
+            rows = db.execute(select(web_sessions)).mappings().all()
+        # The machine's clock may have been set back while the server was down: nobody was seen in the future.
+        now = clock()
+        self._sessions = {
+            row["id"]: WebSession(**{**row, "state": SessionState(row["state"]), "seen_at": min(row["seen_at"], now)})
+            for row in rows
+        }
+
+    def open(self, login: str, version: str, hardware: Hardware, *, tests_wanted: int = 0) -> str:
+        """Begin a session; the answer is its cookie."""
+        token = secrets.token_urlsafe(32)
+        now = self._clock()
+        session = WebSession(
+            id=_session_id(token), login=login, os=hardware.os, bits=hardware.bits, version=version,
+            cpu=hardware.cpu_model_name, cores=hardware.cpu_cores, ram=hardware.ram,
+            state=SessionState.LIVE, broken_frames=0, created_at=now, seen_at=now,
+            tests_wanted=tests_wanted, tests_done=0, test_render_s=0,
+        )  # fmt: skip
+        with self._store.transaction() as db:
+            db.execute(insert(web_sessions).values(**vars(session)))
+        self._sessions[session.id] = session
+        self._written[session.id] = now
+        return token
+
+    def find(self, token: str | None) -> WebSession | None:
+        """The session of a cookie in whatever state, or ``None`` for an unknown one. Counts as being seen."""
+        session = self._sessions.get(_session_id(token)) if token else None
+        if session is None or session.state is SessionState.EXPIRED:
+            return session
+        now = self._clock()
+        if session.seen_at + self._idle_s < now:
+            return self._save(replace(session, state=SessionState.EXPIRED))
+        session = replace(session, seen_at=now)
+        self._sessions[session.id] = session
+        if now - self._written.get(session.id, 0) > SEEN_EVERY_S:
+            self._save(session)
+        return session
+
+    def note_broken_frame(self, session: WebSession) -> WebSession:
+        """One more broken frame; too many disable the session."""
+        current = self._sessions.get(session.id, session)
+        broken = current.broken_frames + 1
+        state = SessionState.DISABLED if broken >= self._max_broken else current.state
+        return self._save(replace(current, broken_frames=broken, state=state))
+
+    def note_test_frame(self, session: WebSession, render_s: int) -> WebSession:
+        """One more test frame is done; the session keeps how long it took."""
+        current = self._sessions.get(session.id, session)
+        done, seconds = current.tests_done + 1, current.test_render_s + render_s
+        return self._save(replace(current, tests_done=done, test_render_s=seconds))
+
+    def seen_at(self, session_id: str) -> float:
+        """When the session was heard of last; 0 for one that is over, or whose client beats as often as it is told."""
+        session = self._sessions.get(session_id)
+        if session is None or not session.is_alive or keeps_to_max_period(session.version):
+            return 0.0
+        return session.seen_at
+
+    def take_back_broken_frame(self, session_id: str) -> None:
+        """A frame that was counted as broken was none; a session that it disabled is live again."""
+        current = self._sessions.get(session_id)
+        if current is None or current.broken_frames == 0:
+            return
+        broken = current.broken_frames - 1
+        is_live_again = current.state is SessionState.DISABLED and broken < self._max_broken
+        state = SessionState.LIVE if is_live_again else current.state
+        self._save(replace(current, broken_frames=broken, state=state))
+
+    def close(self, session: WebSession) -> None:
+        """Log-out: the cookie is unknown from now on."""
+        with self._store.transaction() as db:
+            db.execute(delete(web_sessions).where(web_sessions.c.id == session.id))
+        self._sessions.pop(session.id, None)
+        self._written.pop(session.id, None)
+
+    def expire_all(self) -> int:
+        """Expire every live session, as if all had been idle for too long; the answer is how many that were."""
+        live = [one for one in self._sessions.values() if one.state is SessionState.LIVE]
+        for session in live:
+            self._save(replace(session, state=SessionState.EXPIRED))
+        return len(live)
+
+    def count(self) -> int:
+        """How many sessions were heard of lately."""
+        oldest = self._clock() - self._idle_s
+        return sum(s.state is SessionState.LIVE and s.seen_at >= oldest for s in self._sessions.values())
+
+    def seen_within(self, seconds: float) -> int:
+        """How many live sessions were heard of in the last so many seconds."""
+        since = self._clock() - seconds
+        return sum(one.state is SessionState.LIVE and one.seen_at >= since for one in self._sessions.values())
+
+    def known(self) -> list[WebSession]:
+        """Sessions that are not over, the newest first."""
+        oldest = self._clock() - self._idle_s
+        alive = [s for s in self._sessions.values() if s.state is not SessionState.EXPIRED and s.seen_at >= oldest]
+        return sorted(alive, key=lambda session: session.created_at, reverse=True)
+
+    def _save(self, session: WebSession) -> WebSession:
+        values = {"state": session.state, "broken_frames": session.broken_frames, "seen_at": session.seen_at}
+        values |= {"tests_done": session.tests_done, "test_render_s": session.test_render_s}
+        with self._store.transaction() as db:
+            db.execute(update(web_sessions).where(web_sessions.c.id == session.id).values(values))
+        self._sessions[session.id] = session
+        self._written[session.id] = session.seen_at
+        return session
+
+
+def _session_id(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,80 @@
+"""Test frames: what a new session renders first, so that the server learns how fast its machine is.
+
+Off unless ``SHEEPFOLD_TEST_FRAMES`` says how many. They are jobs 1 to 19, which no project's number ever is, each one
+frame of the demo scene, uploaded before anything else is asked for. A session gets its own and no other's; the picture
+is checked and thrown away, and what stays is the time. A session that brings no picture three times is disabled.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.server.store.accounts import Sessions, WebSession
+from lab.server.store.database import Store
+from lab.server.store.renderers import file_md5
+
+#: Jobs under 20 measure one machine; clients of this protocol know them by that.
+FIRST_PROJECT_JOB = 20
+FRAME = "0001"
+SCENE = "sheep.blend"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineTestScene:
+    """The archive of every test frame."""
+
+    path: Path
+    md5: str
+    #: Path of the .blend inside it.
+    scene: str
+
+
+class MachineTests:
+    """The test frames of all sessions. Only the database thread calls."""
+
+    def __init__(self, sessions: Sessions, scene: MachineTestScene) -> None:
+        self._sessions = sessions
+        self.scene = scene
+
+    def next_job(self, session: WebSession) -> str | None:
+        """The job this session has to render now; ``None`` when all are done."""
+        return str(session.tests_done + 1) if session.tests_done < session.tests_wanted else None
+
+    def is_due(self, session: WebSession, job: str, frame: str) -> bool:
+        """Whether this is the test frame that the session has to render now."""
+        return frame == FRAME and job == self.next_job(session)
+
+    def is_done(self, session: WebSession, job: str, frame: str) -> bool:
+        """Whether the session brought it already: its answer got lost, and it sends it again."""
+        return frame == FRAME and job.isascii() and job.isdigit() and 0 < int(job) <= session.tests_done
+
+    def passed(self, session: WebSession, render_s: int) -> None:
+        """A picture came."""
+        self._sessions.note_test_frame(session, render_s)
+
+    def failed(self, session: WebSession) -> None:
+        """No picture came."""
+        self._sessions.note_broken_frame(session)
+
+
+def is_test_job(job: str) -> bool:
+    """Whether this number is a test frame's and no project's."""
+    return job.isascii() and job.isdigit() and len(job) < 3 and 0 < int(job) < FIRST_PROJECT_JOB
+
+
+def prepare_machine_test(store: Store) -> MachineTestScene:
+    """The scene of test frames, built by Blender the first time; raises :class:`~lab.errors.NoBlender`."""
+    from lab.demo_scene import build_scene  # heavy, and seldom needed
+    from lab.submit.packing import pack_scene
+
+    path = store.folder / "test-frame.zip"
+    if not path.is_file():
+        with tempfile.TemporaryDirectory(prefix="sheepfold-test-frame-") as folder:
+            packed = pack_scene(build_scene(Path(folder) / SCENE), Path(folder) / "scene.zip")
+            arriving = store.incoming()
+            shutil.move(packed.path, arriving)
+            arriving.replace(path)
+    return MachineTestScene(path=path, md5=file_md5(path), scene=SCENE)

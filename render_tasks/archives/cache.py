@@ -1,0 +1,231 @@
+"""The node's renderers and scenes, unpacked and ready, by key; and what other nodes may have of their archives.
+
+A renderer is one archive, and so is a scene, or it comes in parts: then each part is an archive of its own, which is
+kept as it came, and the scene is unpacked from all of them through one file
+(:mod:`render_tasks.archives.chunked_file`). Versions of a scene share the parts that did not change.
+
+Everything appears under its final name by one rename, after the MD5 sums were right, everything was unpacked and the
+disk has it. Two slots that need the same fetch it once. Fetching and unpacking is a lane of its own, two wide: orders
+that only look ahead shall not take the disk and the cable from frames that are being rendered.
+
+While an archive is on its way here, and afterwards as long as it is kept as it came, :meth:`~ArchiveCache.shared` says
+what of it may be handed to other nodes (:mod:`sheepfold.sharing.archive_server`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, DiskFull
+from sheepfold.contract.api_messages import ArchivePlan
+from sheepfold.contract.orders import MD5_NAME, ArchiveRef, scene_key
+from sheepfold.sharing.pieces import all_of, piece_bytes_of, pieces_in
+from sheepfold.sharing.shared_archive import Shared
+
+from .cache_dir import Shelf
+from .chunked_file import open_parts
+from .extraction import DISK_FULL, Limits, declared_bytes, extract
+from .partial_archive import Arriving, md5_of
+
+log = logging.getLogger(__name__)
+
+#: Pieces that were right and a whole that is not: a plan may be wrong once or twice; the third time it is the archive.
+TRIES = 3
+#: Archives that are fetched and unpacked at the same time.
+LANE_WIDTH = 2
+#: More files than these are synced with everything else the system has to write: one call for all of them.
+SYNCED_ONE_BY_ONE = 64
+_LOOK_EVERY_S = 0.2
+
+
+class Supply(Protocol):
+    """Where archives come from (:class:`render_tasks.archives.swarm.Swarm`)."""
+
+    def plan(self, ref: ArchiveRef) -> ArchivePlan: ...
+    def fill(self, arriving: Arriving, stopped: Callable[[], bool]) -> None: ...
+
+
+class ArchiveCache:
+    """One folder of archives; threads share it, processes do not."""
+
+    def __init__(
+        self,
+        folder: Path,
+        supply: Supply,
+        *,
+        quota_bytes: int,
+        share: bool = True,
+        limits: Limits | None = None,
+        free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+        on_leaving: Callable[[Path], None] = lambda _folder: None,
+    ) -> None:
+        """``on_leaving`` is told before an archive is thrown out: a program that still runs from it must end first."""
+        self._supply, self._share, self._limits = supply, share, limits or Limits()
+        self._shelf = Shelf(folder, quota_bytes=quota_bytes, free_bytes=free_bytes, on_leaving=on_leaving)
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._lane = threading.BoundedSemaphore(LANE_WIDTH)
+        self._arriving: dict[str, Arriving] = {}
+        #: MD5 sums of parts on the disk that were right when this process looked.
+        self._verified: set[str] = set()
+        self.held, self.make_room, self.want_room = self._shelf.unpacked, self._shelf.make_room, self._shelf.want_room
+
+    def using(self, *wanted: Sequence[ArchiveRef]) -> contextlib.AbstractContextManager[None]:
+        """Keeps renderers and scenes, each given by its archives, from being thrown out, also those still to come."""
+        md5s = [[ref.md5 for ref in refs] for refs in wanted]
+        return self._shelf.using({scene_key(one): one if len(one) > 1 else () for one in md5s})
+
+    def shares(self) -> tuple[str, ...]:
+        """MD5 sums of the archives that other nodes can have from here, whole."""
+        return self._shelf.zipped() if self._share else ()
+
+    def shared(self, md5: str) -> Shared | None:
+        """What other nodes may have of an archive right now."""
+        arriving = self._arriving.get(md5)
+        if arriving is not None or not self._share:
+            return arriving.shared() if arriving and self._share else None
+        found = self._shelf.zip_of(md5)
+        if found is None:
+            return None
+        path, size = found
+        piece_bytes = piece_bytes_of(size)
+        return Shared(path=path, size=size, piece_bytes=piece_bytes, pieces=all_of(pieces_in(size, piece_bytes)))
+
+    def ensure(
+        self, refs: Sequence[ArchiveRef], stopped: Callable[[], bool] = lambda: False, *, password: str = ""
+    ) -> Path:
+        """The folder of what these archives, joined in their order, hold; fetched first where it is not there.
+
+        Raises BadArchive, DiskFull, BadOrder (one of them is not named by an MD5) and whatever the fetch raises.
+        """
+        if not refs or not all(MD5_NAME.fullmatch(ref.md5) for ref in refs):
+            raise BadOrder("an archive is not named by an MD5")
+        key = scene_key([ref.md5 for ref in refs])
+        with _held(self._lock_of(key), stopped, "another slot fetched the archive"):
+            folder = self._shelf.folder / key
+            if not folder.is_dir():
+                with _held(self._lane, stopped, "other archives were fetched"):
+                    self._bring(key, refs, password, stopped)
+            os.utime(folder)
+            return folder
+
+    def _lock_of(self, what: str) -> threading.Lock:
+        with self._lock:
+            return self._locks.setdefault(what, threading.Lock())
+
+    def _bring(self, key: str, refs: Sequence[ArchiveRef], password: str, stopped: Callable[[], bool]) -> None:
+        try:
+            if len(refs) == 1:
+                self._bring_whole(refs[0], password, stopped)
+            else:
+                self._bring_in_parts(key, refs, password, stopped)
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                folder = self._shelf.folder
+                raise DiskFull(f"the disk of {folder} filled up while archive {key} was fetched") from None
+            raise
+
+    def _bring_whole(self, ref: ArchiveRef, password: str, stopped: Callable[[], bool]) -> None:
+        with self._shelf.place() as work:
+            archive, content = work / "archive", work / "content"
+            self._shelf.want_room(ref.size)
+            with self._arrived(ref, archive, stopped) as is_worth_sharing:
+                self._unpack([archive], content, password, stopped)
+                if not is_worth_sharing:
+                    archive.unlink()
+                _sync(work)
+                self._shelf.put(ref.md5, content, archive if is_worth_sharing else None)
+
+    def _bring_in_parts(self, key: str, refs: Sequence[ArchiveRef], password: str, stopped: Callable[[], bool]) -> None:
+        with self._shelf.using({key: [ref.md5 for ref in refs]}), self._shelf.place() as work:
+            parts = [self._part(ref, stopped) for ref in refs]
+            self._unpack(parts, work / "content", password, stopped)
+            _sync(work)
+            self._shelf.put(key, work / "content", None)
+
+    def _part(self, ref: ArchiveRef, stopped: Callable[[], bool]) -> Path:
+        """A part as it came, fetched first where it is not here."""
+        # Not the lock of a whole archive of that MD5: whoever holds that one may wait for the lane, which we hold.
+        with _held(self._lock_of(f"part {ref.md5}"), stopped, "another slot fetched a part of the scene"):
+            found = self._shelf.zip_of(ref.md5)
+            if found and self._is_right(ref.md5, found[0], stopped):
+                return found[0]
+            with self._shelf.place() as work:
+                self._shelf.want_room(ref.size)
+                with self._arrived(ref, work / "archive", stopped):
+                    _sync(work)
+                    self._verified.add(ref.md5)
+                    return self._shelf.put_part(ref.md5, work / "archive")
+
+    def _is_right(self, md5: str, path: Path, stopped: Callable[[], bool]) -> bool:
+        """Whether a part still is what came; of what an earlier process left the disk may have lost something."""
+        if md5 not in self._verified and md5_of(path, stopped) != md5:
+            log.warning("archive %s is damaged on the disk and is fetched again", md5)
+            self._shelf.drop(md5)
+            return False
+        self._verified.add(md5)
+        return True
+
+    def _unpack(self, parts: Sequence[Path], content: Path, password: str, stopped: Callable[[], bool]) -> None:
+        with open_parts(parts) as archive:
+            self._shelf.want_room(declared_bytes(archive, self._limits))
+            content.mkdir()
+            extract(archive, content, self._limits, stopped, password)
+
+    @contextlib.contextmanager
+    def _arrived(self, ref: ArchiveRef, path: Path, stopped: Callable[[], bool]) -> Iterator[bool]:
+        """The archive, whole and verified; inside the block other nodes may have it. Says whether that is worth it."""
+        found = ""
+        for _ in range(TRIES):
+            plan = self._supply.plan(ref)
+            arriving = Arriving(path, plan)
+            self._arriving[ref.md5] = arriving
+            try:
+                self._supply.fill(arriving, stopped)
+                arriving.close()
+                found = arriving.md5(stopped)
+                if found == ref.md5:
+                    # What is one piece long is had from the coordinator before a node has been asked for it.
+                    yield self._share and len(plan.sums) > 1
+                    return
+            finally:
+                arriving.close()
+                self._arriving.pop(ref.md5, None)
+            log.warning("archive %s came with MD5 %s", ref.md5, found)
+        raise BadArchive(f"archive {ref.md5} came {TRIES} times with another MD5, last {found}")
+
+
+@contextlib.contextmanager
+def _held(lock: threading.Lock | threading.Semaphore, stopped: Callable[[], bool], while_what: str) -> Iterator[None]:
+    while not lock.acquire(timeout=_LOOK_EVERY_S):
+        if stopped():
+            raise AttemptDropped(f"stopped while {while_what}")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sync(folder: Path) -> None:
+    """A PC that is switched off now keeps whole files."""
+    if not hasattr(os, "sync"):
+        return
+    paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in [".", *names]]
+    if len(paths) > SYNCED_ONE_BY_ONE:
+        os.sync()
+        return
+    for path in paths:
+        if path.is_symlink():
+            continue
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,69 @@
+"""An archive on its way to this node: a file of its full length, and which of its pieces are right."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from render_tasks.errors import AttemptDropped, SourceUnfit
+from sheepfold.contract.api_messages import ArchivePlan
+from sheepfold.sharing.pieces import span_of, sum_of
+from sheepfold.sharing.shared_archive import Shared
+
+_CHUNK_BYTES = 4 * 1024**2
+
+
+class Arriving:
+    """Takes pieces from many threads and keeps those that are right."""
+
+    def __init__(self, path: Path, plan: ArchivePlan) -> None:
+        self._path, self.plan = path, plan
+        self._lock = threading.Lock()
+        self._pieces = 0
+        self._file = path.open("wb", buffering=0)
+        self._file.truncate(plan.size)
+
+    def shared(self) -> Shared:
+        """As much of it as can be handed on right now."""
+        plan = self.plan
+        return Shared(path=self._path, size=plan.size, piece_bytes=plan.piece_bytes, pieces=self._pieces)
+
+    def put(self, piece: int, data: bytes | bytearray | memoryview) -> bool:
+        """Keeps a piece; ``False`` when it was here already or nobody waits any more.
+
+        Raises SourceUnfit when these are not its bytes, and OSError.
+        """
+        start, end = span_of(piece, self.plan.size, self.plan.piece_bytes)
+        if len(data) != end - start or sum_of(data) != self.plan.sums[piece]:
+            raise SourceUnfit(f"piece {piece} of archive {self.plan.md5} is not what the coordinator says it is")
+        with self._lock:
+            if self._pieces >> piece & 1 or self._file.closed:
+                return False
+            self._file.seek(start)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            self._pieces |= 1 << piece
+        return True
+
+    def md5(self, stopped: Callable[[], bool]) -> str:
+        """Of the whole file as it is on disk. Raises AttemptDropped when ``stopped`` turns true."""
+        return md5_of(self._path, stopped)
+
+    def close(self) -> None:
+        """Takes nothing more."""
+        with self._lock:
+            self._file.close()
+
+
+def md5_of(path: Path, stopped: Callable[[], bool]) -> str:
+    """Of a file as it is on disk. Raises AttemptDropped when ``stopped`` turns true, and OSError."""
+    found = hashlib.md5(usedforsecurity=False)
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            if stopped():
+                raise AttemptDropped("stopped while an archive was checked")
+            found.update(chunk)
+    return found.hexdigest()

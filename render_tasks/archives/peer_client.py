@@ -1,0 +1,172 @@
+"""Asks archive servers for pieces, over connections that are kept open and that :meth:`SourceClient.close` cuts.
+
+One client serves one fetch, from many threads. It speaks HTTP through the standard library: a piece is read into memory
+that is there already, and a thread that waits for a dead PC can be woken by closing its socket, which `requests` offers
+no way to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from render_tasks.errors import SourceFull, SourceLacks, SourceUnfit
+from sheepfold.contract.api_messages import PIECES_HEADER
+
+#: Bytes of one read: how often the clock is looked at.
+_READ_BYTES = 256 * 1024
+#: What a source says it has is never longer (characters).
+_MAX_TEXT = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a source may take."""
+
+    #: Seconds until it must have taken the call.
+    connect_s: float
+    #: Seconds between two bytes.
+    silence_s: float
+    #: Seconds for everything, and bytes per second that are added to it.
+    at_least_s: float
+    bytes_per_s: float
+
+    def deadline_s(self, count: int) -> float:
+        """Seconds for an answer of so many bytes."""
+        return self.at_least_s + count / self.bytes_per_s
+
+
+#: A PC of the LAN is there at once; when it hands pieces to eight others over a slow cable, it still keeps to this.
+NODE_PATIENCE = Patience(connect_s=1, silence_s=2, at_least_s=5, bytes_per_s=500_000)
+#: The last source of all may have fifty askers.
+COORDINATOR_PATIENCE = Patience(connect_s=3, silence_s=10, at_least_s=20, bytes_per_s=100_000)
+
+
+class SourceClient:
+    """Calls to the sources of one archive."""
+
+    def __init__(self, md5: str, archive_pass: str) -> None:
+        self._path = f"/archives/{md5}"
+        self._headers = {"Authorization": f"Bearer {archive_pass}"}
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[http.client.HTTPConnection]] = defaultdict(list)
+        self._busy: set[http.client.HTTPConnection] = set()
+        self._closed = False
+
+    def piece(self, url: str, start: int, end: int, patience: Patience) -> tuple[bytearray, str]:
+        """The bytes from ``start`` up to ``end``, unverified, and what the source says it has.
+
+        Raises SourceFull, SourceLacks or SourceUnfit.
+        """
+        deadline = time.monotonic() + patience.deadline_s(end - start)
+        with self._answer(url, self._path, {"Range": f"bytes={start}-{end - 1}"}, patience) as answer:
+            if answer.status != 206 or answer.length != end - start:
+                raise SourceUnfit(f"answered with status {answer.status} and {answer.length} bytes")
+            return self._read(answer, end - start, deadline), answer.getheader(PIECES_HEADER, "")
+
+    def pieces(self, url: str, patience: Patience) -> str:
+        """What a source says it has. Raises SourceFull, SourceLacks or SourceUnfit."""
+        with self._answer(url, self._path + "/pieces", {}, patience) as answer:
+            if answer.status != 200 or answer.length is None or answer.length > _MAX_TEXT:
+                raise SourceUnfit(f"answered with status {answer.status} and {answer.length} bytes")
+            deadline = time.monotonic() + patience.at_least_s
+            return bytes(self._read(answer, answer.length, deadline)).decode("ascii", "replace")
+
+    def close(self) -> None:
+        """Ends calls that are under way and those to come."""
+        with self._lock:
+            self._closed = True
+            for connection in [*self._busy, *(one for idle in self._idle.values() for one in idle)]:
+                _cut(connection)
+
+    @contextlib.contextmanager
+    def _answer(
+        self, url: str, path: str, headers: dict[str, str], patience: Patience
+    ) -> Iterator[http.client.HTTPResponse]:
+        with self._connection(url, patience) as connection:
+            answer = self._asked(connection, path, headers, patience)
+            if answer.status == 503:
+                answer.read(_MAX_TEXT)
+                raise SourceFull(f"{url} hands out as much as it can")
+            if answer.status in (404, 416):
+                answer.read(_MAX_TEXT)
+                raise SourceLacks(f"{url} does not have it")
+            yield answer
+
+    @contextlib.contextmanager
+    def _connection(self, url: str, patience: Patience) -> Iterator[http.client.HTTPConnection]:
+        """A connection that is kept when its answer was read to the end, whatever the answer was."""
+        with self._lock:
+            idle = self._idle[url]
+            connection = idle.pop() if idle else _connection_to(url, patience)
+            self._busy.add(connection)
+            if self._closed:
+                _cut(connection)
+        keep = False
+        try:
+            yield connection
+            keep = True
+        except (SourceFull, SourceLacks):
+            keep = True
+            raise
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise SourceUnfit(f"{url}: {type(error).__name__}") from None
+        finally:
+            with self._lock:
+                self._busy.discard(connection)
+                if keep and not self._closed:
+                    self._idle[url].append(connection)
+                else:
+                    connection.close()
+
+    def _asked(
+        self, connection: http.client.HTTPConnection, path: str, headers: dict[str, str], patience: Patience
+    ) -> http.client.HTTPResponse:
+        for is_last in (connection.sock is None, True):
+            if connection.sock is None:
+                connection.connect()
+                if self._closed:
+                    raise SourceUnfit("the fetch has ended")
+                assert connection.sock is not None
+                connection.sock.settimeout(patience.silence_s)
+            try:
+                connection.request("GET", path, headers=self._headers | headers)
+                return connection.getresponse()
+            except (ConnectionError, http.client.BadStatusLine):
+                connection.close()  # kept open by us and closed by the other side: it is there all the same
+                if is_last:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    def _read(self, answer: http.client.HTTPResponse, count: int, deadline: float) -> bytearray:
+        content = bytearray(count)
+        view, at = memoryview(content), 0
+        while at < count:
+            # One look at the socket each: `readinto` would wait until everything is there, however slowly it drips.
+            got = answer.fp.readinto1(view[at : at + _READ_BYTES])
+            if not got:
+                raise SourceUnfit(f"cut off after {at} of {count} bytes")
+            at += got
+            if time.monotonic() > deadline:
+                raise SourceUnfit(f"too slow: {at} of {count} bytes in time")
+        answer.close()  # read to its end: the connection stays
+        return content
+
+
+def _connection_to(url: str, patience: Patience) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience.connect_s)
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """Wakes whoever waits for the connection."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,206 @@
+"""What to do next for an archive that is being fetched in pieces. Pure: no I/O, and every call is told the time.
+
+::
+
+    1. a piece that nobody else is known to have, from the coordinator: only so does it get among the nodes at all
+    2. a look at a node of which nothing useful is known
+    3. a piece that nodes have, the rarest of a handful first, from the least busy of them
+    4. any piece from the coordinator, when the nodes are slow
+    5. a piece that is under way for long, once more and from somebody else: whoever is first counts
+
+The coordinator's cable is what fifty PCs would queue on, so it sends what only it has, one piece at a time to each node
+that knows other nodes, and each begins with a share of its own: what two fetch from there at once is sent once too
+often. A source that failed rests; the coordinator rests only for a moment, because it is the last source of all.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import random
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from sheepfold.sharing.pieces import all_of, numbers_in
+
+#: Requests to the coordinator at the same time: two keep its cable busy where there are no other nodes.
+COORDINATOR_AT_ONCE, COORDINATOR_AMONG_NODES = 2, 1
+#: Requests to one node at the same time.
+NODE_AT_ONCE = 2
+#: Looks at nodes at the same time; each may wait a second for a PC that was just switched off.
+LOOKS_AT_ONCE = 2
+#: What a node has changes all the time: it is asked again when we want nothing that it had, or knew nothing for long.
+LOOK_AGAIN_S, LOOK_ANYWAY_S = 0.25, 1.0
+#: Nothing came for this long: the nodes are slow.
+SLOW_AFTER_S = 1.0
+#: A piece that is under way for this long may be asked of somebody else, when nothing better is to do.
+AGAIN_AFTER_S = 2.0
+#: Whoever has too many askers is asked again soon; half of it is jitter.
+FULL_REST_S = 0.06
+#: A node that failed, or lied, is not asked for this long.
+UNFIT_REST_S, LIAR_REST_S = 10.0, 300.0
+#: The coordinator, when it failed.
+COORDINATOR_REST_S = 0.5
+#: More nodes than this are not kept in mind; the coordinator names a few others every second.
+NODES_KNOWN = 16
+#: The rarest piece is looked for among so many, chosen by chance.
+HANDFUL = 24
+
+
+@dataclass(kw_only=True)
+class Source:
+    """Somebody who hands out the archive."""
+
+    #: Root URL of its archive server.
+    url: str
+    is_coordinator: bool = False
+    #: The pieces it is known to have.
+    pieces: int = 0
+    heard_at: float = -math.inf
+    rests_until: float = -math.inf
+    #: Requests of ours under way.
+    asked: int = 0
+    is_looked_at: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Errand:
+    """Something to ask of a source."""
+
+    source: Source
+    #: ``None``: which pieces it has.
+    piece: int | None
+    since: float
+
+
+@dataclass
+class Board:
+    """The pieces still missing, the sources, and what is under way. Not thread-safe."""
+
+    count: int
+    coordinator: Source
+    began_at: float
+    #: Where this node hands it on: its place among the others.
+    own_url: str = ""
+    chance: random.Random = field(default_factory=random.Random)
+
+    def __post_init__(self) -> None:
+        self.missing = all_of(self.count)
+        self.nodes: dict[str, Source] = {}
+        self._under_way: dict[int, list[Errand]] = {}
+        self._looks = 0
+        self._came_at = self.began_at
+
+    # What came of errands.
+
+    def told(self, urls: Iterable[str], resting: Collection[str], now: float) -> None:
+        """The coordinator named these nodes; those that lied or failed a while ago are left alone."""
+        for url in urls:
+            if url not in self.nodes and url not in resting:
+                self.nodes[url] = Source(url=url)
+        useless = [one for one in self.nodes.values() if not one.asked and (one.rests_until > now or not one.pieces)]
+        for one in useless[: max(0, len(self.nodes) - NODES_KNOWN)]:
+            del self.nodes[one.url]
+
+    def began(self, errand: Errand) -> None:
+        """Somebody is on the way."""
+        errand.source.asked += 1
+        if errand.piece is None:
+            self._looks, errand.source.is_looked_at = self._looks + 1, True
+        else:
+            self._under_way.setdefault(errand.piece, []).append(errand)
+
+    def ended(self, errand: Errand) -> None:
+        """Somebody is back, whatever came of it."""
+        errand.source.asked -= 1
+        if errand.piece is None:
+            self._looks, errand.source.is_looked_at = self._looks - 1, False
+            return
+        errands = self._under_way[errand.piece]
+        errands.remove(errand)
+        if not errands:
+            del self._under_way[errand.piece]
+
+    def heard(self, source: Source, pieces: int, now: float) -> None:
+        """A source said what it has."""
+        source.pieces, source.heard_at = pieces, now
+
+    def came(self, piece: int, now: float) -> None:
+        """A piece is here and right."""
+        self.missing &= ~(1 << piece)
+        self._came_at = now
+
+    def rest(self, source: Source, seconds: float, now: float) -> None:
+        """Leaves a source alone for a while."""
+        source.rests_until = max(source.rests_until, now + seconds)
+
+    # What is next.
+
+    def next_errand(self, now: float) -> Errand | None:
+        """``None``: nothing to do right now."""
+        free = self.missing & ~functools.reduce(operator.or_, (1 << piece for piece in self._under_way), 0)
+        nodes = [node for node in self.nodes.values() if node.rests_until <= now]
+        found = (
+            self._what_nobody_has(free, now)
+            or self._a_look(free, nodes, now)
+            or self._from_a_node(free, nodes)
+            or self._past_slow_nodes(free, now)
+            or self._once_more(nodes, now)
+        )
+        return Errand(source=found[0], piece=found[1], since=now) if found else None
+
+    def _what_nobody_has(self, free: int, now: float) -> tuple[Source, int] | None:
+        # Whoever rests for a moment still has what it has.
+        there = [node for node in self.nodes.values() if node.rests_until <= now + SLOW_AFTER_S]
+        at_once = COORDINATOR_AMONG_NODES if there else COORDINATOR_AT_ONCE
+        only_there = free & ~functools.reduce(operator.or_, (node.pieces for node in there), 0)
+        if not only_there or not self._coordinator_takes(at_once, now):
+            return None
+        pieces = numbers_in(only_there)
+        return self.coordinator, self.chance.choice(self._own_share(pieces) or pieces)
+
+    def _own_share(self, pieces: list[int]) -> list[int]:
+        """Every n-th piece, and no two nodes that know the same n nodes begin with the same ones."""
+        urls = sorted({self.own_url, *self.nodes})
+        own = urls.index(self.own_url)
+        return [piece for piece in pieces if piece % len(urls) == own]
+
+    def _a_look(self, free: int, nodes: list[Source], now: float) -> tuple[Source, None] | None:
+        if not free or self._looks >= LOOKS_AT_ONCE:
+            return None
+        for node in self.chance.sample(nodes, len(nodes)):
+            patience = LOOK_ANYWAY_S if node.pieces & free else LOOK_AGAIN_S
+            if not node.is_looked_at and now - node.heard_at >= patience:
+                return node, None
+        return None
+
+    def _from_a_node(self, free: int, nodes: list[Source]) -> tuple[Source, int] | None:
+        able = [node for node in nodes if node.asked < NODE_AT_ONCE and node.pieces & free]
+        there = numbers_in(free & functools.reduce(operator.or_, (node.pieces for node in able), 0)) if able else []
+        if not there:
+            return None
+        some = self.chance.sample(there, min(HANDFUL, len(there)))
+        piece = min(some, key=lambda one: sum(node.pieces >> one & 1 for node in nodes))
+        having = [node for node in able if node.pieces >> piece & 1]
+        return min(having, key=lambda node: (node.asked, self.chance.random())), piece
+
+    def _past_slow_nodes(self, free: int, now: float) -> tuple[Source, int] | None:
+        if not free or now - self._came_at < SLOW_AFTER_S or not self._coordinator_takes(COORDINATOR_AT_ONCE, now):
+            return None
+        return self.coordinator, self.chance.choice(numbers_in(free))
+
+    def _once_more(self, nodes: list[Source], now: float) -> tuple[Source, int] | None:
+        for piece, errands in self._under_way.items():
+            if len(errands) > 1 or now - errands[0].since < AGAIN_AFTER_S:
+                continue
+            others = [node for node in nodes if node.pieces >> piece & 1 and node.asked < NODE_AT_ONCE]
+            if self._coordinator_takes(COORDINATOR_AT_ONCE, now):
+                others.append(self.coordinator)
+            others = [one for one in others if one is not errands[0].source]
+            if others:
+                return others[-1], piece
+        return None
+
+    def _coordinator_takes(self, at_once: int, now: float) -> bool:
+        return self.coordinator.asked < at_once and self.coordinator.rests_until <= now

@@ -1,0 +1,67 @@
+"""A node's archives with both their sides: the cache that takes them in, and the server that hands them on."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from render_tasks.coordinator_client import DepotClient
+from render_tasks.settings import WorkerSettings
+from sheepfold.sharing.archive_server import NODE_SENDS_AT_ONCE, ArchiveServer
+
+from .cache import ArchiveCache
+from .swarm import Swarm
+
+log = logging.getLogger(__name__)
+
+
+class ArchiveCounter:
+    """Opens when the worker has joined; closes with the process."""
+
+    def __init__(self, depot: DepotClient, node_id: str, settings: WorkerSettings) -> None:
+        self._depot, self._node_id, self._settings = depot, node_id, settings
+        self._server: ArchiveServer | None = None
+
+    def open(self, folder: Path, on_leaving: Callable[[Path], None]) -> ArchiveCache:
+        """The node's cache; from now on other nodes are served, unless this PC is not to share or cannot."""
+        settings, token = self._settings, self._settings.farm_token.get_secret_value()
+        cache = ArchiveCache(
+            folder,
+            Swarm(self._depot, token, self._node_id, self.url),
+            quota_bytes=int(settings.cache_gb * 1000**3),
+            share=settings.share,
+            on_leaving=on_leaving,
+        )
+        if settings.share:
+            host, port = settings.archive_host, settings.archive_port
+            try:
+                self._server = ArchiveServer(cache.shared, token, host, port, at_once=NODE_SENDS_AT_ONCE)
+                self._server.start()
+            except OSError as error:
+                reason = os.strerror(error.errno or 0)
+                log.warning(
+                    "SHEEPFOLD_ARCHIVE_HOST, SHEEPFOLD_ARCHIVE_PORT: other PCs get no archives here: %s", reason
+                )
+        return cache
+
+    def url(self) -> str:
+        """Where other nodes find the server; empty: nowhere."""
+        if self._server is None:
+            return ""
+        host = self._settings.archive_host
+        if host in _EVERYWHERE:
+            try:
+                host = self._depot.own_address()
+            except OSError:
+                return ""  # no network right now
+        return f"http://[{host}]:{self._server.port}" if ":" in host else f"http://{host}:{self._server.port}"
+
+    def close(self) -> None:
+        """Serves nobody any more."""
+        if self._server is not None:
+            self._server.stop()
+
+
+_EVERYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 (to tell them apart from addresses)

@@ -1,0 +1,1 @@
+"""One render: command line, process, memory, and what came of it."""

@@ -1,0 +1,115 @@
+"""The Blender that is installed on this PC: which one a launcher archive would start, and whether it answers.
+
+It is asked for its version when the worker begins, and again when the program was changed or did not answer, so that a
+Blender that is installed, mended or removed is noticed without a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from render_tasks.blender.gpus import list_gpus
+
+log = logging.getLogger(__name__)
+
+SETTING = "SHEEPFOLD_BLENDER"
+#: Blender says its version in a third of a second; from a slow disk that is busy it takes longer.
+ASK_WITHIN_S = 30.0
+#: A program that gave no version may do so after a library was installed: it is asked again this often.
+ASK_AGAIN_S = 60.0
+_VERSION = re.compile(rb"^Blender (\d+\.\d+(?:\.\d+)?)", re.M)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlenderLook:
+    """What was found: a version, or why there is none."""
+
+    #: ``3.4.1``; empty: no usable Blender.
+    version: str = ""
+    #: What is wrong and what to do about it, for a person; empty where there is a version.
+    why_not: str = ""
+
+
+class LocalBlender:
+    """Thread-safe as long as one thread looks; :attr:`found` may be read by any."""
+
+    def __init__(
+        self,
+        *,
+        ask: Callable[[str], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask, self._clock = ask or ask_version, clock
+        self._seen: tuple[object, ...] | None = None
+        self._asked_at = 0.0
+        self.found = BlenderLook()
+
+    def tell(self) -> None:
+        """The log says what was found."""
+        if self.found.why_not:
+            log.warning("only jobs that bring their own renderer can come here: %s", self.found.why_not)
+        else:
+            log.info("Blender %s", self.found.version)
+
+    def gpus(self) -> tuple[str, ...]:
+        """Names of the GPUs it could render with; empty where it finds none or there is no Blender to ask."""
+        path = shutil.which(_wanted())
+        if path is None:
+            log.warning("no Blender to ask for GPUs: set %s, or let blender be on PATH", SETTING)
+            return ()
+        return list_gpus(Path(path))
+
+    def look(self) -> BlenderLook:
+        """The Blender as it is now; asks it only where that may give another answer than before."""
+        wanted = _wanted()
+        path = shutil.which(wanted)
+        seen = (wanted, path, *_stamp(path))
+        waited_s = self._clock() - self._asked_at
+        if seen == self._seen and (self.found.version or path is None or waited_s < ASK_AGAIN_S):
+            return self.found
+        self._seen, self._asked_at = seen, self._clock()
+        self.found = self._look_at(wanted, path)
+        return self.found
+
+    def _look_at(self, wanted: str, path: str | None) -> BlenderLook:
+        if path is None and os.environ.get(SETTING):
+            return BlenderLook(why_not=f"{SETTING}: {wanted} is no program on this PC")
+        if path is None:
+            return BlenderLook(why_not=f"no blender on PATH: install one, or let {SETTING} name it")
+        version = self._ask(path)
+        if version:
+            return BlenderLook(version=version)
+        return BlenderLook(why_not=f"{path} does not say that it is a Blender: let {SETTING} name one that starts")
+
+
+def ask_version(path: str) -> str:
+    """What the program says of its version; empty where it is no Blender, or gives no answer in time."""
+    try:
+        done = subprocess.run(
+            [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=ASK_WITHIN_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        log.info("%s cannot be asked for its version: %s", path, type(error).__name__)
+        return ""
+    found = _VERSION.search(done.stdout)
+    return found[1].decode("ascii") if found else ""
+
+
+def _wanted() -> str:
+    return os.environ.get(SETTING) or "blender"
+
+
+def _stamp(path: str | None) -> tuple[int, ...]:
+    try:
+        about = os.stat(path) if path else None  # noqa: PTH116 (the path is a text)
+    except OSError:
+        return ()
+    return (about.st_ino, about.st_size, about.st_mtime_ns) if about else ()

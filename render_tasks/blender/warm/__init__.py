@@ -1,0 +1,1 @@
+"""Blenders that stay open and render one frame after the other."""

@@ -1,0 +1,132 @@
+"""How an attempt ends at the depot: its frame is delivered, or its failure told.
+
+A frame goes through the outbox, so it is on disk before the first try and stays there until the depot has answered for
+good. A failure is told until the depot has heard it; if the worker ends before, the coordinator notices by itself that
+the node no longer has the lease in hand.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from render_tasks.blender.output.image_format import HEAD_BYTES, suffix_of
+from render_tasks.blender.runner import Rendered
+from render_tasks.errors import (
+    AttemptDropped,
+    AttemptFailed,
+    DepotError,
+    DepotRefused,
+    DepotSilent,
+    FrameRejected,
+    StaleLease,
+)
+from render_tasks.retry import patiently
+from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport, StartAnswer
+from sheepfold.contract.orders import RenderOrder
+
+from .attempts import Attempt
+from .outbox import Outbox, Parcel, md5_of
+
+log = logging.getLogger(__name__)
+
+#: The reason of a switch thrown because the node leaves.
+LEAVING = "the node is leaving"
+#: Seconds for a last word to the depot: it is there or it is not.
+LAST_WORD_S = 1.5
+
+
+class Depot(Protocol):
+    """What the node asks of the coordinator (:class:`render_tasks.coordinator_client.DepotClient`)."""
+
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer: ...
+    def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, picture: Path) -> None: ...
+    def fail(
+        self, lease_id: str, attempt: int, node_id: str, report: FailureReport, *, timeout_s: float | None = None
+    ) -> None: ...
+
+
+class Deliveries:
+    """The way from a picture, or none, to the depot's answer."""
+
+    def __init__(self, depot: Depot, outbox: Outbox, node_id: str) -> None:
+        self._depot, self._outbox, self._node_id = depot, outbox, node_id
+
+    def keep(self, order: RenderOrder, rendered: Rendered, cores: int) -> Parcel:
+        """Puts a picture into the outbox. Raises OSError."""
+        report = FrameReport(
+            name=_named(rendered.picture),
+            md5=md5_of(rendered.picture),
+            render_s=rendered.render_s,
+            memory_kb=rendered.memory_kb,
+            cores=cores,
+        )
+        parcel = Parcel(
+            lease_id=order.lease_id,
+            attempt=order.attempt,
+            job_name=order.job_name,
+            frame=order.frame,
+            report=report,
+        )
+        self._outbox.keep(parcel, rendered.picture)
+        return parcel
+
+    def leftovers(self) -> list[Parcel]:
+        """Frames that an earlier life of this worker kept."""
+        return self._outbox.parcels()
+
+    def deliver(self, parcel: Parcel, attempt: Attempt) -> None:
+        """Returns when the depot has the frame. Raises AttemptDropped or AttemptFailed."""
+        picture = self._outbox.picture(parcel)
+        try:
+            patiently(
+                lambda: self._depot.deliver(parcel.lease_id, parcel.attempt, self._node_id, parcel.report, picture),
+                attempt.switch,
+            )
+        except AttemptDropped:
+            if attempt.switch.reason == LEAVING:
+                raise AttemptDropped("the frame is kept and delivered when this worker starts again") from None
+            self._outbox.discard(parcel)
+            raise
+        except (DepotError, OSError) as error:
+            self._outbox.discard(parcel)
+            raise _judged(error) from None
+        self._outbox.discard(parcel)
+
+    def report(self, attempt: Attempt, report: FailureReport) -> None:
+        """Tells the depot why there is no picture."""
+        log.warning("%s failed: %s: %s", attempt.label, report.kind.value, report.reason)
+        try:
+            patiently(
+                lambda: self._depot.fail(attempt.lease_id, attempt.attempt, self._node_id, report), attempt.switch
+            )
+        except (DepotError, AttemptDropped) as error:
+            log.info("%s: its failure was not reported: %s", attempt.label, error)
+
+    def give_back(self, lease_id: str, attempt: int) -> bool:
+        """A last word before the node leaves; ``False`` when the depot is silent."""
+        report = FailureReport(kind=FailureKind.NODE_LEAVING, reason=LEAVING)
+        try:
+            self._depot.fail(lease_id, attempt, self._node_id, report, timeout_s=LAST_WORD_S)
+        except DepotError as error:
+            log.info("the coordinator was not told that lease %s goes back: %s", lease_id, error)
+            return not isinstance(error, DepotSilent)
+        return True
+
+
+def _named(picture: Path) -> str:
+    """Its file name, which has a suffix."""
+    if picture.suffix:
+        return picture.name
+    with picture.open("rb") as file:
+        return picture.name + suffix_of(file.read(HEAD_BYTES))
+
+
+def _judged(error: Exception) -> AttemptFailed | AttemptDropped:
+    """What a definite answer to a delivery means for the attempt."""
+    if isinstance(error, StaleLease):
+        return AttemptDropped(str(error))
+    if isinstance(error, (FrameRejected, DepotRefused)):
+        return AttemptFailed.because(FailureKind.BAD_PICTURE, str(error))
+    return AttemptFailed.because(FailureKind.INTERNAL, f"the kept frame is gone: {type(error).__name__}")

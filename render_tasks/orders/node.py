@@ -1,0 +1,259 @@
+"""The node at work: what happens to an order from its arrival to the depot's answer.
+
+::
+
+    order ─▶ start-fence ─▶ archives ─▶ a free slot ─▶ renderer ─▶ outbox ─▶ depot ─▶ done
+               │ stale         │ bad       cancel │        │ no picture         │ stale, rejected
+               ▼               ▼                  ▼        ▼                    ▼
+             dropped         failed            dropped   failed        dropped, failed
+
+The fence comes first, so a stale order costs one request and fetches nothing. More orders are in hand than there are
+slots: while one renders, the next has its archives fetched and the last is on its way to the depot; only the
+rendering itself takes a slot. Whose turn it is says :mod:`render_tasks.orders.slots`.
+
+**An attempt ends when the depot has answered**, and so does its Celery task: a task that Flower calls finished is a
+frame the coordinator has. While the coordinator is silent the attempt waits with its frame in the outbox, on disk,
+which costs nothing: without the coordinator no other order could pass its fence anyway. A worker that is stopped
+meanwhile delivers when it is started again.
+
+Leaving (:meth:`Node.leave`) kills renders, reports them and the orders not yet begun as ``node leaving``, gives
+deliveries a few seconds, and is done well within ten.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from render_tasks.archives.extraction import DISK_FULL, THIS_PC
+from render_tasks.errors import (
+    AttemptDropped,
+    AttemptFailed,
+    BadArchive,
+    BadOrder,
+    DepotError,
+    DepotRefused,
+    DiskFull,
+    StaleLease,
+)
+from render_tasks.retry import patiently
+from sheepfold.contract.api_messages import FailureKind, StartAnswer
+from sheepfold.contract.codec import ContractError
+from sheepfold.contract.failure_causes import Cause, cause_of
+from sheepfold.contract.orders import RenderOrder, SignedOrder, open_order
+from sheepfold.contract.presence import Presence, Stage
+
+from .attempts import Attempt, InHand
+from .delivery import LEAVING, Deliveries
+from .outbox import Parcel
+from .render_pipeline import Renders
+from .services import Identity, Parts
+
+log = logging.getLogger(__name__)
+
+#: Deliveries under way may go on for this long after the node was told to leave.
+LEAVING_GRACE_S = 4.0
+
+
+class Node:
+    """Carries out orders, each in a thread of its caller."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        parts: Parts,
+        order_key: Ed25519PublicKey,
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        on_forgery: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.identity, self._parts, self.order_key = identity, parts, order_key
+        self.on_change, self.on_forgery = on_change, on_forgery
+        #: False: what is in hand is finished and nothing more is wanted.
+        self.accepting = True
+        self._renders = Renders(identity, parts, self._enter)
+        self._deliveries = Deliveries(parts.depot, parts.outbox, identity.node_id)
+        self._in_hand = InHand()
+        self._leaving = threading.Event()
+        self.expect, self.begin = self._in_hand.expect, self._in_hand.begin
+        self.wait_until_idle = self._in_hand.wait_until_idle
+        if parts.warm:
+            parts.warm.on_change = lambda: self.on_change()
+
+    # What others ask or tell.
+
+    def presence(self) -> Presence:
+        """The record as it stands now."""
+        who, health = self.identity, self._parts.health
+        return Presence(
+            node_id=who.node_id,
+            name=who.name,
+            hardware=who.hardware,
+            slots=who.slots,
+            compute=who.compute,
+            busy=tuple(one.state() for one in self._in_hand.all()),
+            archives=self._parts.cache.held(),
+            warm=tuple(sorted(self._parts.warm.warm_scenes())) if self._parts.warm else (),
+            tags=who.tags,
+            archive_url=self._parts.archive_url(),
+            shared=self._parts.cache.shares(),
+            accepting=self.accepting and not self._leaving.is_set(),
+            trouble=health.trouble if health else "",
+            blender=health.blender.found.version if health else "",
+            no_blender=health.blender.found.why_not if health else "",
+            installation=who.installation,
+            version=who.version,
+        )
+
+    def cancel(self, lease_id: str, attempt: int) -> bool:
+        """Ends one attempt at once; ``False`` when it is not in hand."""
+        found = self._in_hand.find(lease_id, attempt)
+        if found:
+            found.switch.stop("cancelled")
+        return found is not None
+
+    def leave(self) -> None:
+        """Stops everything; takes up to :data:`LEAVING_GRACE_S` and a last word to the depot."""
+        self._leaving.set()
+        for one in self._in_hand.all():
+            if one.stage is not Stage.DELIVERING:
+                one.switch.stop(LEAVING)
+        self.on_change()
+        if self._parts.warm:
+            self._parts.warm.close()
+        for order in self._in_hand.take_expected():
+            if not self._deliveries.give_back(*order):
+                break  # a silent coordinator will notice by itself that this node has left
+        if not self.wait_until_idle(LEAVING_GRACE_S):
+            for one in self._in_hand.all():
+                one.switch.stop(LEAVING)
+
+    def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None] = lambda: None) -> None:
+        """One order, to its end; ``on_slot`` is called when its renderer begins.
+
+        Returns when the depot has the frame. Raises AttemptFailed (the depot knows) or AttemptDropped.
+        """
+        order = self._opened(signed)
+        attempt = Attempt(
+            lease_id=order.lease_id,
+            attempt=order.attempt,
+            job_name=order.job_name,
+            frame=order.frame,
+            on_slot=on_slot,
+        )
+        with self._holding(attempt):
+            try:
+                self._through(order, attempt)
+            except AttemptFailed as failed:
+                self._look_at_health(failed.report.kind)
+                self._deliveries.report(attempt, failed.report)
+                raise
+            except AttemptDropped as dropped:
+                if attempt.switch.reason == LEAVING and attempt.stage is not Stage.DELIVERING:
+                    self._deliveries.give_back(attempt.lease_id, attempt.attempt)
+                    raise AttemptFailed.because(FailureKind.NODE_LEAVING, LEAVING) from None
+                log.info("%s is dropped: %s", attempt.label, dropped)
+                raise
+
+    def deliver_leftovers(self) -> None:
+        """Delivers what an earlier life of this worker left in the outbox; returns when all is answered."""
+        for parcel in self._deliveries.leftovers():
+            attempt = Attempt(
+                lease_id=parcel.lease_id,
+                attempt=parcel.attempt,
+                job_name=parcel.job_name,
+                frame=parcel.frame,
+                stage=Stage.DELIVERING,
+            )
+            try:
+                with self._holding(attempt):
+                    self._deliveries.deliver(parcel, attempt)
+                log.info("%s of an earlier run delivered", attempt.label)
+            except AttemptDropped as dropped:
+                log.info("%s of an earlier run: %s", attempt.label, dropped)
+            except AttemptFailed as failed:
+                self._deliveries.report(attempt, failed.report)
+
+    # The steps of an order.
+
+    def _opened(self, signed: SignedOrder) -> RenderOrder:
+        try:
+            return open_order(signed, self.order_key, self.identity.node_id)
+        except ContractError as error:
+            log.error("an order is refused: %s", error)
+            self.on_forgery()
+            raise AttemptFailed.because(FailureKind.BAD_ORDER, str(error)) from None
+
+    def _look_at_health(self, kind: FailureKind) -> None:
+        """Before the failure is told: a node in trouble says so first, and gets no more orders that would fail."""
+        if self._parts.health and cause_of(kind) is Cause.NODE:
+            self._parts.health.look_once()
+
+    @contextmanager
+    def _holding(self, attempt: Attempt) -> Iterator[None]:
+        with self._in_hand.holding(attempt):
+            if self._leaving.is_set():
+                attempt.switch.stop(LEAVING)
+            self.on_change()
+            yield
+        self.on_change()
+
+    def _through(self, order: RenderOrder, attempt: Attempt) -> None:
+        try:
+            start = self._ask_to_start(attempt)
+            parcel = self._frame_of(order, start, attempt)
+            self._enter(attempt, Stage.DELIVERING)
+            self._deliveries.deliver(parcel, attempt)
+        except (AttemptFailed, AttemptDropped):
+            raise
+        except Exception as error:
+            raise AttemptFailed.because(*_blame(error)) from None
+        log.info("%s delivered", attempt.label)
+
+    def _ask_to_start(self, attempt: Attempt) -> StartAnswer:
+        ask = self._parts.depot.start
+        try:
+            return patiently(
+                lambda: ask(attempt.lease_id, attempt.attempt, self.identity.node_id, attempt.claim), attempt.switch
+            )
+        except StaleLease as stale:
+            raise AttemptDropped(str(stale)) from None
+        except DepotRefused as refused:
+            raise AttemptFailed.because(FailureKind.INTERNAL, str(refused)) from None
+
+    def _frame_of(self, order: RenderOrder, start: StartAnswer, attempt: Attempt) -> Parcel:
+        scratch = self._parts.scratch / f"{order.lease_id}.{order.attempt}"
+        try:
+            rendered = self._renders.render(order, start, attempt, scratch)
+            return self._deliveries.keep(order, rendered, self.identity.cores or self.identity.hardware.cpu_cores)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _enter(self, attempt: Attempt, stage: Stage) -> None:
+        attempt.stage = stage
+        self.on_change()
+
+
+def _blame(error: Exception) -> tuple[FailureKind, str]:
+    """The kind of failure and one line for a person."""
+    if isinstance(error, BadArchive):
+        return FailureKind.BAD_ARCHIVE, str(error)
+    if isinstance(error, DiskFull):
+        return FailureKind.DISK_FULL, str(error)
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        where = f", writing {error.filename}" if error.filename else ""
+        return FailureKind.DISK_FULL, f"the disk of this PC is full{where}"
+    if isinstance(error, OSError) and error.errno in THIS_PC:
+        return FailureKind.FOLDER, f"{error.filename or 'a file of the worker'}: {os.strerror(error.errno)}"
+    if isinstance(error, BadOrder):
+        return FailureKind.BAD_ORDER, str(error)
+    if isinstance(error, DepotError):
+        return FailureKind.NO_ARCHIVE, str(error)
+    log.error("an attempt met an error of ours", exc_info=error)
+    return FailureKind.INTERNAL, f"{type(error).__name__} on the node; its log knows more"

@@ -1,0 +1,101 @@
+"""From an order that passed its fence to a picture: archives, a slot, the renderer.
+
+Everything that needs no slot is done before and after one is held: archives are fetched while other frames render, and
+what is said about a render is said when the next one has the slot.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from render_tasks.blender.command_line import scene_file
+from render_tasks.blender.render_job import Job, Rendered
+from render_tasks.blender.runner import render
+from render_tasks.blender.warm.pool import key_of
+from render_tasks.cancellation import Switch
+from render_tasks.retry import patiently
+from sheepfold.contract.api_messages import StartAnswer
+from sheepfold.contract.orders import ArchiveRef, RenderOrder, is_test_job, scene_key
+from sheepfold.contract.presence import Compute, Stage
+
+from .arrival_order import Turns
+from .attempts import Attempt
+from .services import Identity, Parts
+from .slot_gaps import Gaps
+from .slots import Slot, Slots
+
+log = logging.getLogger(__name__)
+
+#: An archive that cannot be fetched for this long, while the depot answers everything else, is a failure.
+ARCHIVE_PATIENCE_S = 600.0
+
+
+class Renders:
+    """The slots of a node at work. Threads share it."""
+
+    def __init__(self, identity: Identity, parts: Parts, on_stage: Callable[[Attempt, Stage], None]) -> None:
+        self._identity, self._parts, self._on_stage = identity, parts, on_stage
+        self._slots = Slots(identity.slots, parts.warm.open_keys if parts.warm else lambda: ())
+        self._gaps, self._turns = Gaps(), Turns()
+
+    def render(self, order: RenderOrder, start: StartAnswer, attempt: Attempt, scratch: Path) -> Rendered:
+        """Renders an order that passed its fence; the picture lies in ``scratch``.
+
+        Raises AttemptFailed, AttemptDropped, and what the archives raise (ArchiveError, BadOrder, DepotError).
+        """
+        needs = ((order.renderer_archive,), order.scene_archives)
+        render_one = self._parts.warm.render if self._parts.warm else render
+        with self._parts.cache.using(*needs):
+            with self._turns.one(needs, attempt.came_at):
+                job = self._job(order, *self._archives(order, start, attempt.switch), scratch)
+                self._on_stage(attempt, Stage.WAITING)
+            with self._slots.one_for(key_of(job), attempt.switch, came_at=attempt.came_at) as slot:
+                self._on_stage(attempt, Stage.RENDERING)
+                before_at, slot.picture_at = slot.picture_at, None
+                rendered = render_one(job, attempt.switch, self._parts.guard, attempt.note)
+                slot.picture_at = rendered.picture_at
+            self._tell(attempt, slot, rendered, before_at)
+            return rendered
+
+    def _job(self, order: RenderOrder, renderer: Path, scene: Path, scratch: Path) -> Job:
+        return Job(
+            renderer=renderer,
+            renderer_md5=order.renderer_archive.md5,
+            scene_key=scene_key([ref.md5 for ref in order.scene_archives]),
+            revision=order.revision,
+            scene=scene_file(scene, order.scene_path),
+            command_line=order.command_line,
+            script=order.script,
+            frame=order.frame,
+            update_method=order.update_method,
+            gpu=order.use_gpu and self._identity.compute is not Compute.CPU,
+            cores=self._identity.cores,
+            time_limit_s=order.time_limit_s,
+            memory_limit_kb=self._identity.memory_limit_kb,
+            scratch=scratch,
+            is_test=is_test_job(order.job_id),
+            is_second_opinion=order.fresh_renderer,
+        )
+
+    def _archives(self, order: RenderOrder, start: StartAnswer, switch: Switch) -> tuple[Path, Path]:
+        """Renderer and scene; both travel at once where neither is here."""
+        with ThreadPoolExecutor(1, "archive") as beside:
+            renderer = beside.submit(self._unpacked, (order.renderer_archive,), switch)
+            password = start.scene_password if order.scene_locked else ""
+            scene = self._unpacked(order.scene_archives, switch, password)
+            return renderer.result(), scene
+
+    def _unpacked(self, refs: Sequence[ArchiveRef], switch: Switch, password: str = "") -> Path:
+        ensure = self._parts.cache.ensure
+        return patiently(lambda: ensure(refs, switch.stopped, password=password), switch, ARCHIVE_PATIENCE_S)
+
+    def _tell(self, attempt: Attempt, slot: Slot, rendered: Rendered, before_at: float | None) -> None:
+        gap_s = None if before_at is None else rendered.began_at - before_at
+        after = "" if gap_s is None else f", {gap_s * 1000:.0f} ms after the frame before"
+        took, memory_mb = rendered.render_s, rendered.memory_kb // 1024
+        log.info("%s rendered: %.3f s, %d MB, slot %d%s", attempt.label, took, memory_mb, slot.number, after)
+        if gap_s is not None and (line := self._gaps.add(gap_s)):
+            log.info("%s", line)

@@ -1,0 +1,55 @@
+"""Who a node is, and what it works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from render_tasks.archives.cache import ArchiveCache
+from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.warm.pool import WarmBlenders
+from render_tasks.node_health import NodeHealth
+from sheepfold.contract.presence import Compute, NodeHardware
+
+from .delivery import Depot
+from .outbox import Outbox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who this node is and what it offers."""
+
+    node_id: str
+    #: As the coordinator made it unique.
+    name: str
+    hardware: NodeHardware
+    slots: int
+    compute: Compute
+    #: Threads of one slot's renderer; ``None``: as many as it finds.
+    cores: int | None
+    #: Most that one slot's render may hold, kB; ``None``: no limit of ours.
+    memory_limit_kb: int | None = None
+    #: What its operator calls it apt for.
+    tags: tuple[str, ...] = ()
+    #: As in :attr:`~sheepfold.contract.api_messages.JoinRequest.installation`.
+    installation: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a node works with."""
+
+    depot: Depot
+    cache: ArchiveCache
+    outbox: Outbox
+    guard: Guard
+    #: Parent of the attempts' scratch folders.
+    scratch: Path
+    #: Where other nodes get archives from this one; empty: nowhere.
+    archive_url: Callable[[], str] = lambda: ""
+    #: Blenders that stay open between frames; ``None``: one Blender per frame.
+    warm: WarmBlenders | None = None
+    #: Knows whether this PC can take frames; ``None``: nobody looks.
+    health: NodeHealth | None = None

@@ -1,0 +1,299 @@
+"""``sheepfold worker``: join the farm, take orders, leave in good order.
+
+The process is one Celery worker on the threads pool. Around it: the guard, the presence record, and a watch on where
+Redis is: a coordinator that brings its own Redis may come back with it on another port. The worker then finishes what
+it has in hand (deliveries go over HTTP) and starts itself anew in the same process.
+
+Exit codes: 0 stopped, 1 Celery ended by itself, 2 a wrong setting, 3 the coordinator does not want this worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from typing import Any
+
+from celery import signals
+from celery.exceptions import SecurityWarning
+
+from render_tasks.archives.sharing import ArchiveCounter
+from render_tasks.blender.installed import LocalBlender
+from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.warm.pool import WarmBlenders
+from render_tasks.orders.node import Node
+from render_tasks.orders.outbox import Outbox
+from render_tasks.orders.services import Identity, Parts
+from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinAnswer, JoinRequest
+from sheepfold.contract.celery_app import make_app
+from sheepfold.contract.codec import ContractError
+from sheepfold.contract.orders import celery_name_of, public_key_from
+from sheepfold.contract.presence import Compute
+from sheepfold.hardware import detect
+
+from . import __version__
+from .coordinator_client import DepotClient
+from .errors import DepotError, DepotRefused, DepotSilent, TokenRefused, WorkFolderTaken
+from .node_health import NodeHealth
+from .presence import PresenceWriter
+from .settings import WorkerSettings
+from .tasks import install
+from .work_dir import WorkFolder
+
+log = logging.getLogger(__name__)
+
+STOPPED, ENDED, WRONG_SETTING, REFUSED = 0, 1, 2, 3
+#: Waits between two joins while the coordinator is not up.
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
+#: Orders in hand for each slot: one renders, three are ready (the coordinator's look-ahead grows to so many where
+#: frames are short), one is on its way to the depot. An order that waits costs a thread that sleeps.
+ORDERS_PER_SLOT = 5
+#: A worker that was told to stop is gone after this, whatever hangs; the promise is ten seconds.
+GONE_AFTER_S = 8.5
+#: At most one question about a new Redis or order key in this time.
+REJOIN_EVERY_S = 20.0
+
+
+def worker() -> int:
+    """Runs until stopped; the exit code. Raises pydantic's ValidationError for a wrong setting."""
+    settings = WorkerSettings()  # type: ignore[call-arg]
+    _log_to_stderr()
+    try:
+        folder = WorkFolder(settings.work_dir)
+    except WorkFolderTaken as taken:
+        log.critical("SHEEPFOLD_WORK_DIR: %s", taken)
+        return WRONG_SETTING
+    except OSError as error:
+        log.critical("SHEEPFOLD_WORK_DIR: %s cannot be used: %s", settings.work_dir, os.strerror(error.errno or 0))
+        return WRONG_SETTING
+    return _Worker(settings, folder).run()
+
+
+class _Worker:
+    """The process, from settings to exit code."""
+
+    def __init__(self, settings: WorkerSettings, folder: WorkFolder) -> None:
+        self._settings, self._folder = settings, folder
+        self._depot = DepotClient(settings.coordinator_url, settings.farm_token.get_secret_value())
+        self._outbox = Outbox(folder.outbox)
+        self._blender = LocalBlender()
+        self._guard = Guard()
+        self._stopping = threading.Event()
+        self._leaving = threading.Event()
+        self._moved = False
+        self._rejoin_lock = threading.Lock()
+        self._rejoined_at = -REJOIN_EVERY_S
+
+    def run(self) -> int:
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, lambda *_: self._stopping.set())
+        self._blender.look()
+        self._hardware = detect(self._blender.gpus() if self._settings.compute is not Compute.CPU else ())
+        try:
+            joined = self._join_until_welcome()
+            if joined is not None:
+                self._be(joined.node_id)
+        except (TokenRefused, DepotRefused) as refused:
+            log.critical("%s", _what_to_do(refused))
+            return REFUSED
+        except OSError as error:
+            log.critical("SHEEPFOLD_WORK_DIR: %s cannot be used: %s", self._folder.path, os.strerror(error.errno or 0))
+            return WRONG_SETTING
+        if joined is None:
+            return STOPPED
+        self._blender.tell()
+        log.info("joined as %s, %d slot(s), node %s", joined.name, self._settings.slots, self._folder.node_id)
+        code = self._work(joined)
+        self._guard.stop()
+        return self._start_anew() if self._moved else code
+
+    def _join_until_welcome(self) -> JoinAnswer | None:
+        """The coordinator's answer, ``None`` when stopped while waiting. Raises TokenRefused, DepotRefused."""
+        wait = FIRST_WAIT_S
+        while not self._stopping.is_set():
+            try:
+                return self._depot.join(self._wish(fresh=True))
+            except DepotSilent as silent:
+                log.warning("%s; asking again", silent)
+            self._stopping.wait(wait * random.uniform(0.5, 1.0))
+            wait = min(LONGEST_WAIT_S, wait * 2)
+        return None
+
+    def _be(self, node_id: str) -> None:
+        """The node that the coordinator says we are; empty: the one we said. Raises OSError."""
+        if node_id and node_id != self._folder.node_id:
+            log.warning("%s is a copy of another worker's: this is a node of its own from now on", self._folder.path)
+            self._folder.take_identity(node_id)
+
+    def _wish(self, *, fresh: bool = False) -> JoinRequest:
+        return JoinRequest(
+            contract_version=CONTRACT_VERSION,
+            node_id=self._folder.node_id,
+            wanted_name=self._settings.node_name,
+            hardware=self._hardware,
+            slots=self._settings.slots,
+            compute=self._settings.compute,
+            version=__version__,
+            kept=tuple(parcel.key for parcel in self._outbox.parcels()),
+            fresh=fresh,
+            installation=self._folder.installation,
+            blender=self._blender.found.version,
+        )
+
+    def _work(self, joined: JoinAnswer) -> int:
+        """Takes orders until told to stop; the exit code."""
+        if not self._guard.start():
+            log.warning("this system has no guard: a renderer may outlive a worker that is killed hard")
+        self._joined = joined
+        self._node = node = self._make_node(joined)
+        ask_again = self._ask_again_soon
+        presence = PresenceWriter(joined.redis_url, self._folder.node_id, node.presence, ask_again, on_rival=ask_again)
+        node.on_change, node.on_forgery = presence.nudge, self._ask_again_soon
+        self._health.look_once()
+        app = make_app(joined.redis_url)
+        install(app, node)
+        self._health.start()
+        presence.start()
+        threading.Thread(target=node.deliver_leftovers, name="leftovers", daemon=True).start()
+        try:
+            return self._run_celery(app, joined)
+        finally:
+            presence.stop()
+            log.info("left the farm")
+
+    def _make_node(self, joined: JoinAnswer) -> Node:
+        settings = self._settings
+        warm = WarmBlenders(self._folder.scratch, slots=settings.slots) if settings.warm else None
+        counter = ArchiveCounter(self._depot, self._folder.node_id, settings)
+        cache = counter.open(self._folder.archives, on_leaving=warm.release if warm else lambda _: None)
+        folders = (self._folder.scratch, self._folder.outbox, self._folder.archives)
+        self._health = NodeHealth(self._blender, folders, cache.want_room, lambda: self._node.on_change())
+        identity = Identity(
+            node_id=self._folder.node_id,
+            name=joined.name,
+            hardware=self._hardware,
+            slots=settings.slots,
+            compute=settings.compute,
+            cores=cores_of_a_slot(settings.cores, settings.slots, self._hardware.cpu_cores, os.cpu_count() or 1),
+            memory_limit_kb=int(settings.memory_gb * 1024**2) if settings.memory_gb else None,
+            tags=settings.tags,
+            installation=self._folder.installation,
+            version=__version__,
+        )
+        parts = Parts(
+            depot=self._depot,
+            cache=cache,
+            archive_url=counter.url,
+            outbox=self._outbox,
+            guard=self._guard,
+            scratch=self._folder.scratch,
+            warm=warm,
+            health=self._health,
+        )
+        return Node(identity, parts, public_key_from(joined.order_key))
+
+    def _run_celery(self, app: Any, joined: JoinAnswer) -> int:
+        # Celery finds its logging set up already and leaves it alone.
+        signals.setup_logging.connect(lambda **_: None, weak=False)
+        signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
+        signals.worker_ready.connect(self._on_ready, weak=False)
+        warnings.filterwarnings("ignore", category=SecurityWarning)
+        celery_worker = app.Worker(
+            hostname=celery_name_of(joined.name),
+            queues=[joined.queue],
+            pool="threads",
+            concurrency=self._settings.slots * ORDERS_PER_SLOT,
+            task_events=True,
+            without_gossip=True,
+            without_mingle=True,
+            quiet=True,
+            loglevel="INFO",
+        )
+        celery_worker.start()
+        return STOPPED if self._stopping.is_set() else celery_worker.exitcode or ENDED
+
+    # Stopping, and starting anew.
+
+    def _on_ready(self, **_: Any) -> None:
+        if self._stopping.is_set():  # told to stop before Celery listened to signals
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _on_shutting_down(self, **_: Any) -> None:
+        """Inside a signal handler: nothing here may wait."""
+        self._stopping.set()
+        if not self._leaving.is_set():
+            self._leaving.set()
+            threading.Thread(target=self._leave, name="leaving", daemon=True).start()
+
+    def _leave(self) -> None:
+        deadline = time.monotonic() + GONE_AFTER_S
+        self._node.leave()
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        log.error("something hangs: ending at once; frames not yet delivered are kept")
+        self._guard.stop()
+        if self._moved:
+            self._start_anew()
+        logging.shutdown()
+        os._exit(STOPPED)
+
+    def _ask_again_soon(self) -> None:
+        """Redis is silent, a signature is wrong, or another worker has our identity: maybe there are others now."""
+        threading.Thread(target=self._ask_again, name="rejoin", daemon=True).start()
+
+    def _ask_again(self) -> None:
+        with self._rejoin_lock:
+            if self._moved or self._stopping.is_set() or time.monotonic() - self._rejoined_at < REJOIN_EVERY_S:
+                return
+            self._rejoined_at = time.monotonic()
+            try:
+                now = self._depot.join(self._wish())
+                self._node.order_key = public_key_from(now.order_key)
+            except (DepotError, ContractError) as error:
+                log.warning("the coordinator was asked again where Redis is: %s", error)
+                return
+            before = self._joined
+            if (now.redis_url, now.queue, now.name) == (before.redis_url, before.queue, before.name):
+                return
+            self._moved = True
+        log.warning(
+            "the coordinator tells another Redis, or another identity: starting anew when what is in hand is done"
+        )
+        self._node.accepting = False
+        while not self._node.wait_until_idle(1) and not self._stopping.is_set():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _start_anew(self) -> int:
+        argv = [sys.executable, *sys.orig_argv[1:]]
+        logging.shutdown()
+        self._folder.close()
+        if os.name == "posix":
+            os.execv(sys.executable, argv)  # noqa: S606
+        return subprocess.call(argv)  # Windows' exec would give the shell its prompt back
+
+
+def cores_of_a_slot(asked: int | None, slots: int, usable: int, present: int) -> int | None:
+    """Threads one renderer may use; ``None`` where it may use all it finds and finds no more than it may use."""
+    if asked:
+        return asked
+    return max(1, usable // slots) if slots > 1 or usable < present else None
+
+
+def _what_to_do(refused: DepotError) -> str:
+    if isinstance(refused, TokenRefused):
+        return "SHEEPFOLD_FARM_TOKEN: the coordinator does not accept this farm token"
+    return str(refused)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
+    )
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # "Task render[…] received", once per frame
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # the node tells how each attempt ends

@@ -1,0 +1,40 @@
+"""Waiting for a coordinator that is away."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+from .cancellation import Switch
+from .errors import AttemptDropped, DepotSilent, TokenRefused
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: First and longest wait for a silent depot; they grow between and are jittered.
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 5.0
+
+
+def patiently(call: Callable[[], T], switch: Switch, give_up_after_s: float = math.inf) -> T:
+    """Repeats a call while the depot is silent, with growing, jittered waits, until it answers or the switch is thrown.
+
+    A refused token is waited out too: whoever changes it restarts one side after the other.
+    Raises AttemptDropped, the call's own errors, or DepotSilent after ``give_up_after_s`` seconds of waiting.
+    """
+    waited, wait = 0.0, FIRST_WAIT_S
+    while True:
+        if switch.stopped():
+            raise AttemptDropped(switch.reason)
+        try:
+            return call()
+        except (DepotSilent, TokenRefused) as error:
+            if waited >= give_up_after_s:
+                raise
+            log.log(logging.ERROR if isinstance(error, TokenRefused) else logging.INFO, "%s", error)
+        pause = wait * random.uniform(0.5, 1.0)
+        switch.wait(pause)
+        waited, wait = waited + pause, min(LONGEST_WAIT_S, wait * 2)

@@ -1,0 +1,94 @@
+"""The folder a worker lives in: one process at a time, one node identity for good.
+
+::
+
+    node-id      UUID of this node; whoever has the folder is the node, unless a copy of it was there first
+    lock         locked while a worker runs
+    archives/    :mod:`render_tasks.archives.cache`
+    outbox/      :mod:`render_tasks.orders.outbox`
+    scratch/     one folder per attempt, emptied at start
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import shutil
+import uuid
+from pathlib import Path
+from typing import IO
+
+from .errors import WorkFolderTaken
+
+
+class WorkFolder:
+    """An open work folder; keep it for as long as the worker runs."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(path / "lock")
+        self.path = path
+        self.archives = path / "archives"
+        self.outbox = path / "outbox"
+        self.scratch = path / "scratch"
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for folder in (self.archives, self.outbox, self.scratch):
+            folder.mkdir(exist_ok=True)
+        self.node_id = _identity(path / "node-id")
+
+    def take_identity(self, node_id: str) -> None:
+        """From now on this folder is another node. Raises OSError."""
+        _keep_identity(self.path / "node-id", node_id)
+        self.node_id = node_id
+
+    @property
+    def installation(self) -> str:
+        """Names this folder on this PC: a worker that is started anew here has the same name, a copy of the folder has
+        another.
+        """
+        about = "\n".join((platform.node(), _network_card(), str(self.path.resolve())))
+        return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+    def close(self) -> None:
+        """Lets another worker in."""
+        self._lock.close()
+
+
+def _locked(path: Path) -> IO[str]:
+    file = path.open("a")
+    try:
+        if os.name == "posix":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        file.close()
+        raise WorkFolderTaken(f"another worker uses {path.parent}: give each worker its own") from None
+    return file
+
+
+def _identity(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        return str(uuid.UUID(path.read_text("ascii").strip()))
+    node_id = str(uuid.uuid4())
+    _keep_identity(path, node_id)
+    return node_id
+
+
+def _keep_identity(path: Path, node_id: str) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(node_id, "ascii")
+    fresh.replace(path)
+
+
+def _network_card() -> str:
+    """The number of this PC's network card; empty where the system tells none."""
+    number = uuid.getnode()
+    is_made_up = number >> 40 & 1
+    return "" if is_made_up else f"{number:012x}"

@@ -1,0 +1,223 @@
+"""The ``sheepfold`` command. Each part of the farm is imported only when its command runs.
+
+Exit codes: 0 done or stopped on request, 1 something failed, 2 a wrong setting or argument, 3 a refusal that waiting
+can't mend.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from lab import cli as lab_cli
+
+from .config import unknown_settings
+
+app = typer.Typer(
+    name="sheepfold",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+node_app = typer.Typer(help="The PCs of the farm.", no_args_is_help=True)
+ledger_app = typer.Typer(help="The durable record of every frame.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(node_app, name="node")
+app.command("server")(lab_cli.server)
+app.command("submit")(lab_cli.submit)
+app.command("lab")(lab_cli.lab)
+
+EXIT_WRONG_SETTING = 2
+
+
+@app.callback()
+def warn_of_unknown_settings() -> None:
+    """Every PC of the LAN behind one account of a SheepIt-protocol render server."""
+    for line in unknown_settings(os.environ):
+        print(f"warning: {line}", file=sys.stderr)
+
+
+@app.command()
+def coordinator() -> None:
+    """Hold the account's session and keep the LAN's PCs rendering."""
+    from coordinator.settings import CoordinatorSettings
+    from coordinator.startup import run_coordinator
+
+    log_to_stderr()
+    raise typer.Exit(run_coordinator(CoordinatorSettings()))  # type: ignore[call-arg]
+
+
+@app.command()
+def worker() -> None:
+    """Render on this PC for the coordinator."""
+    from render_tasks.process import worker as run_worker
+
+    raise typer.Exit(run_worker())
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole status as JSON.")] = False,
+) -> None:
+    """Show the session, the leases, and what each PC renders."""
+    from coordinator.operator.client import OperatorClient
+    from coordinator.operator.status_table import print_status
+    from coordinator.settings import FarmSettings
+
+    answer = OperatorClient(FarmSettings()).status()
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    else:
+        print_status(answer)
+
+
+_Target = Annotated[str, typer.Argument(metavar="JOB[:FRAME]", help="Which job, by number or name, or which frame.")]
+
+
+@app.command()
+def cancel(target: _Target) -> None:
+    """Stop a job, or one frame of it, and render nothing more of it until it is unblocked.
+
+    What was rendering ends at once, and its frames go back to the server.
+    """
+    from coordinator.operator.client import OperatorClient
+    from coordinator.settings import FarmSettings
+
+    for stopped in OperatorClient(FarmSettings()).cancel(target):
+        count, job = stopped["frames"], stopped["job"]
+        number = job["number"] + (f":{stopped['frame']}" if stopped["frame"] else "")
+        at_server = f"; at the server: {stopped['at_server']}" if stopped["at_server"] else ""
+        typer.echo(
+            f"{count} frame{'' if count == 1 else 's'} cancelled of job {job['number']} {job['name']!r}{at_server}"
+        )
+        typer.echo(f"nothing of it is rendered here until: sheepfold unblock {number}")
+
+
+@app.command()
+def unblock(target: _Target) -> None:
+    """Render a job, or a frame, again that was cancelled or put on hold."""
+    from coordinator.operator.client import OperatorClient
+    from coordinator.settings import FarmSettings
+
+    for block in OperatorClient(FarmSettings()).unblock(target):
+        typer.echo(f"{block['label']} may be rendered again")
+
+
+@app.command()
+def ask() -> None:
+    """Ask the server for frames now, instead of when its time has come."""
+    from coordinator.operator.client import OperatorClient
+    from coordinator.settings import FarmSettings
+
+    asked = OperatorClient(FarmSettings()).ask()
+    for session in asked:
+        typer.echo(f"{session['name']}: {session['said']}")
+    raise typer.Exit(0 if any(session["asked"] for session in asked) else 1)
+
+
+@app.command()
+def log(target: Annotated[str, typer.Argument(metavar="JOB:FRAME", help="Which frame of which job.")]) -> None:
+    """Show why a frame failed: the renderer's log of its last attempt."""
+    from coordinator.operator.client import OperatorClient
+    from coordinator.settings import FarmSettings
+
+    job, colon, frame = target.rpartition(":")
+    if not colon or not job or not frame:
+        _fail(f"{target!r} names no frame: JOB:FRAME, for example film:0012", EXIT_WRONG_SETTING)
+    found = OperatorClient(FarmSettings()).log(job, frame)
+    typer.echo(found["text"])
+    if found["path"]:
+        typer.echo(f"kept on the coordinator's machine in {found['path']}", err=True)
+
+
+@app.command()
+def flower() -> None:
+    """Show the farm's tasks in Flower, behind a login."""
+    from coordinator.operator.client import OperatorClient
+    from coordinator.operator.flower import FlowerSettings, run_flower
+    from coordinator.settings import FarmSettings
+
+    log_to_stderr()
+    settings = FlowerSettings()
+    raise typer.Exit(run_flower(settings, lambda: OperatorClient(FarmSettings()).redis_url()))
+
+
+@node_app.command()
+def forgive(name: Annotated[str, typer.Argument(help="The PC's name, as the status shows it.")]) -> None:
+    """Let a PC that was set aside render again."""
+    from coordinator.operator.client import OperatorClient
+    from coordinator.settings import FarmSettings
+
+    if not OperatorClient(FarmSettings()).forgive(name):
+        _fail(f"no PC called {name!r} has a mark; sheepfold status shows who was set aside", 1)
+    typer.echo(f"{name} may render again")
+
+
+@ledger_app.command()
+def backup(file: Annotated[Path, typer.Argument(help="Where the copy goes.")]) -> None:
+    """Copy the ledger while the coordinator runs."""
+    from coordinator.leases.ledger_database import LedgerError, backup_ledger
+    from coordinator.settings import FarmSettings
+
+    source = FarmSettings().state_dir / "ledger.sqlite"
+    if not source.is_file():
+        _fail(f"there is no ledger at {source}: is SHEEPFOLD_STATE_DIR the coordinator's?", EXIT_WRONG_SETTING)
+    if file.is_dir():
+        _fail(f"{file} is a folder: name a file in it", EXIT_WRONG_SETTING)
+    # Not made here: where a disk for backups is not mounted, its folder must not appear on another disk.
+    if not file.absolute().parent.is_dir():
+        _fail(f"there is no folder {file.absolute().parent}: make it first, or name another place", EXIT_WRONG_SETTING)
+    try:
+        backup_ledger(source, file)
+    except LedgerError as error:
+        _fail(f"{file} was not written: {error}", 1)
+    typer.echo(f"{file} holds the ledger")
+
+
+def log_to_stderr() -> None:
+    """One line an event, to standard error."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
+    )
+    for noisy in ("urllib3", "httpx", "uvicorn.access", "celery", "kombu"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Entry point: turns the errors an operator can mend into one line each."""
+    try:
+        app()
+    except ValidationError as error:
+        _fail("\n".join(_setting_line(one) for one in error.errors()), EXIT_WRONG_SETTING)
+    except (SettingsError, tomllib.TOMLDecodeError) as error:
+        _fail(f"sheepfold.toml cannot be read: {error}", EXIT_WRONG_SETTING)
+    except OperatorError as error:
+        _fail(str(error), error.exit_code)
+
+
+def _setting_line(error: Any) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return message  # a validator of the whole, which names its variable itself
+    name = "SHEEPFOLD_" + str(error["loc"][0]).upper()
+    return f"{name}: {'is required' if error['type'] == 'missing' else message}"
+
+
+def _fail(line: str, code: int) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(code)
+
+
+from coordinator.operator.client import OperatorError  # noqa: E402  (light: needs only the standard library at import)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""What nodes and the coordinator say over HTTP on the LAN. Pure.
+
+The coordinator's LAN API ( ``Authorization: Bearer <farm token>`` on every call)::
+
+    POST /api/join                                     JoinRequest → JoinAnswer
+    GET  /api/archives/{md5}?node=&url=                ArchivePlan, 404: not here; url: where the asking node serves
+    GET  /api/archives/{md5}/sources?node=&url=        ArchiveSources: the same question without the sums
+    POST /api/leases/{id}/start?node=&attempt=&claim=  StartAnswer, or 409: drop this order; claim: a random word
+    PUT  /api/leases/{id}/frame?node=&attempt=&...     FrameReport as query, picture as body: 200, 409 drop, 422 bad
+    POST /api/leases/{id}/failure?node=&attempt=       FailureReport: 200, or 409 drop
+
+An archive server (HTTP on the LAN, the coordinator's and one on each node; ``Authorization: Bearer`` and the archive's
+pass, see :func:`archive_pass`)::
+
+    GET /archives/{md5}          the archive, with Range, as far as it is here; 416: not these bytes, 503: too many ask
+    GET /archives/{md5}/pieces   which pieces are here, as in :mod:`sheepfold.sharing.pieces`; every answer's
+                                 ``X-Sheepfold-Pieces`` says the same
+
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .presence import Compute, NodeHardware
+
+#: Raised when a message changes its meaning; a worker with another number is told to update.
+CONTRACT_VERSION = 3
+
+#: An archive server says here which pieces it has.
+PIECES_HEADER = "X-Sheepfold-Pieces"
+
+#: Where a node serves archives: an address, and nothing that could lead elsewhere.
+ARCHIVE_URL = re.compile(r"http://(?:[0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveSources:
+    """Where an archive can be had from."""
+
+    #: Root URLs of nodes that have it or parts of it, a few of them by chance.
+    nodes: tuple[str, ...] = ()
+    #: Root URL of the coordinator's archive server, the last source of all.
+    coordinator: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchivePlan:
+    """How an archive travels: in pieces that can be told right from wrong one by one."""
+
+    md5: str
+    #: Bytes.
+    size: int
+    #: Bytes of every piece but the last.
+    piece_bytes: int
+    #: Of each piece, as :func:`sheepfold.sharing.pieces.sum_of` makes it.
+    sums: tuple[str, ...]
+    sources: ArchiveSources
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartAnswer:
+    """The start-fence lets this attempt pass, and says what no queue may hold."""
+
+    #: Opens the scene's zip; empty: it is not locked, or the coordinator has no password for it.
+    scene_password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinRequest:
+    """A worker asks to be one of the farm's nodes."""
+
+    contract_version: int
+    #: Stable UUID kept in the work folder.
+    node_id: str
+    #: The name the PC would like to have.
+    wanted_name: str
+    hardware: NodeHardware
+    slots: int
+    compute: Compute
+    version: str = ""
+    #: ``<lease id>.<attempt>`` of finished frames that an earlier process kept and this one is about to deliver.
+    kept: tuple[str, ...] = ()
+    #: The first join of a worker process: it holds nothing but what it kept.
+    fresh: bool = False
+    #: Names the PC and the work folder: a worker that was started anew has the same one, a copy of the folder another.
+    installation: str = ""
+    #: As in :attr:`Presence.blender`.
+    blender: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinAnswer:
+    """What a node needs to take orders."""
+
+    #: ``wanted_name``, made unique.
+    name: str
+    #: Holds a password; never logged.
+    redis_url: str = field(repr=False)
+    queue: str
+    #: Ed25519 public key, raw bytes in base64: orders are signed with it.
+    order_key: str
+    #: Where to find the depot from now on; empty: where the join was answered.
+    depot_url: str = ""
+    #: Who the node is from now on, where the id it came with is another living node's; empty: who it said it is.
+    node_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameReport:
+    """What goes with a delivered picture, as query parameters of the PUT."""
+
+    #: File name of the picture; only its suffix is used.
+    name: str
+    #: Of the picture, lower-case hex: a cut-off body is refused.
+    md5: str
+    #: Wall seconds from renderer start to exit.
+    render_s: float
+    #: Peak memory, kB.
+    memory_kb: int
+    #: Threads the renderer could use.
+    cores: int
+
+
+class FailureKind(StrEnum):
+    """Why an attempt gave no picture."""
+
+    #: The renderer died of a signal or left a crash file.
+    RENDERER_CRASHED = "renderer crashed"
+    #: Exit code 127 within ten seconds.
+    MISSING_LIBRARIES = "missing libraries"
+    NO_OUTPUT = "no output file"
+    OUT_OF_MEMORY = "out of memory"
+    DISK_FULL = "disk full"
+    #: A folder of the worker cannot be written or read.
+    FOLDER = "folder not usable"
+    #: The renderer archive starts the PC's own Blender, and there is none that starts.
+    NO_BLENDER = "no Blender"
+    #: Blender says so of the scene.
+    NO_CAMERA = "no camera"
+    #: The scene wants a render engine, or a denoiser, that this Blender does not have.
+    NO_ENGINE = "engine not there"
+    #: Blender cannot read the file: damaged, or written by a newer Blender.
+    SCENE_UNREADABLE = "scene not readable"
+    #: Blender says that there is nothing to render: no layer, no output node, no border.
+    NOTHING_TO_RENDER = "nothing to render"
+    TIME_LIMIT = "time limit"
+    #: An archive cannot be extracted, or does not hold what the order names.
+    BAD_ARCHIVE = "bad archive"
+    #: The order itself cannot be carried out (unknown placeholders, hostile paths).
+    BAD_ORDER = "bad order"
+    #: The node is stopping; nobody's fault, and no attempt is used up.
+    NODE_LEAVING = "node leaving"
+    #: The depot could not be reached for an archive.
+    NO_ARCHIVE = "archive not fetched"
+    #: What came out is no picture, or not one that may go to the server.
+    BAD_PICTURE = "bad picture"
+    #: The coordinator's own: the server did not store the picture, however often it was sent.
+    NOT_UPLOADED = "not uploaded"
+    #: Something of ours went wrong.
+    INTERNAL = "internal error"
+    #: Nobody wants the frame here any more. Said by the coordinator only.
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureReport:
+    """An attempt that gave no picture."""
+
+    kind: FailureKind
+    #: One line for a person.
+    reason: str
+    #: The renderer's output, last part; at most a few hundred kB.
+    log: str = ""
+    render_s: float = 0.0
+    memory_kb: int = 0
+
+
+def archive_pass(farm_token: str, md5: str) -> str:
+    """What an archive server wants to see: made of the farm token, which PCs do not show to each other.
+
+    A source's address may have been given to somebody else's PC by now: all it learns is a way to this one archive.
+    """
+    return hmac.new(farm_token.encode(), f"archive {md5}".encode(), hashlib.sha256).hexdigest()

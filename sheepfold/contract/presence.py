@@ -1,0 +1,117 @@
+"""Presence: a node's record in Redis. Pure.
+
+::
+
+    sheepfold:presence         hash   node id → Presence as JSON
+    sheepfold:seen             zset   node id → Redis TIME (seconds) of its last record, 0 after it signed off
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+PRESENCE_HASH = "sheepfold:presence"
+
+PRESENCE_SEEN = "sheepfold:seen"
+
+#: The time of a node that left on purpose: silence has to be waited for, a goodbye has not.
+PRESENCE_LEFT = 0
+
+#: A record is written this often.
+PRESENCE_EVERY_S = 5
+
+#: Three missed records: the node is gone.
+NODE_SILENT_AFTER_S = 15
+
+
+class Compute(StrEnum):
+    """What a node lets the farm use."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    BOTH = "both"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeHardware:
+    """A PC as a session describes it, and what placement needs."""
+
+    #: ``windows``, ``mac`` or ``linux``.
+    os: str
+    #: ``32bit`` or ``64bit``.
+    bits: str
+    cpu_family: str
+    cpu_model: str
+    cpu_model_name: str
+    #: Threads available.
+    cpu_cores: int
+    #: Bytes.
+    ram: int
+    #: Names of usable GPUs, empty where there are none.
+    gpus: tuple[str, ...] = ()
+    #: Name and release of the operating system, for a person; later generations of servers are told.
+    os_version: str = ""
+
+
+class Stage(StrEnum):
+    """What a slot is doing with its lease."""
+
+    FETCHING = "fetching"
+    #: Archives are there, and every slot is rendering.
+    WAITING = "waiting"
+    RENDERING = "rendering"
+    DELIVERING = "delivering"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotState:
+    """One lease a node holds right now."""
+
+    lease_id: str
+    attempt: int
+    job_name: str
+    frame: str
+    stage: Stage
+    #: 0 to 1, ``None`` while Blender has said nothing.
+    progress: float | None = None
+    #: Seconds Blender expects to need.
+    remaining_s: float | None = None
+    #: Peak memory so far, kB.
+    memory_kb: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """A node's record in Redis, written every :data:`PRESENCE_EVERY_S`."""
+
+    node_id: str
+    #: Unique on this LAN; a person reads it.
+    name: str
+    hardware: NodeHardware
+    #: Frames rendered side by side.
+    slots: int
+    compute: Compute
+    #: Leases in hand, at most ``slots`` of them rendering.
+    busy: tuple[SlotState, ...] = ()
+    #: What is unpacked in this node's cache: renderers by MD5, scenes by :func:`scene_key`.
+    archives: tuple[str, ...] = ()
+    #: Root URL of this node's archive server; empty: it has none.
+    archive_url: str = ""
+    #: MD5 sums of archives it hands to other nodes, parts of scenes among them.
+    shared: tuple[str, ...] = ()
+    #: Keys of scenes that an open Blender holds right now.
+    warm: tuple[str, ...] = ()
+    #: What its operator calls it apt for; a job may ask for some of these words.
+    tags: tuple[str, ...] = ()
+    #: False while the node takes nothing more (it is about to stop).
+    accepting: bool = True
+    #: Why the node can take nothing at all right now, and what to do about it; empty: it can.
+    trouble: str = ""
+    #: Version of the Blender that is installed there (``3.4.1``); empty: none, or none that answers.
+    blender: str = ""
+    #: Why there is no such Blender, and what to do about it.
+    no_blender: str = ""
+    #: As in :attr:`JoinRequest.installation`.
+    installation: str = ""
+    version: str = ""

@@ -1,0 +1,1 @@
+"""The exchange of archive pieces on the LAN: what both ends of it need."""

@@ -1,0 +1,188 @@
+"""Hands archives to whoever is of the farm: pieces of those that are here and right, over HTTP, by ``sendfile``.
+
+The coordinator and every node run one. Whoever asks shows the archive's pass (:func:`~.contract.archive_pass`). Bytes
+that are not in a verified piece never leave, so an archive may be handed on while it is still arriving. When too many
+ask at once they are told so (503): they go elsewhere, or ask again in a moment. An asker that reads too slowly is cut
+off. Own thread, own event loop; the only file here that imports aiohttp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from sheepfold.contract.api_messages import PIECES_HEADER, archive_pass
+from sheepfold.contract.orders import MD5_NAME
+from sheepfold.sharing.shared_archive import Shared
+
+from .pieces import to_text
+
+log = logging.getLogger(__name__)
+
+#: Askers served at the same time: the coordinator has the whole farm before it, a node renders beside it.
+COORDINATOR_SENDS_AT_ONCE, NODE_SENDS_AT_ONCE = 32, 8
+#: An asker gets this long for an answer, and as much more as its bytes need at the slowest pace we go along with.
+ANSWER_S, SLOWEST_BYTES_PER_S = 15.0, 100_000
+#: Connections without a request are closed after this (seconds).
+IDLE_S = 30.0
+#: Answers under way when the server stops (seconds).
+GRACE_S = 0.2
+#: More connections than this wait until others are gone.
+BACKLOG = 128
+
+#: How the system wants to be told: Windows has short numbers.
+_LINGER = "hh" if sys.platform == "win32" else "ii"
+
+Shelf = Callable[[str], Shared | None]
+
+
+class ArchiveServer:
+    """Serves what ``shelf`` has under an MD5. The socket is bound at once, so that a taken port is told at once."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        farm_token: str,
+        host: str,
+        port: int,
+        *,
+        at_once: int,
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        """``host`` may be empty: every interface. Raises OSError when nothing can listen there."""
+        self._shelf, self._token, self._at_once, self._answer_s = shelf, farm_token, at_once, answer_s
+        self._socket = _listening(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        #: Bytes of archives that were handed out.
+        self.bytes_sent = 0
+        self._sending = 0
+        self._loop = _loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="archives", daemon=True)
+
+    def start(self) -> None:
+        """Serves from now on."""
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self) -> None:
+        """Ends at once; who is cut off asks somebody else."""
+        if self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(GRACE_S + 2)
+        self._socket.close()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        runner = web.AppRunner(self._app(), access_log=None, keepalive_timeout=IDLE_S, shutdown_timeout=GRACE_S)
+        try:
+            self._loop.run_until_complete(self._listen(runner))
+            self._ready.set()
+            self._loop.run_forever()
+        finally:
+            self._ready.set()
+            self._loop.run_until_complete(runner.cleanup())
+            self._loop.close()
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        await runner.setup()
+        await web.SockSite(runner, self._socket, backlog=BACKLOG).start()
+
+    def _app(self) -> web.Application:
+        app = web.Application(client_max_size=1024)
+        app.router.add_get("/archives/{md5}", self._archive)
+        app.router.add_get("/archives/{md5}/pieces", self._pieces)
+        return app
+
+    async def _pieces(self, request: web.Request) -> web.StreamResponse:
+        text = _said(self._found(request))
+        return web.Response(text=text, headers={PIECES_HEADER: text})
+
+    async def _archive(self, request: web.Request) -> web.StreamResponse:
+        shared = self._found(request)
+        start, end = _wanted(request, shared.size)
+        said = {PIECES_HEADER: _said(shared)}
+        if not shared.covers(start, end):
+            raise web.HTTPRequestRangeNotSatisfiable(headers=said, text="these bytes are not here")
+        if self._sending >= self._at_once:
+            raise web.HTTPServiceUnavailable(headers=said, text="too many ask at once")
+        answer = _SentOnce(shared.path, headers=said)
+        self._sending += 1
+        try:
+            async with asyncio.timeout(self._answer_s + (end - start) / SLOWEST_BYTES_PER_S):
+                await answer.prepare(request)
+        except TimeoutError:
+            log.info("%s reads too slowly and is cut off", request.remote)
+            _cut_off(request)
+            return answer
+        finally:
+            self._sending -= 1
+        self.bytes_sent += answer.content_length or 0 if answer.status in (200, 206) else 0
+        return answer
+
+    def _found(self, request: web.Request) -> Shared:
+        md5 = request.match_info["md5"]
+        if not MD5_NAME.fullmatch(md5):
+            raise web.HTTPNotFound(text="this archive is not here")
+        given = request.headers.get("Authorization", "").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, f"Bearer {archive_pass(self._token, md5)}".encode()):
+            raise web.HTTPUnauthorized(text="this is not the archive's pass: compare SHEEPFOLD_FARM_TOKEN")
+        shared = self._shelf(md5)
+        if shared is None:
+            raise web.HTTPNotFound(text="this archive is not here")
+        return shared
+
+
+class _SentOnce(web.FileResponse):
+    """A file, sent where it is told to be; aiohttp asks once more when the handler returns."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None if self.prepared else await super().prepare(request)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """The standard one, whatever uvicorn made the default of this process: uvloop has no sendfile."""
+    return asyncio.new_event_loop() if sys.platform == "win32" else asyncio.SelectorEventLoop()
+
+
+def _said(shared: Shared) -> str:
+    return to_text(shared.pieces, shared.count)
+
+
+def _wanted(request: web.Request, size: int) -> tuple[int, int]:
+    """The first byte and the one after the last. Raises 416 for what is no range of bytes."""
+    if "If-Range" in request.headers:  # would turn a range that we have into a whole that we may not have
+        raise web.HTTPRequestRangeNotSatisfiable(text="If-Range is not for archives: they never change")
+    try:
+        start, stop, _ = request.http_range.indices(size)
+    except ValueError:
+        raise web.HTTPRequestRangeNotSatisfiable(text="this is no range of bytes") from None
+    return start, stop
+
+
+def _cut_off(request: web.Request) -> None:
+    """At once: the system does not go on either with what it has taken over from us."""
+    if request.transport is None:
+        return
+    connection = request.transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(_LINGER, 1, 0))
+    request.transport.abort()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    if not host and socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)

@@ -1,0 +1,54 @@
+"""One archive for several PCs on cables of their own: few bytes from the coordinator, and nobody waits for the last.
+
+The small version of `benchmarks/archive_fanout.py`, with a real server, a real coordinator and shaped cables.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from benchmarks.archive_fanout import CANNOT_RUN, COORDINATOR_COPIES, TIMES_OF_ONE, LanCopies, main, measure
+from benchmarks.network_namespaces import NoCables, check_rights
+
+
+@pytest.fixture(scope="module")
+def copies() -> LanCopies:
+    try:
+        check_rights()
+    except NoCables as reason:
+        if os.environ.get("CI"):
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+    return measure(nodes=4, megabytes=40, mbit=100, limit_s=100)
+
+
+def test_the_server_sends_an_archive_once(copies: LanCopies) -> None:
+    assert copies.from_server == copies.size
+    assert copies.server_wire < 1.05 * copies.size
+
+
+def test_the_coordinator_sends_less_than_four_copies_and_less_than_one_for_each(copies: LanCopies) -> None:
+    assert copies.coordinator_wire < min(COORDINATOR_COPIES, 0.75 * copies.nodes) * copies.size
+    assert copies.to_lan >= copies.size
+
+
+def test_all_have_it_within_twice_the_time_of_one_copy(copies: LanCopies) -> None:
+    print(copies.table())
+    assert copies.one_s >= 0.9 * copies.line_s, "the cable was shaped"
+    assert copies.all_s <= TIMES_OF_ONE * copies.one_s
+    assert copies.broken() == []
+
+
+def test_nothing_of_the_lan_is_left(copies: LanCopies) -> None:
+    left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, timeout=10)
+    assert copies.run not in left.stdout
+
+
+def test_without_the_rights_it_says_why(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("shutil.which", lambda name: f"/sbin/{name}")
+    assert main([]) == CANNOT_RUN
+    assert "root" in capsys.readouterr().err

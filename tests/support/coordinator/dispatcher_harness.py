@@ -1,0 +1,177 @@
+"""A dispatcher and what stands around it: a real ledger and archive store, a server and a broker of the test's own."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.archives.launchers import LauncherArchives
+from coordinator.archives.store import ArchiveStore
+from coordinator.delivery.claims import Claims
+from coordinator.jobs.blocks import JobBlock, JobBlocks
+from coordinator.leases.counters import Tally
+from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
+from coordinator.leases.ledger import Ledger
+from coordinator.scheduling.backpressure import Pressure
+from coordinator.scheduling.dispatcher import Dispatcher
+from coordinator.scheduling.node_index import Floor
+from coordinator.scheduling.requirements import Needs
+from coordinator.settings import SessionMode
+from coordinator.upstream.session import Backoff, FarmSession
+from coordinator.upstream.session_pool import Account
+from sheepfold.contract.orders import RenderOrder, SignedOrder
+from sheepfold.contract.presence import Presence
+from sheepfold.protocol.messages import JobAnswer, JobOffer, RendererOffer
+from sheepfold.protocol.status import JobStatus
+from tests.support.coordinator.builders import offer
+from tests.support.coordinator.fakes import HARDWARE, KEY, RENDERER, SCENE, Clock, Session, md5_of, node
+
+
+def frame(number: str = "0001", **changes: Any) -> JobOffer:
+    """A frame whose archives the server of these tests has."""
+    renderer = RendererOffer(md5=md5_of(RENDERER), command_line=".e -b .c -o .o -f .f", update_method="by_tile")
+    values: dict[str, Any] = {"archive_md5": md5_of(SCENE), "renderer": renderer}
+    return offer(number, **values | changes)
+
+
+def gives(*offers: JobOffer) -> list[JobAnswer]:
+    return [JobAnswer(status=JobStatus.OK, offer=one, frames_remaining=7) for one in offers]
+
+
+class Chain:
+    """A dispatcher and what stands around it."""
+
+    def __init__(self, ledger: Ledger, claims: Claims, folder: Path) -> None:
+        self.ledger, self.claims = ledger, claims
+        self.session, self.clock = Session(), Clock()
+        self.present: dict[str, Presence] = {"n1": node()}
+        self.set_aside: set[str] = set()
+        self.blocks = JobBlocks(ledger, "http://server")
+        self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
+        self.broker_error: Exception | None = None
+        #: Called when the dispatcher has chosen a node.
+        self.on_look: Callable[[], object] = lambda: None
+        #: Whether a renderer archive starts the PC's own Blender.
+        self.is_launcher: Callable[[str], bool] = lambda _md5: False
+        #: What the waits of the downloads were, in seconds.
+        self.waits: list[float] = []
+        self.key = Ed25519PrivateKey.generate()
+        self.folder = folder
+        self.account = Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session))
+        self.make()
+
+    def make(self, **changes: Any) -> Chain:
+        """The dispatcher anew, with other settings."""
+        if hasattr(self, "dispatcher"):
+            self.dispatcher.close()
+        self.pressure = Pressure(many=1)
+        self.tally, self.floor = Tally(), Floor(look_ahead=changes.pop("look_ahead", 1))
+        self.ledger.watch(self.tally.follow)
+        self.ledger.watch(self.floor.follow)
+        self.store = ArchiveStore(
+            self.folder,
+            quota_bytes=10**9,
+            pinned=self.tally.needed_archives,
+            reserve_bytes=changes.pop("reserve_bytes", 0),
+        )
+        needs = Needs(
+            self.ledger,
+            self.tally,
+            self.floor,
+            changes.pop("job_tags", None),
+            self.account.described_node,
+            is_launcher=self.is_launcher,
+        )
+        settings: dict[str, Any] = {"render_limit_s": None, "needs": needs} | changes
+        waits = self.waits
+
+        class Noted(Backoff):
+            def next(self) -> float:
+                waits.append(super().next())
+                return waits[-1]
+
+        self.dispatcher = Dispatcher(
+            ledger=self.ledger,
+            tally=self.tally,
+            floor=self.floor,
+            pressure=self.pressure,
+            account=self.account,
+            archives=self.store,
+            claims=self.claims,
+            node=self._node,
+            send_order=self._send,
+            order_key=self.key,
+            backoff=lambda: Noted(10, 100, random.Random(1)),
+            blocked=self,
+            clock=self.clock,
+            ledger_clock=lambda: time.time() + self.clock.now - Clock().now,
+            **settings,
+        )
+        return self
+
+    def make_with_launchers(self) -> Chain:
+        """The dispatcher anew; renderer archives are looked into."""
+        self.is_launcher = LauncherArchives(lambda md5: self.store.path_of(md5)).is_launcher
+        return self.make()
+
+    def block_of(self, lease: Lease) -> JobBlock | None:
+        return self.blocks.of(lease.offer.job_id, lease.offer.frame)
+
+    def turn_away(self, lease: Lease, block: JobBlock) -> None:
+        self.ledger.apply(lease.id, LeaseEvent.CANCEL, reason=block.reason)
+
+    def look(self) -> None:
+        """Who is here and may get frames, as the farm's sweep tells the floor."""
+        usable = {id_: one for id_, one in self.present.items() if id_ not in self.set_aside}
+        for node_id in self.floor.nodes().keys() - usable.keys():
+            self.floor.leave(node_id)
+        for one in usable.values():
+            self.floor.see(one, self.account.key_of(one))
+
+    def _node(self, node_id: str) -> Presence | None:
+        self.on_look()
+        return self.present.get(node_id)
+
+    def ask(self) -> bool:
+        self.look()
+        return self.dispatcher.ask_once(cast("FarmSession", self.session))
+
+    def place(self) -> int:
+        self.look()
+        return self.dispatcher.place_once()
+
+    def ask_all(self) -> int:
+        count = 0
+        while self.ask():
+            count += 1
+        return count
+
+    def grant(self, number: str = "0001", **changes: Any) -> Lease:
+        return self.ledger.grant(frame(number, **changes), KEY)
+
+    def state(self, lease: Lease) -> LeaseState:
+        return self.ledger.get(lease.id).state
+
+    def place_until(self, done: Callable[[], bool]) -> None:
+        """Rounds of placing, as the farm makes them: when there may be something new, and every second."""
+        for _ in range(20):
+            self.dispatcher.wake_placing.clear()
+            self.place()
+            if done():
+                return
+            self.dispatcher.wake_placing.wait(1)
+        raise AssertionError("it never came to that")
+
+    def fetched(self) -> None:
+        """The archives are here."""
+        self.place_until(lambda: {md5_of(SCENE), md5_of(RENDERER)} <= set(self.store.held()))
+
+    def _send(self, signed: SignedOrder, order: RenderOrder, node_name: str) -> None:
+        if self.broker_error is not None:
+            raise self.broker_error
+        self.sent.append((signed, order, node_name))

@@ -1,0 +1,189 @@
+"""A depot, the coordinator's archive server, and nodes with caches of their own; all of it real HTTP over loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from coordinator.api.app import DepotParts, make_depot
+from coordinator.archives.manifests import Plans
+from coordinator.archives.peers import Sources
+from coordinator.archives.store import ArchiveStore
+from coordinator.archives.tracker import ArchiveDesk
+from coordinator.runtime.http_server import WebServer
+from render_tasks.archives.cache import ArchiveCache
+from render_tasks.archives.swarm import Swarm
+from render_tasks.coordinator_client import DepotClient
+from sheepfold.contract.orders import ArchiveRef
+from sheepfold.contract.presence import Compute, NodeHardware, Presence
+from sheepfold.sharing.archive_server import ArchiveServer
+from sheepfold.sharing.shared_archive import Shared
+
+TOKEN = "a-token-of-this-lan"
+_HARDWARE = NodeHardware(
+    os="linux", bits="64bit", cpu_family="6", cpu_model="85", cpu_model_name="Xeon", cpu_cores=8, ram=16 * 1024**3
+)
+
+
+@dataclass
+class LanNode:
+    """One node: what it has, and where it serves it."""
+
+    cache: ArchiveCache
+    server: ArchiveServer | None
+    url: str = ""
+
+
+@dataclass
+class CountingShelf:
+    """What an archive server hands out, counted; ``change`` may put something else in its place."""
+
+    found: Callable[[str], Shared | None]
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, md5: str) -> Shared | None:
+        self.asked.append(md5)
+        return self.found(md5)
+
+
+class Lan:
+    """The coordinator's side, and nodes as they are added. Everything ends with :meth:`close`."""
+
+    def __init__(self, folder: Path, *, coordinator_at_once: int = 32) -> None:
+        self._folder = folder
+        self.store = ArchiveStore(folder / "coordinator", quota_bytes=10**10, reserve_bytes=0)
+        plans = Plans(self.store.path_of, self.store.throw_away)
+        self.store.on_sums = plans.know
+        self.present: dict[str, Presence] = {}
+        desk = ArchiveDesk(
+            self.store.path_of,
+            plans,
+            Sources(lambda: self.present),
+            lambda host: f"http://{host}:{self.coordinator.port}",
+        )
+        self.shelf = CountingShelf(desk.shared)
+        self.coordinator = ArchiveServer(self.shelf, TOKEN, "127.0.0.1", 0, at_once=coordinator_at_once)
+        self.coordinator.start()
+        port = _free_port()
+        self._web = WebServer(make_depot(_parts(desk)), "127.0.0.1", port)
+        self._web.start()
+        _wait_until_it_listens(port)
+        self.url = f"http://127.0.0.1:{port}"
+        self.nodes: list[LanNode] = []
+
+    def archive(self, size: int) -> ArchiveRef:
+        """A zip of about this size, which the coordinator has."""
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("scene.blend", os.urandom(size))
+        return self.has(packed.getvalue())
+
+    def has(self, content: bytes) -> ArchiveRef:
+        """Something the coordinator has."""
+        return self.store.ensure(hashlib.md5(content).hexdigest(), lambda target: target.write(content))  # type: ignore[arg-type, return-value]
+
+    def node(self, *, share: bool = True, stalled_after_s: float = 10) -> LanNode:
+        """One more node."""
+        name = f"n{len(self.nodes) + 1}"
+        depot = DepotClient(self.url, TOKEN)
+        swarm = Swarm(depot, TOKEN, name, lambda: node.url, stalled_after_s=stalled_after_s)
+        cache = ArchiveCache(self._folder / name, swarm, quota_bytes=10**10, share=share)
+        node = LanNode(cache, None)
+        if share:
+            node.server = ArchiveServer(cache.shared, TOKEN, "", 0, at_once=8)
+            node.server.start()
+            node.url = f"http://{depot.own_address()}:{node.server.port}"
+        self.nodes.append(node)
+        self.record(name, node.url)
+        return node
+
+    def record(self, name: str, url: str, *shared: str) -> None:
+        """A node's presence record, as the coordinator has it."""
+        self.present[name] = Presence(
+            node_id=name,
+            name=name,
+            hardware=_HARDWARE,
+            slots=1,
+            compute=Compute.CPU,
+            archive_url=url,
+            shared=shared,
+        )
+
+    def close(self) -> None:
+        """Ends all servers."""
+        for node in self.nodes:
+            if node.server:
+                node.server.stop()
+        self._web.stop()
+        self.coordinator.stop()
+
+
+class SilentPeer:
+    """Takes calls and never answers; an address that swallows everything looks the same."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.called = threading.Event()
+        self._held: list[socket.socket] = []
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self) -> None:
+        while True:
+            try:
+                self._held.append(self._socket.accept()[0])
+            except OSError:
+                return
+            self.called.set()
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._socket.close()
+        for one in self._held:
+            one.close()
+
+
+def _parts(desk: ArchiveDesk) -> DepotParts:
+    def unused(*_: object) -> None:
+        raise AssertionError("nodes ask for archives alone")
+
+    return DepotParts(
+        farm_token=TOKEN,
+        claims=None,  # type: ignore[arg-type]
+        join=unused,  # type: ignore[arg-type]
+        archives=desk,
+        status=unused,  # type: ignore[arg-type]
+        jobs=None,  # type: ignore[arg-type]
+        ask_now=unused,  # type: ignore[arg-type]
+        forgive=unused,  # type: ignore[arg-type]
+        log=unused,
+        redis_url=unused,  # type: ignore[arg-type]
+        metrics=CollectorRegistry(),
+    )
+
+
+def _wait_until_it_listens(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        time.sleep(0.01)
+    raise AssertionError("the depot does not listen")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

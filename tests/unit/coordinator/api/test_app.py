@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
+
+from coordinator.api.app import MAX_JSON_BYTES, DepotParts, make_depot
+from coordinator.api.operator_service import FrameLog
+from coordinator.archives.manifests import PlanUnderWay
+from coordinator.delivery.claims import FrameRejected, StaleClaim
+from coordinator.delivery.spool import CutOff
+from coordinator.jobs.blocks import BlockedBy, JobBlock
+from coordinator.jobs.control import Job, Stopped, UnknownJob
+from coordinator.nodes.registry import BrokerDown
+from sheepfold.atomic_files import DiskFull
+from sheepfold.contract.api_messages import (
+    CONTRACT_VERSION,
+    ArchivePlan,
+    ArchiveSources,
+    FailureKind,
+    FailureReport,
+    FrameReport,
+    JoinAnswer,
+    JoinRequest,
+    StartAnswer,
+)
+from sheepfold.contract.codec import from_json, to_json
+from sheepfold.contract.presence import Compute, NodeHardware
+
+TOKEN = "a-token-of-the-farm"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+ARCHIVE = "c" * 32
+SOURCES = ArchiveSources(nodes=("http://10.0.0.8:1",), coordinator="http://coordinator:8423")
+HARDWARE = NodeHardware(
+    os="linux", bits="64bit", cpu_family="6", cpu_model="85", cpu_model_name="Xeon", cpu_cores=8, ram=16 * 1024**3
+)
+JOIN = JoinRequest(
+    contract_version=CONTRACT_VERSION, node_id="n1", wanted_name="pc", hardware=HARDWARE, slots=1, compute=Compute.CPU
+)
+FRAME = {"node": "n1", "attempt": 1, "name": "a.png", "md5": "0" * 32, "render_s": 1.5, "memory_kb": 9, "cores": 2}
+
+
+@dataclass
+class Desk:
+    """Notes claims, and raises ``error`` where one is set."""
+
+    error: Exception | None = None
+    seen: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer:
+        self._note(lease_id, attempt, node_id, claim)
+        return StartAnswer(scene_password="opens it")
+
+    def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterator[bytes]) -> None:
+        self._note(lease_id, attempt, node_id, report, b"".join(chunks))
+
+    def fail(self, lease_id: str, attempt: int, node_id: str, report: FailureReport) -> None:
+        self._note(lease_id, attempt, node_id, report)
+
+    def _note(self, *what: Any) -> None:
+        self.seen.append(what)
+        if self.error is not None:
+            raise self.error
+
+
+class Archives:
+    """Holds one archive, and notes who asks."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.reading = False
+
+    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchivePlan | None:
+        sources = self.sources(md5, node_id, node_url, reached_by)
+        if self.reading:
+            raise PlanUnderWay
+        return ArchivePlan(md5=md5, size=3, piece_bytes=1024**2, sums=("ab",), sources=sources) if sources else None
+
+    def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None:
+        self.asked.append((md5, node_id, node_url, reached_by))
+        return SOURCES if md5 == ARCHIVE else None
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def archives() -> Archives:
+    return Archives()
+
+
+class Jobs:
+    """Knows one job."""
+
+    job = Job(number="7", name="film")
+
+    def cancel(self, job: str, frame: str | None) -> list[Stopped]:
+        if job != self.job.number:
+            raise UnknownJob(job, [self.job])
+        return [Stopped(job=self.job, frame=frame, frames=2, at_server="")]
+
+    def unblock(self, job: str, frame: str | None) -> list[JobBlock]:
+        return [JobBlock(job_id=job, name="film", reason="", by=BlockedBy.OPERATOR, since=1.0, frame=frame)]
+
+
+@pytest.fixture
+def client(desk: Desk, archives: Archives) -> TestClient:
+    parts = DepotParts(
+        farm_token=TOKEN,
+        claims=desk,
+        join=lambda wish, host, address: JoinAnswer(
+            name=f"{wish.wanted_name}-{host}", redis_url="redis://h", queue="farm.n1", order_key="key"
+        ),
+        archives=archives,
+        status=lambda: {"accepted": 3},
+        jobs=Jobs(),
+        ask_now=lambda: [{"name": "linux/64bit", "asked": True, "said": "asking now"}],
+        forgive=lambda name: name == "pc",
+        log=lambda job, frame: (
+            FrameLog(path="/logs/a.1.log", reason="no camera", text="Error: no camera")
+            if (job, frame) == ("film", "12")
+            else None
+        ),
+        redis_url=lambda host: f"redis://{host}",
+        metrics=CollectorRegistry(),
+    )
+    return TestClient(make_depot(parts), base_url="http://coordinator:8420")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/join"),
+        ("GET", f"/api/archives/{ARCHIVE}?node=n"),
+        ("GET", f"/api/archives/{ARCHIVE}/sources?node=n"),
+        ("POST", "/api/leases/aa/start?node=n&attempt=1"),
+        ("PUT", "/api/leases/aa/frame"),
+        ("POST", "/api/leases/aa/failure?node=n&attempt=1"),
+        ("GET", "/"),
+        ("GET", "/api/status"),
+        ("GET", "/api/log?job=film&frame=12"),
+        ("POST", "/api/cancel?job=7"),
+        ("POST", "/api/unblock?job=7"),
+        ("POST", "/api/ask"),
+        ("POST", "/api/nodes/pc/forgive"),
+        ("GET", "/api/broker"),
+        ("GET", "/metrics"),
+    ],
+)
+def test_nothing_is_told_without_the_farm_token(client: TestClient, desk: Desk, method: str, path: str) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}):
+        answer = client.request(method, path, headers=headers)
+        assert answer.status_code == 401
+        assert "SHEEPFOLD_FARM_TOKEN" in answer.json()["detail"]
+    assert not desk.seen
+
+
+def test_a_worker_joins_and_is_told_by_the_name_it_knows_us_by(client: TestClient) -> None:
+    answer = client.post("/api/join", content=to_json(JOIN), headers=BEARER)
+    assert from_json(JoinAnswer, answer.content).name == "pc-coordinator"
+
+
+def test_a_worker_of_another_contract_is_told_to_update(client: TestClient) -> None:
+    old = to_json(JOIN).replace(f'"contract_version":{CONTRACT_VERSION}', '"contract_version":0')
+    answer = client.post("/api/join", content=old, headers=BEARER)
+    assert answer.status_code == 426
+    assert "update" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"contract_version": "1"}'])
+def test_a_join_that_is_none_is_told_why(client: TestClient, body: bytes) -> None:
+    assert client.post("/api/join", content=body, headers=BEARER).status_code == 422
+
+
+def test_a_message_without_end_is_cut_short(client: TestClient) -> None:
+    body = b" " * (MAX_JSON_BYTES + 1)
+    assert client.post("/api/join", content=body, headers=BEARER).status_code == 413
+
+
+def test_a_node_is_told_how_an_archive_travels_and_from_where(client: TestClient, archives: Archives) -> None:
+    asks = {"node": "n1", "url": "http://10.0.0.7:4000"}
+    answer = client.get(f"/api/archives/{ARCHIVE}", params=asks, headers=BEARER)
+    assert from_json(ArchivePlan, answer.content).sources == SOURCES
+    answer = client.get(f"/api/archives/{ARCHIVE}/sources", params=asks, headers=BEARER)
+    assert from_json(ArchiveSources, answer.content) == SOURCES
+    assert archives.asked == [(ARCHIVE, "n1", "http://10.0.0.7:4000", "coordinator")] * 2
+
+
+@pytest.mark.parametrize("path", ["", "/sources"])
+@pytest.mark.parametrize("md5", ["d" * 32, "..%2f..%2fetc%2fpasswd", "C" * 32, "x"])
+def test_an_archive_that_is_not_here_is_not_found(client: TestClient, md5: str, path: str) -> None:
+    assert client.get(f"/api/archives/{md5}{path}?node=n1", headers=BEARER).status_code == 404
+
+
+@pytest.mark.parametrize("asks", [{}, {"node": "../x"}, {"node": "n" * 65}, {"node": "n", "url": "x" * 301}])
+def test_a_question_without_a_node_that_could_be_one_is_refused(client: TestClient, asks: dict[str, str]) -> None:
+    assert client.get(f"/api/archives/{ARCHIVE}", params=asks, headers=BEARER).status_code == 422
+
+
+def test_a_node_asks_again_while_an_archive_is_being_read(client: TestClient, archives: Archives) -> None:
+    archives.reading = True
+    assert client.get(f"/api/archives/{ARCHIVE}?node=n1", headers=BEARER).status_code == 503
+
+
+def test_claims_arrive_as_they_were_made(client: TestClient, desk: Desk) -> None:
+    report = FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing", log="log")
+    started = client.post("/api/leases/aa/start", params={"node": "n1", "attempt": 1, "claim": "w"}, headers=BEARER)
+    client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
+    client.post("/api/leases/aa/failure", params={"node": "n1", "attempt": 2}, content=to_json(report), headers=BEARER)
+    frame = FrameReport(name="a.png", md5="0" * 32, render_s=1.5, memory_kb=9, cores=2)
+    assert from_json(StartAnswer, started.content) == StartAnswer(scene_password="opens it")
+    assert desk.seen == [("aa", 1, "n1", "w"), ("aa", 1, "n1", frame, b"picture"), ("aa", 2, "n1", report)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StaleClaim("no longer yours"), 409),
+        (FrameRejected("black"), 422),
+        (CutOff("a", "b"), 400),
+        (BrokerDown("away"), 503),
+        (DiskFull(Path("spool")), 507),
+    ],
+)
+def test_a_node_reads_from_the_status_what_to_do(client: TestClient, desk: Desk, error: Exception, status: int) -> None:
+    desk.error = error
+    answer = client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
+    assert (answer.status_code, answer.json()["detail"]) == (status, str(error))
+
+
+@pytest.mark.parametrize("change", [{"md5": "../x"}, {"render_s": -1}, {"attempt": "x"}, {"memory_kb": "1e99"}])
+def test_a_report_that_makes_no_sense_is_refused(client: TestClient, desk: Desk, change: dict[str, Any]) -> None:
+    answer = client.put("/api/leases/aa/frame", params=FRAME | change, content=b"picture", headers=BEARER)
+    assert answer.status_code == 422
+    assert not desk.seen
+
+
+def test_a_person_reads_with_the_token_as_password_and_changes_nothing(client: TestClient) -> None:
+    login = ("anybody", TOKEN)
+    assert "<title>sheepfold</title>" in client.get("/", auth=login).text
+    assert client.get("/api/status", auth=login).json() == {"accepted": 3}
+    assert client.get("/metrics", auth=login).status_code == 200
+    for path in (
+        "/api/cancel?job=7&frame=0012",
+        "/api/ask",
+        "/api/unblock?job=7",
+        "/api/nodes/pc/forgive",
+        "/api/leases/aa/start?node=n&attempt=1",
+    ):
+        assert client.post(path, auth=login).status_code == 401
+
+
+def test_operators_cancel_and_read(client: TestClient) -> None:
+    assert client.get("/api/status", headers=BEARER).json() == {"accepted": 3}
+    assert client.post("/api/cancel?job=7&frame=0012", headers=BEARER).json() == {
+        "cancelled": [{"job": {"number": "7", "name": "film"}, "frame": "0012", "frames": 2, "at_server": ""}]
+    }
+    unknown = client.post("/api/cancel?job=8", headers=BEARER)
+    assert (unknown.status_code, unknown.json()) == (
+        404,
+        {"detail": "there is no job '8' here; jobs there are: 7 'film'"},
+    )
+    [unblocked] = client.post("/api/unblock?job=7", headers=BEARER).json()["unblocked"]
+    assert unblocked["label"] == "job 7 · film"
+    assert client.post("/api/ask", headers=BEARER).json()["sessions"][0]["said"] == "asking now"
+    assert client.post("/api/nodes/pc/forgive", headers=BEARER).json() == {"forgiven": True}
+    assert client.get("/api/broker", headers=BEARER).json() == {"redis_url": "redis://coordinator"}
+    assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_the_log_of_a_failed_frame_is_told_with_its_place(client: TestClient) -> None:
+    found = client.get("/api/log?job=film&frame=12", headers=BEARER)
+    assert found.json() == {"path": "/logs/a.1.log", "reason": "no camera", "text": "Error: no camera"}
+    unknown = client.get("/api/log?job=film&frame=13", headers=BEARER)
+    assert unknown.status_code == 404
+    assert "frame 13 of job film" in unknown.json()["detail"]

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from coordinator import __version__
+from coordinator.api.operator_service import Office
+from coordinator.delivery.failure_logs import FailureLogs
+from coordinator.jobs.blocks import BlockedBy, JobBlocks
+from coordinator.leases.lease import LeaseEvent, LeaseState
+from coordinator.leases.ledger import Ledger
+from coordinator.nodes.pauses import NodePauses
+from coordinator.nodes.quarantine import Conduct
+from coordinator.scheduling.dispatcher import Dispatcher
+from coordinator.settings import SessionMode
+from coordinator.upstream.session import Backoff, FarmSession, SessionState
+from coordinator.upstream.session_pool import Account
+from sheepfold.contract.api_messages import FailureKind, FailureReport
+from sheepfold.contract.presence import Compute, Presence, Stage
+from tests.support.coordinator.builders import rendering
+from tests.support.coordinator.fakes import HARDWARE, KEY, Session, node, slot
+
+
+class Desk:
+    """An office, and whom it told what."""
+
+    def __init__(self, ledger: Ledger, folder: Path) -> None:
+        self.logs = FailureLogs(folder)
+        self.ledger, self.conduct = ledger, Conduct(ledger)
+        self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
+        self.present: dict[str, Presence] = {}
+        self.forgiven = self.woken = 0
+        self.room = 2
+        self.session, self.blocks = Session(), JobBlocks(ledger, "http://server", wall_clock=lambda: 7.0)
+        self.dispatcher = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
+        self.office = Office(
+            ledger=ledger,
+            account=Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)),
+            conduct=self.conduct,
+            pauses=self.pauses,
+            dispatcher=cast("Dispatcher", self.dispatcher),
+            blocks=self.blocks,
+            present=lambda: self.present,
+            wake_asking=self._wake_asking,
+            on_forgiven=self._on_forgiven,
+            failure_logs=self.logs,
+        )
+
+    def _wake_asking(self) -> None:
+        self.woken += 1
+
+    def _on_forgiven(self) -> None:
+        self.forgiven += 1
+
+    def set_aside(self, node_id: str, name: str) -> None:
+        for number in range(2):
+            lease = rendering(self.ledger, f"9{number}", "good")
+            self.conduct.failed(lease, node_id, name, FailureKind.BAD_PICTURE, "black")
+            self.conduct.succeeded(lease)
+            self.ledger.apply(lease.id, LeaseEvent.CANCEL)
+
+
+@pytest.fixture
+def desk(ledger: Ledger, tmp_path: Path) -> Desk:
+    return Desk(ledger, tmp_path / "logs")
+
+
+def test_asking_now_is_told_for_each_session(desk: Desk) -> None:
+    assert desk.office.ask_now() == [{"name": "linux/64bit", "asked": True, "said": "asking now"}]
+    assert (desk.session.asked_now, desk.woken) == (1, 1)
+
+    desk.room = 0
+    assert desk.office.ask_now()[0]["said"] == "asking as soon as a slot is free: none is"
+
+    desk.session.state, desk.session.notice = SessionState.DISABLED, "disabled because of broken frames"
+    assert desk.office.ask_now() == [
+        {"name": "linux/64bit", "asked": False, "said": "disabled because of broken frames"}
+    ]
+
+
+def test_a_pc_that_is_forgiven_is_asked_for_again(desk: Desk) -> None:
+    desk.set_aside("n1", "pc-03")
+    assert not desk.office.forgive("pc-99")
+    assert desk.forgiven == 0
+    assert desk.office.forgive("pc-03")
+    assert desk.forgiven == 1
+    assert not desk.conduct.is_set_aside("n1")
+
+
+def test_the_status_of_an_empty_farm(desk: Desk) -> None:
+    status = desk.office.status()
+    assert status == {
+        "version": __version__,
+        "sessions": [
+            {
+                "key": KEY,
+                "name": "linux/64bit",
+                "state": "signed in",
+                "notice": "signed in",
+                "asked_in_s": 0.0,
+                "has_room": True,
+            }
+        ],
+        "leases": dict.fromkeys((state.value for state in LeaseState), 0),
+        "frames": dict.fromkeys(
+            ("waiting", "ready", "rendering", "uploading", "accepted", "refused", "failed", "cancelled", "lost"), 0
+        ),
+        "accepted": 0,
+        "frames_remaining": None,
+        "eta_s": None,
+        "nodes": [],
+        "set_aside": [],
+        "blocked": [],
+    }
+
+
+def test_the_status_tells_what_is_blocked_and_why(desk: Desk) -> None:
+    desk.blocks.block("101", "film", "no camera", BlockedBy.FARM)
+    [block] = json.loads(json.dumps(desk.office.status()))["blocked"]
+    assert block == {
+        "job_id": "101",
+        "name": "film",
+        "reason": "no camera",
+        "by": "farm",
+        "since": 7.0,
+        "frame": None,
+        "kind": "",
+        "at_server": False,
+        "label": "job 101 · film",
+    }
+
+
+def test_the_status_tells_what_each_pc_renders_and_how_far(desk: Desk) -> None:
+    lease = rendering(desk.ledger, "0012")
+    busy = slot(lease, progress=0.5, remaining_s=30.0, memory_kb=2048)
+    desk.present = {
+        "n2": node("n2", name="pc-02", accepting=False),
+        "n1": node("n1", name="pc-01", slots=2, compute=Compute.BOTH, busy=(busy,)),
+    }
+    desk.dispatcher.frames_remaining = 1187
+    desk.set_aside("n2", "pc-02")
+    status = json.loads(json.dumps(desk.office.status()))  # as it travels
+
+    first, second = status["nodes"]
+    assert [first["name"], second["name"]] == ["pc-01", "pc-02"], "sorted by name"
+    assert first["busy"] == [
+        {
+            "lease_id": lease.id,
+            "attempt": 1,
+            "job_name": "demo",
+            "frame": "0012",
+            "stage": Stage.RENDERING.value,
+            "progress": 0.5,
+            "remaining_s": 30.0,
+            "memory_kb": 2048,
+        }
+    ]
+    wanted: dict[str, Any] = {"id": "n1", "slots": 2, "compute": "both", "accepting": True, "set_aside": False}
+    assert first.items() >= wanted.items()
+    assert (second["accepting"], second["set_aside"], len(second["marks"])) == (False, True, 2)
+    assert (first["cpu"], first["cores"], first["ram"]) == ("Xeon", 8, 16 * 1024**3)
+    assert status["set_aside"] == ["pc-02"]
+    assert status["frames_remaining"] == 1187
+    assert (status["leases"]["rendering"], status["leases"]["cancelled"]) == (1, 2)
+
+
+def test_a_pc_that_is_set_aside_and_switched_off_is_still_told(desk: Desk) -> None:
+    desk.set_aside("n1", "pc-03")
+    assert desk.office.status()["set_aside"] == ["pc-03"]
+
+
+def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(desk: Desk, ledger: Ledger) -> None:
+    lease = rendering(ledger, "0012", "n1")
+    desk.logs.put(lease, FailureReport(kind=FailureKind.NO_OUTPUT, reason="no camera", log="Error: no camera"), "pc")
+    ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no output file: no camera")
+    for job in (lease.offer.job_id, lease.job_name):
+        found = desk.office.log(job, "12")
+        assert found is not None
+        assert found.reason == "no output file: no camera"
+        assert "Error: no camera" in found.text
+    assert desk.office.log("another", "12") is None
+    assert desk.office.log(lease.job_name, "13") is None
+
+
+def test_the_status_tells_which_pcs_take_nothing_and_why(desk: Desk, ledger: Ledger) -> None:
+    desk.present = {
+        "n1": node("n1", trouble="disk full: make room"),
+        "n2": node("n2", no_blender="no blender on PATH"),
+        "n3": node("n3", blender="3.4.1"),
+    }
+    desk.pauses.follow(desk.present)
+    failure = FailureReport(kind=FailureKind.INTERNAL, reason="KeyError")
+    desk.pauses.failed(rendering(ledger, node="n3"), "n3", "n3", failure)
+    told = [(one["trouble"], one["blender"], one["no_blender"]) for one in desk.office.status()["nodes"]]
+    assert told == [
+        ("disk full: make room", "", ""),
+        ("", "", "no blender on PATH"),
+        ("internal error: KeyError: look into the log of its worker", "3.4.1", ""),
+    ]
+
+
+def test_a_pc_that_is_paused_is_tried_again_when_it_is_forgiven(desk: Desk, ledger: Ledger) -> None:
+    failure = FailureReport(kind=FailureKind.MISSING_LIBRARIES, reason="libX.so")
+    desk.pauses.failed(rendering(ledger, node="n1"), "n1", "pc1", failure)
+    assert desk.office.forgive("pc1")
+    assert desk.forgiven == 1
+    assert not desk.pauses.is_paused("n1")
+    assert not desk.office.forgive("pc1")
+
+
+def test_a_frame_that_was_given_up_unrendered_has_its_reason_and_no_log(desk: Desk, ledger: Ledger) -> None:
+    lease = rendering(ledger, "0007", "n1")
+    ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no camera: Cannot render, no camera")
+    found = desk.office.log(lease.job_name, "7")
+    assert found is not None
+    assert found.path == ""
+    assert found.text.startswith("no camera: Cannot render, no camera")

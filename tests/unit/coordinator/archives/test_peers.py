@@ -1,0 +1,104 @@
+"""Who is named as a source, and who is not."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from coordinator.archives.manifests import PieceSums
+from coordinator.archives.peers import FETCHING_FOR_S, NAMED_AT_ONCE, Sources
+from coordinator.archives.tracker import ArchiveDesk
+from sheepfold.contract.api_messages import ArchivePlan, ArchiveSources
+from sheepfold.contract.presence import Presence
+from tests.support.coordinator.fakes import node
+
+MD5, OTHER = "a" * 32, "b" * 32
+
+
+class Lan:
+    """PCs ``n1`` to ``n20``, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.nodes: dict[str, Presence] = {f"n{number}": node(f"n{number}") for number in range(1, 21)}
+        self.sources = Sources(lambda: self.nodes, clock=lambda: self.now, chance=random.Random(1))
+
+    def has(self, node_id: str, url: str) -> None:
+        """Its record says that it keeps the archive."""
+        self.nodes[node_id] = replace(self.nodes[node_id], archive_url=url, shared=(MD5,))
+
+
+@pytest.fixture
+def lan() -> Lan:
+    return Lan()
+
+
+def test_a_node_that_asks_is_a_source_for_the_others_at_once_and_not_for_itself(lan: Lan) -> None:
+    lan.sources.asked(MD5, "n1", "http://10.0.0.1:1")
+    assert lan.sources.others(MD5, "n2") == ("http://10.0.0.1:1",)
+    assert lan.sources.others(MD5, "n1") == ()
+    assert lan.sources.others(OTHER, "n2") == ()
+
+
+def test_a_node_that_no_longer_asks_is_forgotten(lan: Lan) -> None:
+    lan.sources.asked(MD5, "n1", "http://10.0.0.1:1")
+    lan.now = FETCHING_FOR_S
+    assert lan.sources.others(MD5, "n2")
+    lan.now += 0.1
+    assert lan.sources.others(MD5, "n2") == ()
+
+
+def test_a_node_whose_record_says_that_it_keeps_the_archive_is_a_source(lan: Lan) -> None:
+    lan.has("n1", "http://10.0.0.1:1")
+    assert lan.sources.others(MD5, "n2") == ("http://10.0.0.1:1",)
+
+
+def test_a_node_that_is_gone_or_set_aside_is_not_named(lan: Lan) -> None:
+    lan.has("n1", "http://10.0.0.1:1")
+    lan.sources.asked(MD5, "n3", "http://10.0.0.3:1")
+    del lan.nodes["n1"], lan.nodes["n3"]
+    assert lan.sources.others(MD5, "n2") == ()
+
+
+def test_a_few_are_named_by_chance(lan: Lan) -> None:
+    for number in range(1, 21):
+        lan.has(f"n{number}", f"http://10.0.0.{number}:1")
+    first, second = lan.sources.others(MD5, "n1"), lan.sources.others(MD5, "n1")
+    assert len(first) == len(set(first)) == NAMED_AT_ONCE
+    assert set(first) != set(second)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://10.0.0.1",
+        "https://10.0.0.1:1",
+        "http://a@10.0.0.1:1",
+        "http://10.0.0.1:1/x",
+        "http://h:1\n",
+        "file:///x",
+    ],
+)
+def test_an_address_that_is_none_is_not_passed_on(lan: Lan, url: str) -> None:
+    lan.sources.asked(MD5, "n1", url)
+    lan.has("n3", url)
+    assert lan.sources.others(MD5, "n2") == ()
+
+
+def test_a_node_is_told_how_an_archive_travels_and_is_a_source_from_then_on(lan: Lan) -> None:
+    class Known:
+        def of(self, md5: str) -> PieceSums | None:
+            return PieceSums(size=9, piece_bytes=1024**2, sums=("s",)) if md5 == MD5 else None
+
+    desk = ArchiveDesk(lambda _: None, Known(), lan.sources, lambda host: f"http://{host}:8423")  # type: ignore[arg-type]
+    assert desk.plan(OTHER, "n1", "http://10.0.0.1:1", "c") is None
+    assert desk.plan(MD5, "n1", "http://10.0.0.1:1", "c") == ArchivePlan(
+        md5=MD5, size=9, piece_bytes=1024**2, sums=("s",), sources=ArchiveSources(coordinator="http://c:8423")
+    )
+    second = desk.plan(MD5, "n2", "http://10.0.0.2:1", "c")
+    assert second is not None
+    assert second.sources.nodes == ("http://10.0.0.1:1",)
+    assert (desk.sources(MD5, "n1", "", "c"), desk.shared(MD5)) == (None, None), "it has gone from the disk"

@@ -1,0 +1,107 @@
+"""When a job is put on hold because no PC can render its scene."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.jobs.scene_faults import SceneFaults
+from coordinator.leases.lease import Lease
+from coordinator.leases.ledger import Ledger
+from sheepfold.contract.api_messages import FailureKind, FailureReport
+from sheepfold.contract.presence import Presence
+from tests.support.coordinator.builders import rendering
+from tests.support.coordinator.fakes import node
+
+NO_CAMERA = FailureReport(kind=FailureKind.NO_CAMERA, reason="Cannot render, no camera")
+TOO_NEW = FailureReport(kind=FailureKind.SCENE_UNREADABLE, reason="not a blend file")
+
+
+class Farm:
+    """PCs that could take any frame, and the jobs that were put on hold."""
+
+    def __init__(self, ledger: Ledger, **blenders: str) -> None:
+        self._ledger, self._frame = ledger, 0
+        self.present: dict[str, Presence] = {
+            node_id: node(node_id, blender=version) for node_id, version in blenders.items()
+        }
+        self.held: list[tuple[Lease, str]] = []
+        self.faults = SceneFaults(
+            lambda _lease: set(self.present),
+            lambda: self.present,
+            lambda lease, report: self.held.append((lease, report.reason)),
+        )
+
+    def lease(self, node_id: str, **changes: object) -> Lease:
+        self._frame += 1
+        return rendering(self._ledger, f"{self._frame:04}", node_id, **changes)
+
+    def fails(self, node_id: str, report: FailureReport = NO_CAMERA, **changes: object) -> None:
+        self.faults.failed(self.lease(node_id, **changes), report)
+
+
+def test_two_pcs_that_say_so_settle_it_at_once(ledger: Ledger) -> None:
+    farm = Farm(ledger, n1="3.4.1", n2="3.4.1", n3="3.4.1")
+    farm.fails("n1")
+    assert not farm.held
+    farm.fails("n2")
+    assert [reason for _, reason in farm.held] == ["Cannot render, no camera"]
+    farm.fails("n3")
+    assert len(farm.held) == 1
+
+
+def test_one_pc_alone_settles_it_with_a_second_look(ledger: Ledger) -> None:
+    farm = Farm(ledger, n1="3.4.1")
+    farm.fails("n1")
+    farm.fails("n1")
+    assert len(farm.held) == 1
+
+
+def test_one_pc_of_several_settles_nothing_however_often_it_says_so(ledger: Ledger) -> None:
+    farm = Farm(ledger, n1="3.4.1", n2="3.4.1")
+    for _ in range(5):
+        farm.fails("n1")
+    assert not farm.held
+
+
+def test_a_file_that_a_blender_cannot_read_is_first_given_to_one_of_another_version(ledger: Ledger) -> None:
+    farm = Farm(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
+    farm.fails("n1", TOO_NEW)
+    assert farm.faults.tried(farm.lease("n1")) == ("n1", "n2")
+    farm.fails("n2", TOO_NEW)
+    assert not farm.held, "4.2.0 may read it"
+    farm.fails("n3", TOO_NEW)
+    assert len(farm.held) == 1
+
+
+def test_a_camera_is_missing_in_every_version_of_blender(ledger: Ledger) -> None:
+    farm = Farm(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
+    farm.fails("n1")
+    assert farm.faults.tried(farm.lease("n1")) == ()
+    farm.fails("n2")
+    assert len(farm.held) == 1
+
+
+def test_a_job_with_a_picture_is_never_put_on_hold(ledger: Ledger) -> None:
+    farm = Farm(ledger, n1="3.4.1")
+    farm.faults.rendered(farm.lease("n1"))
+    for _ in range(5):
+        farm.fails("n1")
+    assert not farm.held
+
+
+@pytest.mark.parametrize("other", [{"job_id": "78"}, {"revision": "4"}])
+def test_each_revision_of_a_job_stands_by_itself(ledger: Ledger, other: dict[str, str]) -> None:
+    farm = Farm(ledger, n1="3.4.1")
+    farm.fails("n1")
+    farm.fails("n1", **other)
+    assert not farm.held
+
+
+def test_a_job_that_gets_another_chance_is_looked_at_anew(ledger: Ledger) -> None:
+    farm = Farm(ledger, n1="3.4.1")
+    farm.fails("n1")
+    farm.faults.forget("77")
+    farm.fails("n1")
+    assert not farm.held
+    farm.fails("n1")
+    assert len(farm.held) == 1

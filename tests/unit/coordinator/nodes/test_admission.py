@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import base64
+import logging
+from dataclasses import replace
+from typing import cast
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.leases.ledger import Ledger
+from coordinator.nodes.admission import Door
+from coordinator.nodes.registry import BrokerDown, Nodes
+from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
+from sheepfold.contract.codec import to_json
+from sheepfold.contract.orders import ArchiveRef, RenderOrder, open_order, public_key_from, sign_order
+from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence
+from tests.support.coordinator.fakes import HARDWARE, Clock, node
+
+LOCAL = "redis://:s3cret@127.0.0.1:6390/0"
+
+
+class Names:
+    """Gives every PC a number, while Redis is there."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.here: dict[str, Presence] = {}
+
+    def present(self) -> dict[str, Presence]:
+        if self.down:
+            raise BrokerDown("ConnectionError")
+        return self.here
+
+    def unique_name(self, _node_id: str, wanted: str) -> str:
+        if self.down:
+            raise BrokerDown("ConnectionError")
+        return f"{wanted}-02"
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def joined() -> list[JoinRequest]:
+    return []
+
+
+@pytest.fixture
+def open_door(ledger: Ledger, names: Names, joined: list[JoinRequest], clock: Clock):
+    def make(redis_url: str = LOCAL, public_url: str | None = None) -> Door:
+        return Door(ledger, cast("Nodes", names), redis_url, public_url, joined.append, clock=clock)
+
+    return make
+
+
+def wish(node_id: str = "n1") -> JoinRequest:
+    return JoinRequest(
+        contract_version=CONTRACT_VERSION,
+        node_id=node_id,
+        wanted_name="pc",
+        hardware=HARDWARE,
+        slots=2,
+        compute=Compute.CPU,
+    )
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "reached_by", "told"),
+    [
+        ("redis://:pw@127.0.0.1:6390/0", "farm.lan", "redis://:pw@farm.lan:6390/0"),
+        ("redis://:pw@localhost/2", "10.0.0.7", "redis://:pw@10.0.0.7:6379/2"),
+        ("redis://user:pw@[::1]:6390/0", "fd00::7", "redis://user:pw@[fd00::7]:6390/0"),
+        ("redis://127.0.0.1:6390", "farm.lan", "redis://farm.lan:6390"),
+        (
+            "rediss://:pw@LOCALHOST:6390/0?ssl_ca_certs=/ca.pem",
+            "farm.lan",
+            "rediss://:pw@farm.lan:6390/0?ssl_ca_certs=/ca.pem",
+        ),
+        # A password is percent-encoded, and stays as it was written.
+        ("redis://:p%40ss%2Fw%3Ard%23%3F@127.0.0.1:1/0", "h", "redis://:p%40ss%2Fw%3Ard%23%3F@h:1/0"),
+        ("redis://:p@ss@127.0.0.1:1/0", "h", "redis://:p@ss@h:1/0"),
+        # Whoever is on this machine too may use the loopback address.
+        ("redis://:pw@127.0.0.1:6390/0", "127.0.0.1", "redis://:pw@127.0.0.1:6390/0"),
+        # An address that is not loopback is everybody's.
+        ("redis://:pw@redis.lan:6379/0", "farm.lan", "redis://:pw@redis.lan:6379/0"),
+        ("redis://:pw@[fd00::9]:6379/0", "farm.lan", "redis://:pw@[fd00::9]:6379/0"),
+    ],
+)
+def test_a_worker_finds_redis_where_it_found_the_depot(open_door, redis_url: str, reached_by: str, told: str) -> None:
+    assert open_door(redis_url).redis_url_for(reached_by) == told
+
+
+@pytest.mark.parametrize(
+    ("public_url", "host"),
+    [("http://farm.lan:8420", "farm.lan"), ("https://[fd00::1]:8420", "[fd00::1]"), ("https://farm.lan", "farm.lan")],
+)
+def test_the_public_address_wins_over_the_one_a_worker_happened_to_use(open_door, public_url: str, host: str) -> None:
+    door = open_door(public_url=public_url)
+    assert door.redis_url_for("10.0.0.7") == f"redis://:s3cret@{host}:6390/0"
+    assert door.join(wish(), "10.0.0.7", "10.0.0.9").depot_url == public_url
+
+
+def test_a_worker_that_joins_gets_all_it_needs(open_door, joined: list[JoinRequest]) -> None:
+    door = open_door()
+    answer = door.join(wish(), "farm.lan", "10.0.0.9")
+    assert (answer.name, answer.queue, answer.depot_url) == ("pc-02", "farm.n1", "")
+    assert answer.redis_url == "redis://:s3cret@farm.lan:6390/0"
+    assert joined == [wish()]
+
+    archive = ArchiveRef(md5="a" * 32, size=1)
+    order = RenderOrder(
+        lease_id="a", attempt=1, node_id="n1", job_id="1", job_name="j", frame="1", revision="0", scene_path="s",
+        command_line="",
+        script="", update_method="", use_gpu=False, scene_archives=(archive,), renderer_archive=archive,
+    )  # fmt: skip
+    assert open_order(sign_order(order, door.order_key), public_key_from(answer.order_key), "n1") == order
+
+
+def test_a_worker_does_not_get_in_while_redis_is_away(open_door, names: Names, joined: list[JoinRequest]) -> None:
+    names.down = True
+    with pytest.raises(BrokerDown):
+        open_door().join(wish(), "farm.lan", "10.0.0.9")
+    assert not joined
+
+
+def test_the_password_is_not_logged(open_door, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    answer = open_door().join(wish(), "farm.lan", "10.0.0.9")
+    assert "10.0.0.9" in caplog.text
+    assert "s3cret" not in caplog.text
+    assert "s3cret" not in repr(answer)
+    assert "s3cret" in to_json(answer), "the worker itself needs it"
+
+
+def test_orders_are_signed_with_the_same_key_after_a_restart(open_door, ledger: Ledger) -> None:
+    first = open_door().order_key
+    again = open_door().order_key
+    assert again.private_bytes_raw() == first.private_bytes_raw()
+    ledger.drop("order-key")
+    assert open_door().order_key.private_bytes_raw() != first.private_bytes_raw()
+
+
+def test_the_kept_key_is_the_one_that_is_used(open_door, ledger: Ledger) -> None:
+    key = Ed25519PrivateKey.generate()
+    ledger.keep("order-key", base64.b64encode(key.private_bytes_raw()).decode())
+    assert open_door().order_key.private_bytes_raw() == key.private_bytes_raw()
+
+
+@pytest.mark.parametrize(
+    ("public_url", "reached_by", "told"),
+    [
+        (None, "farm.lan", "http://farm.lan:8423"),
+        (None, "fd00::7", "http://[fd00::7]:8423"),
+        ("https://coordinator:8420", "farm.lan", "http://coordinator:8423"),
+    ],
+)
+def test_archives_are_where_workers_find_us(open_door, public_url: str | None, reached_by: str, told: str) -> None:
+    assert open_door(public_url=public_url).archive_url_for(reached_by, 8423) == told
+
+
+def at(installation: str, node_id: str = "n1", **changes: object) -> JoinRequest:
+    return replace(wish(node_id), installation=installation, fresh=True, **changes)
+
+
+def here(installation: str) -> Presence:
+    return node("n1", installation=installation)
+
+
+def test_a_copied_work_folder_becomes_a_node_of_its_own_with_a_word(
+    open_door, names: Names, joined: list[JoinRequest], caplog: pytest.LogCaptureFixture
+) -> None:
+    door = open_door()
+    names.here = {"n1": here("first")}
+    answer = door.join(at("copy", kept=("a.1",)), "farm.lan", "10.0.0.9")
+    assert answer.node_id not in ("", "n1")
+    assert answer.queue == f"farm.{answer.node_id}"
+    assert (joined[0].node_id, joined[0].kept) == (answer.node_id, ()), "the first one's frames are not its own"
+    assert "10.0.0.9 has the same identity as another one" in caplog.text
+    again = door.join(at("copy"), "farm.lan", "10.0.0.9")
+    assert again.node_id == answer.node_id, "its answer may have been lost"
+
+
+def test_copies_that_start_in_the_same_moment_are_told_apart(open_door) -> None:
+    """Given a whole classroom from one disk image, none of which has written a record yet."""
+    door = open_door()
+    ids = {door.join(at(f"pc-{number}"), "farm.lan", "10.0.0.9").node_id for number in range(20)}
+    assert len(ids) == 20
+
+
+@pytest.mark.parametrize("is_seen", [True, False], ids=["its record is still there", "it said goodbye"])
+def test_a_worker_that_is_started_anew_is_the_same_node_at_once(open_door, names: Names, is_seen: bool) -> None:
+    door = open_door()
+    door.join(at("first"), "farm.lan", "10.0.0.9")
+    names.here = {"n1": here("first")} if is_seen else {}
+    assert door.join(at("first"), "farm.lan", "10.0.0.10").node_id == "n1"
+
+
+def test_a_worker_that_is_started_anew_after_the_coordinator_is_the_same_node(open_door, names: Names) -> None:
+    names.here = {"n1": here("first")}
+    assert open_door().join(at("first"), "farm.lan", "10.0.0.9").node_id == "n1"
+
+
+def test_a_work_folder_that_moved_is_the_same_node_when_the_old_place_is_silent(open_door, clock: Clock) -> None:
+    door = open_door()
+    door.join(at("first"), "farm.lan", "10.0.0.9")
+    clock.now += NODE_SILENT_AFTER_S
+    assert door.join(at("moved"), "farm.lan", "10.0.0.9").node_id == "n1"
+
+
+def test_of_two_that_live_under_one_identity_the_one_that_joined_last_keeps_it(open_door, names: Names) -> None:
+    """Given a PC that slept while a copy of it took its place, and both write records now."""
+    door = open_door()
+    names.here = {"n1": here("sleeper")}
+    door.join(at("sleeper"), "farm.lan", "10.0.0.9")
+    names.here = {}
+    door._joined.clear()
+    door.join(at("copy"), "farm.lan", "10.0.0.10")
+    names.here = {"n1": here("sleeper")}
+    assert door.join(replace(at("copy"), fresh=False), "farm.lan", "10.0.0.10").node_id == "n1"
+    assert door.join(replace(at("sleeper"), fresh=False), "farm.lan", "10.0.0.9").node_id != "n1"

@@ -1,0 +1,130 @@
+"""PCs with trouble of their own are paused, told once, and tried again."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from coordinator.leases.lease import Lease
+from coordinator.leases.ledger import Ledger
+from coordinator.nodes.pauses import TOLD_AT_ONCE, NodePauses
+from sheepfold.contract.api_messages import FailureKind, FailureReport
+from tests.support.coordinator.builders import offer, rendering
+from tests.support.coordinator.fakes import Clock, node
+
+FULL = FailureReport(kind=FailureKind.DISK_FULL, reason="the disk of this PC is full")
+
+
+class Waits:
+    """5, 10, 20 ... seconds."""
+
+    def __init__(self) -> None:
+        self._next_s = 5.0
+
+    def next(self) -> float:
+        wait_s, self._next_s = self._next_s, self._next_s * 2
+        return wait_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pauses(clock: Clock) -> NodePauses:
+    return NodePauses(Waits, clock=clock)
+
+
+@pytest.fixture
+def lease(ledger: Ledger) -> Lease:
+    return rendering(ledger)
+
+
+def test_a_pause_ends_and_the_next_one_is_longer_until_a_picture_comes(
+    pauses: NodePauses, lease: Lease, clock: Clock
+) -> None:
+    for wait_s in (5, 10, 20):
+        assert pauses.failed(lease, "n1", "pc1", FULL)
+        assert not pauses.failed(lease, "n1", "pc1", FULL), "frames in hand fail in the same pause"
+        clock.now += wait_s - 0.1
+        assert pauses.is_paused("n1")
+        clock.now += 0.1
+        assert not pauses.is_paused("n1")
+    pauses.succeeded(lease)
+    pauses.failed(lease, "n1", "pc1", FULL)
+    clock.now += 5
+    assert not pauses.is_paused("n1")
+
+
+def test_the_operator_is_told_once_with_what_to_do(
+    pauses: NodePauses, lease: Lease, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(4):
+        pauses.failed(lease, "n1", "pc1", FULL)
+        clock.now += 1000
+    warnings = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert warnings[0].endswith("disk full: the disk of this PC is full: make room on the disk of its work folder")
+
+
+def test_a_pc_that_says_its_trouble_gets_nothing_until_it_says_that_it_is_mended(
+    pauses: NodePauses, lease: Lease, caplog: pytest.LogCaptureFixture
+) -> None:
+    pauses.failed(lease, "n1", "pc1", FULL)
+    caplog.clear()
+    for _ in range(3):
+        pauses.follow({"n1": node(trouble="disk full: make room in /work")})
+    assert pauses.reason("n1") == "disk full: make room in /work"
+    assert [one.message for one in caplog.records] == ["n1 takes nothing: disk full: make room in /work"]
+    pauses.follow({"n1": node()})
+    assert not pauses.is_paused("n1"), "its word counts for more than the wait that was left"
+    assert pauses.reason("n1") == ""
+
+
+def test_a_pc_that_never_said_it_is_in_trouble_waits_to_the_end(pauses: NodePauses, lease: Lease) -> None:
+    pauses.follow({"n1": node()})
+    pauses.failed(lease, "n1", "pc1", FULL)
+    pauses.follow({"n1": node()})
+    assert pauses.is_paused("n1")
+
+
+def test_a_missing_blender_is_told_once(pauses: NodePauses, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        pauses.follow({"n1": node(no_blender="no blender on PATH")})
+    assert [one.message for one in caplog.records] == [
+        "n1 gets only jobs that bring their own renderer: no blender on PATH"
+    ]
+    assert not pauses.is_paused("n1")
+
+
+def test_a_frame_that_a_pc_fails_again_after_it_made_others_is_the_trouble_itself(
+    pauses: NodePauses, ledger: Ledger, lease: Lease, clock: Clock
+) -> None:
+    pauses.failed(lease, "n1", "pc1", FULL)
+    assert not pauses.is_frames_fault(lease, "n1")
+    pauses.succeeded(rendering(ledger, "0013", "n2"))
+    assert not pauses.is_frames_fault(lease, "n1"), "that was another PC"
+    pauses.succeeded(rendering(ledger, "0014", "n1"))
+    assert pauses.is_frames_fault(lease, "n1")
+    assert not pauses.is_frames_fault(ledger.grant(offer("0015"), "s"), "n1")
+    pauses.ended(lease)
+    assert not pauses.is_frames_fault(lease, "n1")
+
+
+def test_how_long_a_frame_has_had_trouble_counts_from_its_first_time(
+    pauses: NodePauses, lease: Lease, clock: Clock
+) -> None:
+    assert pauses.troubled_s(lease) == 0
+    for _ in range(3):
+        pauses.failed(lease, "n1", "pc1", FULL)
+        clock.now += 100
+    assert pauses.troubled_s(lease) == 300
+
+
+def test_the_reasons_of_a_large_farm_are_one_line(pauses: NodePauses) -> None:
+    present = {f"n{number}": node(f"n{number}", trouble="disk full") for number in range(TOLD_AT_ONCE + 2)}
+    pauses.follow(present)
+    assert pauses.told(present) == "n0: disk full; n1: disk full; n2: disk full; and 2 more"
+    assert pauses.told({"n9": node("n9")}) == ""

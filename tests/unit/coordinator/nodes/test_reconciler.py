@@ -1,0 +1,361 @@
+"""Leases and PCs brought back together: fake nodes, a real ledger, real claims."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import pytest
+
+from coordinator.delivery.claims import Claims
+from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
+from coordinator.leases.ledger import Ledger
+from coordinator.nodes.reconciler import ORDER_LOST_AFTER_S, Sweeper
+from coordinator.nodes.registry import BrokerDown, Nodes, Sweep
+from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
+from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence, Stage
+from tests.support.coordinator.builders import Told, offer, rendering, report
+from tests.support.coordinator.fakes import HARDWARE, node, slot
+
+
+@dataclass
+class FakeNodes:
+    """The LAN as the test says; an error is raised as long as it is set."""
+
+    present: dict[str, Presence] = field(default_factory=dict)
+    settled: bool = True
+    error: Exception | None = None
+    forget_error: Exception | None = None
+    forgotten: list[str] = field(default_factory=list)
+    before: dict[str, Presence] = field(default_factory=dict)
+
+    def sweep(self) -> Sweep:
+        if self.error is not None:
+            raise self.error
+        before, self.before = self.before, dict(self.present)
+        return Sweep(
+            present=dict(self.present),
+            lost=tuple(sorted(before.keys() - self.present.keys())),
+            returned=tuple(sorted(self.present.keys() - before.keys())),
+            settled=self.settled,
+        )
+
+    def forget(self, node_id: str) -> None:
+        if self.forget_error is not None:
+            raise self.forget_error
+        self.forgotten.append(node_id)
+
+
+class Lan:
+    """A sweeper, the PCs it looks at, and whom it told to drop what."""
+
+    def __init__(self, ledger: Ledger, claims: Claims) -> None:
+        self.ledger, self.nodes = ledger, FakeNodes()
+        #: Node, lease, attempt.
+        self.cancelled: list[tuple[str, str, int]] = []
+        self.ahead_s = 0.0
+        self.sweeper = Sweeper(
+            cast("Nodes", self.nodes),
+            ledger,
+            claims,
+            lambda *what: self.cancelled.append(what),
+            clock=lambda: max([lease.changed_at for lease in ledger.leases()], default=0.0) + self.ahead_s,
+        )
+
+    def sees(self, *present: Presence) -> bool:
+        self.nodes.present = {one.node_id: one for one in present}
+        return self.sweeper.sweep_once()
+
+    def ordered(self, frame: str = "0012", node_id: str = "n1") -> Lease:
+        lease = self.ledger.grant(offer(frame), "farm:linux/64bit")
+        return self.ledger.apply(lease.id, LeaseEvent.ORDER, node_id=node_id)
+
+    def state(self, lease: Lease) -> LeaseState:
+        return self.ledger.get(lease.id).state
+
+
+@pytest.fixture
+def lan(ledger: Ledger, claims: Claims) -> Lan:
+    return Lan(ledger, claims)
+
+
+def join(node_id: str = "n1", *, fresh: bool = True, kept: tuple[str, ...] = ()) -> JoinRequest:
+    return JoinRequest(
+        contract_version=CONTRACT_VERSION,
+        node_id=node_id,
+        wanted_name=node_id,
+        hardware=HARDWARE,
+        slots=1,
+        compute=Compute.CPU,
+        fresh=fresh,
+        kept=kept,
+    )
+
+
+# Silence
+
+
+def test_the_leases_of_a_silent_pc_go_back_at_once_and_nobody_elses(lan: Lan, ledger: Ledger, told: Told) -> None:
+    mine, waiting = rendering(ledger, "0001", "n1"), lan.ordered("0002", "n1")
+    others, theirs = rendering(ledger, "0003", "n2"), lan.ordered("0004", "n2")
+    n2 = node("n2", busy=(slot(others), slot(theirs)))
+    lan.sees(node("n1", busy=(slot(mine),)), n2)
+    assert not told.returned
+
+    assert lan.sees(n2)
+    for lease in (mine, waiting):
+        back = ledger.get(lease.id)
+        assert (back.state, back.attempt, back.failures) == (LeaseState.GRANTED, 2, 0)
+    assert ledger.get(others.id) == others
+    assert ledger.get(theirs.id) == theirs
+    assert lan.nodes.forgotten == ["n1"]
+
+
+def test_a_frame_that_arrived_stays_whatever_becomes_of_its_pc(lan: Lan, ledger: Ledger, claims: Claims) -> None:
+    lease = rendering(ledger)
+    claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
+    lan.sees(node("n1"))
+    lan.ahead_s = 1000
+    lan.sees()
+    assert lan.state(lease) is LeaseState.DELIVERED
+
+
+def test_leases_from_before_a_restart_go_back_when_their_pc_does_not_come(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger)
+    lan.nodes.settled = False
+    lan.sees()
+    assert lan.state(lease) is LeaseState.RENDERING, "it may not have been able to write yet"
+    lan.nodes.settled = True
+    assert lan.sees()
+    assert lan.state(lease) is LeaseState.GRANTED
+
+
+def test_while_silence_proves_nothing_nothing_is_taken_back(lan: Lan, ledger: Ledger) -> None:
+    gone, unknown, lost = rendering(ledger, "0001", "n1"), rendering(ledger, "0002", "n2"), lan.ordered("0003", "n2")
+    lan.sees(node("n1", busy=(slot(gone),)), node("n2"))
+    lan.nodes.settled, lan.ahead_s = False, 1000
+    lan.sees(node("n2"))
+    assert [lan.state(one) for one in (gone, unknown, lost)] == [
+        LeaseState.RENDERING,
+        LeaseState.RENDERING,
+        LeaseState.ORDERED,
+    ]
+
+
+def test_without_redis_everything_stays_and_it_is_said_once(
+    lan: Lan, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = rendering(ledger)
+    present = node("n1", busy=(slot(lease),))
+    lan.sees(present)
+    caplog.set_level(logging.INFO)
+    lan.nodes.error, lan.ahead_s = BrokerDown("ConnectionError"), 1000
+    for _ in range(5):
+        assert not lan.sees()
+    assert lan.sweeper.present == {"n1": present}
+    assert ledger.get(lease.id) == lease
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+    caplog.clear()
+    lan.nodes.error = None
+    lan.sees(present)
+    lan.sees(present)
+    assert [record.getMessage() for record in caplog.records] == ["Redis is back"]
+    lan.nodes.error = BrokerDown("ConnectionError")
+    lan.sees()
+    assert caplog.records[-1].levelname == "ERROR", "the next outage is told again"
+
+
+def test_redis_may_go_away_in_the_middle_of_a_sweep(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger)
+    lan.sees(node("n1", busy=(slot(lease),)))
+    lan.nodes.forget_error = BrokerDown("ConnectionError")
+    lan.sees()
+    lan.nodes.forget_error = None
+    lan.sees()
+    assert lan.state(lease) is LeaseState.GRANTED
+
+
+# Strangers
+
+
+@pytest.mark.parametrize("stage", [Stage.FETCHING, Stage.WAITING, Stage.RENDERING])
+def test_a_pc_that_still_holds_a_cancelled_frame_is_told_again_and_again(
+    lan: Lan, ledger: Ledger, stage: Stage
+) -> None:
+    lease = rendering(ledger)
+    ledger.apply(lease.id, LeaseEvent.CANCEL)
+    for count in (1, 2, 3):
+        lan.sees(node("n1", busy=(slot(lease, stage),)))
+        assert lan.cancelled == [("n1", lease.id, 1)] * count
+
+
+def test_a_pc_that_holds_an_older_attempt_is_told_to_drop_that_one_and_nobody_else(
+    lan: Lan, ledger: Ledger, claims: Claims
+) -> None:
+    lease = rendering(ledger, node="n1")
+    claims.take_back(lease, "its PC fell silent")
+    stranger = node("n1", busy=(slot(lease, attempt=1),))
+    lan.sees(stranger)
+    assert lan.cancelled == [("n1", lease.id, 1)], "the lease waits for a PC"
+
+    ledger.apply(lease.id, LeaseEvent.ORDER, node_id="n2")
+    second = ledger.apply(lease.id, LeaseEvent.START)
+    lan.sees(stranger, node("n2", busy=(slot(second),)))
+    assert lan.cancelled == [("n1", lease.id, 1)] * 2, "n2 renders what is its own"
+    assert ledger.get(lease.id) == second
+
+
+def test_a_pc_that_holds_another_pcs_lease_is_told_to_drop_it(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger, node="n2")
+    lan.sees(node("n1", busy=(slot(lease),)), node("n2", busy=(slot(lease),)))
+    assert lan.cancelled == [("n1", lease.id, 1)]
+
+
+def test_a_pc_that_delivers_is_left_to_the_fence(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger)
+    ledger.apply(lease.id, LeaseEvent.CANCEL)
+    lan.sees(node("n1", busy=(slot(lease, Stage.DELIVERING),)))
+    assert not lan.cancelled
+
+
+@pytest.mark.parametrize("event", [None, LeaseEvent.START, LeaseEvent.DELIVER])
+def test_a_pc_that_holds_what_is_its_own_is_not_disturbed(lan: Lan, event: LeaseEvent | None) -> None:
+    lease = lan.ordered()
+    for one in {None: [], LeaseEvent.START: [LeaseEvent.START]}.get(event, [LeaseEvent.START, LeaseEvent.DELIVER]):
+        lease = lan.ledger.apply(lease.id, one)
+    lan.ahead_s = 1000
+    lan.sees(node("n1", busy=(slot(lease),)))
+    assert not lan.cancelled
+    assert lan.ledger.get(lease.id) == lease
+
+
+def test_a_lease_nobody_knows_is_rendered_for_nothing(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger)
+    lan.sees(node("n1", busy=(replace(slot(lease), lease_id="f" * 32, attempt=4), slot(lease))))
+    assert lan.cancelled == [("n1", "f" * 32, 4)]
+    assert lan.state(lease) is LeaseState.RENDERING
+
+
+# Orders that got lost, workers that started anew
+
+
+def test_an_order_lost_on_its_way_goes_back_after_a_while(lan: Lan) -> None:
+    lease = lan.ordered()
+    lan.ahead_s = ORDER_LOST_AFTER_S - 1
+    lan.sees(node())
+    assert lan.state(lease) is LeaseState.ORDERED
+    lan.ahead_s = ORDER_LOST_AFTER_S + 1
+    assert lan.sees(node())
+    assert (lan.state(lease), lan.ledger.get(lease.id).attempt) == (LeaseState.GRANTED, 2)
+
+
+def test_an_order_that_waits_behind_a_long_render_is_not_lost(lan: Lan, ledger: Ledger) -> None:
+    renders, waits = rendering(ledger, "0001"), lan.ordered("0002")
+    lan.ahead_s = 24 * 3600
+    lan.sees(node(busy=(slot(renders),)))
+    assert lan.state(waits) is LeaseState.ORDERED
+
+
+def test_a_frame_its_pc_no_longer_renders_goes_back_once_the_record_must_be_newer(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger)
+    lan.ahead_s = NODE_SILENT_AFTER_S
+    lan.sees(node())
+    assert lan.state(lease) is LeaseState.RENDERING, "the record may be from before the start"
+    lan.ahead_s = NODE_SILENT_AFTER_S + 1
+    assert lan.sees(node())
+    assert lan.state(lease) is LeaseState.GRANTED
+
+
+def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(lan: Lan, ledger: Ledger, told: Told) -> None:
+    renders, waits = rendering(ledger, "0001"), lan.ordered("0002")
+    others = rendering(ledger, "0003", "n2")
+    lan.sees(node(busy=(slot(renders),)), node("n2", busy=(slot(others),)))
+    lan.sweeper.joined(join())
+    assert [lan.state(one) for one in (renders, waits, others)] == [
+        LeaseState.GRANTED,
+        LeaseState.GRANTED,
+        LeaseState.RENDERING,
+    ]
+    assert "started anew" in told.returned[0].reason
+
+
+def test_a_worker_that_only_asks_again_keeps_its_leases(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger)
+    lan.sees(node(busy=(slot(lease),)))
+    lan.sweeper.joined(join(fresh=False))
+    assert ledger.get(lease.id) == lease
+
+
+def test_a_pc_that_was_never_here_takes_nothing_from_anybody(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger)
+    lan.sees(node(busy=(slot(lease),)))
+    lan.sweeper.joined(join("n9"))
+    assert ledger.get(lease.id) == lease
+
+
+def test_a_kept_frame_counts_only_under_its_current_attempt(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger)
+    lan.sees(node(busy=(slot(lease),)))
+    lan.sweeper.joined(join(kept=(f"{lease.id}.7",)))
+    assert lan.state(lease) is LeaseState.GRANTED
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_frames_a_restarted_worker_kept_are_not_taken_back_before_they_are_delivered(
+    lan: Lan, ledger: Ledger, claims: Claims, known: bool
+) -> None:
+    first, second, lost = rendering(ledger, "0001"), rendering(ledger, "0002"), rendering(ledger, "0003")
+    lan.ahead_s = 600
+    if known:
+        lan.sees(node(slots=3, busy=(slot(first), slot(second), slot(lost))))
+    lan.sweeper.joined(join(kept=(f"{first.id}.1", f"{second.id}.1")))
+    # It delivers one after the other, and so it says.
+    lan.sees(node(slots=3, busy=(slot(first, Stage.DELIVERING),)))
+    assert [lan.state(one) for one in (first, second, lost)] == [
+        LeaseState.RENDERING,
+        LeaseState.RENDERING,
+        LeaseState.GRANTED,
+    ]
+    claims.deliver(second.id, 1, "n1", report(), [b"PNG data"])
+    assert lan.state(second) is LeaseState.DELIVERED
+
+
+def test_a_worker_that_kept_frames_and_fell_silent_loses_them(lan: Lan, ledger: Ledger) -> None:
+    lease = rendering(ledger)
+    lan.sees(node(busy=(slot(lease),)))
+    lan.sweeper.joined(join(kept=(f"{lease.id}.1",)))
+    lan.sees(node())
+    lan.sees()
+    assert lan.state(lease) is LeaseState.GRANTED
+
+
+# What the loop is told
+
+
+def test_a_sweep_says_whether_something_is_new(lan: Lan, ledger: Ledger) -> None:
+    assert lan.sees(node())
+    assert not lan.sees(node())
+    assert lan.sees(node(accepting=False))
+    assert lan.sees(node(accepting=False), node("n2"))
+    assert not lan.sees(node(accepting=False), node("n2"))
+
+
+@pytest.mark.parametrize("set_by", [3600.0, -3600.0])
+def test_a_restart_with_another_time_takes_nothing_from_a_pc_that_has_just_begun(
+    lan: Lan, ledger: Ledger, claims: Claims, set_by: float
+) -> None:
+    """The lease was started by a clock that was an hour off, a moment before its PC's record could show it."""
+    lease = lan.ordered()
+    claims.start(lease.id, 1, "n1", "word")
+    now = [ledger.get(lease.id).changed_at + set_by]
+    lan.sweeper = Sweeper(
+        cast("Nodes", lan.nodes), ledger, claims, lambda *what: lan.cancelled.append(what), clock=lambda: now[0]
+    )
+    now[0] += 1
+    lan.sees(node())
+    assert lan.state(lease) is LeaseState.RENDERING
+    now[0] += NODE_SILENT_AFTER_S
+    lan.sees(node())
+    assert lan.state(lease) is LeaseState.GRANTED, "in time, it is still found to be lost"

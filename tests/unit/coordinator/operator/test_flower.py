@@ -1,0 +1,68 @@
+"""What Flower is told: a login always, looking only, and words for people."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pydantic import ValidationError
+
+from coordinator.operator import flower
+from coordinator.operator.flower import FlowerSettings, password_file, readable
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("REDIS_URL", "FLOWER_USER", "FLOWER_PASSWORD", "FLOWER_HOST", "FLOWER_PORT"):
+        monkeypatch.delenv(f"SHEEPFOLD_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_flower_listens_on_loopback_unless_told_otherwise() -> None:
+    assert (FlowerSettings().flower_host, FlowerSettings().flower_port) == ("127.0.0.1", 5555)
+
+
+def test_a_password_is_made_once_and_only_its_owner_reads_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    settings = FlowerSettings(state_dir=tmp_path / "state")
+    made = flower._password(settings)
+    file = password_file(settings.state_dir)
+    assert flower._password(settings) == made == file.read_text().strip()
+    assert len(made) >= 20
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert str(file) in caplog.text
+    assert made not in caplog.text
+
+
+def test_a_password_that_was_given_is_taken_and_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHEEPFOLD_FLOWER_PASSWORD", "my own password")
+    settings = FlowerSettings(state_dir=tmp_path)
+    assert flower._password(settings) == "my own password"
+    assert not password_file(tmp_path).exists()
+    assert "my own password" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PASSWORD", "hidden7"), ("USER", "a:b"), ("PORT", "0"), ("PORT", "70000")]
+)
+def test_a_wrong_setting_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"SHEEPFOLD_FLOWER_{name}", value)
+    with pytest.raises(ValidationError) as told:
+        FlowerSettings()
+    assert told.value.errors()[0]["loc"] == (f"flower_{name.lower()}",)
+    assert "hidden7" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("exception", "reason"),
+    [
+        ("FrameFailed('renderer crashed: signal 11')", "renderer crashed: signal 11"),
+        ('FrameFailed("the node\'s disk is full")', "the node's disk is full"),
+        ("FrameFailed('a', 2)", "FrameFailed('a', 2)"),
+        (None, None),
+    ],
+)
+def test_a_failed_frame_tells_its_reason_in_words(exception: str | None, reason: str | None) -> None:
+    assert readable(SimpleNamespace(exception=exception)).exception == reason

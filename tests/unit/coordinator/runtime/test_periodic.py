@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from coordinator.runtime import periodic as loops
+from coordinator.runtime.periodic import Loop
+
+SOON_S = 10.0
+FOR_EVER_S = 3600.0
+
+
+class Refused(Exception):
+    """Ends a loop."""
+
+
+class Rounds:
+    """What a loop calls: does what ``then`` says, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.then: Callable[[int], float] = lambda _count: FOR_EVER_S
+        self._changed = threading.Condition()
+
+    def __call__(self) -> float:
+        with self._changed:
+            self.count += 1
+            count = self.count
+            self._changed.notify_all()
+        return self.then(count)
+
+    def reach(self, count: int) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self.count >= count, SOON_S)
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.rounds, self.fatal, self.wake = Rounds(), [], threading.Event()
+        self.ended = threading.Event()
+        self.loop = Loop("test loop", self.rounds, fatal=Refused, on_fatal=self._on_fatal, wake=self.wake)
+
+    def _on_fatal(self, error: Exception) -> None:
+        self.fatal.append(error)
+        self.ended.set()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    made.loop.stop()
+    made.loop.join(SOON_S)
+
+
+def test_a_loop_begins_at_once_and_waits_as_long_as_it_was_told(stage: Stage) -> None:
+    stage.loop.start()
+    assert stage.rounds.reach(1)
+    assert not stage.loop.join(0.05), "it goes on"
+    assert stage.rounds.count == 1
+
+
+def test_no_wait_means_again_at_once(stage: Stage) -> None:
+    stage.rounds.then = lambda count: 0 if count < 5 else FOR_EVER_S
+    stage.loop.start()
+    assert stage.rounds.reach(5)
+
+
+def test_a_wake_cuts_the_wait_short(stage: Stage) -> None:
+    stage.loop.start()
+    for count in (1, 2, 3):
+        assert stage.rounds.reach(count)
+        stage.loop.wake()
+    assert stage.rounds.reach(4)
+
+
+def test_a_wake_in_the_middle_of_a_round_is_not_lost(stage: Stage) -> None:
+    def wake_once(count: int) -> float:
+        if count == 1:
+            stage.wake.set()
+        return FOR_EVER_S
+
+    stage.rounds.then = wake_once
+    stage.loop.start()
+    assert stage.rounds.reach(2)
+
+
+def test_a_wake_counts_once(stage: Stage) -> None:
+    stage.wake.set()
+    stage.loop.start()
+    assert stage.rounds.reach(1)
+    stage.loop.join(0.05)
+    assert stage.rounds.count == 1
+
+
+def test_an_error_nobody_expected_is_told_and_the_loop_goes_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loops, "PAUSE_AFTER_ERROR_S", 0.01)
+
+    def stumble(count: int) -> float:
+        if count < 3:
+            raise ValueError("the unexpected")
+        return FOR_EVER_S
+
+    stage.rounds.then = stumble
+    stage.loop.start()
+    assert stage.rounds.reach(3)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    assert "test loop" in caplog.text
+    assert "the unexpected" in caplog.text
+    assert not stage.fatal
+
+
+def test_a_loop_pauses_after_an_error_instead_of_flooding_the_log(stage: Stage) -> None:
+    def stumble(_count: int) -> float:
+        raise ValueError
+
+    stage.rounds.then = stumble
+    stage.loop.start()
+    assert stage.rounds.reach(1)
+    stage.loop.join(0.1)
+    assert stage.rounds.count == 1
+
+
+def test_a_fatal_error_ends_the_loop_and_is_handed_on(stage: Stage) -> None:
+    error = Refused("201")
+
+    def refuse(_count: int) -> float:
+        raise error
+
+    stage.rounds.then = refuse
+    stage.loop.start()
+    assert stage.ended.wait(SOON_S)
+    assert stage.loop.join(SOON_S)
+    assert stage.fatal == [error]
+    assert stage.rounds.count == 1
+
+
+@pytest.mark.parametrize("wait_s", [0.0, FOR_EVER_S])
+def test_a_loop_stops_when_asked(stage: Stage, wait_s: float) -> None:
+    stage.rounds.then = lambda _count: wait_s
+    stage.loop.start()
+    assert stage.rounds.reach(1)
+    stage.loop.stop()
+    assert stage.loop.join(SOON_S)
+
+
+def test_a_stop_in_the_middle_of_a_round_lets_the_round_end_and_no_other_begin(stage: Stage) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_count: int) -> float:
+        begun.set()
+        assert go_on.wait(SOON_S)
+        return 0
+
+    stage.rounds.then = slow
+    stage.loop.start()
+    assert begun.wait(SOON_S)
+    stage.loop.stop()
+    assert not stage.loop.join(0.05)
+    go_on.set()
+    assert stage.loop.join(SOON_S)
+    assert stage.rounds.count == 1
+
+
+def test_a_loop_that_was_stopped_before_it_began_does_nothing(stage: Stage) -> None:
+    stage.loop.stop()
+    stage.loop.start()
+    assert stage.loop.join(SOON_S)
+    assert stage.rounds.count == 0
+
+
+def test_a_stumbling_loop_stops_without_waiting_its_pause_out(stage: Stage) -> None:
+    def stumble(_count: int) -> float:
+        raise ValueError
+
+    stage.rounds.then = stumble
+    stage.loop.start()
+    assert stage.rounds.reach(1)
+    stage.loop.stop()
+    assert stage.loop.join(loops.PAUSE_AFTER_ERROR_S / 2)

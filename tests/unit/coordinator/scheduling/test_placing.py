@@ -1,0 +1,316 @@
+"""Granted frames become orders."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
+from coordinator.nodes.registry import BrokerDown
+from coordinator.scheduling.dispatcher import NOBODY_AFTER_S, STUCK_AT_MOST
+from coordinator.scheduling.requirements import ORDERS_LOST
+from lab.server.store.renderers import launcher
+from sheepfold.contract.api_messages import FailureKind, FailureReport
+from sheepfold.contract.orders import MAX_ORDER_BYTES, ArchiveRef, ForgedOrder, RenderOrder, open_order
+from sheepfold.contract.presence import Presence
+from sheepfold.protocol.messages import RendererOffer
+from tests.support.coordinator.builders import Told, rendering, report
+from tests.support.coordinator.dispatcher_harness import Chain, frame
+from tests.support.coordinator.fakes import KEY, RENDERER, SCENE, md5_of, node
+
+CRASH = FailureReport(kind=FailureKind.RENDERER_CRASHED, reason="signal 11")
+
+
+def test_the_order_holds_what_the_offer_said_and_opens_with_the_public_key_alone(chain: Chain) -> None:
+    chain.make(render_limit_s=1800)
+    lease = chain.grant("0340", script='print("ü")\n', use_gpu=False)
+    chain.place_until(lambda: len(chain.sent) == 1)
+    [(signed, order, name)] = chain.sent
+    assert name == "n1"
+    assert open_order(signed, chain.key.public_key(), "n1") == order
+    with pytest.raises(ForgedOrder):
+        open_order(signed, Ed25519PrivateKey.generate().public_key(), "n1")
+    with pytest.raises(ForgedOrder):
+        open_order(signed, chain.key.public_key(), "n2")
+    assert order == RenderOrder(
+        lease_id=lease.id,
+        attempt=1,
+        node_id="n1",
+        job_id="77",
+        job_name="demo",
+        frame="0340",
+        revision="3",
+        scene_path="demo.blend",
+        command_line=".e -b .c -o .o -f .f",
+        script='print("ü")\n',
+        update_method="by_tile",
+        use_gpu=False,
+        scene_archives=(ArchiveRef(md5=md5_of(SCENE), size=len(SCENE)),),
+        renderer_archive=ArchiveRef(md5=md5_of(RENDERER), size=len(RENDERER)),
+        time_limit_s=1800,
+    )
+    ordered = chain.ledger.get(lease.id)
+    assert (ordered.state, ordered.node_id) == (LeaseState.ORDERED, "n1")
+
+
+def test_a_broker_that_takes_no_orders_gets_the_frame_back_and_everybody_hears_of_it(chain: Chain, told: Told) -> None:
+    lease = chain.grant()
+    chain.broker_error = BrokerDown("gone")
+    with pytest.raises(BrokerDown):
+        chain.place_until(lambda: False)
+    back = chain.ledger.get(lease.id)
+    assert (back.state, back.attempt, back.failures, back.tried_nodes) == (LeaseState.GRANTED, 2, 0, ())
+    assert told.returned == [back]
+
+    chain.broker_error = None
+    chain.place_until(lambda: len(chain.sent) == 1)
+    assert chain.sent[0][1].attempt == 2
+
+
+def test_a_frame_that_failed_goes_to_another_pc_and_back_only_when_there_is_no_other(chain: Chain) -> None:
+    chain.present = {"n1": node(archives=(md5_of(SCENE), md5_of(RENDERER)))}
+    lease = chain.grant()
+    chain.place_until(lambda: len(chain.sent) == 1)
+    chain.claims.start(lease.id, 1, "n1", "word")
+    chain.claims.fail(lease.id, 1, "n1", CRASH)
+
+    chain.present["n2"] = node("n2", hardware={"cpu_cores": 1})
+    assert chain.place() == 1
+    assert chain.sent[-1][2] == "n2", "though the other is warm and stronger"
+    chain.claims.take_back(chain.ledger.get(lease.id), "its PC fell silent")
+    del chain.present["n2"]
+    assert chain.place() == 1
+    assert chain.sent[-1][2] == "n1"
+
+
+def hold_back_a_black_frame(chain: Chain, node_id: str) -> Lease:
+    """A lease whose picture waits for a second opinion; the frame before it shows something."""
+    lease = chain.grant("0002")
+    chain.place_until(lambda: len(chain.sent) == 1)
+    for one, data in ((rendering(chain.ledger, "0001"), b"PNG data"), (lease, b"PNG black")):
+        if one is lease:
+            chain.claims.start(lease.id, 1, node_id, "word")
+        chain.claims.deliver(one.id, 1, node_id, report(data), [data])
+    return chain.ledger.get(lease.id)
+
+
+def test_a_second_opinion_comes_from_another_pc_however_it_renders(chain: Chain) -> None:
+    chain.present = {"n1": node(archives=(md5_of(SCENE), md5_of(RENDERER)))}
+    lease = hold_back_a_black_frame(chain, "n1")
+    chain.present["n2"] = node("n2", hardware={"cpu_cores": 1})
+    assert chain.place() == 1
+    _, order, name = chain.sent[-1]
+    assert (order.lease_id, order.attempt, name, order.fresh_renderer) == (lease.id, 2, "n2", False)
+
+
+def test_a_second_opinion_waits_for_the_other_pc_while_it_is_busy(chain: Chain) -> None:
+    chain.make(look_ahead=0)
+    lease = hold_back_a_black_frame(chain, "n1")
+    chain.present["n2"] = node("n2")
+    busy = rendering(chain.ledger, "0009", "n2")
+    assert chain.place() == 0, "what makes black pictures is not asked whether they are right"
+    chain.claims.deliver(busy.id, 1, "n2", report(), [b"PNG data"])
+    assert chain.place() == 1
+    assert (chain.sent[-1][1].lease_id, chain.sent[-1][2]) == (lease.id, "n2")
+
+
+@pytest.mark.parametrize("alone", ["gone", "set aside", "leaving"])
+def test_where_there_is_no_other_pc_the_same_one_gives_it_with_a_fresh_renderer(chain: Chain, alone: str) -> None:
+    lease = hold_back_a_black_frame(chain, "n1")
+    if alone != "gone":
+        chain.present["n2"] = node("n2", accepting=alone != "leaving")
+        chain.set_aside = {"n2"} if alone == "set aside" else set()
+    assert chain.place() == 1
+    _, order, name = chain.sent[-1]
+    assert (order.lease_id, order.attempt, name, order.fresh_renderer) == (lease.id, 2, "n1", True)
+
+
+def test_the_oldest_frame_gets_the_free_slot(chain: Chain) -> None:
+    chain.make(look_ahead=0)
+    first = chain.grant("0100")
+    chain.fetched()
+    chain.ledger.apply(first.id, LeaseEvent.CANCEL)
+    chain.sent.clear()
+    for number in ("0009", "0001", "0005"):
+        chain.grant(number)
+    assert chain.place() == 1, "there is one slot"
+    assert chain.sent[0][1].frame == "0009"
+
+
+def test_a_frame_no_pc_can_render_waits_and_lets_others_pass(chain: Chain) -> None:
+    gpu = chain.grant("0001", use_gpu=True)
+    chain.grant("0002")
+    chain.place_until(lambda: len(chain.sent) == 1)
+    assert chain.sent[0][1].frame == "0002"
+    assert chain.state(gpu) is LeaseState.GRANTED
+
+
+def test_a_job_goes_only_to_pcs_with_the_tags_its_operator_asks_for(chain: Chain) -> None:
+    chain.make(job_tags={"dem*": ["fast"], "99": ["slow"]})
+    chain.present = {"n1": node(), "n2": node("n2", tags=("fast", "night"))}
+    for number in ("0001", "0002"):
+        chain.grant(number)
+    chain.place_until(lambda: len(chain.sent) == 2)
+    assert {name for _, _, name in chain.sent} == {"n2"}
+
+
+def test_a_job_goes_to_pcs_with_the_memory_that_its_frames_took_so_far(chain: Chain) -> None:
+    small, large = 4 * 1024**3, 64 * 1024**3
+    chain.present = {"n1": node(hardware={"ram": large})}
+    first = chain.grant("0001")
+    chain.place_until(lambda: len(chain.sent) == 1)
+    chain.claims.start(first.id, 1, "n1", "word")
+    chain.claims.deliver(first.id, 1, "n1", report(memory_kb=8 * 1024**2, render_s=10.0), [b"PNG data"])
+    chain.present = {"n0": node("n0", hardware={"ram": small, "cpu_cores": 64}), "n1": chain.present["n1"]}
+    chain.grant("0002")
+    chain.place_until(lambda: len(chain.sent) == 2)
+    assert chain.sent[-1][2] == "n1"
+
+    del chain.present["n1"]
+    chain.grant("0003")
+    chain.place_until(lambda: len(chain.sent) == 3)
+    assert chain.sent[-1][2] == "n0", "a PC that swaps is better than none"
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_frames_that_nobody_here_may_have_do_not_make_the_farm_hoard_more_of_them(chain: Chain, over: int) -> None:
+    chain.make(job_tags={"demo": ["gone"]})
+    for number in range(STUCK_AT_MOST + 2 - over):
+        chain.grant(f"{number:04}")
+    chain.place_until(lambda: {md5_of(SCENE), md5_of(RENDERER)} <= set(chain.store.held()))
+    chain.place()
+    chain.look()
+    assert chain.dispatcher.wanted(KEY) == over, "two places, less what is held beyond the few that keep none"
+
+
+@pytest.mark.parametrize("present", [{}, {"n1": node()}], ids=["nobody is here", "nobody is able"])
+def test_a_frame_nobody_could_take_for_long_goes_back_to_the_server(
+    chain: Chain, told: Told, present: dict[str, Presence]
+) -> None:
+    chain.present = present
+    lease = chain.grant(use_gpu=True)
+    chain.fetched()
+    chain.clock.now += NOBODY_AFTER_S - 60
+    chain.place()
+    assert chain.state(lease) is LeaseState.GRANTED
+    chain.clock.now += 120
+    chain.place()
+    assert chain.state(lease) is LeaseState.FAILED
+    assert "no PC" in told.gave_up[0][1].reason
+
+
+def test_a_frame_that_waits_for_a_busy_pc_waits_as_long_as_it_takes(chain: Chain) -> None:
+    chain.make(look_ahead=0)
+    rendering(chain.ledger, "0001")
+    waits = chain.grant("0002")
+    chain.fetched()
+    chain.clock.now += 100 * NOBODY_AFTER_S
+    chain.place()
+    assert chain.state(waits) is LeaseState.GRANTED
+
+
+def test_a_pc_that_loses_order_after_order_does_not_get_them_all(chain: Chain) -> None:
+    chain.present = {"a-strong": node("a-strong", hardware={"cpu_cores": 64}), "b-weak": node("b-weak")}
+    lease = chain.grant()
+    chain.place_until(lambda: len(chain.sent) == 1)
+    while chain.sent[-1][2] == "a-strong":
+        assert len(chain.sent) <= ORDERS_LOST
+        chain.claims.take_back(chain.ledger.get(lease.id), "a-strong does not have it")
+        assert chain.place() == 1
+    assert chain.ledger.get(lease.id).failures == 0
+
+
+def test_pcs_of_another_platform_get_none_of_this_sessions_frames(chain: Chain) -> None:
+    lease = chain.grant()
+    chain.place_until(lambda: len(chain.sent) == 1)
+    chain.present = {"w": node("w", hardware={"os": "windows"})}
+    chain.claims.take_back(chain.ledger.get(lease.id), "its PC fell silent")
+    assert chain.place() == 0
+    assert len(chain.sent) == 1
+
+
+def test_a_frame_cancelled_while_its_archives_travel_is_not_ordered(chain: Chain) -> None:
+    go_on = threading.Event()
+    chain.session.during_download = lambda _request, _cancelled: go_on.wait(10)
+    lease = chain.grant()
+    chain.place()
+    chain.ledger.apply(lease.id, LeaseEvent.CANCEL)
+    go_on.set()
+    assert chain.dispatcher.wake_placing.wait(10)
+    assert chain.place() == 0
+    assert not chain.sent
+
+
+def test_a_frame_cancelled_in_the_last_moment_is_not_ordered(chain: Chain) -> None:
+    chain.grant("0001")
+    chain.fetched()
+    chain.place_until(lambda: len(chain.sent) == 1)
+    lease = chain.grant("0002")
+    chain.on_look = lambda: chain.ledger.apply(lease.id, LeaseEvent.CANCEL)
+    assert chain.place() == 0
+    assert len(chain.sent) == 1
+
+
+def test_a_lease_of_a_session_nobody_opened_is_left_alone(chain: Chain) -> None:
+    lease = chain.ledger.grant(frame(), "node:unknown")
+    assert chain.place() == 0
+    assert chain.ledger.get(lease.id) == lease
+
+
+def test_an_order_no_node_would_take_is_given_up(chain: Chain, told: Told) -> None:
+    lease = chain.grant(script="#" * MAX_ORDER_BYTES)
+    chain.place_until(lambda: chain.state(lease) is not LeaseState.GRANTED)
+    assert chain.state(lease) is LeaseState.FAILED
+    assert told.gave_up[0][1].kind is FailureKind.BAD_ORDER
+    assert not chain.sent
+
+
+def test_archives_of_frames_on_the_lan_are_needed_and_those_of_delivered_ones_are_not(chain: Chain) -> None:
+    lease = rendering(chain.ledger, archive_md5="c" * 32)
+    assert chain.tally.needed_archives() == {"c" * 32, "b" * 32}
+    chain.claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
+    assert chain.tally.needed_archives() == set()
+
+
+def test_a_launcher_goes_to_the_pc_that_has_a_blender(chain: Chain) -> None:
+    archive = launcher("linux/64bit")
+    chain.session.archives["binary"] = [archive]
+    chain.make_with_launchers()
+    chain.present = {"a": node("a", hardware={"cpu_cores": 64}), "b": node("b", blender="3.4.1")}
+    renderer = RendererOffer(md5=md5_of(archive), command_line=".e -b .c -o .o -f .f", update_method="")
+    for number in ("0001", "0002"):
+        chain.grant(number, renderer=renderer)
+    chain.place_until(lambda: len(chain.sent) == 2)
+    assert {name for _, _, name in chain.sent} == {"b"}
+
+
+def test_a_frame_that_pcs_in_trouble_had_again_and_again_goes_back_after_the_known_time(
+    chain: Chain, told: Told
+) -> None:
+    troubled: dict[str, float] = {}
+    chain.make(troubled_s=lambda lease: troubled.get(lease.id, 0.0), why_nobody=lambda: "pc1: disk full: make room")
+    chain.present = {}
+    lease = chain.grant()
+    chain.fetched()
+    troubled[lease.id] = NOBODY_AFTER_S - 1
+    chain.place()
+    assert chain.state(lease) is LeaseState.GRANTED
+    troubled[lease.id] = NOBODY_AFTER_S + 1
+    chain.place()
+    assert chain.state(lease) is LeaseState.FAILED
+    assert told.gave_up[0][1].kind is FailureKind.NODE_LEAVING, "that is no failure of the frame"
+    assert told.gave_up[0][1].reason.endswith("(pc1: disk full: make room)")
+
+
+def test_a_frame_that_pcs_had_trouble_with_waits_behind_the_others(chain: Chain) -> None:
+    first = chain.grant("0001")
+    chain.fetched()
+    chain.ledger.apply(first.id, LeaseEvent.CANCEL)
+    chain.sent.clear()
+    suspect = chain.grant("0002")
+    chain.make(look_ahead=0, troubled_s=lambda lease: 5.0 * (lease.id == suspect.id))
+    chain.grant("0003")
+    assert chain.place() == 1
+    assert chain.sent[0][1].frame == "0003"

@@ -1,0 +1,79 @@
+"""Test frames (jobs under 20) measure the one PC that their session describes."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.leases.lease import LeaseState
+from coordinator.scheduling.dispatcher import MEASURED_PC_GONE_S, NOBODY_AFTER_S
+from tests.support.coordinator.builders import Told
+from tests.support.coordinator.dispatcher_harness import Chain
+from tests.support.coordinator.fakes import node
+
+STRONG, WEAK = node("strong", hardware={"cpu_cores": 64}), node("weak", hardware={"cpu_cores": 2})
+
+
+@pytest.fixture
+def lan(chain: Chain) -> Chain:
+    chain.present = {"strong": STRONG, "weak": WEAK}
+    chain.account.groups(chain.present)
+    assert chain.session.node_id == "strong"
+    return chain
+
+
+def test_a_test_frame_goes_to_the_pc_that_its_session_describes_even_where_others_are_free(lan: Chain) -> None:
+    for number in range(4):
+        lan.grant(f"{number:04}", job_id="7")
+    lan.place_until(lambda: len(lan.sent) == 2)
+    lan.place()
+    assert [name for _, _, name in lan.sent] == ["strong", "strong"], "the others wait for it"
+
+
+def test_ordinary_frames_go_to_all_of_them(lan: Chain) -> None:
+    for number in range(4):
+        lan.grant(f"{number:04}", job_id="20")
+    lan.place_until(lambda: len(lan.sent) == 4)
+    assert {name for _, _, name in lan.sent} == {"strong", "weak"}
+
+
+def test_a_test_frame_whose_pc_is_gone_is_given_back_and_nobody_else_renders_it(lan: Chain, told: Told) -> None:
+    lan.grant("0001", job_id="77")
+    lan.fetched()
+    del lan.present["strong"]
+    lease = lan.grant("0002", job_id="7", synchronous_upload=True)
+    lan.clock.now += MEASURED_PC_GONE_S - 10
+    lan.place()
+    assert lan.state(lease) is LeaseState.GRANTED, "it may be joining again"
+    lan.clock.now += 20
+    lan.place()
+    assert lan.state(lease) is LeaseState.FAILED
+    assert all(order.lease_id != lease.id for _, order, _ in lan.sent)
+    [(given_back, _)] = told.gave_up
+    assert given_back.id == lease.id
+
+
+def test_a_test_frame_of_a_session_that_describes_no_pc_of_ours_is_given_back(lan: Chain) -> None:
+    lan.session.node_id = ""
+    lease = lan.grant("0001", job_id="7")
+    lan.fetched()
+    lan.clock.now += MEASURED_PC_GONE_S + 1
+    lan.place()
+    assert lan.state(lease) is LeaseState.FAILED
+    assert not lan.sent
+
+
+def test_a_test_frame_that_failed_is_tried_on_the_same_pc_again(lan: Chain) -> None:
+    lease = lan.grant("0001", job_id="7")
+    lan.place_until(lambda: len(lan.sent) == 1)
+    lan.claims.take_back(lan.ledger.get(lease.id), "it restarted")
+    lan.place()
+    assert [name for _, _, name in lan.sent] == ["strong", "strong"]
+
+
+def test_an_ordinary_frame_waits_longer_for_a_pc(lan: Chain) -> None:
+    lease = lan.grant("0001", use_gpu=True)
+    lan.fetched()
+    lan.clock.now += MEASURED_PC_GONE_S + 1
+    lan.place()
+    assert lan.state(lease) is LeaseState.GRANTED
+    assert MEASURED_PC_GONE_S < NOBODY_AFTER_S

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from lab.server.store.pictures import Picture, why_refused
+from lab.server.store.projects import ProjectState, state_in_words
+
+
+@pytest.mark.parametrize(
+    ("state", "accepted", "failed", "said"),
+    [
+        (ProjectState.DONE, 3, 0, "done"),
+        (ProjectState.DONE, 2, 1, "done with 1 failed"),
+        (ProjectState.DONE, 0, 3, "failed"),
+        (ProjectState.ACTIVE, 0, 3, "active"),
+        (ProjectState.CANCELLED, 1, 1, "cancelled"),
+    ],
+)
+def test_a_project_that_is_done_says_whether_frames_failed(
+    state: ProjectState, accepted: int, failed: int, said: str
+) -> None:
+    assert state_in_words(state, accepted, failed) == said
+
+
+def picture(width: int, height: int) -> Picture:
+    return Picture(width=width, height=height, suffix="png", is_empty=False)
+
+
+@pytest.mark.parametrize(
+    ("upload", "size", "said"),
+    [
+        (None, (64, 48), "refused (302): what came is no picture"),
+        (picture(32, 24), (64, 48), "refused (301): 32 x 24 pixels, not 64 x 48"),
+        (picture(64, 48), (64, 48), "refused (301): it is all black, and other frames are not"),
+        (picture(64, 48), (None, None), "refused (301): it is all black, and other frames are not"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(upload: Picture | None, size: tuple[int | None, int | None], said: str) -> None:
+    assert why_refused(upload, *size) == said

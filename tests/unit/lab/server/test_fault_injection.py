@@ -1,0 +1,57 @@
+"""Which fault comes next. What each does to a connection is tested over HTTP."""
+
+import pytest
+
+from lab.errors import BadInput
+from lab.server.fault_injection import RANDOM_ACTIONS, RANDOM_DOWNLOAD_ACTIONS, Fault, FaultDesk
+
+
+def test_a_scripted_fault_hits_the_next_requests_of_its_exchange_and_no_others():
+    desk = FaultDesk()
+    desk.script(Fault(exchange="request-job", action="status:202", count=2))
+    desk.script(Fault(exchange="request-job", action="drop"))
+    assert desk.next("keepmealive") is None
+    assert [desk.next("request-job") for _ in range(4)] == ["status:202", "status:202", "drop", None]
+    assert desk.happened == {"request-job status:202": 2, "request-job drop": 1}
+
+
+def test_the_same_seed_gives_the_same_faults():
+    def faults(seed):
+        desk = FaultDesk(rate=0.3, seed=seed)
+        return [desk.next("request-job") for _ in range(300)]
+
+    assert faults(7) == faults(7)
+    assert faults(7) != faults(8)
+
+
+def test_the_rate_is_about_what_was_asked_for():
+    desk = FaultDesk(rate=0.1, seed=1)
+    happened = [desk.next("download-archive") for _ in range(3000)]
+    assert 200 < sum(1 for one in happened if one) < 400
+    assert {one for one in happened if one} == set(RANDOM_DOWNLOAD_ACTIONS)
+
+
+def test_random_faults_never_lie_about_a_status():
+    assert not any(action.startswith("status") for action in RANDOM_ACTIONS)
+
+
+def test_nothing_happens_unless_asked_for():
+    desk = FaultDesk()
+    desk.script(Fault(exchange="error", action="garbage"))
+    desk.clear()
+    assert [desk.next("error") for _ in range(100)] == [None] * 100
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"exchange": "nonsense", "action": "drop"},
+        {"exchange": "error", "action": "explode"},
+        {"exchange": "error", "action": "http:200"},
+        {"exchange": "error", "action": "slow:-1"},
+        {"exchange": "error", "action": "drop", "count": 0},
+    ],
+)
+def test_a_fault_nobody_knows_is_refused(wrong):
+    with pytest.raises(BadInput):
+        Fault(**wrong)

@@ -1,0 +1,92 @@
+"""Which Blender this PC has, and why none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from render_tasks.blender.installed import ASK_AGAIN_S, LocalBlender, ask_version
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Pc:
+    """A PC whose Blender a test installs, breaks and removes."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.program, self.clock, self.asked = folder / "bin" / "blender", Clock(), 0
+        self.program.parent.mkdir()
+        monkeypatch.setenv("PATH", str(self.program.parent))
+        monkeypatch.delenv("SHEEPFOLD_BLENDER", raising=False)
+        self.blender = LocalBlender(ask=self._ask, clock=self.clock)
+
+    def install(self, script: str) -> None:
+        self.program.unlink(missing_ok=True)
+        self.program.write_text(f"#!/bin/sh\n{script}\n")
+        self.program.chmod(0o755)
+
+    def _ask(self, path: str) -> str:
+        self.asked += 1
+        return ask_version(path)
+
+
+@pytest.fixture
+def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pc:
+    return Pc(tmp_path, monkeypatch)
+
+
+def test_it_is_found_on_path_and_asked_once(pc: Pc) -> None:
+    pc.install("echo 'Blender 4.2.1 LTS'; echo '  build date: today'")
+    for _ in range(5):
+        assert pc.blender.look().version == "4.2.1"
+        pc.clock.now += 1000
+    assert pc.asked == 1
+
+
+def test_the_setting_comes_first(pc: Pc, monkeypatch: pytest.MonkeyPatch) -> None:
+    pc.install("echo 'Blender 4.2.1'")
+    monkeypatch.setenv("SHEEPFOLD_BLENDER", "/nowhere/blender")
+    assert pc.blender.look().why_not == "SHEEPFOLD_BLENDER: /nowhere/blender is no program on this PC"
+
+
+def test_a_pc_without_one_says_what_to_do(pc: Pc) -> None:
+    found = pc.blender.look()
+    assert (found.version, found.why_not) == ("", "no blender on PATH: install one, or let SHEEPFOLD_BLENDER name it")
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["exit 0", "echo 'GIMP 2.10'", "exit 127", "echo 'Blender'; kill -9 $$"],
+    ids=["mute", "other", "127", "dies"],
+)
+def test_a_program_that_is_no_blender_is_none(pc: Pc, script: str) -> None:
+    pc.install(script)
+    assert pc.blender.look().version == ""
+    assert "does not say that it is a Blender" in pc.blender.look().why_not
+
+
+def test_installing_it_is_noticed_at_the_next_look_and_so_is_its_end(pc: Pc) -> None:
+    assert not pc.blender.look().version
+    pc.install("echo 'Blender 3.6.0'")
+    assert pc.blender.look().version == "3.6.0"
+    pc.install("echo 'Blender 4.0.2 '")
+    assert pc.blender.look().version == "4.0.2"
+    pc.program.unlink()
+    assert "no blender on PATH" in pc.blender.look().why_not
+
+
+def test_one_that_gave_no_answer_is_asked_again_after_a_while(pc: Pc, tmp_path: Path) -> None:
+    """Given a library that is installed later: the program itself stays as it was."""
+    pc.install(f"[ -e {tmp_path}/lib ] && echo 'Blender 3.6.0'")
+    assert not pc.blender.look().version
+    (tmp_path / "lib").touch()
+    assert not pc.blender.look().version
+    assert pc.asked == 1
+    pc.clock.now += ASK_AGAIN_S
+    assert pc.blender.look().version == "3.6.0"

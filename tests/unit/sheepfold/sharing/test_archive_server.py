@@ -1,0 +1,231 @@
+"""What an archive server hands out, and to whom; over real HTTP."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from render_tasks.archives.partial_archive import Arriving
+from render_tasks.archives.peer_client import NODE_PATIENCE, Patience, SourceClient
+from render_tasks.errors import SourceFull, SourceLacks, SourceUnfit
+from sheepfold.contract.api_messages import PIECES_HEADER, ArchivePlan, ArchiveSources, archive_pass
+from sheepfold.sharing.archive_server import ArchiveServer
+from sheepfold.sharing.pieces import BLOCK_BYTES, sum_of
+from sheepfold.sharing.shared_archive import Shared
+
+TOKEN, MD5 = "a-farm-token", "ab" * 16
+CONTENT = os.urandom(3 * BLOCK_BYTES + 1000)
+PIECES = [CONTENT[at : at + BLOCK_BYTES] for at in range(0, len(CONTENT), BLOCK_BYTES)]
+PLAN = ArchivePlan(
+    md5=MD5,
+    size=len(CONTENT),
+    piece_bytes=BLOCK_BYTES,
+    sums=tuple(sum_of(piece) for piece in PIECES),
+    sources=ArchiveSources(coordinator="http://127.0.0.1:9"),
+)
+
+
+class Shelf:
+    """Has one archive, as far as a test put pieces in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.arriving = Arriving(folder / "archive", PLAN)
+        self.asked: list[str] = []
+        self.gate: threading.Event | None = None
+
+    def __call__(self, md5: str) -> Shared | None:
+        self.asked.append(md5)
+        return self.arriving.shared() if md5 == MD5 else None
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path)
+
+
+@pytest.fixture
+def server(shelf: Shelf) -> Iterator[ArchiveServer]:
+    server = ArchiveServer(shelf, TOKEN, "127.0.0.1", 0, at_once=2, answer_s=0.2)
+    server.start()
+    yield server
+    server.stop()
+
+
+def get(server: ArchiveServer, path: str = f"/archives/{MD5}", **headers: str) -> requests.Response:
+    shown = {"Authorization": f"Bearer {archive_pass(TOKEN, MD5)}"} | headers
+    return requests.get(f"http://127.0.0.1:{server.port}{path}", headers=shown, timeout=10)
+
+
+def fill(shelf: Shelf, *pieces: int) -> None:
+    for piece in pieces:
+        assert shelf.arriving.put(piece, PIECES[piece])
+
+
+def test_a_whole_archive_is_handed_out_whole_and_in_ranges(server: ArchiveServer, shelf: Shelf) -> None:
+    fill(shelf, 0, 1, 2, 3)
+    assert get(server).content == CONTENT
+    part = get(server, Range=f"bytes=5-{BLOCK_BYTES + 5}")
+    assert (part.status_code, part.content) == (206, CONTENT[5 : BLOCK_BYTES + 6])
+    assert part.headers[PIECES_HEADER] == get(server, f"/archives/{MD5}/pieces").text == "all"
+    assert get(server, Range="bytes=-10").content == CONTENT[-10:]
+    sent = len(CONTENT) + BLOCK_BYTES + 1 + 10
+    # Counted when the server has sent it, a blink after the client has it.
+    deadline = time.monotonic() + 10
+    while server.bytes_sent < sent and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.bytes_sent == sent
+
+
+def test_only_what_lies_in_pieces_that_are_right_leaves(server: ArchiveServer, shelf: Shelf) -> None:
+    fill(shelf, 1, 3)
+    assert get(server, f"/archives/{MD5}/pieces").text == "a"
+    assert get(server, Range=f"bytes={BLOCK_BYTES}-{2 * BLOCK_BYTES - 1}").content == PIECES[1]
+    assert get(server, Range=f"bytes={3 * BLOCK_BYTES}-").content == PIECES[3]
+    for wanted in (f"bytes={BLOCK_BYTES - 1}-{BLOCK_BYTES}", f"bytes={BLOCK_BYTES}-{2 * BLOCK_BYTES}", "bytes=0-0"):
+        refused = get(server, Range=wanted)
+        assert (refused.status_code, refused.headers[PIECES_HEADER]) == (416, "a")
+    assert get(server).status_code == 416
+    everything = get(server, **{"Range": f"bytes={3 * BLOCK_BYTES}-", "If-Range": "Thu, 01 Jan 1970 00:00:00 GMT"})
+    assert everything.status_code == 416, "a range that turns into the whole"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=9-5", "bytes=99999999-", "bytes=a-b", "lines=1-2", "bytes=0-1,4-5", ""])
+def test_what_is_no_range_of_bytes_is_refused(server: ArchiveServer, shelf: Shelf, wanted: str) -> None:
+    fill(shelf, 0)
+    assert get(server, Range=wanted).status_code == 416
+
+
+def test_a_wrong_piece_is_never_kept(shelf: Shelf) -> None:
+    for wrong in (PIECES[1], PIECES[0][:-1], b"", PIECES[0] + b"x"):
+        with pytest.raises(SourceUnfit):
+            shelf.arriving.put(0, wrong)
+    assert shelf.arriving.shared().pieces == 0
+    assert shelf.arriving.put(0, PIECES[0])
+    assert not shelf.arriving.put(0, PIECES[0]), "it was here already"
+
+
+@pytest.mark.parametrize(
+    "shown", ["", "Bearer", f"Bearer {TOKEN}", f"Bearer {archive_pass(TOKEN, 'c' * 32)}", "Bearer \xe9"]
+)
+def test_nothing_is_told_without_the_archives_pass(server: ArchiveServer, shelf: Shelf, shown: str) -> None:
+    for path in (f"/archives/{MD5}", f"/archives/{MD5}/pieces"):
+        assert get(server, path, Authorization=shown).status_code == 401
+    assert not shelf.asked
+
+
+@pytest.mark.parametrize(
+    "name", ["../etc/passwd", "..%2f..%2fetc%2fpasswd", "AB" * 16, "ab" * 15, "ab" * 17, "%00" + "a" * 31]
+)
+def test_a_name_that_is_no_md5_never_reaches_the_disk(server: ArchiveServer, shelf: Shelf, name: str) -> None:
+    allowed = {"Authorization": f"Bearer {archive_pass(TOKEN, requests.utils.unquote(name))}"}
+    assert get(server, f"/archives/{name}", **allowed).status_code == 404
+    assert not shelf.asked
+
+
+def test_an_archive_that_is_not_here_is_not_found(server: ArchiveServer) -> None:
+    other = "c" * 32
+    assert get(server, f"/archives/{other}", Authorization=f"Bearer {archive_pass(TOKEN, other)}").status_code == 404
+
+
+def test_bytes_leave_by_sendfile(server: ArchiveServer, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    plain = os.sendfile
+
+    def spy(out: int, source: int, offset: int, count: int) -> int:
+        sent.append(count := plain(out, source, offset, count))
+        return count
+
+    monkeypatch.setattr(os, "sendfile", spy)
+    fill(shelf, 0, 1)
+    assert get(server, Range=f"bytes=0-{2 * BLOCK_BYTES - 1}").content == CONTENT[: 2 * BLOCK_BYTES]
+    assert sum(sent) == 2 * BLOCK_BYTES
+
+
+class StuckReader:
+    """Asks for an archive and reads nothing, through a window so small that the answer cannot be sent."""
+
+    def __init__(self, server: ArchiveServer) -> None:
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.connect(("127.0.0.1", server.port))
+        asks = f"GET /archives/{MD5} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {archive_pass(TOKEN, MD5)}\r\n\r\n"
+        self.socket.sendall(asks.encode())
+        self.began = self.socket.recv(10)
+
+    def is_cut_off(self, within_s: float) -> bool:
+        """Whether the connection ends by itself, without anything being read."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLERR | select.POLLHUP)
+        return bool(poll.poll(within_s * 1000))
+
+
+def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sheepfold.sharing.archive_server.SLOWEST_BYTES_PER_S", 10**9)
+    server = ArchiveServer(shelf, TOKEN, "127.0.0.1", 0, at_once=2, answer_s=1.0)
+    server.start()
+    fill(shelf, 0, 1, 2, 3)
+    client = SourceClient(MD5, archive_pass(TOKEN, MD5))
+    url = f"http://127.0.0.1:{server.port}"
+    stuck = [StuckReader(server) for _ in range(2)]
+    assert all(one.began.startswith(b"HTTP/1.1") for one in stuck)
+    with pytest.raises(SourceFull):
+        client.piece(url, 0, 10, NODE_PATIENCE)
+    assert client.pieces(url, NODE_PATIENCE) == "all", "what it has can still be asked"
+    assert all(one.is_cut_off(within_s=10) for one in stuck)
+    assert client.piece(url, 0, 10, NODE_PATIENCE)[0] == CONTENT[:10]
+    server.stop()
+
+
+def test_a_client_asks_over_one_connection_and_tells_refusals_apart(server: ArchiveServer, shelf: Shelf) -> None:
+    fill(shelf, 0)
+    client = SourceClient(MD5, archive_pass(TOKEN, MD5))
+    url = f"http://127.0.0.1:{server.port}"
+    assert client.piece(url, 0, BLOCK_BYTES, NODE_PATIENCE) == (PIECES[0], "1")
+    with pytest.raises(SourceLacks):
+        client.piece(url, BLOCK_BYTES, 2 * BLOCK_BYTES, NODE_PATIENCE)
+    with pytest.raises(SourceUnfit):
+        SourceClient(MD5, "wrong").pieces(url, NODE_PATIENCE)
+    client.close()
+    with pytest.raises(SourceUnfit):
+        client.pieces(url, NODE_PATIENCE)
+
+
+def test_a_source_that_drips_is_given_up_in_bounded_time() -> None:
+    """Given a source that sends a byte now and then, when its time is over, then the piece is asked of others."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\n\r\n")
+                while not ended.wait(0.02):
+                    try:
+                        connection.sendall(b"x")
+                    except OSError:
+                        return
+
+        threading.Thread(target=drip, daemon=True).start()
+        client = SourceClient(MD5, "pass")
+        patience = Patience(connect_s=1, silence_s=1, at_least_s=0.2, bytes_per_s=10**9)
+        began = time.monotonic()
+        with pytest.raises(SourceUnfit, match="too slow"):
+            client.piece(f"http://127.0.0.1:{listening.getsockname()[1]}", 0, 1000, patience)
+        assert time.monotonic() - began < 5
+        ended.set()
+
+
+def test_a_taken_port_is_told_at_once(server: ArchiveServer, shelf: Shelf) -> None:
+    with pytest.raises(OSError, match="in use"):
+        ArchiveServer(shelf, TOKEN, "127.0.0.1", server.port, at_once=1)
