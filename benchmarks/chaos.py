@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.chaos_report import Books, Killed, read_books
+from benchmarks.chaos_report import ChaosReport, Killed, read_books
 from tests.support.farm.faulty_farm import FaultyFarm, Project
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +109,7 @@ class Chaos:
     #: Stored picture → its bytes' hash when it was first seen.
     first_seen: dict[Path, int] = field(default_factory=dict)
 
-    def run(self) -> Books:
+    def run(self) -> ChaosReport:
         """Starts the farm, breaks it until every frame is done, and reads the books."""
         self.farm.begin(
             *WORKERS, server=("--fault-rate", str(self.plan.fault_rate), "--fault-seed", str(self.plan.seed))
@@ -226,7 +226,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run_chaos(plan: Plan, folder: Path) -> Books:
+def run_chaos(plan: Plan, folder: Path) -> ChaosReport:
     """One run in an empty folder; nothing is left running."""
     farm = FaultyFarm(folder, environment=ENVIRONMENT)
     try:

@@ -73,7 +73,7 @@ class Killed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Books:
+class ChaosReport:
     """Everything a run is judged by."""
 
     #: Figures that must be zero.
@@ -116,7 +116,7 @@ def read_books(
     *,
     took_s: float,
     finished: bool,
-) -> Books:
+) -> ChaosReport:
     """Reads ledger, store and journals of a farm whose server still runs."""
     leases = farm.rows("SELECT id, job_id, frame, state, attempt, granted_at, ended_at FROM leases")
     attempts = farm.rows("SELECT * FROM attempts")
@@ -136,7 +136,7 @@ def read_books(
     others = {"granted": len(leases), **{state: ends[state] for state in ENDS if state != "lost"}}
     others |= {"grants unheard": unheard, "uploads repeated": books["again"]}
     others |= {"renders started": len(started), "wasted": len(started) - ends["accepted"]}
-    return Books(
+    return ChaosReport(
         must_be_zero=zero,
         others=others,
         kills=dict(Counter(one.label for one in killed)),

@@ -9,12 +9,12 @@ import time
 import psutil
 
 
-class Strangers:
+class CpuContention:
     """``with Strangers() as others: ...``; afterwards ``others.share``. Own children must have been waited for."""
 
     share = 0.0
 
-    def __enter__(self) -> Strangers:
+    def __enter__(self) -> CpuContention:
         self._began, self._busy_s, self._own_s = time.monotonic(), _busy_s(), _own_s()
         return self
 

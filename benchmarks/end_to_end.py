@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bare_blender import Bare, demo_scene, find_blender, say
-from benchmarks.cpu_contention import Strangers
-from benchmarks.frame_timeline import Passage, idle_farm, send_through
+from benchmarks.cpu_contention import CpuContention
+from benchmarks.frame_timeline import FrameTimeline, idle_farm, send_through
 from lab.submit.packing import pack_scene
 
 #: The chain may take this much of a bare Blender's time.
@@ -58,7 +58,7 @@ class Measured:
     """Pairs of one case."""
 
     case: Case
-    passages: tuple[Passage, ...]
+    passages: tuple[FrameTimeline, ...]
     #: Seconds of the bare Blender next to each.
     bare_s: tuple[float, ...]
     #: Share of the machine that others used during each of both.
@@ -115,15 +115,15 @@ def measure(case: Case, folder: Path, *, pairs: int = 5) -> Measured:
     scene = demo_scene(blender, folder)
     packed = pack_scene(scene, folder / "scene.zip")
     bare = Bare(blender, scene, folder / "bare", threads=case.threads)
-    passages: list[Passage] = []
+    passages: list[FrameTimeline] = []
     bare_s: list[float] = []
     others: list[tuple[float, float]] = []
     for number in range(pairs):
         place = folder / f"farm-{case.frames}-{number}"
         place.mkdir()
-        with Strangers() as first, idle_farm(place, blender, slots=case.slots, cores=case.threads) as farm:
+        with CpuContention() as first, idle_farm(place, blender, slots=case.slots, cores=case.threads) as farm:
             passages.append(send_through(farm, packed, frames=case.frames, slots=case.slots, limit_s=LIMIT_S))
-        with Strangers() as second:
+        with CpuContention() as second:
             bare_s.append(bare.render(*case.ranges()))
         others.append((first.share, second.share))
         say(f"pair {number + 1}: chain {passages[-1].took_s:.2f} s, bare {bare_s[-1]:.2f} s")

@@ -54,7 +54,7 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passage:
+class FrameTimeline:
     """All frames of a scene, in the order in which they were granted."""
 
     frames: tuple[Frame, ...]
@@ -118,12 +118,12 @@ def idle_farm(folder: Path, blender: str, *, slots: int, cores: int | None) -> I
         yield farm
 
 
-def send_through(farm: RunningFarm, scene: PackedScene, *, frames: int, slots: int, limit_s: float) -> Passage:
+def send_through(farm: RunningFarm, scene: PackedScene, *, frames: int, slots: int, limit_s: float) -> FrameTimeline:
     """Submits the scene and waits for its last frame."""
     fields = {"name": "bench", "frames": f"1-{frames}", "scene": scene.scene}
     LabClient(farm.server_url, farm.login, farm.password).submit(scene.path, fields)
     wait_for(f"{frames} frames are validated", lambda: farm.status()["accepted"] == frames, limit_s)
-    return Passage(frames=tuple(_frames(farm)), slots=slots)
+    return FrameTimeline(frames=tuple(_frames(farm)), slots=slots)
 
 
 def _frames(farm: RunningFarm) -> Iterator[Frame]:

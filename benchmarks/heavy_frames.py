@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bare_blender import Bare, demo_scene, find_blender, say, with_samples
-from benchmarks.frame_timeline import Passage, idle_farm, send_through
+from benchmarks.frame_timeline import FrameTimeline, idle_farm, send_through
 from lab.submit.packing import pack_scene
 
 #: Share of the time that the slot renders, at least.
@@ -34,7 +34,7 @@ TRIALS = (16, 160)
 class Measured:
     """One run."""
 
-    passage: Passage
+    passage: FrameTimeline
     samples: int
     #: Seconds of a bare Blender for the same frames.
     bare_s: float

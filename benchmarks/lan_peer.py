@@ -25,12 +25,12 @@ import requests
 
 from lab.submit.client import LabClient
 from render_tasks import __version__
-from render_tasks.archives.sharing import ArchiveCounter
-from render_tasks.cancellation import Switch
-from render_tasks.coordinator_client import DepotClient
-from render_tasks.errors import ArchiveMissing, DepotSilent
+from render_tasks.archives.sharing import ArchiveSharing
+from render_tasks.cancellation import CancelToken
+from render_tasks.coordinator_client import CoordinatorClient
+from render_tasks.errors import ArchiveMissing, CoordinatorUnreachable
 from render_tasks.presence import PresenceWriter
-from render_tasks.retry import patiently
+from render_tasks.retry import retry_while_unreachable
 from render_tasks.settings import WorkerSettings
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.orders import ArchiveRef
@@ -38,14 +38,14 @@ from sheepfold.contract.presence import Presence
 from sheepfold.hardware import detect
 
 
-class Pc:
+class LanPeer:
     """A worker as far as archives go."""
 
     def __init__(self) -> None:
         self._settings = WorkerSettings()  # type: ignore[call-arg]
         self._node_id = self._settings.node_name
-        self._depot = DepotClient(self._settings.coordinator_url, self._settings.farm_token.get_secret_value())
-        self._counter = ArchiveCounter(self._depot, self._node_id, self._settings)
+        self._depot = CoordinatorClient(self._settings.coordinator_url, self._settings.farm_token.get_secret_value())
+        self._counter = ArchiveSharing(self._depot, self._node_id, self._settings)
         self._cache = self._counter.open(self._settings.work_dir / "archives", on_leaving=lambda _: None)
         self._hardware = detect(())
 
@@ -61,7 +61,7 @@ class Pc:
             version=__version__,
             fresh=True,
         )
-        joined = patiently(lambda: self._depot.join(wish), Switch())
+        joined = retry_while_unreachable(lambda: self._depot.join(wish), CancelToken())
         self._name = joined.name
         self._presence = PresenceWriter(joined.redis_url, self._node_id, self._record, lambda: None)
         self._presence.start()
@@ -77,7 +77,7 @@ class Pc:
         while True:
             try:
                 return {"pieces": len(self._depot.plan(ArchiveRef(md5=md5, size=size), self._node_id, "").sums)}
-            except (ArchiveMissing, DepotSilent):
+            except (ArchiveMissing, CoordinatorUnreachable):
                 time.sleep(0.1)
 
     def fetch(self, md5: str, size: int) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def main() -> int:
     """Until standard input ends."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
-    pc = Pc()
+    pc = LanPeer()
     for line in sys.stdin:
         command = json.loads(line)
         print(json.dumps(getattr(pc, command.pop("do"))(**command)), flush=True)

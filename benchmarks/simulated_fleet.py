@@ -14,7 +14,7 @@ from tests.support.farm.faulty_farm import FaultyFarm
 from tests.support.farm.scripted_renderer import SIDE, _colour, _png
 
 
-class Crowd:
+class SimulatedFleet:
     """The process of simulated nodes."""
 
     def __init__(self, farm: FaultyFarm, nodes: int, demand: float) -> None:

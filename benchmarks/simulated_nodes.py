@@ -32,7 +32,7 @@ import uvloop
 
 from benchmarks.raw_clients import HttpLines, RedisLine
 from render_tasks.presence import _WRITE, AT_MOST_EVERY_S
-from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchivePlan, JoinAnswer, JoinRequest, archive_pass
+from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchiveManifest, JoinAnswer, JoinRequest, archive_pass
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.orders import RenderOrder, celery_name_of, scene_key
 from sheepfold.contract.presence import (
@@ -229,7 +229,7 @@ class Node:
         status, body = await self._depot.call("GET", f"/api/archives/{md5}?node={self._id}")
         if status != 200:
             raise RuntimeError(f"archive plan: {status}")
-        plan = from_json(ArchivePlan, body)
+        plan = from_json(ArchiveManifest, body)
         lines = HttpLines(plan.sources.coordinator, archive_pass(self._plan.farm_token, md5))
         # They are small: one piece, and thousands of nodes that find the archive server full come again soon.
         while (answer := await lines.call("GET", f"/archives/{md5}"))[0] == 503:

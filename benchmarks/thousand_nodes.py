@@ -29,7 +29,7 @@ import psutil
 import redis
 import requests
 
-from benchmarks.simulated_fleet import Crowd
+from benchmarks.simulated_fleet import SimulatedFleet
 from benchmarks.simulated_nodes import Result
 from coordinator.broker.embedded_redis import EmbeddedRedis
 from tests.support.farm.faulty_farm import FaultyFarm, Project
@@ -181,12 +181,12 @@ def measure(nodes: int, *, seconds: float, demand: float, folder: Path) -> Figur
         farm.start_server("--renderer", f"linux/64bit={pack_renderer(folder / 'renderer.zip')}")
         project = farm.submit(FRAMES)
         farm.start_coordinator()
-        crowd = Crowd(farm, nodes, demand)
+        crowd = SimulatedFleet(farm, nodes, demand)
         stack.callback(crowd.end)
         return _observe(farm, project, crowd, nodes, seconds)
 
 
-def _observe(farm: FaultyFarm, project: Project, crowd: Crowd, nodes: int, seconds: float) -> Figures:
+def _observe(farm: FaultyFarm, project: Project, crowd: SimulatedFleet, nodes: int, seconds: float) -> Figures:
     server, coordinator = (farm.processes[name].pid for name in ("server", "coordinator"))
     record = json.loads((farm.folder / "coordinator" / "redis" / "redis.json").read_text())
     pids = {"server": server, "coordinator": coordinator, "redis": record["pid"], "nodes": crowd.process.pid}

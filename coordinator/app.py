@@ -20,47 +20,47 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from coordinator.api.app import DepotParts, make_depot
+from coordinator.api.app import ApiServices, create_api
 from coordinator.api.metrics import make_metrics
-from coordinator.api.operator_service import Office
+from coordinator.api.operator_service import OperatorService
 from coordinator.archives.launchers import LauncherArchives
 from coordinator.archives.listener import open_archive_server
-from coordinator.archives.manifests import Plans
-from coordinator.archives.peers import Sources
+from coordinator.archives.manifests import ManifestCache
+from coordinator.archives.peers import PeerTable
 from coordinator.archives.store import ArchiveStore
-from coordinator.archives.tracker import ArchiveDesk
-from coordinator.broker.farm_lock import FarmHeld, Tenure
-from coordinator.delivery.claims import Claims, Events
+from coordinator.archives.tracker import ArchiveTracker
+from coordinator.broker.farm_lock import FarmLock, FarmLocked
+from coordinator.delivery.claims import ClaimListener, Claims
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.delivery.inspection import inspect
 from coordinator.delivery.spool import Spool
-from coordinator.delivery.validation import Judge
+from coordinator.delivery.validation import FrameValidator
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
 from coordinator.jobs.control import JobControl
 from coordinator.jobs.scene_faults import SceneFaults
-from coordinator.leases.counters import Tally
+from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import ACTIVE, Lease, LeaseError, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
-from coordinator.leases.ledger_batch import Step
+from coordinator.leases.ledger_batch import Transition
 from coordinator.leases.ledger_database import sqlite_url
-from coordinator.nodes.admission import Door
+from coordinator.nodes.admission import NodeAdmission
 from coordinator.nodes.pauses import FIRST_PAUSE_S, PAUSE_CAP_S, NodePauses
-from coordinator.nodes.quarantine import Conduct
-from coordinator.nodes.reconciler import Sweeper
-from coordinator.nodes.registry import BrokerDown, Nodes, connect
-from coordinator.runtime.http_server import WebServer
-from coordinator.runtime.memory_tuning import garbage_kept_rare
-from coordinator.runtime.periodic import Loop
-from coordinator.scheduling.backpressure import Pressure
+from coordinator.nodes.quarantine import NodeQuarantine
+from coordinator.nodes.reconciler import Reconciler
+from coordinator.nodes.registry import BrokerUnreachable, NodeRegistry, connect
+from coordinator.runtime.http_server import UvicornThread
+from coordinator.runtime.memory_tuning import infrequent_gc
+from coordinator.runtime.periodic import PeriodicThread
+from coordinator.scheduling.backpressure import InFlightGauge
 from coordinator.scheduling.dispatcher import Dispatcher
-from coordinator.scheduling.node_index import Floor
-from coordinator.scheduling.requirements import Needs
+from coordinator.scheduling.node_index import NodeIndex
+from coordinator.scheduling.requirements import RequirementsBuilder
 from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
 from coordinator.upstream.exchanges.speed_test import SpeedTests
 from coordinator.upstream.heartbeat import Heartbeat
 from coordinator.upstream.session import RETRY_CAP_S, Backoff, FarmSession, FatalRefusal
-from coordinator.upstream.session_pool import Account
+from coordinator.upstream.session_pool import SessionPool
 from coordinator.upstream.session_workers import IDLE_S, SessionLoops
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
@@ -73,7 +73,7 @@ from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.steady_clock import steady_clock
 
 from .settings import CoordinatorSettings
-from .shutdown import Leaving
+from .shutdown import GracefulShutdown
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ BROKER_PAUSE_S = 5.0
 TIDY_EVERY_S = 60.0
 
 
-class Farm:
+class CoordinatorApp:
     """A running coordinator. Raises what its parts raise when they cannot begin."""
 
     def __init__(self, settings: CoordinatorSettings, redis_url: str, farm_token: str) -> None:
@@ -96,24 +96,28 @@ class Farm:
         #: Somebody sent a signal; a refusal stops us without one.
         self._asked = threading.Event()
         self._ended_by: Exception | None = None
-        self._loops: list[Loop] = []
+        self._loops: list[PeriodicThread] = []
         self._open_stores(redis_url)
         self._build_lan_side(redis_url)
         self._build_server_side()
         self._build_archive_side(farm_token)
-        self._web = WebServer(make_depot(self._depot_parts(farm_token)), settings.host, settings.port)
+        self._web = UvicornThread(create_api(self._depot_parts(farm_token)), settings.host, settings.port)
 
     def _open_stores(self, redis_url: str) -> None:
         settings, state = self._settings, self._settings.state_dir
         self._clock = steady_clock()
         self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"), clock=self._clock)
-        self._tally, self._floor, self._pressure = Tally(), Floor(look_ahead=settings.look_ahead), Pressure()
+        self._tally, self._floor, self._pressure = (
+            LeaseCounters(),
+            NodeIndex(look_ahead=settings.look_ahead),
+            InFlightGauge(),
+        )
         self._ledger.watch(self._tally.follow)
-        self._ledger.watch(self._floor.follow)
+        self._ledger.watch(self._floor.on_lease_change)
         redis = connect(redis_url)
-        self._tenure = Tenure(redis, _farm_id(self._ledger))
+        self._tenure = FarmLock(redis, _farm_id(self._ledger))
         self._tenure.take()
-        self._nodes = Nodes(redis)
+        self._nodes = NodeRegistry(redis)
         self._app = make_app(redis_url)
         self._spool = Spool(state / "spool", limit_bytes=settings.max_picture)
         self._discard_orphans()
@@ -126,7 +130,7 @@ class Farm:
         )
         self._speed_tests = SpeedTests()
         own = detect()
-        self._account = Account(settings.sessions, own, self._make_session)
+        self._account = SessionPool(settings.sessions, own, self._make_session)
         for key in {lease.session_key for lease in self._ledger.leases(*ACTIVE)} | self._reports.session_keys():
             self._account.reopen(key, own)
 
@@ -140,10 +144,10 @@ class Farm:
                 self._spool.discard(name)
 
     def _build_lan_side(self, redis_url: str) -> None:
-        self._conduct = Conduct(self._ledger, self._on_set_aside)
+        self._conduct = NodeQuarantine(self._ledger, self._on_set_aside)
         self._pauses = NodePauses(lambda: Backoff(FIRST_PAUSE_S, PAUSE_CAP_S, random.Random()))
         self._scene_faults = SceneFaults(self._able_to_render, self._present, self._hold_job)
-        events = Events(
+        events = ClaimListener(
             delivered=self._on_delivered,
             failed=self._on_failed,
             held_back=self._on_held_back,
@@ -153,7 +157,7 @@ class Farm:
             node_failed=self._on_node_failed,
             scene_failed=self._scene_faults.failed,
         )
-        judge = Judge(
+        judge = FrameValidator(
             inspect,
             self._conduct.ended,
             lambda node_id: not self._conduct.is_set_aside(node_id),
@@ -167,9 +171,11 @@ class Farm:
             attempts=self._settings.attempts,
             is_frames_fault=self._pauses.is_frames_fault,
         )
-        self._sweeper = Sweeper(self._nodes, self._ledger, self._claims, self._cancel_on_node, clock=self._clock)
-        self._door = Door(self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
-        self._needs = Needs(
+        self._sweeper = Reconciler(self._nodes, self._ledger, self._claims, self._cancel_on_node, clock=self._clock)
+        self._door = NodeAdmission(
+            self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined
+        )
+        self._needs = RequirementsBuilder(
             self._ledger,
             self._tally,
             self._floor,
@@ -224,7 +230,7 @@ class Farm:
             self._lose_lease,
             self._end,
         )
-        self._office = Office(
+        self._office = OperatorService(
             ledger=self._ledger,
             account=self._account,
             conduct=self._conduct,
@@ -239,12 +245,12 @@ class Farm:
 
     def _build_archive_side(self, farm_token: str) -> None:
         store = self._archives
-        self._plans = Plans(store.path_of, store.throw_away)
+        self._plans = ManifestCache(store.path_of, store.throw_away)
         store.on_sums = self._plans.know
-        self._desk = ArchiveDesk(
+        self._desk = ArchiveTracker(
             store.path_of,
             self._plans,
-            Sources(self._floor.nodes),
+            PeerTable(self._floor.nodes),
             lambda reached_by: self._door.archive_url_for(reached_by, self._archive_server.port),
         )
         self._archive_server: ArchiveServer = open_archive_server(self._desk.shared, farm_token, self._settings)
@@ -252,8 +258,8 @@ class Farm:
     def _archive_bytes(self) -> dict[str, int]:
         return {"from_server": self._archives.bytes_fetched, "to_lan": self._archive_server.bytes_sent}
 
-    def _depot_parts(self, farm_token: str) -> DepotParts:
-        return DepotParts(
+    def _depot_parts(self, farm_token: str) -> ApiServices:
+        return ApiServices(
             farm_token=farm_token,
             pressure=self._pressure,
             claims=self._claims,
@@ -337,27 +343,29 @@ class Farm:
             "the depot listens on %s:%d, archives on port %d", host, self._settings.port, self._archive_server.port
         )
         self._loops = [
-            Loop("tenure", self._tenure.renew_once, fatal=FarmHeld, on_fatal=self._end),
-            Loop("sweep", self._sweep_once, fatal=FatalRefusal, on_fatal=self._end),
-            Loop("place", self._place_once, fatal=FatalRefusal, on_fatal=self._end, wake=self._dispatcher.wake_placing),
-            Loop("tidy", self._tidy_once, fatal=FatalRefusal, on_fatal=self._end),
-            Loop("beat", self._beat_once, fatal=FatalRefusal, on_fatal=self._end),
+            PeriodicThread("tenure", self._tenure.renew_once, fatal=FarmLocked, on_fatal=self._end),
+            PeriodicThread("sweep", self._sweep_once, fatal=FatalRefusal, on_fatal=self._end),
+            PeriodicThread(
+                "place", self._place_once, fatal=FatalRefusal, on_fatal=self._end, wake=self._dispatcher.wake_placing
+            ),
+            PeriodicThread("tidy", self._tidy_once, fatal=FatalRefusal, on_fatal=self._end),
+            PeriodicThread("beat", self._beat_once, fatal=FatalRefusal, on_fatal=self._end),
         ]
         for loop in self._loops:
             loop.start()
         self._session_loops.start()
-        with garbage_kept_rare():
+        with infrequent_gc():
             self._stopping.wait()
-        return self._leave_to_follower() if isinstance(self._ended_by, FarmHeld) else self._stop()
+        return self._leave_to_follower() if isinstance(self._ended_by, FarmLocked) else self._stop()
 
     def _sweep_once(self) -> float:
         known = self._present().keys()
         has_news = self._sweeper.sweep_once()
         self._pauses.follow(self._present())
         if has_news:
-            self._account.groups(self._present())
+            self._account.assign(self._present())
             for node_id in self._present().keys() - known:
-                self._account[self._account.key_of(self._present()[node_id])].pc_joined()
+                self._account[self._account.session_key(self._present()[node_id])].pc_joined()
             self._session_loops.open_new()
         if has_news or self._usable().keys() != self._floor.nodes().keys():
             self._look_at_floor()
@@ -375,9 +383,9 @@ class Farm:
         """Whom frames go to from now on."""
         usable = self._usable()
         for node_id in self._floor.nodes().keys() - usable.keys():
-            self._floor.leave(node_id)
+            self._floor.remove(node_id)
         for node in usable.values():
-            self._floor.see(node, self._account.key_of(node))
+            self._floor.upsert(node, self._account.session_key(node))
         self._dispatcher.wake_placing.set()
         self._session_loops.wake_asking()
 
@@ -386,7 +394,7 @@ class Farm:
             return IDLE_S
         try:
             self._dispatcher.place_once()
-        except BrokerDown as error:
+        except BrokerUnreachable as error:
             log.warning("orders wait: %s", error)
             # The lease that just came back woke us; Redis did not come back with it.
             self._dispatcher.wake_placing.clear()
@@ -415,11 +423,11 @@ class Farm:
         log.info("stopping%s", ": pictures that are ready are uploaded first" if refused else "")
         for loop in self._loops:
             loop.stop()
-        leaving = Leaving(self._ledger, self._claims, self._account, self._session_loops, self._cancel_on_node)
+        leaving = GracefulShutdown(self._ledger, self._claims, self._account, self._session_loops, self._cancel_on_node)
         leaving.send_what_is_ready(self._asked, refused=refused)
         self._heartbeat.close()
         self._dispatcher.close()
-        leaving.say_goodbye()
+        leaving.log_out_all()
         # A renewal under way would take the farm again.
         self._loops[0].join(LOOP_ENDS_S)
         self._tenure.release()
@@ -460,7 +468,7 @@ class Farm:
         try:
             send_order(self._app, *order)
         except OperationalError as error:
-            raise BrokerDown(f"it does not take orders: {error}") from None
+            raise BrokerUnreachable(f"it does not take orders: {error}") from None
 
     def _cancel_lease(self, lease: Lease, reason: str) -> None:
         """Ends a lease without a report, and its renderer with it."""
@@ -473,7 +481,7 @@ class Farm:
 
     def _end_leases(self, leases: Sequence[Lease], reason: str) -> list[Lease]:
         """Ends leases and their renderers at once, without a report; those that had not ended yet."""
-        steps = [Step(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
+        steps = [Transition(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
         ended = [lease for lease in self._ledger.apply_many(steps) if isinstance(lease, Lease)]
         for lease in ended:
             log.warning("%s cancelled: %s", lease.label, reason)
@@ -534,7 +542,7 @@ class Farm:
         self._failure_logs.put(lease, report, self._name_of(node_id))
         if not self._pauses.failed(lease, node_id, self._name_of(node_id), report):
             return
-        self._floor.leave(node_id)
+        self._floor.remove(node_id)
         for other in self._ledger.leases(LeaseState.ORDERED):
             if other.node_id == node_id and other.id != lease.id:
                 self._cancel_on_node(node_id, other.id, other.attempt)
@@ -569,7 +577,7 @@ class Farm:
         After a refusal, what it made and the server has not seen is made again: we are in the thread that uploads, so
         none of it is on its way.
         """
-        self._floor.leave(node_id)
+        self._floor.remove(node_id)
         states = [LeaseState.ORDERED, LeaseState.RENDERING] + [LeaseState.DELIVERED] * was_refused
         for lease in self._ledger.leases(*states):
             if lease.node_id == node_id:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from coordinator.delivery.claims import Claims
 from coordinator.leases.lease import Lease, LeaseState
 from coordinator.leases.ledger import Ledger
-from coordinator.upstream.session_pool import Account
+from coordinator.upstream.session_pool import SessionPool
 from coordinator.upstream.session_workers import SessionLoops
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 
@@ -29,14 +29,14 @@ FLUSH_AFTER_REFUSAL_S = 120.0
 LOOK_EVERY_S = 0.05
 
 
-class Leaving:
+class GracefulShutdown:
     """The last acts of a farm, in their order."""
 
     def __init__(
         self,
         ledger: Ledger,
         claims: Claims,
-        account: Account,
+        account: SessionPool,
         session_loops: SessionLoops,
         cancel_on_node: Callable[[str | None, str, int], None],
     ) -> None:
@@ -62,7 +62,7 @@ class Leaving:
             time.sleep(LOOK_EVERY_S)
         self._session_loops.stop()
 
-    def say_goodbye(self) -> None:
+    def log_out_all(self) -> None:
         """Gives back what was granted at the last moment, cuts what still waits for the server, and logs out."""
         self._give_back_unfinished()
         sessions = list(self._account.values())

@@ -11,15 +11,15 @@ from pathlib import Path
 import psutil
 
 from coordinator.broker.embedded_redis import EmbeddedRedis, EmbeddedRedisError
-from coordinator.broker.farm_lock import FarmHeld
+from coordinator.broker.farm_lock import FarmLocked
 from coordinator.leases.ledger_database import LedgerError
-from coordinator.nodes.registry import BrokerDown
+from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.operator.client import token_file
 from coordinator.runtime.http_server import AddressInUse
-from coordinator.runtime.memory_tuning import share_heaps
-from coordinator.runtime.periodic import Loop
+from coordinator.runtime.memory_tuning import limit_malloc_arenas
+from coordinator.runtime.periodic import PeriodicThread
 
-from .app import Farm
+from .app import CoordinatorApp
 from .settings import CoordinatorSettings
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ WATCH_EVERY_S = 1.0
 
 def run_coordinator(settings: CoordinatorSettings) -> int:
     """Runs the coordinator until it is stopped; returns the exit code."""
-    share_heaps()
+    limit_malloc_arenas()
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         farm_token = _farm_token(settings)
@@ -55,7 +55,7 @@ def _run_with_own_redis(settings: CoordinatorSettings, farm_token: str) -> int:
         log.critical("%s", error)
         return EXIT_FAILED
     revive = functools.partial(_revive_once, redis)
-    watch = Loop("redis", revive, fatal=RedisMoved, on_fatal=lambda error: log.critical("%s", error)).start()
+    watch = PeriodicThread("redis", revive, fatal=RedisMoved, on_fatal=lambda error: log.critical("%s", error)).start()
     try:
         return _run(settings, redis.url, farm_token)
     finally:
@@ -91,11 +91,11 @@ def _is_gone(pid: int | None) -> bool:
 
 def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str) -> int:
     try:
-        farm = Farm(settings, redis_url, farm_token)
+        farm = CoordinatorApp(settings, redis_url, farm_token)
     except AddressInUse as error:
         log.critical("%s", error)
         return EXIT_WRONG_SETTING
-    except (LedgerError, FarmHeld, BrokerDown) as error:
+    except (LedgerError, FarmLocked, BrokerUnreachable) as error:
         log.critical("%s", error)
         return EXIT_FAILED
     return farm.run()

@@ -37,7 +37,7 @@ def server(
 ) -> None:
     """Run a project server of the render protocol."""
     from lab.server.app import Server, build, listen
-    from lab.server.services import Office
+    from lab.server.services import LabServices
 
     from .errors import LabError
     from .settings import ServerSettings, parse_renderers
@@ -59,7 +59,7 @@ def server(
         log.warning("%s", caution)
     try:
         listener = listen(settings.server_host, settings.server_port)
-        office = Office(settings)
+        office = LabServices(settings)
         if demo:
             from .demo_scene import create_demo
 

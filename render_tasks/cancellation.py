@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 
-class Switch:
+class CancelToken:
     """Stops one render from another thread; the first reason counts."""
 
     def __init__(self) -> None:
@@ -15,7 +15,7 @@ class Switch:
         self._told: list[Callable[[], None]] = []
         self.reason = ""
 
-    def stop(self, reason: str) -> None:
+    def cancel(self, reason: str) -> None:
         """Ends the render within two seconds."""
         with self._lock:
             if self._event.is_set():
@@ -26,7 +26,7 @@ class Switch:
         for tell in told:
             tell()
 
-    def tell(self, listener: Callable[[], None]) -> None:
+    def add_callback(self, listener: Callable[[], None]) -> None:
         """Calls ``listener`` when it is stopped, at once if it is stopped already."""
         with self._lock:
             self._told.append(listener)
@@ -34,7 +34,7 @@ class Switch:
         if already:
             listener()
 
-    def stopped(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether somebody stopped it."""
         return self._event.is_set()
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from sheepfold.contract.api_messages import (
-    ArchivePlan,
+    ArchiveManifest,
     ArchiveSources,
     FailureReport,
     FrameReport,
@@ -29,7 +29,7 @@ from sheepfold.contract.codec import ContractError, from_json, to_json
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import pieces_in
 
-from .errors import ArchiveMissing, DepotRefused, DepotSilent, FrameRejected, StaleLease, TokenRefused
+from .errors import ArchiveMissing, CoordinatorRefused, CoordinatorUnreachable, FrameRejected, StaleLease, TokenRefused
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ SOURCES_TIMEOUT_S = 3
 _NOT_NOW = frozenset({408, 425, 429})
 
 
-class DepotClient:
+class CoordinatorClient:
     """One method per call. Threads may share it."""
 
     def __init__(self, root_url: str, token: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
@@ -56,10 +56,10 @@ class DepotClient:
         self._idle: list[requests.Session] = []
 
     def __repr__(self) -> str:
-        return f"DepotClient({self._root!r})"
+        return f"CoordinatorClient({self._root!r})"
 
     def join(self, request: JoinRequest) -> JoinAnswer:
-        """Asks to be one of the farm's nodes. Raises DepotSilent, TokenRefused, DepotRefused."""
+        """Asks to be one of the farm's nodes. Raises CoordinatorUnreachable, TokenRefused, CoordinatorRefused."""
         answer = self._call("join", "POST", "/api/join", data=to_json(request).encode(), json=True)
         return _read("join", JoinAnswer, answer)
 
@@ -75,7 +75,8 @@ class DepotClient:
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, picture: Path) -> None:
         """Streams a picture from disk; returns when the depot has it on its own.
 
-        Raises DepotSilent, StaleLease, FrameRejected, TokenRefused, DepotRefused, and OSError when the picture is gone.
+        Raises CoordinatorUnreachable, StaleLease, FrameRejected, TokenRefused, CoordinatorRefused, and OSError when the
+        picture is gone.
         """
         params = {
             "node": node_id,
@@ -93,7 +94,10 @@ class DepotClient:
     def fail(
         self, lease_id: str, attempt: int, node_id: str, report: FailureReport, *, timeout_s: float | None = None
     ) -> None:
-        """Reports an attempt that gave no picture. Raises DepotSilent, StaleLease, TokenRefused, DepotRefused."""
+        """Reports an attempt that gave no picture.
+
+        Raises CoordinatorUnreachable, StaleLease, TokenRefused, CoordinatorRefused.
+        """
         self._call(
             "report a failure",
             "POST",
@@ -104,16 +108,16 @@ class DepotClient:
             read_timeout_s=timeout_s,
         )
 
-    def plan(self, ref: ArchiveRef, node_id: str, own_url: str) -> ArchivePlan:
+    def plan(self, ref: ArchiveRef, node_id: str, own_url: str) -> ArchiveManifest:
         """How an archive travels, and from where. ``own_url``: where this node will hand it on, empty: nowhere.
 
-        Raises ArchiveMissing, DepotSilent, TokenRefused, DepotRefused.
+        Raises ArchiveMissing, CoordinatorUnreachable, TokenRefused, CoordinatorRefused.
         """
         call = "ask for an archive"
         answer = self._about_archive(call, f"/api/archives/{ref.md5}", ref.md5, node_id, own_url)
-        plan = _read(call, ArchivePlan, answer)
+        plan = _read(call, ArchiveManifest, answer)
         if plan.piece_bytes < 1 or len(plan.sums) != pieces_in(plan.size, plan.piece_bytes):
-            raise DepotSilent(call, "its plan does not add up")
+            raise CoordinatorUnreachable(call, "its plan does not add up")
         return plan
 
     def sources(self, md5: str, node_id: str, own_url: str) -> ArchiveSources:
@@ -137,7 +141,7 @@ class DepotClient:
     ) -> requests.Response:
         try:
             return self._call(call, "GET", path, params={"node": node_id, "url": own_url}, read_timeout_s=timeout_s)
-        except DepotRefused as error:
+        except CoordinatorRefused as error:
             if error.status == 404:
                 raise ArchiveMissing(md5) from None
             raise
@@ -166,7 +170,7 @@ class DepotClient:
                     allow_redirects=False,
                 )
         except requests.RequestException as error:
-            raise DepotSilent(call, f"{self._root}: {_why(error)}") from None
+            raise CoordinatorUnreachable(call, f"{self._root}: {_why(error)}") from None
         if answer.status_code in (200, 201, 204):
             return answer
         with answer:
@@ -192,7 +196,7 @@ def _read(call: str, kind: type[T], answer: requests.Response) -> T:
     try:
         return from_json(kind, answer.content)
     except ContractError as error:
-        raise DepotSilent(call, str(error)) from None
+        raise CoordinatorUnreachable(call, str(error)) from None
 
 
 def _refusal(call: str, answer: requests.Response) -> Exception:
@@ -205,8 +209,8 @@ def _refusal(call: str, answer: requests.Response) -> Exception:
         return FrameRejected(_detail(answer))
     # The depot answers a body that was cut off on the way with 400: it is sent again.
     if status in _NOT_NOW or not 400 <= status < 500 or (status == 400 and call == "deliver"):
-        return DepotSilent(call, f"status {status}")
-    return DepotRefused(call, status, _detail(answer))
+        return CoordinatorUnreachable(call, f"status {status}")
+    return CoordinatorRefused(call, status, _detail(answer))
 
 
 def _why(error: requests.RequestException) -> str:

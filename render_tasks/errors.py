@@ -3,25 +3,25 @@
 ::
 
     NodeError
-    ├── DepotError              the coordinator's side of the LAN
-    │   ├── DepotSilent         no usable answer: ask again later
+    ├── CoordinatorError              the coordinator's side of the LAN
+    │   ├── CoordinatorUnreachable         no usable answer: ask again later
     │   ├── TokenRefused        401, 403: the farm token is not the coordinator's
     │   ├── StaleLease          409: this attempt is no longer ours, drop it
     │   ├── FrameRejected       422: the depot read the picture and does not want it
     │   ├── ArchiveMissing      404: the depot does not hold this archive
-    │   └── DepotRefused        any other definite no
+    │   └── CoordinatorRefused        any other definite no
     ├── AttemptFailed           one attempt gives no picture; carries the report for the depot
     ├── AttemptDropped          one attempt is no longer wanted; nothing is reported
     ├── ArchiveError
     │   ├── BadArchive          hostile, broken, or not what its MD5 promised
     │   │   └── ArchiveLocked   nobody here has the password that opens it
     │   └── DiskFull            no room for it
-    ├── SourceError             one source of an archive gave no piece: another one is asked
-    │   ├── SourceFull          503: it hands out as much as it can
-    │   ├── SourceLacks         404, 416: it does not have what we thought
-    │   └── SourceUnfit         silent, too slow, gone, or it sent wrong bytes
+    ├── PeerError             one source of an archive gave no piece: another one is asked
+    │   ├── PeerBusy          503: it hands out as much as it can
+    │   ├── PeerLacksPiece         404, 416: it does not have what we thought
+    │   └── PeerUnusable         silent, too slow, gone, or it sent wrong bytes
     ├── BadOrder                the order cannot be carried out by anybody
-    └── WorkFolderTaken         another worker lives in this work folder
+    └── WorkDirTaken         another worker lives in this work folder
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class NodeError(Exception):
     """Something went wrong on this node."""
 
 
-class DepotError(NodeError):
+class CoordinatorError(NodeError):
     """The coordinator's depot did not do what was asked."""
 
 
-class DepotSilent(DepotError):
+class CoordinatorUnreachable(CoordinatorError):
     """The depot gave no usable answer."""
 
     def __init__(self, call: str, reason: str) -> None:
@@ -45,14 +45,14 @@ class DepotSilent(DepotError):
         super().__init__(f"the coordinator gave no usable answer to {call}: {reason}")
 
 
-class TokenRefused(DepotError):
+class TokenRefused(CoordinatorError):
     """The coordinator does not accept this farm token."""
 
     def __init__(self) -> None:
         super().__init__("the coordinator does not accept this farm token")
 
 
-class StaleLease(DepotError):
+class StaleLease(CoordinatorError):
     """This attempt is no longer ours."""
 
     def __init__(self, detail: str = "") -> None:
@@ -60,7 +60,7 @@ class StaleLease(DepotError):
         super().__init__(detail or "this attempt is no longer ours")
 
 
-class FrameRejected(DepotError):
+class FrameRejected(CoordinatorError):
     """The depot looked at the picture and does not want it."""
 
     def __init__(self, detail: str = "") -> None:
@@ -68,7 +68,7 @@ class FrameRejected(DepotError):
         super().__init__(detail or "the picture was not accepted")
 
 
-class ArchiveMissing(DepotError):
+class ArchiveMissing(CoordinatorError):
     """The depot does not hold this archive."""
 
     def __init__(self, md5: str) -> None:
@@ -76,7 +76,7 @@ class ArchiveMissing(DepotError):
         super().__init__(f"the coordinator does not hold archive {md5}")
 
 
-class DepotRefused(DepotError):
+class CoordinatorRefused(CoordinatorError):
     """A definite no that waiting can't mend."""
 
     def __init__(self, call: str, status: int, detail: str = "") -> None:
@@ -122,19 +122,19 @@ class DiskFull(ArchiveError):
     """There is no room for the archive."""
 
 
-class SourceError(NodeError):
+class PeerError(NodeError):
     """One source of an archive gave no piece."""
 
 
-class SourceFull(SourceError):
+class PeerBusy(PeerError):
     """The source hands out as much as it can."""
 
 
-class SourceLacks(SourceError):
+class PeerLacksPiece(PeerError):
     """The source does not have what was asked for."""
 
 
-class SourceUnfit(SourceError):
+class PeerUnusable(PeerError):
     """The source is silent, too slow or gone, or it sent wrong bytes."""
 
 
@@ -142,5 +142,5 @@ class BadOrder(NodeError):
     """The order cannot be carried out, here or anywhere."""
 
 
-class WorkFolderTaken(NodeError):
+class WorkDirTaken(NodeError):
     """Another worker lives in this work folder."""

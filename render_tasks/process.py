@@ -23,13 +23,13 @@ from typing import Any
 from celery import signals
 from celery.exceptions import SecurityWarning
 
-from render_tasks.archives.sharing import ArchiveCounter
+from render_tasks.archives.sharing import ArchiveSharing
 from render_tasks.blender.installed import LocalBlender
-from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.orders.node import Node
 from render_tasks.orders.outbox import Outbox
-from render_tasks.orders.services import Identity, Parts
+from render_tasks.orders.services import NodeIdentity, NodeServices
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinAnswer, JoinRequest
 from sheepfold.contract.celery_app import make_app
 from sheepfold.contract.codec import ContractError
@@ -38,13 +38,13 @@ from sheepfold.contract.presence import Compute
 from sheepfold.hardware import detect
 
 from . import __version__
-from .coordinator_client import DepotClient
-from .errors import DepotError, DepotRefused, DepotSilent, TokenRefused, WorkFolderTaken
+from .coordinator_client import CoordinatorClient
+from .errors import CoordinatorError, CoordinatorRefused, CoordinatorUnreachable, TokenRefused, WorkDirTaken
 from .node_health import NodeHealth
 from .presence import PresenceWriter
 from .settings import WorkerSettings
 from .tasks import install
-from .work_dir import WorkFolder
+from .work_dir import WorkDir
 
 log = logging.getLogger(__name__)
 
@@ -65,25 +65,25 @@ def worker() -> int:
     settings = WorkerSettings()  # type: ignore[call-arg]
     _log_to_stderr()
     try:
-        folder = WorkFolder(settings.work_dir)
-    except WorkFolderTaken as taken:
+        folder = WorkDir(settings.work_dir)
+    except WorkDirTaken as taken:
         log.critical("SHEEPFOLD_WORK_DIR: %s", taken)
         return WRONG_SETTING
     except OSError as error:
         log.critical("SHEEPFOLD_WORK_DIR: %s cannot be used: %s", settings.work_dir, os.strerror(error.errno or 0))
         return WRONG_SETTING
-    return _Worker(settings, folder).run()
+    return WorkerProcess(settings, folder).run()
 
 
-class _Worker:
+class WorkerProcess:
     """The process, from settings to exit code."""
 
-    def __init__(self, settings: WorkerSettings, folder: WorkFolder) -> None:
+    def __init__(self, settings: WorkerSettings, folder: WorkDir) -> None:
         self._settings, self._folder = settings, folder
-        self._depot = DepotClient(settings.coordinator_url, settings.farm_token.get_secret_value())
+        self._depot = CoordinatorClient(settings.coordinator_url, settings.farm_token.get_secret_value())
         self._outbox = Outbox(folder.outbox)
         self._blender = LocalBlender()
-        self._guard = Guard()
+        self._guard = OrphanGuard()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self._moved = False
@@ -99,7 +99,7 @@ class _Worker:
             joined = self._join_until_welcome()
             if joined is not None:
                 self._be(joined.node_id)
-        except (TokenRefused, DepotRefused) as refused:
+        except (TokenRefused, CoordinatorRefused) as refused:
             log.critical("%s", _what_to_do(refused))
             return REFUSED
         except OSError as error:
@@ -114,12 +114,12 @@ class _Worker:
         return self._start_anew() if self._moved else code
 
     def _join_until_welcome(self) -> JoinAnswer | None:
-        """The coordinator's answer, ``None`` when stopped while waiting. Raises TokenRefused, DepotRefused."""
+        """The coordinator's answer, ``None`` when stopped while waiting. Raises TokenRefused, CoordinatorRefused."""
         wait = FIRST_WAIT_S
         while not self._stopping.is_set():
             try:
                 return self._depot.join(self._wish(fresh=True))
-            except DepotSilent as silent:
+            except CoordinatorUnreachable as silent:
                 log.warning("%s; asking again", silent)
             self._stopping.wait(wait * random.uniform(0.5, 1.0))
             wait = min(LONGEST_WAIT_S, wait * 2)
@@ -170,11 +170,11 @@ class _Worker:
     def _make_node(self, joined: JoinAnswer) -> Node:
         settings = self._settings
         warm = WarmBlenders(self._folder.scratch, slots=settings.slots) if settings.warm else None
-        counter = ArchiveCounter(self._depot, self._folder.node_id, settings)
+        counter = ArchiveSharing(self._depot, self._folder.node_id, settings)
         cache = counter.open(self._folder.archives, on_leaving=warm.release if warm else lambda _: None)
         folders = (self._folder.scratch, self._folder.outbox, self._folder.archives)
         self._health = NodeHealth(self._blender, folders, cache.want_room, lambda: self._node.on_change())
-        identity = Identity(
+        identity = NodeIdentity(
             node_id=self._folder.node_id,
             name=joined.name,
             hardware=self._hardware,
@@ -186,7 +186,7 @@ class _Worker:
             installation=self._folder.installation,
             version=__version__,
         )
-        parts = Parts(
+        parts = NodeServices(
             depot=self._depot,
             cache=cache,
             archive_url=counter.url,
@@ -254,7 +254,7 @@ class _Worker:
             try:
                 now = self._depot.join(self._wish())
                 self._node.order_key = public_key_from(now.order_key)
-            except (DepotError, ContractError) as error:
+            except (CoordinatorError, ContractError) as error:
                 log.warning("the coordinator was asked again where Redis is: %s", error)
                 return
             before = self._joined
@@ -285,7 +285,7 @@ def cores_of_a_slot(asked: int | None, slots: int, usable: int, present: int) ->
     return max(1, usable // slots) if slots > 1 or usable < present else None
 
 
-def _what_to_do(refused: DepotError) -> str:
+def _what_to_do(refused: CoordinatorError) -> str:
     if isinstance(refused, TokenRefused):
         return "SHEEPFOLD_FARM_TOKEN: the coordinator does not accept this farm token"
     return str(refused)

@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from .cancellation import Switch
-from .errors import AttemptDropped, DepotSilent, TokenRefused
+from .cancellation import CancelToken
+from .errors import AttemptDropped, CoordinatorUnreachable, TokenRefused
 
 log = logging.getLogger(__name__)
 
@@ -19,19 +19,20 @@ T = TypeVar("T")
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 5.0
 
 
-def patiently(call: Callable[[], T], switch: Switch, give_up_after_s: float = math.inf) -> T:
+def retry_while_unreachable(call: Callable[[], T], switch: CancelToken, give_up_after_s: float = math.inf) -> T:
     """Repeats a call while the depot is silent, with growing, jittered waits, until it answers or the switch is thrown.
 
     A refused token is waited out too: whoever changes it restarts one side after the other.
-    Raises AttemptDropped, the call's own errors, or DepotSilent after ``give_up_after_s`` seconds of waiting.
+    Raises AttemptDropped, the call's own errors, or CoordinatorUnreachable after ``give_up_after_s`` seconds of
+    waiting.
     """
     waited, wait = 0.0, FIRST_WAIT_S
     while True:
-        if switch.stopped():
+        if switch.is_cancelled():
             raise AttemptDropped(switch.reason)
         try:
             return call()
-        except (DepotSilent, TokenRefused) as error:
+        except (CoordinatorUnreachable, TokenRefused) as error:
             if waited >= give_up_after_s:
                 raise
             log.log(logging.ERROR if isinstance(error, TokenRefused) else logging.INFO, "%s", error)

@@ -20,10 +20,10 @@ import uuid
 from pathlib import Path
 from typing import IO
 
-from .errors import WorkFolderTaken
+from .errors import WorkDirTaken
 
 
-class WorkFolder:
+class WorkDir:
     """An open work folder; keep it for as long as the worker runs."""
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +69,7 @@ def _locked(path: Path) -> IO[str]:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
     except OSError:
         file.close()
-        raise WorkFolderTaken(f"another worker uses {path.parent}: give each worker its own") from None
+        raise WorkDirTaken(f"another worker uses {path.parent}: give each worker its own") from None
     return file
 
 

@@ -42,7 +42,7 @@ class TooLarge(Exception):
         super().__init__(f"more than {limit_bytes} bytes")
 
 
-class PassingFile:
+class IncomingFile:
     """A file that is being received. Its MD5 is summed up while it is written.
 
     It has as much of a binary file's interface as a download needs: ``write``, ``tell``, ``flush``, and ``seek(0)``
@@ -105,7 +105,7 @@ class PassingFile:
             raise OSError(errno.EINVAL, "a file that is being received can only begin again")
         return self.size
 
-    def keep_as(self, name: str) -> Path:
+    def commit(self, name: str) -> Path:
         """On disk for good under its final name, replacing what was there."""
         final = self._folder / name
         with full_disk_is_typed(self._folder):
@@ -124,10 +124,10 @@ class PassingFile:
 @contextlib.contextmanager
 def receiving(
     folder: Path, *, limit_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES
-) -> Iterator[PassingFile]:
-    """A :class:`PassingFile` that is gone afterwards unless it was kept."""
+) -> Iterator[IncomingFile]:
+    """A :class:`IncomingFile` that is gone afterwards unless it was kept."""
     with full_disk_is_typed(folder):
-        passing = PassingFile(folder, limit_bytes=limit_bytes, reserve_bytes=reserve_bytes)
+        passing = IncomingFile(folder, limit_bytes=limit_bytes, reserve_bytes=reserve_bytes)
     try:
         yield passing
     finally:

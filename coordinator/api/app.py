@@ -30,14 +30,14 @@ from coordinator.delivery.spool import BadName, CutOff, TooLarge
 from coordinator.jobs.blocks import JobBlock
 from coordinator.jobs.control import Stopped, UnknownJob
 from coordinator.leases.ledger_database import LedgerError
-from coordinator.nodes.registry import BrokerDown
-from coordinator.scheduling.backpressure import Pressure
+from coordinator.nodes.registry import BrokerUnreachable
+from coordinator.scheduling.backpressure import InFlightGauge
 from sheepfold.atomic_files import DiskFull
-from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchivePlan, ArchiveSources, JoinAnswer, JoinRequest
+from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchiveManifest, ArchiveSources, JoinAnswer, JoinRequest
 from sheepfold.contract.codec import MalformedContract, from_json, to_json
 from sheepfold.contract.orders import MD5_NAME
 
-from .lease_routes import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimDesk, LeaseDesk
+from .lease_routes import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
 
 _BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
 _PAGE = Path(__file__).parents[1] / "dashboard" / "index.html"
@@ -55,7 +55,7 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     **BROKEN_OFF,
     DiskFull: 507,
     LedgerError: 507,
-    BrokerDown: 503,
+    BrokerUnreachable: 503,
     UnknownJob: 404,
     PlanUnderWay: 503,
 }
@@ -65,9 +65,9 @@ _Ask = Callable[[str, str, str, str], object]
 
 
 class ArchiveAnswers(Protocol):
-    """What nodes ask about archives (:class:`coordinator.archives.tracker.ArchiveDesk`)."""
+    """What nodes ask about archives (:class:`coordinator.archives.tracker.ArchiveTracker`)."""
 
-    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchivePlan | None: ...
+    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveManifest | None: ...
     def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None: ...
 
 
@@ -79,11 +79,11 @@ class Jobs(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepotParts:
+class ApiServices:
     """What the depot hands its callers on to."""
 
     farm_token: str
-    claims: ClaimDesk
+    claims: ClaimHandler
     #: Admits a node; the second argument is the host name it reached us by, the third its own address.
     join: Callable[[JoinRequest, str, str], JoinAnswer]
     archives: ArchiveAnswers
@@ -99,10 +99,10 @@ class DepotParts:
     redis_url: Callable[[str], str]
     metrics: CollectorRegistry
     #: Knows how many nodes wait for an answer about a lease.
-    pressure: Pressure = field(default_factory=Pressure)
+    pressure: InFlightGauge = field(default_factory=InFlightGauge)
 
 
-def make_depot(parts: DepotParts) -> ASGIApp:
+def create_api(parts: ApiServices) -> ASGIApp:
     """The depot's web application."""
 
     def is_token(given: str) -> bool:
@@ -133,7 +133,7 @@ def make_depot(parts: DepotParts) -> ASGIApp:
     _add_reading_paths(app, parts, Depends(reader))
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
-    leases = LeaseDesk(
+    leases = LeaseRoutes(
         parts.claims, lambda header: is_token(header.removeprefix("Bearer ")), _HTTP_STATUS, parts.pressure
     )
 
@@ -150,7 +150,7 @@ def _add_open_paths(app: FastAPI) -> None:
         return {"status": "ok"}
 
 
-def _add_node_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
+def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.post("/api/join", dependencies=[guard])
     async def join(request: Request) -> Response:
         wish = await _message(request, JoinRequest)
@@ -178,7 +178,7 @@ def _archive_answer(ask: _Ask, md5: str, node: str, url: str, request: Request) 
     return _json(found)
 
 
-def _add_operator_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
+def _add_operator_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.post("/api/cancel", dependencies=[guard])
     def cancel(job: str, frame: str | None = None) -> dict[str, Any]:
         return {"cancelled": [asdict(stopped) for stopped in parts.jobs.cancel(job, frame)]}
@@ -200,7 +200,7 @@ def _add_operator_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
         return {"redis_url": parts.redis_url(request.url.hostname or "")}
 
 
-def _add_reading_paths(app: FastAPI, parts: DepotParts, guard: Any) -> None:
+def _add_reading_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.get("/", dependencies=[guard])
     def page() -> FileResponse:
         return FileResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"})

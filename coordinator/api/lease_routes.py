@@ -21,7 +21,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from coordinator.scheduling.backpressure import Pressure
+from coordinator.scheduling.backpressure import InFlightGauge
 from sheepfold.contract.api_messages import FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.codec import MalformedContract, from_json, to_json
 
@@ -42,7 +42,7 @@ Threads = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
 T = TypeVar("T")
 
 
-class ClaimDesk(Protocol):
+class ClaimHandler(Protocol):
     """What a node may say about a lease (:class:`coordinator.delivery.claims.Claims`)."""
 
     def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer: ...
@@ -81,7 +81,7 @@ class _Frame:
     cores: Threads
 
 
-class LeaseDesk:
+class LeaseRoutes:
     """An ASGI application for ``/api/leases/{id}/{start,frame,failure}``.
 
     ``is_welcome`` judges the ``Authorization`` header; ``statuses`` gives the HTTP status of each error that the claims
@@ -90,10 +90,10 @@ class LeaseDesk:
 
     def __init__(
         self,
-        claims: ClaimDesk,
+        claims: ClaimHandler,
         is_welcome: Callable[[str], bool],
         statuses: Mapping[type[Exception], int],
-        pressure: Pressure,
+        pressure: InFlightGauge,
     ) -> None:
         self._claims, self._is_welcome, self._statuses = claims, is_welcome, statuses
         self._pressure = pressure
@@ -148,7 +148,7 @@ class LeaseDesk:
         return _text(verdict="noted")
 
     async def _in_a_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        with self._pressure.one_more():
+        with self._pressure.track():
             return await asyncio.get_running_loop().run_in_executor(self._pool, functools.partial(work, *arguments))
 
 

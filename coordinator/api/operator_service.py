@@ -15,10 +15,10 @@ from coordinator.jobs.blocks import JobBlocks
 from coordinator.leases.lease import ACTIVE, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.pauses import NodePauses
-from coordinator.nodes.quarantine import Conduct
+from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.operator.farm_figures import Pace, frame_counts
 from coordinator.scheduling.dispatcher import Dispatcher
-from coordinator.upstream.session_pool import Account
+from coordinator.upstream.session_pool import SessionPool
 from sheepfold.contract.presence import Presence
 
 #: Ended leases among which a frame is looked for, latest first.
@@ -35,15 +35,15 @@ class FrameLog:
     text: str
 
 
-class Office:
+class OperatorService:
     """Answers the depot's operator paths."""
 
     def __init__(
         self,
         *,
         ledger: Ledger,
-        account: Account,
-        conduct: Conduct,
+        account: SessionPool,
+        conduct: NodeQuarantine,
         pauses: NodePauses,
         dispatcher: Dispatcher,
         blocks: JobBlocks,
@@ -85,7 +85,7 @@ class Office:
     def forgive(self, name: str) -> bool:
         """Gives a PC a fresh start; false when nobody of that name has a mark or is paused."""
         is_lifted = self._pauses.lift(name)
-        forgiven = self._conduct.forgive(name) or is_lifted
+        forgiven = self._conduct.release(name) or is_lifted
         if forgiven:
             self._on_forgiven()
         return forgiven

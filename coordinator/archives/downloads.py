@@ -38,7 +38,7 @@ class _Fetch:
     leases: set[str] = field(default_factory=set)
 
 
-class Fetches:
+class Downloads:
     """Used by the placing thread alone; the downloads have threads of their own."""
 
     def __init__(self, store: ArchiveStore, backoff: Callable[[], Backoff], clock: Callable[[], float]) -> None:

@@ -33,7 +33,7 @@ class PlanUnderWay(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PieceSums:
+class PieceHashes:
     """What tells right pieces of one archive from wrong ones."""
 
     #: Bytes.
@@ -43,30 +43,30 @@ class PieceSums:
     sums: tuple[str, ...]
 
     @classmethod
-    def of(cls, sums: BlockSums, size: int) -> PieceSums:
+    def of(cls, sums: BlockSums, size: int) -> PieceHashes:
         """From the sums of an archive that came in whole."""
         piece_bytes = piece_bytes_of(size)
         return cls(size=size, piece_bytes=piece_bytes, sums=sums.of_pieces(piece_bytes))
 
 
-class Plans:
+class ManifestCache:
     """The sums of every archive that was asked for. Thread-safe."""
 
     def __init__(self, path_of: Callable[[str], Path | None], on_damaged: Callable[[str], None]) -> None:
         self._path_of, self._on_damaged = path_of, on_damaged
         self._lock = threading.Lock()
-        self._made: dict[str, Future[PieceSums | None]] = {}
+        self._made: dict[str, Future[PieceHashes | None]] = {}
         #: One reader: two would only share the disk.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="sums")
 
-    def know(self, md5: str, sums: PieceSums) -> None:
+    def know(self, md5: str, sums: PieceHashes) -> None:
         """They were made while the archive came in."""
-        made: Future[PieceSums | None] = Future()
+        made: Future[PieceHashes | None] = Future()
         made.set_result(sums)
         with self._lock:
             self._keep(md5, made)
 
-    def of(self, md5: str) -> PieceSums | None:
+    def of(self, md5: str) -> PieceHashes | None:
         """``None`` when the archive is not here (any more). Raises PlanUnderWay, OSError."""
         path = self._path_of(md5)
         with self._lock:
@@ -91,7 +91,7 @@ class Plans:
         """Makes no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _keep(self, md5: str, made: Future[PieceSums | None]) -> Future[PieceSums | None]:
+    def _keep(self, md5: str, made: Future[PieceHashes | None]) -> Future[PieceHashes | None]:
         self._made[md5] = made
         while len(self._made) > MOST_KEPT:
             del self._made[next(iter(self._made))]
@@ -101,7 +101,7 @@ class Plans:
         with self._lock:
             self._made.pop(md5, None)
 
-    def _read(self, md5: str, path: Path) -> PieceSums | None:
+    def _read(self, md5: str, path: Path) -> PieceHashes | None:
         sums, whole, size = BlockSums(), hashlib.md5(usedforsecurity=False), 0
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(_CHUNK_BYTES):
@@ -112,4 +112,4 @@ class Plans:
             log.error("archive %s is damaged on the disk and is thrown away", md5)
             self._on_damaged(md5)
             return None
-        return PieceSums.of(sums, size)
+        return PieceHashes.of(sums, size)

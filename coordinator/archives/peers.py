@@ -21,7 +21,7 @@ FETCHING_FOR_S = 8.0
 NAMED_AT_ONCE = 8
 
 
-class Sources:
+class PeerTable:
     """Told by nodes that ask, and by their records. Thread-safe."""
 
     def __init__(

@@ -27,11 +27,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from sheepfold.atomic_files import RESERVE_BYTES, DiskFull, PassingFile, prepare_folder, receiving
+from sheepfold.atomic_files import RESERVE_BYTES, DiskFull, IncomingFile, prepare_folder, receiving
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import BlockSums
 
-from .manifests import PieceSums
+from .manifests import PieceHashes
 
 __all__ = ["ArchiveError", "ArchiveStore", "BadArchive", "BadMd5", "DiskFull"]
 
@@ -77,7 +77,7 @@ class ArchiveStore:
         self._folder, self._quota, self._reserve = folder, quota_bytes, reserve_bytes
         self._pinned = pinned
         #: Told the sums of an archive's pieces when it has come in.
-        self.on_sums: Callable[[str, PieceSums], None] = lambda _md5, _sums: None
+        self.on_sums: Callable[[str, PieceHashes], None] = lambda _md5, _sums: None
         #: Bytes that came from the server, those of downloads that failed included.
         self.bytes_fetched = 0
         self._lock = threading.Lock()
@@ -166,8 +166,8 @@ class ArchiveStore:
                 fetch(cast("BinaryIO", summed))
                 got = passing.md5
                 if got == md5:
-                    self.on_sums(md5, PieceSums.of(summed.sums, passing.size))
-                    passing.keep_as(md5)
+                    self.on_sums(md5, PieceHashes.of(summed.sums, passing.size))
+                    passing.commit(md5)
                     return passing.size
             log.warning("archive %s arrived with MD5 %s; fetching it again", md5, got)
         raise BadArchive(md5, got)
@@ -224,7 +224,7 @@ class ArchiveStore:
 class _Summed:
     """A passing file that also sums up the archive's pieces and counts its bytes."""
 
-    def __init__(self, passing: PassingFile, count: Callable[[int], None]) -> None:
+    def __init__(self, passing: IncomingFile, count: Callable[[int], None]) -> None:
         self._passing, self._count = passing, count
         self.sums = BlockSums()
         self.tell, self.flush, self.writable = passing.tell, passing.flush, passing.writable

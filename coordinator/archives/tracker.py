@@ -5,33 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sheepfold.contract.api_messages import ArchivePlan, ArchiveSources
+from sheepfold.contract.api_messages import ArchiveManifest, ArchiveSources
 from sheepfold.sharing.pieces import all_of, piece_bytes_of, pieces_in
-from sheepfold.sharing.shared_archive import Shared
+from sheepfold.sharing.shared_archive import SharedArchive
 
-from .manifests import Plans
-from .peers import Sources
+from .manifests import ManifestCache
+from .peers import PeerTable
 
 
-class ArchiveDesk:
+class ArchiveTracker:
     """Answers for the depot and for the coordinator's own archive server."""
 
     def __init__(
         self,
         path_of: Callable[[str], Path | None],
-        plans: Plans,
-        sources: Sources,
+        plans: ManifestCache,
+        sources: PeerTable,
         own_url: Callable[[str], str],
     ) -> None:
         """``own_url`` is told by which host name somebody reached us, and says where our archive server is for them."""
         self._path_of, self._plans, self._sources, self._own_url = path_of, plans, sources, own_url
 
-    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchivePlan | None:
+    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveManifest | None:
         """How an archive travels; ``None`` when it is not here. Raises PlanUnderWay, OSError."""
         found = self._plans.of(md5)
         if found is None:
             return None
-        return ArchivePlan(
+        return ArchiveManifest(
             md5=md5,
             size=found.size,
             piece_bytes=found.piece_bytes,
@@ -45,7 +45,7 @@ class ArchiveDesk:
             return None
         return self._named(md5, node_id, node_url, reached_by)
 
-    def shared(self, md5: str) -> Shared | None:
+    def shared(self, md5: str) -> SharedArchive | None:
         """What our archive server may hand out: an archive is whole and right, or not here."""
         path = self._path_of(md5)
         if path is None:
@@ -55,7 +55,7 @@ class ArchiveDesk:
         except OSError:
             return None
         piece_bytes = piece_bytes_of(size)
-        return Shared(path=path, size=size, piece_bytes=piece_bytes, pieces=all_of(pieces_in(size, piece_bytes)))
+        return SharedArchive(path=path, size=size, piece_bytes=piece_bytes, pieces=all_of(pieces_in(size, piece_bytes)))
 
     def _named(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources:
         others = self._sources.others(md5, node_id)

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 import redis
 
-from coordinator.nodes.registry import BrokerDown
+from coordinator.nodes.registry import BrokerUnreachable
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Holder:
         return f"the coordinator on {self.host} (process {self.pid}, since {since})"
 
 
-class FarmHeld(Exception):
+class FarmLocked(Exception):
     """Another coordinator holds the farm."""
 
     def __init__(self, holder: Holder) -> None:
@@ -77,7 +77,7 @@ class FarmHeld(Exception):
         )
 
 
-class Tenure:
+class FarmLock:
     """Our hold on the farm."""
 
     def __init__(self, client: redis.Redis, farm_id: str) -> None:
@@ -86,20 +86,23 @@ class Tenure:
         self._down = False
 
     def take(self) -> None:
-        """Takes or renews the farm. Raises :class:`FarmHeld` or :class:`~coordinator.nodes.registry.BrokerDown`."""
+        """Takes or renews the farm.
+
+        Raises :class:`FarmLocked` or :class:`~coordinator.nodes.registry.BrokerUnreachable`.
+        """
         record = json.dumps(dataclasses.asdict(self._me))
         try:
             held = self._redis.eval(_TAKE, 1, TENURE_KEY, record, self._me.farm_id, TENURE_S * 1000)
         except redis.RedisError as error:
-            raise BrokerDown(str(error)) from None
+            raise BrokerUnreachable(str(error)) from None
         if held:
-            raise FarmHeld(_holder(cast("bytes", held)))
+            raise FarmLocked(_holder(cast("bytes", held)))
 
     def renew_once(self) -> float:
         """The same for a loop; Redis being away is no reason to give up."""
         try:
             self.take()
-        except BrokerDown as error:
+        except BrokerUnreachable as error:
             if not self._down:
                 log.warning("the farm's record is not renewed: %s", error)
             self._down = True

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from coordinator.leases.lease import ENDED, Delivery, Lease, LeaseError, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
-from coordinator.leases.ledger_batch import Step
+from coordinator.leases.ledger_batch import Transition
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.failure_causes import Cause, cause_of
 
@@ -38,15 +38,15 @@ class FrameRejected(Exception):
     """What arrived is not a picture that may go to the server; the attempt has failed."""
 
 
-class PictureJudge(Protocol):
-    """Looks at pictures (:class:`coordinator.delivery.validation.Judge`)."""
+class PictureValidator(Protocol):
+    """Looks at pictures (:class:`coordinator.delivery.validation.FrameValidator`)."""
 
-    def judge(self, lease: Lease, path: Path, /) -> Verdict: ...
+    def validate(self, lease: Lease, path: Path, /) -> Verdict: ...
     def vouches_for(self, lease: Lease, /) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Events:
+class ClaimListener:
     """Whom the claims tell: each is called after the ledger has it."""
 
     #: A picture is ready to upload.
@@ -74,8 +74,8 @@ class Claims:
         self,
         ledger: Ledger,
         spool: Spool,
-        judge: PictureJudge,
-        events: Events,
+        judge: PictureValidator,
+        events: ClaimListener,
         *,
         attempts: int,
         is_frames_fault: Callable[[Lease, str], bool] = lambda _lease, _node_id: False,
@@ -119,7 +119,7 @@ class Claims:
             return  # delivered before; the answer was lost
         stored = self._spool.store(lease_id, attempt, Path(report.name).suffix, chunks, md5=report.md5)
         try:
-            verdict = self._judge.judge(lease, stored.path)
+            verdict = self._judge.validate(lease, stored.path)
         except BrokenPicture as error:
             self._spool.discard(stored.name)
             self.fail(lease_id, attempt, node_id, FailureReport(kind=FailureKind.BAD_PICTURE, reason=str(error)))
@@ -167,7 +167,8 @@ class Claims:
     def give_up_all(self, leases: Sequence[Lease], report: FailureReport) -> None:
         """These leases have failed for good, for one reason; one transaction, however many they are."""
         steps = [
-            Step(lease_id=one.id, event=LeaseEvent.GIVE_UP, attempt=one.attempt, reason=_line(report)) for one in leases
+            Transition(lease_id=one.id, event=LeaseEvent.GIVE_UP, attempt=one.attempt, reason=_line(report))
+            for one in leases
         ]
         for lease, outcome in zip(leases, self._ledger.apply_many(steps), strict=True):
             if isinstance(outcome, LeaseError):

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sheepfold.atomic_files import DiskFull, PassingFile, TooLarge, prepare_folder, receiving
+from sheepfold.atomic_files import DiskFull, IncomingFile, TooLarge, prepare_folder, receiving
 
 __all__ = ["BadName", "CutOff", "DiskFull", "Spool", "SpoolError", "Spooled", "TooLarge"]
 
@@ -75,7 +75,7 @@ class Spooled:
 class Incoming:
     """A picture that arrives piece by piece."""
 
-    def __init__(self, name: str, passing: PassingFile) -> None:
+    def __init__(self, name: str, passing: IncomingFile) -> None:
         self._name, self._passing = name, passing
 
     def write(self, chunk: bytes) -> None:
@@ -87,7 +87,7 @@ class Incoming:
         got, size = self._passing.md5, self._passing.size
         if md5 is not None and got != md5.lower():
             raise CutOff(md5, got)
-        return Spooled(name=self._name, path=self._passing.keep_as(self._name), md5=got, size=size)
+        return Spooled(name=self._name, path=self._passing.commit(self._name), md5=got, size=size)
 
 
 class Spool:

@@ -7,8 +7,8 @@ A picture that is black or transparent while the nearest frames around it are no
 such, and so does a film (a blink, a cut to black). It is held back until it was rendered a second time, by another PC
 or, where there is none, by the same one with a fresh renderer. Two that agree are how the scene looks. The frames next
 to an empty one may be empty too, so of a film that ends in black only the first frame is rendered twice; pictures that
-were held back meanwhile are vouched for (:meth:`Judge.vouches_for`) by the one that is believed. A job whose every
-frame is black raises no doubt.
+were held back meanwhile are vouched for (:meth:`FrameValidator.vouches_for`) by the one that is believed. A job whose
+every frame is black raises no doubt.
 
 What is known of a job is what arrived of it, kept in memory. Which frames were empty is recalled from the ledger when
 the first empty one comes after a restart; sizes are learned again. The picture that was held back, and by whom, stands
@@ -83,7 +83,7 @@ class _Job:
                 numbers.add(number)
 
 
-class Judge:
+class FrameValidator:
     """Looks at every picture before it may wait for the server. Thread-safe.
 
     ``absolve`` is told of a lease whose picture may go after all, and whose earlier picture, which stayed here, was
@@ -103,7 +103,7 @@ class Judge:
         self._jobs: OrderedDict[tuple[str, str], _Job] = OrderedDict()
         self._lock = threading.Lock()
 
-    def judge(self, lease: Lease, path: Path) -> Verdict:
+    def validate(self, lease: Lease, path: Path) -> Verdict:
         """Learns from a good picture; raises :class:`BrokenPicture` for one that may never go to the server."""
         try:
             picture = self._inspect(path)

@@ -17,7 +17,7 @@ _NEEDS_ARCHIVES = (LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class SessionCounts:
     """The active leases of one server session."""
 
     #: Frames that wait for a node, by what they are rendered with.
@@ -30,12 +30,12 @@ class Held:
     active: int = 0
 
 
-class Tally:
+class LeaseCounters:
     """Counts along with the ledger (:meth:`coordinator.leases.ledger.Ledger.watch`). Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: defaultdict[str, Held] = defaultdict(Held)
+        self._held: defaultdict[str, SessionCounts] = defaultdict(SessionCounts)
         self._needed: Counter[str] = Counter()
         #: Job and revision → the largest peak of a frame so far, kB; the one heard of last stands last.
         self._peaks: OrderedDict[tuple[str, str], int] = OrderedDict()
@@ -49,10 +49,10 @@ class Tally:
             if after.state is LeaseState.DELIVERED and after.delivery is not None:
                 self._learn(after, after.delivery.memory_kb)
 
-    def of(self, session_key: str) -> Held:
+    def of(self, session_key: str) -> SessionCounts:
         """What a session holds."""
         with self._lock:
-            return self._held.get(session_key, Held())
+            return self._held.get(session_key, SessionCounts())
 
     def needed_archives(self) -> set[str]:
         """MD5 sums that live leases need."""

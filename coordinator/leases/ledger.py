@@ -31,16 +31,16 @@ from sheepfold.protocol.messages import JobOffer
 
 from . import ledger_schema as schema
 from .lease import ACTIVE, Delivery, Lease, LeaseError, LeaseEvent, LeaseState, UnknownLease, advance
-from .ledger_batch import Attempt, Batch, Grant, Step
+from .ledger_batch import Attempt, Batch, Grant, Transition
 from .ledger_database import (
     LedgerError,
     LedgerInUse,
     LedgerTooNew,
     LedgerUnwritable,
     backup_ledger,
-    claim,
     engine_of,
     file_of,
+    lock_exclusively,
     sealer_beside,
     sqlite_url,
     typed_errors,
@@ -55,7 +55,7 @@ __all__ = [
     "LedgerInUse",
     "LedgerTooNew",
     "LedgerUnwritable",
-    "Step",
+    "Transition",
     "backup_ledger",
     "sqlite_url",
 ]
@@ -71,7 +71,7 @@ Watcher = Callable[[Lease | None, Lease], None]
 class _Waiting:
     """A write that waits for the next transaction."""
 
-    def __init__(self, work: Grant | Step) -> None:
+    def __init__(self, work: Grant | Transition) -> None:
         self.work = work
         self.outcome: Lease | Exception | None = None
 
@@ -86,7 +86,7 @@ class Ledger:
         """``clock`` gives Unix seconds; whoever measures how long a lease stands still passes one that never jumps."""
         self._clock = clock
         self._path = file_of(url)
-        self._claim = claim(self._path) if self._path else None
+        self._claim = lock_exclusively(self._path) if self._path else None
         self._engine = engine_of(url)
         self._sealer = Sealer()
         self._writer: sa.Connection | None = None
@@ -146,7 +146,7 @@ class Ledger:
         nothing has changed then.
         """
         return self._settle_one(
-            Step(
+            Transition(
                 lease_id=lease_id,
                 event=event,
                 attempt=attempt,
@@ -157,7 +157,7 @@ class Ledger:
             )
         )
 
-    def apply_many(self, works: Sequence[Grant | Step]) -> list[Lease | LeaseError]:
+    def apply_many(self, works: Sequence[Grant | Transition]) -> list[Lease | LeaseError]:
         """Each one's lease, or why it changed nothing; one transaction for all that hold.
 
         Raises :class:`LedgerError` when nothing could be written.
@@ -169,13 +169,13 @@ class Ledger:
             outcomes.append(outcome)
         return outcomes
 
-    def _settle_one(self, work: Grant | Step) -> Lease:
+    def _settle_one(self, work: Grant | Transition) -> Lease:
         (outcome,) = self._settle([work])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    def _settle(self, works: Sequence[Grant | Step]) -> list[Lease | Exception]:
+    def _settle(self, works: Sequence[Grant | Transition]) -> list[Lease | Exception]:
         mine = [_Waiting(work) for work in works]
         # One call, so that a thread that writes meanwhile takes all of mine or none of it.
         self._waiting.extend(mine)
@@ -197,7 +197,7 @@ class Ledger:
             for one in todo:
                 one.outcome = one.outcome if isinstance(one.outcome, LeaseError) else error
 
-    def _plan(self, work: Grant | Step, batch: Batch, now: float) -> Lease | LeaseError:
+    def _plan(self, work: Grant | Transition, batch: Batch, now: float) -> Lease | LeaseError:
         if isinstance(work, Grant):
             key = work.session_key
             lease = Lease(id=uuid.uuid4().hex, session_key=key, offer=work.offer, granted_at=now, changed_at=now)

@@ -19,7 +19,7 @@ from .sealing import Sealer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Transition:
     """One event of one lease; the fields are those of :func:`coordinator.leases.lease.advance`."""
 
     lease_id: str
@@ -86,7 +86,7 @@ class Batch:
         self.rows[schema.INSERT_LEASE].append(row)
         self._note(None, lease)
 
-    def step(self, before: Lease, after: Lease, step: Step) -> None:
+    def step(self, before: Lease, after: Lease, step: Transition) -> None:
         """A transition that holds."""
         self.rows[schema.UPDATE_LEASE].append(schema.lease_update(before, after, step.answer))
         if step.event is LeaseEvent.ORDER:

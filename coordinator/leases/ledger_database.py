@@ -85,7 +85,7 @@ def file_of(url: str) -> Path | None:
     return Path(parsed.database)
 
 
-def claim(path: Path) -> int:
+def lock_exclusively(path: Path) -> int:
     """Create folder and file for the owner alone and lock the ledger; the descriptor holds the lock.
 
     Raises :class:`LedgerInUse`.

@@ -23,7 +23,7 @@ from sheepfold.contract.api_messages import JoinAnswer, JoinRequest
 from sheepfold.contract.orders import public_key_text, queue_of
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S
 
-from .registry import Nodes
+from .registry import NodeRegistry
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ class _Joined:
     at: float
 
 
-class Door:
+class NodeAdmission:
     """Admits nodes, and keeps the key that orders are signed with."""
 
     def __init__(
         self,
         ledger: Ledger,
-        nodes: Nodes,
+        nodes: NodeRegistry,
         redis_url: str,
         public_url: str | None,
         on_join: Callable[[JoinRequest], None],

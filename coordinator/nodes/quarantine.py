@@ -30,7 +30,7 @@ MARKS_TO_SET_ASIDE = 2
 _KEPT = "conduct"
 
 
-class MarkKind(StrEnum):
+class StrikeKind(StrEnum):
     """What a PC did where others did better."""
 
     FAILED = "failed"
@@ -40,10 +40,10 @@ class MarkKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class Strike:
     """One frame."""
 
-    kind: MarkKind
+    kind: StrikeKind
     #: Frame and reason, for a person.
     what: str
 
@@ -51,11 +51,11 @@ class Mark:
 @dataclass(kw_only=True)
 class _Record:
     name: str = ""
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[Strike] = field(default_factory=list)
     set_aside: bool = False
 
 
-class Conduct:
+class NodeQuarantine:
     """Marks of the LAN's PCs. Thread-safe.
 
     ``on_set_aside`` is called with a PC's id, and whether it was the server who refused its frame.
@@ -68,13 +68,13 @@ class Conduct:
         self._lock = threading.Lock()
         self._records = _read(ledger.kept(_KEPT))
         #: Lease id → what each PC that failed it is to be marked with, should another succeed.
-        self._open: dict[str, dict[str, Mark]] = {}
+        self._open: dict[str, dict[str, Strike]] = {}
 
     def failed(self, lease: Lease, node_id: str, name: str, kind: FailureKind, reason: str) -> None:
         """An attempt failed; whose fault it was shows later."""
-        mark_kind = MarkKind.BROKEN_PICTURE if kind is FailureKind.BAD_PICTURE else MarkKind.FAILED
+        mark_kind = StrikeKind.BROKEN_PICTURE if kind is FailureKind.BAD_PICTURE else StrikeKind.FAILED
         with self._lock:
-            self._open.setdefault(lease.id, {})[node_id] = Mark(kind=mark_kind, what=f"{lease.label}: {reason}")
+            self._open.setdefault(lease.id, {})[node_id] = Strike(kind=mark_kind, what=f"{lease.label}: {reason}")
             record = self._records.setdefault(node_id, _Record())
             record.name = name or record.name
 
@@ -85,7 +85,7 @@ class Conduct:
             marks.pop(lease.node_id or "", None)
             own = self._records.get(lease.node_id or "")
             if own is not None and not own.set_aside:
-                own.marks = [mark for mark in own.marks if mark.kind is not MarkKind.FAILED]
+                own.marks = [mark for mark in own.marks if mark.kind is not StrikeKind.FAILED]
             gone = [node_id for node_id, mark in marks.items() if self._mark(node_id, mark)]
             if own is not None or marks:
                 self._keep()
@@ -97,7 +97,7 @@ class Conduct:
         with self._lock:
             record = self._records.setdefault(lease.node_id or "", _Record())
             record.name = name or record.name
-            mark = Mark(kind=MarkKind.REFUSED, what=f"{lease.label}: {reason}")
+            mark = Strike(kind=StrikeKind.REFUSED, what=f"{lease.label}: {reason}")
             is_new = self._mark(lease.node_id or "", mark)
             self._keep()
         if is_new:
@@ -124,7 +124,7 @@ class Conduct:
         with self._lock:
             return {node_id: record.name or node_id for node_id, record in self._records.items() if record.set_aside}
 
-    def forgive(self, name: str) -> bool:
+    def release(self, name: str) -> bool:
         """Gives a PC a fresh start, by name or id; false when nobody of that name has a mark."""
         with self._lock:
             found = [node_id for node_id, record in self._records.items() if name in (record.name, node_id)]
@@ -136,7 +136,7 @@ class Conduct:
                 self._keep()
             return bool(found)
 
-    def _mark(self, node_id: str, mark: Mark) -> bool:
+    def _mark(self, node_id: str, mark: Strike) -> bool:
         """True when this mark sets the PC aside."""
         record = self._records.setdefault(node_id, _Record())
         record.marks.append(mark)
@@ -163,7 +163,7 @@ def _read(text: str | None) -> dict[str, _Record]:
         return {
             node_id: _Record(
                 name=one["name"],
-                marks=[Mark(kind=MarkKind(mark["kind"]), what=mark["what"]) for mark in one["marks"]],
+                marks=[Strike(kind=StrikeKind(mark["kind"]), what=mark["what"]) for mark in one["marks"]],
                 set_aside=one["set_aside"],
             )
             for node_id, one in json.loads(text or "{}").items()

@@ -19,7 +19,7 @@ from coordinator.leases.ledger import Ledger
 from sheepfold.contract.api_messages import JoinRequest
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence, SlotState, Stage
 
-from .registry import BrokerDown, Nodes
+from .registry import BrokerUnreachable, NodeRegistry
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 ORDER_LOST_AFTER_S = 30.0
 
 
-class Sweeper:
+class Reconciler:
     """One look at the LAN each time :meth:`sweep_once` is called."""
 
     def __init__(
         self,
-        nodes: Nodes,
+        nodes: NodeRegistry,
         ledger: Ledger,
         claims: Claims,
         cancel_on_node: Callable[[str, str, int], None],
@@ -53,7 +53,7 @@ class Sweeper:
         """True when there may be something new to place or to ask for."""
         try:
             sweep = self._nodes.sweep()
-        except BrokerDown as error:
+        except BrokerUnreachable as error:
             if not self.broker_down:
                 log.error("nobody can be seen: %s; nodes keep rendering, leases are kept", error)
             self.broker_down = True
@@ -69,7 +69,7 @@ class Sweeper:
             self._kept.pop(node_id, None)
             try:
                 self._nodes.forget(node_id)
-            except BrokerDown as error:
+            except BrokerUnreachable as error:
                 # Its orders stay in its queue; the start-fence turns them away.
                 log.warning("%s cannot be forgotten yet: %s", before[node_id].name, error)
         for node in sweep.present.values():

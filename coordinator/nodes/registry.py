@@ -99,7 +99,7 @@ return name
 """
 
 
-class BrokerDown(Exception):
+class BrokerUnreachable(Exception):
     """Redis does not answer, or not usefully."""
 
     def __init__(self, reason: str) -> None:
@@ -133,8 +133,8 @@ def connect(url: str) -> redis.Redis:
     )
 
 
-class Nodes:
-    """The farm's nodes as Redis knows them. Thread-safe; every call may raise :class:`BrokerDown`."""
+class NodeRegistry:
+    """The farm's nodes as Redis knows them. Thread-safe; every call may raise :class:`BrokerUnreachable`."""
 
     def __init__(self, client: redis.Redis, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis: Any = client
@@ -159,7 +159,7 @@ class Nodes:
             try:
                 with _typed_errors():
                     redis_now, found, left = self._look()
-            except BrokerDown:
+            except BrokerUnreachable:
                 self._clocks = None
                 raise
             settled = self._is_settled(redis_now)
@@ -271,4 +271,4 @@ def _typed_errors() -> Iterator[None]:
         yield
     except (redis.RedisError, OSError) as error:
         # Its own text may quote what we sent.
-        raise BrokerDown(type(error).__name__) from None
+        raise BrokerUnreachable(type(error).__name__) from None

@@ -19,7 +19,7 @@ class AddressInUse(Exception):
     """Nothing can be served at this address."""
 
 
-class WebServer:
+class UvicornThread:
     """An application at an address; the socket is bound at once, so that a taken port is told at once."""
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:

@@ -1,7 +1,7 @@
 """Threads that run errands for many sessions: as many for each as it has work, and no more than are worth it.
 
 An errand is called again as long as it says that there was something to do. Whoever has work for a session calls
-:meth:`Crew.send`; a call that finds enough hands at work is not lost: they look once more before they leave.
+:meth:`KeyedThreadPool.send`; a call that finds enough hands at work is not lost: they look once more before they leave.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 PAUSE_AFTER_ERROR_S = 2.0
 
 
-class Crew:
+class KeyedThreadPool:
     """Threads shared by all sessions.
 
     An exception named in ``fatal`` goes to ``on_fatal``, any other is logged; either ends the errand, not the crew.
@@ -42,7 +42,7 @@ class Crew:
         self._stopped = threading.Event()
         self._idle = threading.Condition(self._lock)
 
-    def send(self, key: str, wanted: int, errand: Callable[[], bool]) -> None:
+    def submit(self, key: str, wanted: int, errand: Callable[[], bool]) -> None:
         """There is work for ``wanted`` at ``key``; ``errand`` does one piece of it, false when there was none."""
         with self._lock:
             if self._stopped.is_set():

@@ -15,7 +15,7 @@ HEAPS = 2
 GARBAGE_AFTER = 10_000
 
 
-def share_heaps() -> None:
+def limit_malloc_arenas() -> None:
     """glibc gives each of our threads a heap of its own, and none gives back what another could use."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # another C library
@@ -23,7 +23,7 @@ def share_heaps() -> None:
 
 
 @contextlib.contextmanager
-def garbage_kept_rare() -> Iterator[None]:
+def infrequent_gc() -> Iterator[None]:
     """What is built is there to stay, and frames leave no cycles behind: looking for some was a seventh of the work."""
     gc.collect()
     gc.freeze()

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 PAUSE_AFTER_ERROR_S = 2.0
 
 
-class Loop:
+class PeriodicThread:
     """Calls ``once`` until stopped; ``once`` returns the seconds until it wants to be called again.
 
     :meth:`wake` cuts the wait short. An exception named in ``fatal`` ends the loop and goes to ``on_fatal``; any other
@@ -33,7 +33,7 @@ class Loop:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def start(self) -> Loop:
+    def start(self) -> PeriodicThread:
         """Starts the thread."""
         self._thread.start()
         return self

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 MANY = 256
 
 
-class Pressure:
+class InFlightGauge:
     """Counts. Thread-safe."""
 
     def __init__(self, many: int = MANY) -> None:
@@ -23,7 +23,7 @@ class Pressure:
         self._waiting = 0
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
+    def track(self) -> Iterator[None]:
         """A node waits for as long as the block lasts."""
         with self._lock:
             self._waiting += 1

@@ -21,28 +21,28 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from coordinator.archives.downloads import Fetches
+from coordinator.archives.downloads import Downloads
 from coordinator.archives.store import ArchiveError, ArchiveStore
 from coordinator.delivery.claims import Claims
 from coordinator.jobs.blocks import JobBlock
-from coordinator.leases.counters import Tally
+from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState, unchanged_s
 from coordinator.leases.ledger import Ledger
-from coordinator.leases.ledger_batch import Step
+from coordinator.leases.ledger_batch import Transition
 from coordinator.leases.ledger_database import LedgerError
-from coordinator.nodes.registry import BrokerDown
+from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.upstream.client import ArchiveGone
 from coordinator.upstream.session import Backoff, FarmSession
-from coordinator.upstream.session_pool import Account
+from coordinator.upstream.session_pool import SessionPool
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.orders import MAX_ORDER_BYTES, RenderOrder, SignedOrder, sign_order
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import ArchiveRequest, ComputeMethod, ErrorReport, JobOffer
 
-from .backpressure import Pressure
-from .matching import Room, Wish
-from .node_index import Floor
-from .requirements import Alike, Archives, Needs
+from .backpressure import InFlightGauge
+from .matching import PendingLease, Room
+from .node_index import NodeIndex
+from .requirements import Archives, RequirementsBuilder, RequirementsCache
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +85,10 @@ class Dispatcher:
         self,
         *,
         ledger: Ledger,
-        tally: Tally,
-        floor: Floor,
-        pressure: Pressure,
-        account: Account,
+        tally: LeaseCounters,
+        floor: NodeIndex,
+        pressure: InFlightGauge,
+        account: SessionPool,
         archives: ArchiveStore,
         claims: Claims,
         node: Callable[[str], Presence | None],
@@ -96,7 +96,7 @@ class Dispatcher:
         order_key: Ed25519PrivateKey,
         backoff: Callable[[], Backoff],
         render_limit_s: int | None,
-        needs: Needs,
+        needs: RequirementsBuilder,
         troubled_s: Callable[[Lease], float] = lambda _lease: 0.0,
         why_nobody: Callable[[], str] = str,
         blocked: BlockedFrames,
@@ -110,7 +110,7 @@ class Dispatcher:
         self._render_limit_s, self._needs = render_limit_s, needs
         #: Seconds since a lease first failed through its PC's own trouble, and what keeps PCs from taking frames.
         self._troubled_s, self._why_nobody = troubled_s, why_nobody
-        self._fetches = Fetches(archives, backoff, clock)
+        self._fetches = Downloads(archives, backoff, clock)
         self._blocked = blocked
         self._clock, self._ledger_clock, self._began_at = clock, ledger_clock, ledger_clock()
         #: When downloads that nobody wants any more are forgotten next (the clock's seconds).
@@ -170,7 +170,7 @@ class Dispatcher:
         if held.synchronous or self._pressure.is_high:
             return Room()
         stuck_cpu, stuck_gpu = (min(self._stuck[session_key, gpu], STUCK_AT_MOST) for gpu in (False, True))
-        return self._floor.room(session_key).without(
+        return self._floor.capacity(session_key).without(
             cpu=max(0, held.granted_cpu - stuck_cpu), gpu=max(0, held.granted_gpu - stuck_gpu)
         )
 
@@ -203,7 +203,7 @@ class Dispatcher:
         Leases are matched one by one and entered together: one transaction, however many places there are.
         """
         self._forget_now_and_then()
-        now, alike = self._ledger_clock(), Alike(self._archives_of, self._needs.of)
+        now, alike = self._ledger_clock(), RequirementsCache(self._archives_of, self._needs.of)
         archives, wishes = {}, []
         for lease in self._ledger.leases(LeaseState.GRANTED):
             if block := self._blocked.block_of(lease):
@@ -212,7 +212,9 @@ class Dispatcher:
             if found := alike.archives_of(lease):
                 archives[lease.id] = found
                 wishes.append(
-                    Wish(lease=lease, need=alike.need_of(lease), waited_s=unchanged_s(lease, now, self._began_at))
+                    PendingLease(
+                        lease=lease, need=alike.need_of(lease), waited_s=unchanged_s(lease, now, self._began_at)
+                    )
                 )
         # A frame that PCs had trouble with waits behind the others: should it be the trouble itself, they are rendered.
         wishes.sort(key=lambda wish: self._troubled_s(wish.lease) > 0)
@@ -227,7 +229,7 @@ class Dispatcher:
             return self._order_all(plans)
         finally:
             for one in wishes:
-                self._floor.settle(one.lease)
+                self._floor.release(one.lease)
 
     def close(self) -> None:
         """Ends downloads."""
@@ -255,7 +257,7 @@ class Dispatcher:
             return None
         return Archives(scene=scene, renderer=renderer) if scene and renderer else None
 
-    def _look_after(self, left: Sequence[Wish]) -> None:
+    def _look_after(self, left: Sequence[PendingLease]) -> None:
         """Frames that nobody here could ever take keep no place from others, and not for ever."""
         stuck: Counter[tuple[str, bool]] = Counter()
         for one in left:
@@ -276,7 +278,9 @@ class Dispatcher:
     def _order_all(self, plans: Sequence[_Plan]) -> int:
         outcomes = self._ledger.apply_many(
             [
-                Step(lease_id=one.lease.id, event=LeaseEvent.ORDER, attempt=one.lease.attempt, node_id=one.node.node_id)
+                Transition(
+                    lease_id=one.lease.id, event=LeaseEvent.ORDER, attempt=one.lease.attempt, node_id=one.node.node_id
+                )
                 for one in plans
             ]
         )
@@ -285,7 +289,7 @@ class Dispatcher:
         for position, (plan, lease) in enumerate(ordered):
             try:
                 self._send(lease, plan)
-            except BrokerDown as error:
+            except BrokerUnreachable as error:
                 for _, unsent in ordered[position:]:
                     self._claims.take_back(unsent, str(error))
                 raise

@@ -15,7 +15,7 @@ from sheepfold.protocol.messages import ComputeMethod
 
 
 @dataclass(frozen=True, kw_only=True)
-class Need:
+class Requirements:
     """What a lease asks of a node."""
 
     use_gpu: bool
@@ -34,7 +34,7 @@ class Need:
     only_node: str | None = None
 
 
-def can_render(need: Need, node: Presence) -> bool:
+def can_render(need: Requirements, node: Presence) -> bool:
     """Whether the node could ever render the frame."""
     return (
         need.only_node in (None, node.node_id)
@@ -68,11 +68,11 @@ class Cold(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class PendingLease:
     """A lease that wants a node."""
 
     lease: Lease
-    need: Need
+    need: Requirements
     #: Seconds since it was granted or came back.
     waited_s: float
 

@@ -9,10 +9,10 @@ Among the nodes that qualify (:mod:`coordinator.scheduling.matching`) the first 
 5. by name, so that the same farm always decides the same.
 
 A farm that works on several jobs at once first gives every free slot a frame of the scene it has open, and only then
-whatever is left (:meth:`Floor.match`).
+whatever is left (:meth:`NodeIndex.match`).
 
-The :class:`Floor` keeps the nodes in this order while records and leases come in one by one, so that a choice looks at
-a few nodes and not at a thousand. It knows what a node *will* have open by what was ordered from it last; its record
+The :class:`NodeIndex` keeps the nodes in this order while records and leases come in one by one, so that a choice looks
+at a few nodes and not at a thousand. It knows what a node *will* have open by what was ordered from it last; its record
 says so only after the fact.
 """
 
@@ -29,7 +29,7 @@ from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import ComputeMethod
 
 from .look_ahead import look_ahead_of, new_pace
-from .matching import Cold, Need, Room, Wish, can_render, compute_method
+from .matching import Cold, PendingLease, Requirements, Room, can_render, compute_method
 
 _WITH_NODES = (LeaseState.ORDERED, LeaseState.RENDERING)
 #: So long a frame rather waits for a PC that has its scene open, or for a free slot, than behind another scene's frame.
@@ -42,7 +42,7 @@ Rank = tuple[float, int, str, str]
 
 
 @dataclass
-class _Place:
+class _IndexedNode:
     """A node as the floor knows it."""
 
     presence: Presence
@@ -66,7 +66,7 @@ class _Group:
     room: Counter[ComputeMethod] = field(default_factory=Counter)
 
 
-class Floor:
+class NodeIndex:
     """The nodes that may get orders, and what each has in hand. Thread-safe.
 
     :meth:`see` and :meth:`leave` follow the presence records, :meth:`follow` the ledger.
@@ -75,7 +75,7 @@ class Floor:
     def __init__(self, *, look_ahead: int) -> None:
         self._usual = look_ahead
         self._lock = threading.Lock()
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, _IndexedNode] = {}
         self._groups: defaultdict[str, _Group] = defaultdict(_Group)
         self._underway: Counter[str] = Counter()
         #: Lease → the node it was chosen for, until the ledger says so.
@@ -89,7 +89,7 @@ class Floor:
 
     # What happens
 
-    def see(self, node: Presence, group: str) -> None:
+    def upsert(self, node: Presence, group: str) -> None:
         """A node that may get orders, as its latest record describes it."""
         with self._lock:
             known = self._places.get(node.node_id)
@@ -97,12 +97,12 @@ class Floor:
                 return
             if known is not None:
                 self._take_out(known)
-            place = self._places[node.node_id] = _Place(presence=node, group=group)
+            place = self._places[node.node_id] = _IndexedNode(presence=node, group=group)
             self._index(self._cached, node.node_id, known.presence.archives if known else (), node.archives)
             self._note_warm(place, known.warm if known else frozenset())
             self._put_in(place)
 
-    def leave(self, node_id: str) -> None:
+    def remove(self, node_id: str) -> None:
         """It gets no more orders: it is gone, or set aside."""
         with self._lock:
             place = self._places.pop(node_id, None)
@@ -116,7 +116,7 @@ class Floor:
         with self._lock:
             return {node_id: place.presence for node_id, place in self._places.items()}
 
-    def follow(self, before: Lease | None, after: Lease) -> None:
+    def on_lease_change(self, before: Lease | None, after: Lease) -> None:
         """A step of a lease (:data:`coordinator.leases.ledger.Watcher`)."""
         had = before.node_id if before is not None and before.state in _WITH_NODES else None
         has = after.node_id if after.state in _WITH_NODES else None
@@ -131,13 +131,13 @@ class Floor:
             if has:
                 self._count(has, +1, after.scene_key)
 
-    def expect(self, lease: Lease, node_id: str) -> None:
+    def reserve(self, lease: Lease, node_id: str) -> None:
         """The node is about to get this lease; the next choice must know before the ledger does."""
         with self._lock:
             self._expected[lease.id] = node_id
             self._count(node_id, +1, lease.scene_key)
 
-    def settle(self, lease: Lease) -> None:
+    def release(self, lease: Lease) -> None:
         """The ledger has been asked: an expectation that it did not fulfil is none."""
         with self._lock:
             node_id = self._expected.pop(lease.id, None)
@@ -146,7 +146,7 @@ class Floor:
 
     # What is asked
 
-    def room(self, group: str) -> Room:
+    def capacity(self, group: str) -> Room:
         """Places left at the nodes of a group."""
         with self._lock:
             room = self._groups[group].room
@@ -156,7 +156,7 @@ class Floor:
                 either=room[ComputeMethod.CPU_OR_GPU],
             )
 
-    def match(self, wishes: Sequence[Wish]) -> dict[str, str]:
+    def match(self, wishes: Sequence[PendingLease]) -> dict[str, str]:
         """Lease id → node id, for every wish that can be fulfilled now; the floor expects those leases from here on.
 
         ``wishes`` stand oldest first. Those that have waited take what they can get; the others first look for free
@@ -164,7 +164,7 @@ class Floor:
         """
         found: dict[str, str] = {}
         # The floor only gets fuller here: where one frame of a job found no place, the others need not look.
-        hopeless: set[tuple[Need, str, Cold]] = set()
+        hopeless: set[tuple[Requirements, str, Cold]] = set()
         patient = [one for one in wishes if one.waited_s < WARMTH_WORTH_S]
         for some, cold in (
             ([one for one in wishes if one.waited_s >= WARMTH_WORTH_S], Cold.ANYWHERE),
@@ -177,12 +177,12 @@ class Floor:
                     continue
                 if node_id := self.choose(one.need, group, cold):
                     found[one.lease.id] = node_id
-                    self.expect(one.lease, node_id)
+                    self.reserve(one.lease, node_id)
                 else:
                     hopeless.add((one.need, group, cold))
         return found
 
-    def choose(self, need: Need, group: str, cold: Cold = Cold.ANYWHERE) -> str | None:
+    def choose(self, need: Requirements, group: str, cold: Cold = Cold.ANYWHERE) -> str | None:
         """The id of the best node, or ``None`` where none qualifies; :attr:`Cold.NOWHERE` looks at free slots only."""
         with self._lock:
             here = self._groups[group]
@@ -198,12 +198,12 @@ class Floor:
                         return found
             return None
 
-    def can_anybody(self, need: Need, group: str) -> bool:
+    def can_anybody(self, need: Requirements, group: str) -> bool:
         """Whether some node of the group could ever render it."""
         with self._lock:
             return any(place.group == group and can_render(need, place.presence) for place in self._places.values())
 
-    def able(self, need: Need, group: str) -> set[str]:
+    def able(self, need: Requirements, group: str) -> set[str]:
         """The nodes of the group that could render it and take orders."""
         with self._lock:
             return {
@@ -212,14 +212,16 @@ class Floor:
                 if place.group == group and place.presence.accepting and can_render(need, place.presence)
             }
 
-    def _by_warmth(self, need: Need, *, may_be_cold: bool) -> Iterator[set[str] | None]:
+    def _by_warmth(self, need: Requirements, *, may_be_cold: bool) -> Iterator[set[str] | None]:
         yield self._warm.get(need.scene_key, set())
         if may_be_cold:
             yield self._cached.get(need.scene_key, set())
             yield self._cached.get(need.renderer_md5, set())
             yield None
 
-    def _first(self, tier: list[Rank], holders: set[str] | None, need: Need, tried: Collection[str]) -> str | None:
+    def _first(
+        self, tier: list[Rank], holders: set[str] | None, need: Requirements, tried: Collection[str]
+    ) -> str | None:
         if not tier or (holders is not None and not holders):
             return None
         ranks: list[Rank] | Iterator[Rank]
@@ -234,7 +236,7 @@ class Floor:
                 return rank[-1]
         return None
 
-    def _of(self, node_ids: set[str]) -> Iterator[_Place]:
+    def _of(self, node_ids: set[str]) -> Iterator[_IndexedNode]:
         return (self._places[node_id] for node_id in node_ids if node_id in self._places)
 
     @staticmethod
@@ -242,7 +244,7 @@ class Floor:
         at = bisect_left(tier, rank)
         return at < len(tier) and tier[at] == rank
 
-    def _somebody_new(self, need: Need, group: str) -> bool:
+    def _somebody_new(self, need: Requirements, group: str) -> bool:
         return any(
             place.group == group
             and place.presence.accepting
@@ -267,14 +269,14 @@ class Floor:
             self._note_warm(place, place.warm)
             self._put_in(place)
 
-    def _note_warm(self, place: _Place, before: frozenset[str]) -> None:
+    def _note_warm(self, place: _IndexedNode, before: frozenset[str]) -> None:
         node_id = place.presence.node_id
         ordered = frozenset(self._ordered.get(node_id, ()))
         # What waits there is what will be open; a node with nothing to do knows best what it has open.
         place.warm = ordered if self._underway[node_id] else frozenset(place.presence.warm) or ordered
         self._index(self._warm, node_id, before, place.warm)
 
-    def _take_out(self, place: _Place) -> None:
+    def _take_out(self, place: _IndexedNode) -> None:
         if place.rank is not None:
             group = self._groups[place.group]
             tier = group.free if place.is_free else group.waiting
@@ -282,7 +284,7 @@ class Floor:
             group.room[compute_method(place.presence)] -= place.limit - self._underway[place.presence.node_id]
             place.rank = None
 
-    def _put_in(self, place: _Place) -> None:
+    def _put_in(self, place: _IndexedNode) -> None:
         node = place.presence
         underway = self._underway[node.node_id]
         place.limit = node.slots + look_ahead_of(node, self._paces.get(node.node_id), self._usual)

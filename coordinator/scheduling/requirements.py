@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from coordinator.leases.counters import Tally
+from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Lease
 from coordinator.leases.ledger import Ledger
 from sheepfold.contract.orders import ArchiveRef, is_test_job
 
-from .matching import Need
-from .node_index import Floor
+from .matching import Requirements
+from .node_index import NodeIndex
 
 #: A PC that lost this many orders of one lease does not get it again while there is another.
 ORDERS_LOST = 3
@@ -32,14 +32,14 @@ class Archives:
     renderer: ArchiveRef
 
 
-class Needs:
+class RequirementsBuilder:
     """Made out for one lease at a time."""
 
     def __init__(
         self,
         ledger: Ledger,
-        tally: Tally,
-        floor: Floor,
+        tally: LeaseCounters,
+        floor: NodeIndex,
         job_tags: Mapping[str, Sequence[str]] | None = None,
         described_node: Callable[[str], str] = lambda _session_key: "",
         *,
@@ -52,10 +52,10 @@ class Needs:
         self._ledger, self._tally, self._floor, self._job_tags = ledger, tally, floor, job_tags or {}
         self._described_node, self._is_launcher, self._tried = described_node, is_launcher, tried
 
-    def of(self, lease: Lease) -> Need:
+    def of(self, lease: Lease) -> Requirements:
         """What this lease needs now."""
         offer = lease.offer
-        need = Need(
+        need = Requirements(
             use_gpu=offer.use_gpu,
             scene_key=lease.scene_key,
             renderer_md5=offer.renderer.md5,
@@ -94,18 +94,18 @@ def _wants_another_than(lease: Lease) -> list[str]:
     return [lease.held_back.node_id] if lease.held_back else []
 
 
-class Alike:
+class RequirementsCache:
     """What is the same for all frames of a job, looked up once for each look at hundreds of them."""
 
     def __init__(
         self,
         archives_of: Callable[[Lease], Archives | None],
-        need_of: Callable[[Lease], Need],
+        need_of: Callable[[Lease], Requirements],
     ) -> None:
         self._archives_of, self._need_of = archives_of, need_of
         #: Scene's key and renderer's MD5 → both, once they are here.
         self._archives: dict[tuple[str, str], Archives] = {}
-        self._needs: dict[tuple[str, str, str, bool], Need] = {}
+        self._needs: dict[tuple[str, str, str, bool], Requirements] = {}
 
     def archives_of(self, lease: Lease) -> Archives | None:
         """The lease's archives; ``None`` while one of them is on its way."""
@@ -118,7 +118,7 @@ class Alike:
             self._archives[both] = found
         return self._archives[both]
 
-    def need_of(self, lease: Lease) -> Need:
+    def need_of(self, lease: Lease) -> Requirements:
         if lease.attempt > 1:  # it has been somewhere
             return self._need_of(lease)
         offer = lease.offer

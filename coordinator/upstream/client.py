@@ -40,8 +40,8 @@ from coordinator.upstream.transport.deadline import Deadline
 from coordinator.upstream.transport.http_transport import (
     ANSWER_DEADLINE_S,
     BadAnswer,
-    Call,
-    Exchanges,
+    HttpCall,
+    HttpTransport,
     ServerSilent,
     SharedJar,
     multipart,
@@ -110,7 +110,7 @@ class ServerClient:
         self.public_key: str | None = None
         #: Bytes a second, as measured last; 0: not measured.
         self.network_down = self.network_up = 0
-        self._exchanges = Exchanges(connect_timeout_s, read_timeout_s)
+        self._exchanges = HttpTransport(connect_timeout_s, read_timeout_s)
         self._deadline_s = answer_deadline_s
         self._live: ServerSession | None = None
 
@@ -178,7 +178,9 @@ class ServerClient:
                 self.network_up = int(size / max(time.monotonic() - begun, 0.001))
             return answer
 
-    def _validation(self, upload: FrameUpload, url: str | None, body: Callable[[Deadline], tuple[Any, str]]) -> Call:
+    def _validation(
+        self, upload: FrameUpload, url: str | None, body: Callable[[Deadline], tuple[Any, str]]
+    ) -> HttpCall:
         session = self._session("validation")
         details: dict[str, Any] = {"method": "POST", "body": body}
         if url is None:
@@ -293,5 +295,5 @@ class ServerClient:
             raise ServerSilent(exchange, public(self._root), "not signed in")
         return session
 
-    def _call(self, session: ServerSession, exchange: str, endpoint: str, **details: Any) -> Call:
+    def _call(self, session: ServerSession, exchange: str, endpoint: str, **details: Any) -> HttpCall:
         return session.call(exchange, endpoint, deadline_s=self._deadline_s, **details)

@@ -33,7 +33,7 @@ def _strength(hardware: Hardware) -> tuple[int, int]:
     return hardware.cpu_cores, hardware.ram
 
 
-class Account(Mapping[str, FarmSession]):
+class SessionPool(Mapping[str, FarmSession]):
     """All sessions by their key; new ones appear as PCs do."""
 
     def __init__(
@@ -48,17 +48,17 @@ class Account(Mapping[str, FarmSession]):
             # Signed in before the first PC joins, so that a wrong password is told at once.
             self._open(f"farm:{platform_of(own)}", own)
 
-    def key_of(self, presence: Presence) -> str:
+    def session_key(self, presence: Presence) -> str:
         """The key of the session that speaks for this PC."""
         if self._mode is SessionMode.MACHINE:
             return f"node:{presence.node_id}"
         return f"farm:{platform_of(presence.hardware)}"
 
-    def groups(self, present: Mapping[str, Presence]) -> dict[str, list[Presence]]:
+    def assign(self, present: Mapping[str, Presence]) -> dict[str, list[Presence]]:
         """Session key → the PCs it speaks for; sessions that are missing are opened."""
         groups: dict[str, list[Presence]] = {}
         for presence in present.values():
-            groups.setdefault(self.key_of(presence), []).append(presence)
+            groups.setdefault(self.session_key(presence), []).append(presence)
         for key, nodes in groups.items():
             strongest = max(nodes, key=lambda node: (node.hardware.cpu_cores, node.hardware.ram))
             session = self._open(key, strongest.hardware)
@@ -85,7 +85,11 @@ class Account(Mapping[str, FarmSession]):
 
     def status(self, present: Mapping[str, Presence]) -> list[dict[str, Any]]:
         """For the status page: one entry a session, called after its PC or platform."""
-        names = {self.key_of(node): node.name for node in present.values()} if self._mode is SessionMode.MACHINE else {}
+        names = (
+            {self.session_key(node): node.name for node in present.values()}
+            if self._mode is SessionMode.MACHINE
+            else {}
+        )
         return [
             {
                 "key": session.key,

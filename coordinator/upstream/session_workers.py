@@ -15,13 +15,13 @@ from typing import Protocol
 
 from coordinator.leases.lease import ACTIVE, Lease
 from coordinator.leases.ledger import Ledger
-from coordinator.runtime.keyed_pool import Crew
-from coordinator.runtime.periodic import Loop
+from coordinator.runtime.keyed_pool import KeyedThreadPool
+from coordinator.runtime.periodic import PeriodicThread
 from coordinator.upstream.uploads.frame_limit import FrameLimit
 from coordinator.upstream.uploads.frame_uploads import Uploads
 
 from .session import FarmSession, FatalRefusal, SessionState
-from .session_pool import Account
+from .session_pool import SessionPool
 
 #: Loops look around this often even when nobody wakes them.
 IDLE_S = 1.0
@@ -40,7 +40,7 @@ class Asker(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Desk:
+class _ActiveSession:
     """A session at work."""
 
     session: FarmSession
@@ -53,7 +53,7 @@ class SessionLoops:
 
     def __init__(
         self,
-        account: Account,
+        account: SessionPool,
         ledger: Ledger,
         dispatcher: Asker,
         make_uploads: Callable[[FarmSession], Uploads],
@@ -62,15 +62,17 @@ class SessionLoops:
     ) -> None:
         self._account, self._ledger, self._dispatcher = account, ledger, dispatcher
         self._make_uploads, self._lose, self._on_fatal = make_uploads, lose, on_fatal
-        self._desks: dict[str, _Desk] = {}
+        self._desks: dict[str, _ActiveSession] = {}
         self._lock = threading.Lock()
         self._stopped = False
         #: Signing in was refused for good in the middle of an upload.
         self._cannot_send = False
-        self._ask = Loop("ask", self._ask_round, fatal=FatalRefusal, on_fatal=on_fatal)
-        self._upload = Loop("upload", self._upload_round, fatal=FatalRefusal, on_fatal=on_fatal)
-        self._asking = Crew("asking", threads=THREADS, at_once=ASKS_AT_ONCE, fatal=FatalRefusal, on_fatal=on_fatal)
-        self._uploading = Crew(
+        self._ask = PeriodicThread("ask", self._ask_round, fatal=FatalRefusal, on_fatal=on_fatal)
+        self._upload = PeriodicThread("upload", self._upload_round, fatal=FatalRefusal, on_fatal=on_fatal)
+        self._asking = KeyedThreadPool(
+            "asking", threads=THREADS, at_once=ASKS_AT_ONCE, fatal=FatalRefusal, on_fatal=on_fatal
+        )
+        self._uploading = KeyedThreadPool(
             "uploading", threads=THREADS, at_once=UPLOADS_AT_ONCE, fatal=FatalRefusal, on_fatal=self._end_uploading
         )
 
@@ -93,7 +95,7 @@ class SessionLoops:
                 if key not in self._desks:
                     uploads = self._make_uploads(session)
                     limit = FrameLimit(session, uploads.held)
-                    self._desks[key] = _Desk(session=session, uploads=uploads, limit=limit)
+                    self._desks[key] = _ActiveSession(session=session, uploads=uploads, limit=limit)
 
     def wake_asking(self) -> None:
         """A place may be free."""
@@ -124,7 +126,7 @@ class SessionLoops:
         """Waits for questions that are under way; false when they take longer."""
         return self._asking.join(timeout_s)
 
-    def _all(self) -> list[_Desk]:
+    def _all(self) -> list[_ActiveSession]:
         with self._lock:
             return list(self._desks.values())
 
@@ -143,10 +145,12 @@ class SessionLoops:
                 wait_s = min(wait_s, rests_s)
                 continue
             # One tries whether there are frames; the others follow when there are.
-            self._asking.send(session.key, wanted if session.is_flowing else 1, functools.partial(self._ask_once, desk))
+            self._asking.submit(
+                session.key, wanted if session.is_flowing else 1, functools.partial(self._ask_once, desk)
+            )
         return wait_s
 
-    def _ask_once(self, desk: _Desk) -> bool:
+    def _ask_once(self, desk: _ActiveSession) -> bool:
         session = desk.session
         was_flowing = session.is_flowing
         if not session.ensure_signed_in():
@@ -164,12 +168,12 @@ class SessionLoops:
         for desk in self._all():
             waiting = desk.uploads.pending()
             if waiting:
-                self._uploading.send(desk.session.key, waiting, functools.partial(self._upload_once, desk))
+                self._uploading.submit(desk.session.key, waiting, functools.partial(self._upload_once, desk))
             elif desk.session.state is SessionState.DISABLED:
                 self._leave_disabled(desk.session, desk.uploads)
         return IDLE_S
 
-    def _upload_once(self, desk: _Desk) -> bool:
+    def _upload_once(self, desk: _ActiveSession) -> bool:
         if not desk.uploads.flush_once():
             if desk.session.is_over:
                 self._leave_disabled(desk.session, desk.uploads)

@@ -35,7 +35,7 @@ class Child:
     log: Path
 
 
-class Children:
+class Processes:
     """All of them, in the order they were started; they are stopped in the opposite order."""
 
     def __init__(self, folder: Path, secrets: Sequence[str]) -> None:

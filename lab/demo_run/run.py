@@ -33,7 +33,7 @@ from lab.submit.scene.notes import note_on_version
 
 from .farm_watch import FarmWatch, coordinator_status
 from .frame_display import FrameDisplay, say
-from .processes import Children
+from .processes import Processes
 from .run_result import explained, tell_result
 
 LOGIN = "lab"
@@ -63,7 +63,7 @@ class LabRun:
     allow_missing: bool = False
 
 
-class Told(BaseException):
+class SignalReceived(BaseException):
     """SIGTERM or Ctrl+C."""
 
     def __init__(self, number: int) -> None:
@@ -141,7 +141,7 @@ def run_lab(run: LabRun) -> int:
         raise BadInput("--frames goes with --blend; the demo scene has frames 1-12")
     scene = _looked_at(run) if run.blend else None
     farm = _new_farm(run)
-    children = Children(farm.folder, (farm.password, farm.farm_token))
+    children = Processes(farm.folder, (farm.password, farm.farm_token))
     done = False
     try:
         with _told_by_signals():
@@ -152,7 +152,7 @@ def run_lab(run: LabRun) -> int:
             done = True
             if run.keep:
                 _keep(farm, children)
-    except Told as told:
+    except SignalReceived as told:
         return 0 if done else 128 + told.number
     finally:
         # A second Ctrl+C must not leave anything behind; this takes ten seconds at most.
@@ -177,7 +177,7 @@ def _new_farm(run: LabRun) -> _Farm:
     )
 
 
-def _start(run: LabRun, scene: PreparedScene | None, farm: _Farm, children: Children, client: LabClient) -> int:
+def _start(run: LabRun, scene: PreparedScene | None, farm: _Farm, children: Processes, client: LabClient) -> int:
     """Bring everything up; the answer is the number of the project to follow."""
     say(f"logs and state: {farm.folder}")
     children.start("server", ["server"] if run.blend else ["server", "--demo"], farm.server())
@@ -222,7 +222,7 @@ def _watch(run: LabRun, farm: _Farm) -> FarmWatch:
     return FarmWatch(read, say, workers=run.workers, stall_s=run.stall_s)
 
 
-def _follow(client: LabClient, project_id: int, children: Children, watch: FarmWatch) -> None:
+def _follow(client: LabClient, project_id: int, children: Processes, watch: FarmWatch) -> None:
     """Show the frames until the project is done. Raises :class:`RunFailed` when it cannot get there any more."""
     project: dict[str, Any] | None = None
     with FrameDisplay() as display:
@@ -248,7 +248,7 @@ def _asked(client: LabClient, project_id: int) -> dict[str, Any] | None:
         return None  # it does not answer right now; if it died, the check of the children says so
 
 
-def _keep(farm: _Farm, children: Children) -> NoReturn:
+def _keep(farm: _Farm, children: Processes) -> NoReturn:
     path = farm.folder / "lab.env"
     path.touch(mode=0o600)
     known = farm.account() | farm.operator()
@@ -266,7 +266,7 @@ def _keep(farm: _Farm, children: Children) -> NoReturn:
 @contextmanager
 def _told_by_signals() -> Iterator[None]:
     def tell(number: int, _frame: object) -> NoReturn:
-        raise Told(number)
+        raise SignalReceived(number)
 
     former = {one: signal.signal(one, tell) for one in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -20,7 +20,7 @@ from lab.submit.scene.facts import read_scene
 from lab.submit.scene.notes import picture_size
 
 if TYPE_CHECKING:
-    from lab.server.services import Office
+    from lab.server.services import LabServices
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ FRAMES = range(1, 13)
 BUILD_LIMIT_S = 180
 
 
-def create_demo(office: Office) -> Project:
+def create_demo(office: LabServices) -> Project:
     """The demo project, made unless there is one; raises :class:`NoBlender`."""
     there = office.projects.named(NAME)
     if there is not None:

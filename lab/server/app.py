@@ -28,7 +28,7 @@ from lab.settings import ServerSettings
 
 from .fault_injection import FaultDesk, Faults
 from .header_names import CanonicalHeaders
-from .services import Office
+from .services import LabServices
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ _GET_POST = ["GET", "POST"]
 def create_app(settings: ServerSettings, *, clock: Callable[[], float] | None = None) -> ASGIApp:
     """The server as an ASGI application. It opens its store at once and closes it at shutdown.
 
-    ``clock``: see :class:`~lab.server.services.Office`.
+    ``clock``: see :class:`~lab.server.services.OperatorService`.
     """
-    return build(Office(settings, clock=clock))
+    return build(LabServices(settings, clock=clock))
 
 
-def build(office: Office) -> ASGIApp:
+def build(office: LabServices) -> ASGIApp:
     """The application around parts that are there already."""
 
     @contextlib.asynccontextmanager

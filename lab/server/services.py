@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Office:
+class LabServices:
     """Everything the routes need.
 
     ``clock`` gives seconds since 1970 and must not jump: leases and sessions live by it. ``wall_clock`` is what people
@@ -71,11 +71,11 @@ class Office:
         self._pictures = ThreadPoolExecutor(2, "pictures")
         self._passwords = ThreadPoolExecutor(2, "passwords")
 
-    async def ask(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run_in_db_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something on the database thread."""
         return await _result(self._database.submit(work, *args, **kwargs))
 
-    async def look(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run_in_image_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something that reads pictures or archives."""
         return await _result(self._pictures.submit(work, *args, **kwargs))
 

@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Protocol
 
 from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, DiskFull
-from sheepfold.contract.api_messages import ArchivePlan
+from sheepfold.contract.api_messages import ArchiveManifest
 from sheepfold.contract.orders import MD5_NAME, ArchiveRef, scene_key
 from sheepfold.sharing.pieces import all_of, piece_bytes_of, pieces_in
-from sheepfold.sharing.shared_archive import Shared
+from sheepfold.sharing.shared_archive import SharedArchive
 
-from .cache_dir import Shelf
+from .cache_dir import CacheDir
 from .chunked_file import open_parts
 from .extraction import DISK_FULL, Limits, declared_bytes, extract
-from .partial_archive import Arriving, md5_of
+from .partial_archive import PartialArchive, md5_of
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,8 @@ _LOOK_EVERY_S = 0.2
 class Supply(Protocol):
     """Where archives come from (:class:`render_tasks.archives.swarm.Swarm`)."""
 
-    def plan(self, ref: ArchiveRef) -> ArchivePlan: ...
-    def fill(self, arriving: Arriving, stopped: Callable[[], bool]) -> None: ...
+    def plan(self, ref: ArchiveRef) -> ArchiveManifest: ...
+    def fill(self, arriving: PartialArchive, stopped: Callable[[], bool]) -> None: ...
 
 
 class ArchiveCache:
@@ -68,11 +68,11 @@ class ArchiveCache:
     ) -> None:
         """``on_leaving`` is told before an archive is thrown out: a program that still runs from it must end first."""
         self._supply, self._share, self._limits = supply, share, limits or Limits()
-        self._shelf = Shelf(folder, quota_bytes=quota_bytes, free_bytes=free_bytes, on_leaving=on_leaving)
+        self._shelf = CacheDir(folder, quota_bytes=quota_bytes, free_bytes=free_bytes, on_leaving=on_leaving)
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._lane = threading.BoundedSemaphore(LANE_WIDTH)
-        self._arriving: dict[str, Arriving] = {}
+        self._arriving: dict[str, PartialArchive] = {}
         #: MD5 sums of parts on the disk that were right when this process looked.
         self._verified: set[str] = set()
         self.held, self.make_room, self.want_room = self._shelf.unpacked, self._shelf.make_room, self._shelf.want_room
@@ -86,7 +86,7 @@ class ArchiveCache:
         """MD5 sums of the archives that other nodes can have from here, whole."""
         return self._shelf.zipped() if self._share else ()
 
-    def shared(self, md5: str) -> Shared | None:
+    def shared(self, md5: str) -> SharedArchive | None:
         """What other nodes may have of an archive right now."""
         arriving = self._arriving.get(md5)
         if arriving is not None or not self._share:
@@ -96,7 +96,7 @@ class ArchiveCache:
             return None
         path, size = found
         piece_bytes = piece_bytes_of(size)
-        return Shared(path=path, size=size, piece_bytes=piece_bytes, pieces=all_of(pieces_in(size, piece_bytes)))
+        return SharedArchive(path=path, size=size, piece_bytes=piece_bytes, pieces=all_of(pieces_in(size, piece_bytes)))
 
     def ensure(
         self, refs: Sequence[ArchiveRef], stopped: Callable[[], bool] = lambda: False, *, password: str = ""
@@ -185,7 +185,7 @@ class ArchiveCache:
         found = ""
         for _ in range(TRIES):
             plan = self._supply.plan(ref)
-            arriving = Arriving(path, plan)
+            arriving = PartialArchive(path, plan)
             self._arriving[ref.md5] = arriving
             try:
                 self._supply.fill(arriving, stopped)

@@ -10,7 +10,7 @@
 
 What is unpacked from one archive has that archive's MD5 for its key. Everything counts against the quota. Archives go
 first: renders don't need them, and whoever misses one asks another node. Then go the unpacked ones that were not used
-for the longest time. Never goes what somebody is :meth:`~Shelf.using`, nor the parts it has yet to be unpacked from.
+for the longest time. Never goes what somebody is :meth:`~CacheDir.using`, nor the parts it has yet to be unpacked from.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ZIP = ".zip"
 _FETCHING, _GOING = ".fetch-", ".gone-"
 
 
-class Shelf:
+class CacheDir:
     """One folder of archives; threads share it, processes do not."""
 
     def __init__(

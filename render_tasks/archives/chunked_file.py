@@ -21,10 +21,10 @@ def open_parts(paths: Sequence[Path]) -> BinaryIO:
     """One seekable file over all parts in their order; a single one is opened as it is. Raises OSError."""
     if len(paths) == 1:
         return paths[0].open("rb")
-    return cast("BinaryIO", io.BufferedReader(PartsFile(paths), _BUFFER_BYTES))
+    return cast("BinaryIO", io.BufferedReader(ChunkedFile(paths), _BUFFER_BYTES))
 
 
-class PartsFile(io.RawIOBase):
+class ChunkedFile(io.RawIOBase):
     """The parts' bytes, one part after the other; at most one part is open, however many there are.
 
     Used by one thread. The parts must keep their lengths.

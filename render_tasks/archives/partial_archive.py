@@ -7,37 +7,37 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from render_tasks.errors import AttemptDropped, SourceUnfit
-from sheepfold.contract.api_messages import ArchivePlan
+from render_tasks.errors import AttemptDropped, PeerUnusable
+from sheepfold.contract.api_messages import ArchiveManifest
 from sheepfold.sharing.pieces import span_of, sum_of
-from sheepfold.sharing.shared_archive import Shared
+from sheepfold.sharing.shared_archive import SharedArchive
 
 _CHUNK_BYTES = 4 * 1024**2
 
 
-class Arriving:
+class PartialArchive:
     """Takes pieces from many threads and keeps those that are right."""
 
-    def __init__(self, path: Path, plan: ArchivePlan) -> None:
+    def __init__(self, path: Path, plan: ArchiveManifest) -> None:
         self._path, self.plan = path, plan
         self._lock = threading.Lock()
         self._pieces = 0
         self._file = path.open("wb", buffering=0)
         self._file.truncate(plan.size)
 
-    def shared(self) -> Shared:
+    def shared(self) -> SharedArchive:
         """As much of it as can be handed on right now."""
         plan = self.plan
-        return Shared(path=self._path, size=plan.size, piece_bytes=plan.piece_bytes, pieces=self._pieces)
+        return SharedArchive(path=self._path, size=plan.size, piece_bytes=plan.piece_bytes, pieces=self._pieces)
 
     def put(self, piece: int, data: bytes | bytearray | memoryview) -> bool:
         """Keeps a piece; ``False`` when it was here already or nobody waits any more.
 
-        Raises SourceUnfit when these are not its bytes, and OSError.
+        Raises PeerUnusable when these are not its bytes, and OSError.
         """
         start, end = span_of(piece, self.plan.size, self.plan.piece_bytes)
         if len(data) != end - start or sum_of(data) != self.plan.sums[piece]:
-            raise SourceUnfit(f"piece {piece} of archive {self.plan.md5} is not what the coordinator says it is")
+            raise PeerUnusable(f"piece {piece} of archive {self.plan.md5} is not what the coordinator says it is")
         with self._lock:
             if self._pieces >> piece & 1 or self._file.closed:
                 return False

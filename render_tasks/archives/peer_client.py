@@ -1,4 +1,4 @@
-"""Asks archive servers for pieces, over connections that are kept open and that :meth:`SourceClient.close` cuts.
+"""Asks archive servers for pieces, over connections that are kept open and that :meth:`PeerClient.close` cuts.
 
 One client serves one fetch, from many threads. It speaks HTTP through the standard library: a piece is read into memory
 that is there already, and a thread that waits for a dead PC can be woken by closing its socket, which `requests` offers
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from render_tasks.errors import SourceFull, SourceLacks, SourceUnfit
+from render_tasks.errors import PeerBusy, PeerLacksPiece, PeerUnusable
 from sheepfold.contract.api_messages import PIECES_HEADER
 
 #: Bytes of one read: how often the clock is looked at.
@@ -27,7 +27,7 @@ _MAX_TEXT = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class PeerTimeouts:
     """How long a source may take."""
 
     #: Seconds until it must have taken the call.
@@ -44,12 +44,12 @@ class Patience:
 
 
 #: A PC of the LAN is there at once; when it hands pieces to eight others over a slow cable, it still keeps to this.
-NODE_PATIENCE = Patience(connect_s=1, silence_s=2, at_least_s=5, bytes_per_s=500_000)
+NODE_PATIENCE = PeerTimeouts(connect_s=1, silence_s=2, at_least_s=5, bytes_per_s=500_000)
 #: The last source of all may have fifty askers.
-COORDINATOR_PATIENCE = Patience(connect_s=3, silence_s=10, at_least_s=20, bytes_per_s=100_000)
+COORDINATOR_PATIENCE = PeerTimeouts(connect_s=3, silence_s=10, at_least_s=20, bytes_per_s=100_000)
 
 
-class SourceClient:
+class PeerClient:
     """Calls to the sources of one archive."""
 
     def __init__(self, md5: str, archive_pass: str) -> None:
@@ -60,22 +60,22 @@ class SourceClient:
         self._busy: set[http.client.HTTPConnection] = set()
         self._closed = False
 
-    def piece(self, url: str, start: int, end: int, patience: Patience) -> tuple[bytearray, str]:
+    def piece(self, url: str, start: int, end: int, patience: PeerTimeouts) -> tuple[bytearray, str]:
         """The bytes from ``start`` up to ``end``, unverified, and what the source says it has.
 
-        Raises SourceFull, SourceLacks or SourceUnfit.
+        Raises PeerBusy, PeerLacksPiece or PeerUnusable.
         """
         deadline = time.monotonic() + patience.deadline_s(end - start)
         with self._answer(url, self._path, {"Range": f"bytes={start}-{end - 1}"}, patience) as answer:
             if answer.status != 206 or answer.length != end - start:
-                raise SourceUnfit(f"answered with status {answer.status} and {answer.length} bytes")
+                raise PeerUnusable(f"answered with status {answer.status} and {answer.length} bytes")
             return self._read(answer, end - start, deadline), answer.getheader(PIECES_HEADER, "")
 
-    def pieces(self, url: str, patience: Patience) -> str:
-        """What a source says it has. Raises SourceFull, SourceLacks or SourceUnfit."""
+    def pieces(self, url: str, patience: PeerTimeouts) -> str:
+        """What a source says it has. Raises PeerBusy, PeerLacksPiece or PeerUnusable."""
         with self._answer(url, self._path + "/pieces", {}, patience) as answer:
             if answer.status != 200 or answer.length is None or answer.length > _MAX_TEXT:
-                raise SourceUnfit(f"answered with status {answer.status} and {answer.length} bytes")
+                raise PeerUnusable(f"answered with status {answer.status} and {answer.length} bytes")
             deadline = time.monotonic() + patience.at_least_s
             return bytes(self._read(answer, answer.length, deadline)).decode("ascii", "replace")
 
@@ -88,20 +88,20 @@ class SourceClient:
 
     @contextlib.contextmanager
     def _answer(
-        self, url: str, path: str, headers: dict[str, str], patience: Patience
+        self, url: str, path: str, headers: dict[str, str], patience: PeerTimeouts
     ) -> Iterator[http.client.HTTPResponse]:
         with self._connection(url, patience) as connection:
             answer = self._asked(connection, path, headers, patience)
             if answer.status == 503:
                 answer.read(_MAX_TEXT)
-                raise SourceFull(f"{url} hands out as much as it can")
+                raise PeerBusy(f"{url} hands out as much as it can")
             if answer.status in (404, 416):
                 answer.read(_MAX_TEXT)
-                raise SourceLacks(f"{url} does not have it")
+                raise PeerLacksPiece(f"{url} does not have it")
             yield answer
 
     @contextlib.contextmanager
-    def _connection(self, url: str, patience: Patience) -> Iterator[http.client.HTTPConnection]:
+    def _connection(self, url: str, patience: PeerTimeouts) -> Iterator[http.client.HTTPConnection]:
         """A connection that is kept when its answer was read to the end, whatever the answer was."""
         with self._lock:
             idle = self._idle[url]
@@ -113,11 +113,11 @@ class SourceClient:
         try:
             yield connection
             keep = True
-        except (SourceFull, SourceLacks):
+        except (PeerBusy, PeerLacksPiece):
             keep = True
             raise
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise SourceUnfit(f"{url}: {type(error).__name__}") from None
+            raise PeerUnusable(f"{url}: {type(error).__name__}") from None
         finally:
             with self._lock:
                 self._busy.discard(connection)
@@ -127,13 +127,13 @@ class SourceClient:
                     connection.close()
 
     def _asked(
-        self, connection: http.client.HTTPConnection, path: str, headers: dict[str, str], patience: Patience
+        self, connection: http.client.HTTPConnection, path: str, headers: dict[str, str], patience: PeerTimeouts
     ) -> http.client.HTTPResponse:
         for is_last in (connection.sock is None, True):
             if connection.sock is None:
                 connection.connect()
                 if self._closed:
-                    raise SourceUnfit("the fetch has ended")
+                    raise PeerUnusable("the fetch has ended")
                 assert connection.sock is not None
                 connection.sock.settimeout(patience.silence_s)
             try:
@@ -152,15 +152,15 @@ class SourceClient:
             # One look at the socket each: `readinto` would wait until everything is there, however slowly it drips.
             got = answer.fp.readinto1(view[at : at + _READ_BYTES])
             if not got:
-                raise SourceUnfit(f"cut off after {at} of {count} bytes")
+                raise PeerUnusable(f"cut off after {at} of {count} bytes")
             at += got
             if time.monotonic() > deadline:
-                raise SourceUnfit(f"too slow: {at} of {count} bytes in time")
+                raise PeerUnusable(f"too slow: {at} of {count} bytes in time")
         answer.close()  # read to its end: the connection stays
         return content
 
 
-def _connection_to(url: str, patience: Patience) -> http.client.HTTPConnection:
+def _connection_to(url: str, patience: PeerTimeouts) -> http.client.HTTPConnection:
     parts = urlsplit(url)
     return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience.connect_s)
 

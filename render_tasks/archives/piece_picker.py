@@ -49,7 +49,7 @@ HANDFUL = 24
 
 
 @dataclass(kw_only=True)
-class Source:
+class Peer:
     """Somebody who hands out the archive."""
 
     #: Root URL of its archive server.
@@ -65,21 +65,21 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Errand:
+class PieceRequest:
     """Something to ask of a source."""
 
-    source: Source
+    source: Peer
     #: ``None``: which pieces it has.
     piece: int | None
     since: float
 
 
 @dataclass
-class Board:
+class PiecePicker:
     """The pieces still missing, the sources, and what is under way. Not thread-safe."""
 
     count: int
-    coordinator: Source
+    coordinator: Peer
     began_at: float
     #: Where this node hands it on: its place among the others.
     own_url: str = ""
@@ -87,8 +87,8 @@ class Board:
 
     def __post_init__(self) -> None:
         self.missing = all_of(self.count)
-        self.nodes: dict[str, Source] = {}
-        self._under_way: dict[int, list[Errand]] = {}
+        self.nodes: dict[str, Peer] = {}
+        self._under_way: dict[int, list[PieceRequest]] = {}
         self._looks = 0
         self._came_at = self.began_at
 
@@ -98,12 +98,12 @@ class Board:
         """The coordinator named these nodes; those that lied or failed a while ago are left alone."""
         for url in urls:
             if url not in self.nodes and url not in resting:
-                self.nodes[url] = Source(url=url)
+                self.nodes[url] = Peer(url=url)
         useless = [one for one in self.nodes.values() if not one.asked and (one.rests_until > now or not one.pieces)]
         for one in useless[: max(0, len(self.nodes) - NODES_KNOWN)]:
             del self.nodes[one.url]
 
-    def began(self, errand: Errand) -> None:
+    def began(self, errand: PieceRequest) -> None:
         """Somebody is on the way."""
         errand.source.asked += 1
         if errand.piece is None:
@@ -111,7 +111,7 @@ class Board:
         else:
             self._under_way.setdefault(errand.piece, []).append(errand)
 
-    def ended(self, errand: Errand) -> None:
+    def ended(self, errand: PieceRequest) -> None:
         """Somebody is back, whatever came of it."""
         errand.source.asked -= 1
         if errand.piece is None:
@@ -122,7 +122,7 @@ class Board:
         if not errands:
             del self._under_way[errand.piece]
 
-    def heard(self, source: Source, pieces: int, now: float) -> None:
+    def heard(self, source: Peer, pieces: int, now: float) -> None:
         """A source said what it has."""
         source.pieces, source.heard_at = pieces, now
 
@@ -131,13 +131,13 @@ class Board:
         self.missing &= ~(1 << piece)
         self._came_at = now
 
-    def rest(self, source: Source, seconds: float, now: float) -> None:
+    def rest(self, source: Peer, seconds: float, now: float) -> None:
         """Leaves a source alone for a while."""
         source.rests_until = max(source.rests_until, now + seconds)
 
     # What is next.
 
-    def next_errand(self, now: float) -> Errand | None:
+    def next_errand(self, now: float) -> PieceRequest | None:
         """``None``: nothing to do right now."""
         free = self.missing & ~functools.reduce(operator.or_, (1 << piece for piece in self._under_way), 0)
         nodes = [node for node in self.nodes.values() if node.rests_until <= now]
@@ -148,9 +148,9 @@ class Board:
             or self._past_slow_nodes(free, now)
             or self._once_more(nodes, now)
         )
-        return Errand(source=found[0], piece=found[1], since=now) if found else None
+        return PieceRequest(source=found[0], piece=found[1], since=now) if found else None
 
-    def _what_nobody_has(self, free: int, now: float) -> tuple[Source, int] | None:
+    def _what_nobody_has(self, free: int, now: float) -> tuple[Peer, int] | None:
         # Whoever rests for a moment still has what it has.
         there = [node for node in self.nodes.values() if node.rests_until <= now + SLOW_AFTER_S]
         at_once = COORDINATOR_AMONG_NODES if there else COORDINATOR_AT_ONCE
@@ -166,7 +166,7 @@ class Board:
         own = urls.index(self.own_url)
         return [piece for piece in pieces if piece % len(urls) == own]
 
-    def _a_look(self, free: int, nodes: list[Source], now: float) -> tuple[Source, None] | None:
+    def _a_look(self, free: int, nodes: list[Peer], now: float) -> tuple[Peer, None] | None:
         if not free or self._looks >= LOOKS_AT_ONCE:
             return None
         for node in self.chance.sample(nodes, len(nodes)):
@@ -175,7 +175,7 @@ class Board:
                 return node, None
         return None
 
-    def _from_a_node(self, free: int, nodes: list[Source]) -> tuple[Source, int] | None:
+    def _from_a_node(self, free: int, nodes: list[Peer]) -> tuple[Peer, int] | None:
         able = [node for node in nodes if node.asked < NODE_AT_ONCE and node.pieces & free]
         there = numbers_in(free & functools.reduce(operator.or_, (node.pieces for node in able), 0)) if able else []
         if not there:
@@ -185,12 +185,12 @@ class Board:
         having = [node for node in able if node.pieces >> piece & 1]
         return min(having, key=lambda node: (node.asked, self.chance.random())), piece
 
-    def _past_slow_nodes(self, free: int, now: float) -> tuple[Source, int] | None:
+    def _past_slow_nodes(self, free: int, now: float) -> tuple[Peer, int] | None:
         if not free or now - self._came_at < SLOW_AFTER_S or not self._coordinator_takes(COORDINATOR_AT_ONCE, now):
             return None
         return self.coordinator, self.chance.choice(numbers_in(free))
 
-    def _once_more(self, nodes: list[Source], now: float) -> tuple[Source, int] | None:
+    def _once_more(self, nodes: list[Peer], now: float) -> tuple[Peer, int] | None:
         for piece, errands in self._under_way.items():
             if len(errands) > 1 or now - errands[0].since < AGAIN_AFTER_S:
                 continue

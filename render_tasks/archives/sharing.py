@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from render_tasks.coordinator_client import DepotClient
+from render_tasks.coordinator_client import CoordinatorClient
 from render_tasks.settings import WorkerSettings
 from sheepfold.sharing.archive_server import NODE_SENDS_AT_ONCE, ArchiveServer
 
@@ -17,10 +17,10 @@ from .swarm import Swarm
 log = logging.getLogger(__name__)
 
 
-class ArchiveCounter:
+class ArchiveSharing:
     """Opens when the worker has joined; closes with the process."""
 
-    def __init__(self, depot: DepotClient, node_id: str, settings: WorkerSettings) -> None:
+    def __init__(self, depot: CoordinatorClient, node_id: str, settings: WorkerSettings) -> None:
         self._depot, self._node_id, self._settings = depot, node_id, settings
         self._server: ArchiveServer | None = None
 

@@ -18,20 +18,20 @@ from render_tasks.errors import (
     ArchiveMissing,
     AttemptDropped,
     BadArchive,
-    DepotError,
-    DepotSilent,
-    SourceError,
-    SourceFull,
-    SourceLacks,
-    SourceUnfit,
+    CoordinatorError,
+    CoordinatorUnreachable,
+    PeerBusy,
+    PeerError,
+    PeerLacksPiece,
+    PeerUnusable,
 )
-from sheepfold.contract.api_messages import ARCHIVE_URL, ArchivePlan, ArchiveSources, archive_pass
+from sheepfold.contract.api_messages import ARCHIVE_URL, ArchiveManifest, ArchiveSources, archive_pass
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import all_of, from_text, pieces_in, span_of
 
-from .partial_archive import Arriving
-from .peer_client import COORDINATOR_PATIENCE, NODE_PATIENCE, SourceClient
-from .piece_picker import COORDINATOR_REST_S, FULL_REST_S, LIAR_REST_S, UNFIT_REST_S, Board, Errand, Source
+from .partial_archive import PartialArchive
+from .peer_client import COORDINATOR_PATIENCE, NODE_PATIENCE, PeerClient
+from .piece_picker import COORDINATOR_REST_S, FULL_REST_S, LIAR_REST_S, UNFIT_REST_S, Peer, PiecePicker, PieceRequest
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,10 @@ LOOK_EVERY_S = 0.1
 WRONG_FROM_COORDINATOR = 3
 
 
-class PlanDesk(Protocol):
-    """What the depot knows about archives (:class:`render_tasks.coordinator_client.DepotClient`)."""
+class ManifestSource(Protocol):
+    """What the depot knows about archives (:class:`render_tasks.coordinator_client.CoordinatorClient`)."""
 
-    def plan(self, ref: ArchiveRef, node_id: str, own_url: str) -> ArchivePlan: ...
+    def plan(self, ref: ArchiveRef, node_id: str, own_url: str) -> ArchiveManifest: ...
     def sources(self, md5: str, node_id: str, own_url: str) -> ArchiveSources: ...
 
 
@@ -59,7 +59,7 @@ class Swarm:
 
     def __init__(
         self,
-        desk: PlanDesk,
+        desk: ManifestSource,
         farm_token: str,
         node_id: str,
         own_url: Callable[[], str] = lambda: "",
@@ -71,19 +71,23 @@ class Swarm:
         #: Root URL of nodes that are not asked, and until when; whoever lied about one archive lies about others.
         self._unfit: dict[str, float] = {}
 
-    def plan(self, ref: ArchiveRef) -> ArchivePlan:
-        """How an archive is fetched; tells the coordinator that it is about to be. Raises DepotError, BadArchive."""
+    def plan(self, ref: ArchiveRef) -> ArchiveManifest:
+        """How an archive is fetched; tells the coordinator that it is about to be.
+
+        Raises CoordinatorError, BadArchive.
+        """
         plan = self._desk.plan(ref, self._node_id, self.own_url())
         if (plan.md5, plan.size) != (ref.md5, ref.size):
             raise BadArchive(f"archive {ref.md5} has {plan.size} bytes at the coordinator, not {ref.size}")
         return plan
 
-    def fill(self, arriving: Arriving, stopped: Callable[[], bool]) -> None:
+    def fill(self, arriving: PartialArchive, stopped: Callable[[], bool]) -> None:
         """Brings every piece.
 
-        Raises DepotSilent, ArchiveMissing, BadArchive, OSError, or AttemptDropped when ``stopped`` turns true.
+        Raises CoordinatorUnreachable, ArchiveMissing, BadArchive, OSError, or AttemptDropped when ``stopped`` turns
+        true.
         """
-        fetch = _Fetch(self, arriving)
+        fetch = _PieceDownload(self, arriving)
         try:
             fetch.run(stopped)
         finally:
@@ -94,9 +98,9 @@ class Swarm:
         """Where an archive can be had by now."""
         return self._desk.sources(md5, self._node_id, self.own_url())
 
-    def client_for(self, md5: str) -> SourceClient:
+    def client_for(self, md5: str) -> PeerClient:
         """Shows sources the archive's pass."""
-        return SourceClient(md5, archive_pass(self._token, md5))
+        return PeerClient(md5, archive_pass(self._token, md5))
 
     def avoid(self, url: str, seconds: float) -> None:
         """Leaves a node alone, whatever is fetched next."""
@@ -114,15 +118,15 @@ class Swarm:
         return self._stalled_after_s
 
 
-class _Fetch:
+class _PieceDownload:
     """One archive's way here."""
 
-    def __init__(self, swarm: Swarm, arriving: Arriving) -> None:
+    def __init__(self, swarm: Swarm, arriving: PartialArchive) -> None:
         self._swarm, self._arriving, self._plan = swarm, arriving, arriving.plan
         plan, now = self._plan, time.monotonic()
         self._count = pieces_in(plan.size, plan.piece_bytes)
-        coordinator = Source(url=plan.sources.coordinator, is_coordinator=True, pieces=all_of(self._count))
-        self._board = Board(self._count, coordinator, now, swarm.own_url())
+        coordinator = Peer(url=plan.sources.coordinator, is_coordinator=True, pieces=all_of(self._count))
+        self._board = PiecePicker(self._count, coordinator, now, swarm.own_url())
         self._client = swarm.client_for(plan.md5)
         self._changed = threading.Condition()
         self._error: Exception | None = None
@@ -147,7 +151,7 @@ class _Fetch:
                     raise self._error
                 now = time.monotonic()
                 if now - self._came_at > self._swarm.stalled_after_s:
-                    raise DepotSilent("fetch an archive", self._last_trouble or "nothing came")
+                    raise CoordinatorUnreachable("fetch an archive", self._last_trouble or "nothing came")
                 if now >= ask_at and self._count > 1 and not self._asking:
                     ask_at, self._asking = now + ASK_EVERY_S, True
                     threading.Thread(target=self._ask_again, name="sources", daemon=True).start()
@@ -175,7 +179,7 @@ class _Fetch:
             sources = self._swarm.ask_again(self._plan.md5)
         except ArchiveMissing as missing:
             error = missing
-        except DepotError:
+        except CoordinatorError:
             pass  # pieces keep coming from whom we know
         with self._changed:
             self._asking = False
@@ -202,7 +206,7 @@ class _Fetch:
                 self._board.ended(errand)
                 self._changed.notify_all()
 
-    def _next(self) -> Errand | None:
+    def _next(self) -> PieceRequest | None:
         with self._changed:
             while not self._ended and self._board.missing and not self._error:
                 errand = self._board.next_errand(time.monotonic())
@@ -212,7 +216,7 @@ class _Fetch:
                 self._changed.wait(LOOK_EVERY_S)
         return None
 
-    def _do(self, errand: Errand) -> None:
+    def _do(self, errand: PieceRequest) -> None:
         source = errand.source
         try:
             if errand.piece is None:
@@ -223,17 +227,17 @@ class _Fetch:
                 pieces = from_text(said, self._count)
                 with self._changed:
                     self._board.heard(source, pieces, time.monotonic())
-        except (SourceError, ValueError) as error:
+        except (PeerError, ValueError) as error:
             self._troubled_by(source, error)
 
-    def _fetch(self, source: Source, piece: int) -> str:
+    def _fetch(self, source: Peer, piece: int) -> str:
         plan = self._plan
         start, end = span_of(piece, plan.size, plan.piece_bytes)
         patience = COORDINATOR_PATIENCE if source.is_coordinator else NODE_PATIENCE
         content, said = self._client.piece(source.url, start, end, patience)
         try:
             is_new = self._arriving.put(piece, content)
-        except SourceUnfit as wrong:
+        except PeerUnusable as wrong:
             self._was_wrong(source, wrong)
             raise
         with self._changed:
@@ -243,7 +247,7 @@ class _Fetch:
                 self._board.came(piece, self._came_at)
         return said
 
-    def _was_wrong(self, source: Source, wrong: SourceUnfit) -> None:
+    def _was_wrong(self, source: Peer, wrong: PeerUnusable) -> None:
         """These were not the piece's bytes."""
         log.warning("%s sent wrong bytes: %s", source.url, wrong)
         with self._changed:
@@ -255,19 +259,19 @@ class _Fetch:
             if self._wrong >= WRONG_FROM_COORDINATOR:
                 self._error = BadArchive(f"archive {self._plan.md5} is broken at the coordinator: {wrong}")
 
-    def _troubled_by(self, source: Source, error: Exception) -> None:
+    def _troubled_by(self, source: Peer, error: Exception) -> None:
         with self._changed:
             if self._ended:
                 return  # we hung up ourselves
             now = time.monotonic()
-            if isinstance(error, SourceFull):
+            if isinstance(error, PeerBusy):
                 self._board.rest(source, FULL_REST_S * self._board.chance.uniform(0.5, 1.0), now)
                 return
             self._last_trouble = str(error)
             log.info("archive %s: %s", self._plan.md5, error)
             if source.is_coordinator:
                 self._board.rest(source, COORDINATOR_REST_S, now)
-            elif isinstance(error, SourceLacks):
+            elif isinstance(error, PeerLacksPiece):
                 self._board.heard(source, 0, now)  # it threw the archive out, or began anew
             else:
                 self._board.rest(source, UNFIT_REST_S, now)

@@ -16,7 +16,7 @@ _SHARED_OUT = re.compile(r"^Pss:\s+(\d+) kB", re.M | re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class TreeMemory:
     """Memory of a process and its descendants, kB."""
 
     #: At most so far, where the system remembers it; else now.
@@ -24,13 +24,13 @@ class Held:
     now_kb: int = 0
 
 
-def measure(pid: int) -> Held:
+def measure(pid: int) -> TreeMemory:
     """What a process and its descendants hold and held."""
     each = [_of(one) for one in _tree(pid)]
-    return Held(peak_kb=sum(one.peak_kb for one in each), now_kb=sum(one.now_kb for one in each))
+    return TreeMemory(peak_kb=sum(one.peak_kb for one in each), now_kb=sum(one.now_kb for one in each))
 
 
-def over_limit(pid: int, held: Held, limit_kb: int | None) -> str:
+def over_limit(pid: int, held: TreeMemory, limit_kb: int | None) -> str:
     """Why a render must end, for a person; empty while it holds no more than it may."""
     if limit_kb is None or held.now_kb <= limit_kb:
         return ""
@@ -70,16 +70,16 @@ def _tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _of(process: psutil.Process) -> Held:
+def _of(process: psutil.Process) -> TreeMemory:
     try:
         if sys.platform == "linux":
             text = Path(f"/proc/{process.pid}/status").read_text("utf-8", "replace")
             found = {name: int(kilobytes) for name, kilobytes in _STATUS.findall(text)}
-            return Held(peak_kb=found.get("HWM", 0), now_kb=found.get("RSS", 0))
+            return TreeMemory(peak_kb=found.get("HWM", 0), now_kb=found.get("RSS", 0))
         memory = process.memory_info()
-        return Held(peak_kb=getattr(memory, "peak_wset", memory.rss) // 1024, now_kb=memory.rss // 1024)
+        return TreeMemory(peak_kb=getattr(memory, "peak_wset", memory.rss) // 1024, now_kb=memory.rss // 1024)
     except (psutil.Error, OSError):
-        return Held()
+        return TreeMemory()
 
 
 def _share_kb(process: psutil.Process) -> int:

@@ -10,7 +10,7 @@ is found. One line per message::
     - <mark>            it is over, and its tree is gone
 
 The guard's half runs as a script with nothing but the standard library, so that it starts in a few milliseconds and
-stays small. POSIX only: on Windows :meth:`Guard.start` says so, and a worker that is killed hard there leaves its
+stays small. POSIX only: on Windows :meth:`OrphanGuard.start` says so, and a worker that is killed hard there leaves its
 renderers to finish their frame.
 """
 
@@ -35,7 +35,7 @@ _ROUNDS = 10
 _BETWEEN_ROUNDS_S = 0.03
 
 
-class Guard:
+class OrphanGuard:
     """The worker's half."""
 
     def __init__(self) -> None:

@@ -28,11 +28,11 @@ from sheepfold.contract.api_messages import FailureKind
 
 from .environment import USER_FOLDERS, environment, renderer_binary
 from .orphan_guard import kill_marked
-from .render_job import Job
+from .render_job import RenderJob
 from .startup_script import our_script
 
 
-def binary_of(job: Job) -> Path:
+def binary_of(job: RenderJob) -> Path:
     """The renderer to start. Raises AttemptFailed when an archive does not hold what the order names."""
     if not job.scene.is_file():
         raise AttemptFailed.because(FailureKind.BAD_ARCHIVE, f"the scene archive holds no {job.scene.name}")
@@ -42,7 +42,7 @@ def binary_of(job: Job) -> Path:
     return binary
 
 
-def furnish(folder: Path, job: Job) -> Path:
+def furnish(folder: Path, job: RenderJob) -> Path:
     """Makes a renderer's folder, empty but for the scripts; returns the one for ``-P``."""
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("out", "tmp", *USER_FOLDERS):

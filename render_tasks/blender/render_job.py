@@ -10,7 +10,7 @@ PREFIX = "frame_"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class RenderJob:
     """All one render needs to know."""
 
     renderer: Path
@@ -39,7 +39,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendered:
+class RenderedFrame:
     """A picture, still in the scratch folder."""
 
     picture: Path

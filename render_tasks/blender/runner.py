@@ -3,7 +3,7 @@
 Its folder is the attempt's scratch folder (see :mod:`render_tasks.blender.process`). When the attempt is over, for
 whatever reason, every process with its mark is gone before :func:`render` returns.
 
-A stop is decided before anything is killed: the :class:`~render_tasks.cancellation.Switch` is thrown first, so the
+A stop is decided before anything is killed: the :class:`~render_tasks.cancellation.CancelToken` is thrown first, so the
 death that follows is never taken for a crash.
 """
 
@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from render_tasks.blender.output.diagnosis import Remains, missing_engine, why
-from render_tasks.blender.output.log_buffer import Output
+from render_tasks.blender.output.diagnosis import ExitEvidence, diagnose, missing_engine
+from render_tasks.blender.output.log_buffer import LogBuffer
 from render_tasks.blender.output.progress import Progress, read_line
-from render_tasks.cancellation import Switch
+from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.hardware import usable_ram
@@ -29,11 +29,11 @@ from sheepfold.launchers import is_launcher
 
 from .command_line import expand, newest_picture
 from .memory import measure, over_limit
-from .orphan_guard import Guard
+from .orphan_guard import OrphanGuard
 from .process import binary_of, crash_reports, end_tree, first_of, furnish, start
-from .render_job import PREFIX, Job, Rendered
+from .render_job import PREFIX, RenderedFrame, RenderJob
 
-__all__ = ["PREFIX", "Job", "Rendered", "render"]
+__all__ = ["PREFIX", "RenderJob", "RenderedFrame", "render"]
 
 #: How soon a stop or the renderer's end is noticed.
 LOOK_EVERY_S = 0.1
@@ -46,7 +46,9 @@ MEASURE_EVERY_S = 0.3
 LAST_OUTPUT_S = 2
 
 
-def render(job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progress], None]) -> Rendered:
+def render(
+    job: RenderJob, switch: CancelToken, guard: OrphanGuard, on_progress: Callable[[Progress], None]
+) -> RenderedFrame:
     """Renders one frame.
 
     ``on_progress`` is called first when the renderer begins.
@@ -56,7 +58,7 @@ def render(job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progre
     argv = _prepare(job)
     run = _Run(job, switch, guard, on_progress)
     run.to_its_end(argv)
-    if switch.stopped():
+    if switch.is_cancelled():
         raise AttemptDropped(switch.reason)
     picture = newest_picture(job.scratch / "out", PREFIX, job.frame)
     if picture and not run.ended_by_us:
@@ -65,7 +67,7 @@ def render(job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progre
     raise AttemptFailed(run.report())
 
 
-def _prepare(job: Job) -> list[str]:
+def _prepare(job: RenderJob) -> list[str]:
     binary = binary_of(job)
     return expand(
         job.command_line,
@@ -81,11 +83,13 @@ def _prepare(job: Job) -> list[str]:
 class _Run:
     """One renderer process from start to end."""
 
-    def __init__(self, job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, job: RenderJob, switch: CancelToken, guard: OrphanGuard, on_progress: Callable[[Progress], None]
+    ) -> None:
         self._job, self._switch, self._guard, self._on_progress = job, switch, guard, on_progress
         self._mark = secrets.token_hex(16)
         self._progress = Progress()
-        self._output = Output(self._read)
+        self._output = LogBuffer(self._read)
         self._tree_kb = 0
         self._exit_code = 0
         self._began_at = self._ended_at = 0.0
@@ -102,7 +106,7 @@ class _Run:
 
     def to_its_end(self, argv: list[str]) -> None:
         """Starts the renderer and returns when no process of it is left."""
-        if self._switch.stopped():
+        if self._switch.is_cancelled():
             return
         self._guard.about_to_start(self._mark)
         process: subprocess.Popen[bytes] | None = None
@@ -123,9 +127,9 @@ class _Run:
         reader.join(LAST_OUTPUT_S)
         self._output.close()
 
-    def rendered(self, picture: Path) -> Rendered:
+    def rendered(self, picture: Path) -> RenderedFrame:
         """What came of it."""
-        return Rendered(
+        return RenderedFrame(
             picture=picture,
             render_s=self._render_s,
             memory_kb=self._memory_kb,
@@ -146,7 +150,7 @@ class _Run:
             kind, reason = self.ended_by_us
         else:
             crash_files = crash_reports(self._job.scratch)
-            remains = Remains(
+            remains = ExitEvidence(
                 exit_code=self._exit_code,
                 ran_s=self._render_s,
                 log=log_text,
@@ -156,7 +160,7 @@ class _Run:
                 is_launcher=is_launcher(binary_of(self._job)),
                 is_whole_log=True,
             )
-            kind, reason = why(remains)
+            kind, reason = diagnose(remains)
             log_text += first_of(crash_files)
         return FailureReport(kind=kind, reason=reason, log=log_text, render_s=self._render_s, memory_kb=self._memory_kb)
 
@@ -171,7 +175,7 @@ class _Run:
             elif ran_s < SHORT_RENDER_S or now - measured >= MEASURE_EVERY_S:
                 self._measure(process.pid)
                 measured = now
-            if self.ended_by_us or self._switch.stopped():
+            if self.ended_by_us or self._switch.is_cancelled():
                 return
 
     def _measure(self, pid: int) -> None:

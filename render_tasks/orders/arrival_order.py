@@ -24,7 +24,7 @@ class _Coming:
     has_queued: threading.Event = field(default_factory=threading.Event)
 
 
-class Turns:
+class ArrivalOrder:
     """Orders on their way to the queue; threads share it."""
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from render_tasks.blender.output.progress import Progress
-from render_tasks.cancellation import Switch
+from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped
 from sheepfold.contract.presence import SlotState, Stage
 
@@ -27,7 +27,7 @@ class Attempt:
     came_at: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.FETCHING
     progress: Progress = field(default_factory=Progress)
-    switch: Switch = field(default_factory=Switch)
+    switch: CancelToken = field(default_factory=CancelToken)
     #: Called when its renderer begins.
     on_slot: Callable[[], None] = lambda: None
     #: The word by which the depot tells a repeated question from a repeated order.
@@ -65,7 +65,7 @@ class Attempt:
         )
 
 
-class InHand:
+class ActiveAttempts:
     """Who is where; threads share it."""
 
     def __init__(self) -> None:

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Protocol
 
 from render_tasks.blender.output.image_format import HEAD_BYTES, suffix_of
-from render_tasks.blender.runner import Rendered
+from render_tasks.blender.runner import RenderedFrame
 from render_tasks.errors import (
     AttemptDropped,
     AttemptFailed,
-    DepotError,
-    DepotRefused,
-    DepotSilent,
+    CoordinatorError,
+    CoordinatorRefused,
+    CoordinatorUnreachable,
     FrameRejected,
     StaleLease,
 )
-from render_tasks.retry import patiently
+from render_tasks.retry import retry_while_unreachable
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.orders import RenderOrder
 
@@ -37,8 +37,8 @@ LEAVING = "the node is leaving"
 LAST_WORD_S = 1.5
 
 
-class Depot(Protocol):
-    """What the node asks of the coordinator (:class:`render_tasks.coordinator_client.DepotClient`)."""
+class LeaseApi(Protocol):
+    """What the node asks of the coordinator (:class:`render_tasks.coordinator_client.CoordinatorClient`)."""
 
     def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer: ...
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, picture: Path) -> None: ...
@@ -50,10 +50,10 @@ class Depot(Protocol):
 class Deliveries:
     """The way from a picture, or none, to the depot's answer."""
 
-    def __init__(self, depot: Depot, outbox: Outbox, node_id: str) -> None:
+    def __init__(self, depot: LeaseApi, outbox: Outbox, node_id: str) -> None:
         self._depot, self._outbox, self._node_id = depot, outbox, node_id
 
-    def keep(self, order: RenderOrder, rendered: Rendered, cores: int) -> Parcel:
+    def keep(self, order: RenderOrder, rendered: RenderedFrame, cores: int) -> Parcel:
         """Puts a picture into the outbox. Raises OSError."""
         report = FrameReport(
             name=_named(rendered.picture),
@@ -80,7 +80,7 @@ class Deliveries:
         """Returns when the depot has the frame. Raises AttemptDropped or AttemptFailed."""
         picture = self._outbox.picture(parcel)
         try:
-            patiently(
+            retry_while_unreachable(
                 lambda: self._depot.deliver(parcel.lease_id, parcel.attempt, self._node_id, parcel.report, picture),
                 attempt.switch,
             )
@@ -89,7 +89,7 @@ class Deliveries:
                 raise AttemptDropped("the frame is kept and delivered when this worker starts again") from None
             self._outbox.discard(parcel)
             raise
-        except (DepotError, OSError) as error:
+        except (CoordinatorError, OSError) as error:
             self._outbox.discard(parcel)
             raise _judged(error) from None
         self._outbox.discard(parcel)
@@ -98,10 +98,10 @@ class Deliveries:
         """Tells the depot why there is no picture."""
         log.warning("%s failed: %s: %s", attempt.label, report.kind.value, report.reason)
         try:
-            patiently(
+            retry_while_unreachable(
                 lambda: self._depot.fail(attempt.lease_id, attempt.attempt, self._node_id, report), attempt.switch
             )
-        except (DepotError, AttemptDropped) as error:
+        except (CoordinatorError, AttemptDropped) as error:
             log.info("%s: its failure was not reported: %s", attempt.label, error)
 
     def give_back(self, lease_id: str, attempt: int) -> bool:
@@ -109,9 +109,9 @@ class Deliveries:
         report = FailureReport(kind=FailureKind.NODE_LEAVING, reason=LEAVING)
         try:
             self._depot.fail(lease_id, attempt, self._node_id, report, timeout_s=LAST_WORD_S)
-        except DepotError as error:
+        except CoordinatorError as error:
             log.info("the coordinator was not told that lease %s goes back: %s", lease_id, error)
-            return not isinstance(error, DepotSilent)
+            return not isinstance(error, CoordinatorUnreachable)
         return True
 
 
@@ -127,6 +127,6 @@ def _judged(error: Exception) -> AttemptFailed | AttemptDropped:
     """What a definite answer to a delivery means for the attempt."""
     if isinstance(error, StaleLease):
         return AttemptDropped(str(error))
-    if isinstance(error, (FrameRejected, DepotRefused)):
+    if isinstance(error, (FrameRejected, CoordinatorRefused)):
         return AttemptFailed.because(FailureKind.BAD_PICTURE, str(error))
     return AttemptFailed.because(FailureKind.INTERNAL, f"the kept frame is gone: {type(error).__name__}")

@@ -37,23 +37,23 @@ from render_tasks.errors import (
     AttemptFailed,
     BadArchive,
     BadOrder,
-    DepotError,
-    DepotRefused,
+    CoordinatorError,
+    CoordinatorRefused,
     DiskFull,
     StaleLease,
 )
-from render_tasks.retry import patiently
+from render_tasks.retry import retry_while_unreachable
 from sheepfold.contract.api_messages import FailureKind, StartAnswer
 from sheepfold.contract.codec import ContractError
 from sheepfold.contract.failure_causes import Cause, cause_of
 from sheepfold.contract.orders import RenderOrder, SignedOrder, open_order
 from sheepfold.contract.presence import Presence, Stage
 
-from .attempts import Attempt, InHand
+from .attempts import ActiveAttempts, Attempt
 from .delivery import LEAVING, Deliveries
 from .outbox import Parcel
-from .render_pipeline import Renders
-from .services import Identity, Parts
+from .render_pipeline import RenderPipeline
+from .services import NodeIdentity, NodeServices
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ class Node:
 
     def __init__(
         self,
-        identity: Identity,
-        parts: Parts,
+        identity: NodeIdentity,
+        parts: NodeServices,
         order_key: Ed25519PublicKey,
         *,
         on_change: Callable[[], None] = lambda: None,
@@ -77,9 +77,9 @@ class Node:
         self.on_change, self.on_forgery = on_change, on_forgery
         #: False: what is in hand is finished and nothing more is wanted.
         self.accepting = True
-        self._renders = Renders(identity, parts, self._enter)
+        self._renders = RenderPipeline(identity, parts, self._enter)
         self._deliveries = Deliveries(parts.depot, parts.outbox, identity.node_id)
-        self._in_hand = InHand()
+        self._in_hand = ActiveAttempts()
         self._leaving = threading.Event()
         self.expect, self.begin = self._in_hand.expect, self._in_hand.begin
         self.wait_until_idle = self._in_hand.wait_until_idle
@@ -115,7 +115,7 @@ class Node:
         """Ends one attempt at once; ``False`` when it is not in hand."""
         found = self._in_hand.find(lease_id, attempt)
         if found:
-            found.switch.stop("cancelled")
+            found.switch.cancel("cancelled")
         return found is not None
 
     def leave(self) -> None:
@@ -123,7 +123,7 @@ class Node:
         self._leaving.set()
         for one in self._in_hand.all():
             if one.stage is not Stage.DELIVERING:
-                one.switch.stop(LEAVING)
+                one.switch.cancel(LEAVING)
         self.on_change()
         if self._parts.warm:
             self._parts.warm.close()
@@ -132,7 +132,7 @@ class Node:
                 break  # a silent coordinator will notice by itself that this node has left
         if not self.wait_until_idle(LEAVING_GRACE_S):
             for one in self._in_hand.all():
-                one.switch.stop(LEAVING)
+                one.switch.cancel(LEAVING)
 
     def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None] = lambda: None) -> None:
         """One order, to its end; ``on_slot`` is called when its renderer begins.
@@ -199,7 +199,7 @@ class Node:
     def _holding(self, attempt: Attempt) -> Iterator[None]:
         with self._in_hand.holding(attempt):
             if self._leaving.is_set():
-                attempt.switch.stop(LEAVING)
+                attempt.switch.cancel(LEAVING)
             self.on_change()
             yield
         self.on_change()
@@ -219,12 +219,12 @@ class Node:
     def _ask_to_start(self, attempt: Attempt) -> StartAnswer:
         ask = self._parts.depot.start
         try:
-            return patiently(
+            return retry_while_unreachable(
                 lambda: ask(attempt.lease_id, attempt.attempt, self.identity.node_id, attempt.claim), attempt.switch
             )
         except StaleLease as stale:
             raise AttemptDropped(str(stale)) from None
-        except DepotRefused as refused:
+        except CoordinatorRefused as refused:
             raise AttemptFailed.because(FailureKind.INTERNAL, str(refused)) from None
 
     def _frame_of(self, order: RenderOrder, start: StartAnswer, attempt: Attempt) -> Parcel:
@@ -253,7 +253,7 @@ def _blame(error: Exception) -> tuple[FailureKind, str]:
         return FailureKind.FOLDER, f"{error.filename or 'a file of the worker'}: {os.strerror(error.errno)}"
     if isinstance(error, BadOrder):
         return FailureKind.BAD_ORDER, str(error)
-    if isinstance(error, DepotError):
+    if isinstance(error, CoordinatorError):
         return FailureKind.NO_ARCHIVE, str(error)
     log.error("an attempt met an error of ours", exc_info=error)
     return FailureKind.INTERNAL, f"{type(error).__name__} on the node; its log knows more"

@@ -12,19 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from render_tasks.blender.command_line import scene_file
-from render_tasks.blender.render_job import Job, Rendered
+from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from render_tasks.blender.runner import render
 from render_tasks.blender.warm.pool import key_of
-from render_tasks.cancellation import Switch
-from render_tasks.retry import patiently
+from render_tasks.cancellation import CancelToken
+from render_tasks.retry import retry_while_unreachable
 from sheepfold.contract.api_messages import StartAnswer
 from sheepfold.contract.orders import ArchiveRef, RenderOrder, is_test_job, scene_key
 from sheepfold.contract.presence import Compute, Stage
 
-from .arrival_order import Turns
+from .arrival_order import ArrivalOrder
 from .attempts import Attempt
-from .services import Identity, Parts
-from .slot_gaps import Gaps
+from .services import NodeIdentity, NodeServices
+from .slot_gaps import SlotGaps
 from .slots import Slot, Slots
 
 log = logging.getLogger(__name__)
@@ -33,18 +33,18 @@ log = logging.getLogger(__name__)
 ARCHIVE_PATIENCE_S = 600.0
 
 
-class Renders:
+class RenderPipeline:
     """The slots of a node at work. Threads share it."""
 
-    def __init__(self, identity: Identity, parts: Parts, on_stage: Callable[[Attempt, Stage], None]) -> None:
+    def __init__(self, identity: NodeIdentity, parts: NodeServices, on_stage: Callable[[Attempt, Stage], None]) -> None:
         self._identity, self._parts, self._on_stage = identity, parts, on_stage
         self._slots = Slots(identity.slots, parts.warm.open_keys if parts.warm else lambda: ())
-        self._gaps, self._turns = Gaps(), Turns()
+        self._gaps, self._turns = SlotGaps(), ArrivalOrder()
 
-    def render(self, order: RenderOrder, start: StartAnswer, attempt: Attempt, scratch: Path) -> Rendered:
+    def render(self, order: RenderOrder, start: StartAnswer, attempt: Attempt, scratch: Path) -> RenderedFrame:
         """Renders an order that passed its fence; the picture lies in ``scratch``.
 
-        Raises AttemptFailed, AttemptDropped, and what the archives raise (ArchiveError, BadOrder, DepotError).
+        Raises AttemptFailed, AttemptDropped, and what the archives raise (ArchiveError, BadOrder, CoordinatorError).
         """
         needs = ((order.renderer_archive,), order.scene_archives)
         render_one = self._parts.warm.render if self._parts.warm else render
@@ -60,8 +60,8 @@ class Renders:
             self._tell(attempt, slot, rendered, before_at)
             return rendered
 
-    def _job(self, order: RenderOrder, renderer: Path, scene: Path, scratch: Path) -> Job:
-        return Job(
+    def _job(self, order: RenderOrder, renderer: Path, scene: Path, scratch: Path) -> RenderJob:
+        return RenderJob(
             renderer=renderer,
             renderer_md5=order.renderer_archive.md5,
             scene_key=scene_key([ref.md5 for ref in order.scene_archives]),
@@ -80,7 +80,7 @@ class Renders:
             is_second_opinion=order.fresh_renderer,
         )
 
-    def _archives(self, order: RenderOrder, start: StartAnswer, switch: Switch) -> tuple[Path, Path]:
+    def _archives(self, order: RenderOrder, start: StartAnswer, switch: CancelToken) -> tuple[Path, Path]:
         """Renderer and scene; both travel at once where neither is here."""
         with ThreadPoolExecutor(1, "archive") as beside:
             renderer = beside.submit(self._unpacked, (order.renderer_archive,), switch)
@@ -88,11 +88,13 @@ class Renders:
             scene = self._unpacked(order.scene_archives, switch, password)
             return renderer.result(), scene
 
-    def _unpacked(self, refs: Sequence[ArchiveRef], switch: Switch, password: str = "") -> Path:
+    def _unpacked(self, refs: Sequence[ArchiveRef], switch: CancelToken, password: str = "") -> Path:
         ensure = self._parts.cache.ensure
-        return patiently(lambda: ensure(refs, switch.stopped, password=password), switch, ARCHIVE_PATIENCE_S)
+        return retry_while_unreachable(
+            lambda: ensure(refs, switch.is_cancelled, password=password), switch, ARCHIVE_PATIENCE_S
+        )
 
-    def _tell(self, attempt: Attempt, slot: Slot, rendered: Rendered, before_at: float | None) -> None:
+    def _tell(self, attempt: Attempt, slot: Slot, rendered: RenderedFrame, before_at: float | None) -> None:
         gap_s = None if before_at is None else rendered.began_at - before_at
         after = "" if gap_s is None else f", {gap_s * 1000:.0f} ms after the frame before"
         took, memory_mb = rendered.render_s, rendered.memory_kb // 1024

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from render_tasks.archives.cache import ArchiveCache
-from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.node_health import NodeHealth
 from sheepfold.contract.presence import Compute, NodeHardware
 
-from .delivery import Depot
+from .delivery import LeaseApi
 from .outbox import Outbox
 
 
 @dataclass(frozen=True, kw_only=True)
-class Identity:
+class NodeIdentity:
     """Who this node is and what it offers."""
 
     node_id: str
@@ -38,13 +38,13 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class NodeServices:
     """What a node works with."""
 
-    depot: Depot
+    depot: LeaseApi
     cache: ArchiveCache
     outbox: Outbox
-    guard: Guard
+    guard: OrphanGuard
     #: Parent of the attempts' scratch folders.
     scratch: Path
     #: Where other nodes get archives from this one; empty: nowhere.

@@ -16,7 +16,7 @@ KEPT = 50
 TELL_EVERY = 50
 
 
-class Gaps:
+class SlotGaps:
     """The last gaps of a node. Threads may add side by side."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from render_tasks.cancellation import Switch
+from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped
 
 #: An order is passed by so many that came after it, then it is its turn: a start of Blender is paid by three frames.
@@ -72,7 +72,7 @@ class Slots:
         self._waiting: list[Waiting] = []
 
     @contextmanager
-    def one_for(self, key: Hashable, switch: Switch, *, came_at: float) -> Iterator[Slot]:
+    def one_for(self, key: Hashable, switch: CancelToken, *, came_at: float) -> Iterator[Slot]:
         """A slot, for as long as the block lasts. Raises AttemptDropped when ``switch`` stops the wait."""
         slot = self._take(Waiting(key=key, came_at=came_at), switch)
         try:
@@ -87,14 +87,14 @@ class Slots:
         with self._lock:
             return [one.key for one in self._waiting]
 
-    def _take(self, one: Waiting, switch: Switch) -> Slot:
-        switch.tell(one.decided.set)
+    def _take(self, one: Waiting, switch: CancelToken) -> Slot:
+        switch.add_callback(one.decided.set)
         with self._lock:
             bisect.insort(self._waiting, one, key=lambda other: other.came_at)
             self._serve()
         one.decided.wait()
         with self._lock:
-            if one.slot and not switch.stopped():
+            if one.slot and not switch.is_cancelled():
                 return one.slot
             # It was stopped, maybe in the moment in which it got its slot: that goes to the next.
             if one.slot:

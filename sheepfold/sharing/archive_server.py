@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from sheepfold.contract.api_messages import PIECES_HEADER, archive_pass
 from sheepfold.contract.orders import MD5_NAME
-from sheepfold.sharing.shared_archive import Shared
+from sheepfold.sharing.shared_archive import SharedArchive
 
 from .pieces import to_text
 
@@ -43,7 +43,7 @@ BACKLOG = 128
 #: How the system wants to be told: Windows has short numbers.
 _LINGER = "hh" if sys.platform == "win32" else "ii"
 
-Shelf = Callable[[str], Shared | None]
+Shelf = Callable[[str], SharedArchive | None]
 
 
 class ArchiveServer:
@@ -131,7 +131,7 @@ class ArchiveServer:
         self.bytes_sent += answer.content_length or 0 if answer.status in (200, 206) else 0
         return answer
 
-    def _found(self, request: web.Request) -> Shared:
+    def _found(self, request: web.Request) -> SharedArchive:
         md5 = request.match_info["md5"]
         if not MD5_NAME.fullmatch(md5):
             raise web.HTTPNotFound(text="this archive is not here")
@@ -156,7 +156,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop() if sys.platform == "win32" else asyncio.SelectorEventLoop()
 
 
-def _said(shared: Shared) -> str:
+def _said(shared: SharedArchive) -> str:
     return to_text(shared.pieces, shared.count)
 
 

@@ -9,7 +9,7 @@ from .pieces import all_of, pieces_in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shared:
+class SharedArchive:
     """What an archive server may hand out of one archive."""
 
     path: Path

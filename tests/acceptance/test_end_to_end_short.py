@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.end_to_end import GAP_GOAL_MS, Case, measure
-from benchmarks.frame_timeline import Passage
+from benchmarks.frame_timeline import FrameTimeline
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(300)]
 
@@ -31,7 +31,7 @@ def test_a_slot_goes_from_frame_to_frame_without_a_pause(
     assert f"{found.ratio:.2f}" in found.table()
 
 
-def assert_steps_add_up(passage: Passage) -> None:
+def assert_steps_add_up(passage: FrameTimeline) -> None:
     steps = passage.steps_s()
     assert sum(steps.values()) == pytest.approx(passage.took_s)
     assert abs(steps["slots out of step"]) < 0.1 * passage.took_s

@@ -21,10 +21,10 @@ import psutil
 import pytest
 
 from render_tasks.blender.gpus import list_gpus
-from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.output.progress import Progress
-from render_tasks.blender.runner import PREFIX, Job, Rendered, render
-from render_tasks.cancellation import Switch
+from render_tasks.blender.runner import PREFIX, RenderedFrame, RenderJob, render
+from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.api_messages import FailureKind
 from tests.support.nodes.null_renderer import COMMAND_LINE, renderer_archive, unpack
@@ -56,8 +56,8 @@ bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
 
 
 @pytest.fixture
-def guard() -> Iterator[Guard]:
-    guard = Guard()
+def guard() -> Iterator[OrphanGuard]:
+    guard = OrphanGuard()
     guard.start()
     yield guard
     guard.stop()
@@ -91,7 +91,7 @@ def heavy_scene(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scene(blender, tmp_path_factory.mktemp("heavy"), samples=100_000, size=1000)
 
 
-def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **changes: object) -> Job:
+def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **changes: object) -> RenderJob:
     settings: dict[str, object] = {
         "renderer": renderer,
         "renderer_md5": "1" * 32,
@@ -108,19 +108,19 @@ def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **chang
         "memory_limit_kb": None,
         "scratch": scratch / "attempt",
     }
-    return Job(**(settings | changes))  # type: ignore[arg-type]
+    return RenderJob(**(settings | changes))  # type: ignore[arg-type]
 
 
-def run(job: Job, guard: Guard) -> tuple[Rendered, list[Progress]]:
+def run(job: RenderJob, guard: OrphanGuard) -> tuple[RenderedFrame, list[Progress]]:
     told: list[Progress] = []
-    return render(job, Switch(), guard, told.append), told
+    return render(job, CancelToken(), guard, told.append), told
 
 
 def pixels(path: Path) -> np.ndarray:
     return np.asarray(oiio.ImageBuf(str(path)).get_pixels(oiio.FLOAT))
 
 
-def null_job(tmp_path: Path, frame: str, **changes: object) -> Job:
+def null_job(tmp_path: Path, frame: str, **changes: object) -> RenderJob:
     renderer = unpack(renderer_archive()[1], tmp_path / "renderer")
     scene = tmp_path / "scene.blend"
     scene.write_bytes(b"BLENDER")
@@ -128,7 +128,7 @@ def null_job(tmp_path: Path, frame: str, **changes: object) -> Job:
     return job(renderer, scene, tmp_path / "scratch", frame, **changes)
 
 
-def fake(tmp_path: Path, body: str, **changes: object) -> Job:
+def fake(tmp_path: Path, body: str, **changes: object) -> RenderJob:
     """A renderer that is a few lines of shell."""
     folder = tmp_path / "renderer"
     folder.mkdir()
@@ -157,7 +157,7 @@ def gone(pid: int) -> bool:
 @pytest.mark.blender
 @pytest.mark.parametrize("script", [PNG_SCRIPT, OLD_SCRIPT + PNG_SCRIPT, "this is (no Python"])
 def test_a_picture_has_the_pixels_blender_gives_by_itself(
-    blender: str, blender_archive: Path, light_scene: Path, tmp_path: Path, guard: Guard, script: str
+    blender: str, blender_archive: Path, light_scene: Path, tmp_path: Path, guard: OrphanGuard, script: str
 ) -> None:
     rendered, told = run(job(blender_archive, light_scene, tmp_path, script=script), guard)
     (tmp_path / "server.py").write_text(script)
@@ -173,7 +173,7 @@ def test_a_picture_has_the_pixels_blender_gives_by_itself(
 
 @pytest.mark.blender
 def test_blender_keeps_to_the_scratch_folder(
-    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: Guard
+    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: OrphanGuard
 ) -> None:
     look = """
     import bpy, os, tempfile
@@ -195,7 +195,7 @@ def test_blender_keeps_to_the_scratch_folder(
 
 @pytest.mark.blender
 def test_our_lines_choose_the_cpu_and_the_temporary_folder_in_this_blender(
-    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: Guard
+    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: OrphanGuard
 ) -> None:
     look = """
     import atexit, bpy
@@ -215,9 +215,9 @@ def test_our_lines_choose_the_cpu_and_the_temporary_folder_in_this_blender(
 
 @pytest.mark.blender
 def test_a_real_render_is_cancelled_within_two_seconds(
-    blender_archive: Path, heavy_scene: Path, tmp_path: Path, guard: Guard
+    blender_archive: Path, heavy_scene: Path, tmp_path: Path, guard: OrphanGuard
 ) -> None:
-    switch, told = Switch(), threading.Event()
+    switch, told = CancelToken(), threading.Event()
     ended_at: list[float] = []
 
     def attempt() -> None:
@@ -229,7 +229,7 @@ def test_a_real_render_is_cancelled_within_two_seconds(
     thread.start()
     assert told.wait(30)
     began = time.monotonic()
-    switch.stop("cancelled")
+    switch.cancel("cancelled")
     thread.join(10)
     assert ended_at[0] - began < 2
     assert not _processes_naming(tmp_path)
@@ -246,7 +246,7 @@ def _processes_naming(path: Path) -> list[int]:
 
 @pytest.mark.blender
 def test_a_blender_that_dies_of_a_signal_has_crashed(
-    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: Guard
+    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: OrphanGuard
 ) -> None:
     script = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
     with pytest.raises(AttemptFailed) as failed:
@@ -262,8 +262,8 @@ def test_a_blender_without_gpus_lists_none_and_a_blender_that_is_none_does_not_h
     assert list_gpus(Path("/bin/false")) == ()
 
 
-def test_a_cancel_takes_daemonised_children_along(tmp_path: Path, guard: Guard) -> None:
-    switch = Switch()
+def test_a_cancel_takes_daemonised_children_along(tmp_path: Path, guard: OrphanGuard) -> None:
+    switch = CancelToken()
     pid_file = tmp_path / "scratch" / "daemon.pid"
     one = null_job(tmp_path, "900")
 
@@ -275,13 +275,13 @@ def test_a_cancel_takes_daemonised_children_along(tmp_path: Path, guard: Guard) 
     thread.start()
     daemon = int(wait_for(lambda: pid_file.exists() and pid_file.read_text(), 10))
     began = time.monotonic()
-    switch.stop("cancelled")
+    switch.cancel("cancelled")
     thread.join(10)
     assert time.monotonic() - began < 2
     assert gone(daemon)
 
 
-def test_a_time_limit_counts_even_if_a_picture_is_there(tmp_path: Path, guard: Guard) -> None:
+def test_a_time_limit_counts_even_if_a_picture_is_there(tmp_path: Path, guard: OrphanGuard) -> None:
     with pytest.raises(AttemptFailed) as failed:
         run(fake(tmp_path, 'echo picture > "$8"7.png; sleep 30', time_limit_s=0.3), guard)
     assert failed.value.report.kind is FailureKind.TIME_LIMIT
@@ -298,7 +298,7 @@ wait
 """
 
 
-def test_a_render_that_holds_more_than_it_may_is_ended_with_its_whole_tree(tmp_path: Path, guard: Guard) -> None:
+def test_a_render_that_holds_more_than_it_may_is_ended_with_its_whole_tree(tmp_path: Path, guard: OrphanGuard) -> None:
     pid_file = tmp_path / "child"
     body = _GREEDY_CHILD.format(python=sys.executable, pid_file=pid_file)
     with pytest.raises(AttemptFailed) as failed:
@@ -314,14 +314,14 @@ def test_a_render_that_holds_more_than_it_may_is_ended_with_its_whole_tree(tmp_p
     assert gone_soon(int(pid_file.read_text()))
 
 
-def test_a_render_within_its_limit_is_left_alone(tmp_path: Path, guard: Guard) -> None:
+def test_a_render_within_its_limit_is_left_alone(tmp_path: Path, guard: OrphanGuard) -> None:
     rendered, _ = run(null_job(tmp_path, "905", memory_limit_kb=200 * 1024), guard)
     assert rendered.picture.is_file()
     assert rendered.picture_at - rendered.began_at == pytest.approx(rendered.render_s)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="shared pages are counted on Linux")
-def test_pages_that_a_fork_shares_with_its_parent_count_once(tmp_path: Path, guard: Guard) -> None:
+def test_pages_that_a_fork_shares_with_its_parent_count_once(tmp_path: Path, guard: OrphanGuard) -> None:
     body = f"""exec {sys.executable} -c "
 import os, sys, time
 held = bytearray(b'x') * 150_000_000
@@ -359,18 +359,20 @@ os._exit(0)" "$@"
         ('echo other > "$8"71.png; echo other > "$8"07.png.part', FailureKind.NO_OUTPUT),
     ],
 )
-def test_a_renderer_without_a_picture_is_told_apart(tmp_path: Path, guard: Guard, body: str, kind: FailureKind) -> None:
+def test_a_renderer_without_a_picture_is_told_apart(
+    tmp_path: Path, guard: OrphanGuard, body: str, kind: FailureKind
+) -> None:
     with pytest.raises(AttemptFailed) as failed:
         run(fake(tmp_path, body), guard)
     assert failed.value.report.kind is kind
 
 
-def test_a_picture_counts_whatever_the_exit_code(tmp_path: Path, guard: Guard) -> None:
+def test_a_picture_counts_whatever_the_exit_code(tmp_path: Path, guard: OrphanGuard) -> None:
     rendered, _ = run(fake(tmp_path, 'echo picture > "$8"00007.png; kill -SEGV $$'), guard)
     assert rendered.picture.name == f"{PREFIX}00007.png"
 
 
-def test_endless_output_fills_neither_memory_nor_report(tmp_path: Path, guard: Guard) -> None:
+def test_endless_output_fills_neither_memory_nor_report(tmp_path: Path, guard: OrphanGuard) -> None:
     body = "head -c 30000000 /dev/zero | tr '\\0' x; echo; seq 1 200000; echo the end"
     with pytest.raises(AttemptFailed) as failed:
         run(fake(tmp_path, body), guard)
@@ -380,7 +382,7 @@ def test_endless_output_fills_neither_memory_nor_report(tmp_path: Path, guard: G
     assert "bytes not kept" in log
 
 
-def test_a_stray_child_that_keeps_the_output_open_does_not_hold_the_slot(tmp_path: Path, guard: Guard) -> None:
+def test_a_stray_child_that_keeps_the_output_open_does_not_hold_the_slot(tmp_path: Path, guard: OrphanGuard) -> None:
     began = time.monotonic()
     rendered, _ = run(fake(tmp_path, 'setsid sleep 60 & echo picture > "$8"7.png; echo $! > "$TMPDIR/pid"'), guard)
     assert time.monotonic() - began < 5
@@ -388,7 +390,7 @@ def test_a_stray_child_that_keeps_the_output_open_does_not_hold_the_slot(tmp_pat
     assert rendered.picture.read_text() == "picture\n"
 
 
-def test_a_renderer_that_cannot_be_started_is_a_bad_archive(tmp_path: Path, guard: Guard) -> None:
+def test_a_renderer_that_cannot_be_started_is_a_bad_archive(tmp_path: Path, guard: OrphanGuard) -> None:
     one = fake(tmp_path, "")
     (one.renderer / "rend.exe").write_bytes(b"\x7fELF rubbish")
     with pytest.raises(AttemptFailed) as failed:
@@ -400,7 +402,9 @@ def test_a_renderer_that_cannot_be_started_is_a_bad_archive(tmp_path: Path, guar
     assert failed.value.report.kind is FailureKind.BAD_ARCHIVE
 
 
-def test_the_renderer_knows_none_of_our_secrets(tmp_path: Path, guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_renderer_knows_none_of_our_secrets(
+    tmp_path: Path, guard: OrphanGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in (
         "SHEEPFOLD_FARM_TOKEN",
         "SHEEPFOLD_PASSWORD",

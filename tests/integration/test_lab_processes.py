@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from lab.demo_run import processes as lab_children
-from lab.demo_run.processes import Children
+from lab.demo_run.processes import Processes
 from lab.errors import RunFailed
 
 SECRET = "a secret nobody may read"
@@ -27,7 +27,7 @@ SERVER = {
 
 @pytest.fixture
 def children(tmp_path: Path):
-    made = Children(tmp_path, (SECRET,))
+    made = Processes(tmp_path, (SECRET,))
     yield made
     made.stop()
 

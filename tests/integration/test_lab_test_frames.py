@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from lab.server.services import Office
+from lab.server.services import LabServices
 from lab.settings import ServerSettings
 from tests.support.servers.running_lab import LOGIN, PASSWORD, Client, RunningLab, picture, running_lab
 
@@ -126,14 +126,14 @@ def test_there_are_none_unless_asked_for(tmp_path, png):
 def test_blender_builds_the_scene_once(blender, tmp_path, monkeypatch):
     monkeypatch.setenv("SHEEPFOLD_BLENDER", blender)
     settings = ServerSettings(login=LOGIN, password=PASSWORD, server_dir=tmp_path / "server", test_frames=1)
-    office = Office(settings)
+    office = LabServices(settings)
     assert office.test_frames is not None
     built = office.test_frames.scene
     with zipfile.ZipFile(built.path) as archive:
         assert built.scene in archive.namelist()
     office.close()
     monkeypatch.setenv("SHEEPFOLD_BLENDER", "/nowhere")
-    again = Office(settings)
+    again = LabServices(settings)
     assert again.test_frames is not None
     assert again.test_frames.scene == built
     again.close()

@@ -35,7 +35,7 @@ from coordinator.leases.ledger import (
     LedgerInUse,
     LedgerTooNew,
     LedgerUnwritable,
-    Step,
+    Transition,
     backup_ledger,
     sqlite_url,
 )
@@ -163,10 +163,10 @@ def test_one_transaction_takes_what_holds_and_tells_what_does_not(ledger: Ledger
     assert isinstance(other, Lease)
     outcomes = ledger.apply_many(
         [
-            Step(lease_id=one.id, event=E.ORDER, node_id="n1"),
-            Step(lease_id=other.id, event=E.ACCEPT),
-            Step(lease_id=one.id, event=E.START, attempt=1),
-            Step(lease_id=one.id, event=E.START, attempt=1),
+            Transition(lease_id=one.id, event=E.ORDER, node_id="n1"),
+            Transition(lease_id=other.id, event=E.ACCEPT),
+            Transition(lease_id=one.id, event=E.START, attempt=1),
+            Transition(lease_id=one.id, event=E.START, attempt=1),
         ]
     )
     assert [type(outcome) for outcome in outcomes] == [Lease, IllegalTransition, Lease, IllegalTransition]
@@ -446,7 +446,9 @@ def test_who_watches_is_told_what_is_there_and_then_every_step_that_is_on_disk(l
     assert steps == [(None, "delivered")]
     ledger.apply(there.id, E.ACCEPT)
     lease = ledger.grant(offer(2), SESSION)
-    ledger.apply_many([Step(lease_id=lease.id, event=E.ORDER, node_id="n1"), Step(lease_id=lease.id, event=E.START)])
+    ledger.apply_many(
+        [Transition(lease_id=lease.id, event=E.ORDER, node_id="n1"), Transition(lease_id=lease.id, event=E.START)]
+    )
     with pytest.raises(IllegalTransition):
         ledger.apply(lease.id, E.ACCEPT)
     assert steps[1:] == [

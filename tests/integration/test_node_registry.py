@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.broker.redis_probe import free_port
-from coordinator.nodes.registry import NAMED, NAMES, BrokerDown, Nodes, clean_name, connect, read_presence
+from coordinator.nodes.registry import NAMED, NAMES, BrokerUnreachable, NodeRegistry, clean_name, connect, read_presence
 from sheepfold.contract.codec import MalformedContract, to_json
 from sheepfold.contract.orders import queue_of
 from sheepfold.contract.presence import (
@@ -84,12 +84,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def nodes(client: redis.Redis, clock: Clock) -> Nodes:
-    return Nodes(client, clock=clock)
+def nodes(client: redis.Redis, clock: Clock) -> NodeRegistry:
+    return NodeRegistry(client, clock=clock)
 
 
 @pytest.fixture
-def settled(nodes: Nodes, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+def settled(nodes: NodeRegistry, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> NodeRegistry:
     """Nodes that were looked at long enough for absence to mean something."""
     monkeypatch.setattr("coordinator.nodes.registry.CLOCK_JUMP_S", 10**9)
     nodes.sweep()
@@ -98,26 +98,26 @@ def settled(nodes: Nodes, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Node
     return nodes
 
 
-def test_a_node_is_present_while_its_records_are_fresh(nodes: Nodes, lan: Lan) -> None:
+def test_a_node_is_present_while_its_records_are_fresh(nodes: NodeRegistry, lan: Lan) -> None:
     lan.write("n1")
     lan.write("n2", age_s=NODE_SILENT_AFTER_S - 3)
     lan.write("n3", age_s=NODE_SILENT_AFTER_S + 1)
     assert nodes.present() == {"n1": a_record("n1"), "n2": a_record("n2")}
 
 
-def test_a_node_whose_clock_redis_does_not_share_is_no_matter(nodes: Nodes, lan: Lan) -> None:
+def test_a_node_whose_clock_redis_does_not_share_is_no_matter(nodes: NodeRegistry, lan: Lan) -> None:
     lan.write("n1", age_s=-2)
     assert set(nodes.present()) == {"n1"}
 
 
-def test_a_new_record_replaces_the_old_one(nodes: Nodes, lan: Lan) -> None:
+def test_a_new_record_replaces_the_old_one(nodes: NodeRegistry, lan: Lan) -> None:
     lan.write("n1")
     nodes.present()
     lan.write("n1", to_json(a_record("n1", accepting=False)))
     assert nodes.present()["n1"].accepting is False
 
 
-def test_a_sweep_tells_who_came_and_who_was_lost(settled: Nodes, lan: Lan) -> None:
+def test_a_sweep_tells_who_came_and_who_was_lost(settled: NodeRegistry, lan: Lan) -> None:
     lan.write("n1")
     lan.write("n2")
     first = settled.sweep()
@@ -129,12 +129,12 @@ def test_a_sweep_tells_who_came_and_who_was_lost(settled: Nodes, lan: Lan) -> No
     assert settled.sweep().returned == ("n2",)
 
 
-def test_at_the_start_absence_proves_nothing(nodes: Nodes, lan: Lan, clock: Clock) -> None:
+def test_at_the_start_absence_proves_nothing(nodes: NodeRegistry, lan: Lan, clock: Clock) -> None:
     lan.write("n1", age_s=NODE_SILENT_AFTER_S + 1)
     assert (nodes.sweep().settled, nodes.sweep().present) == (False, {})
 
 
-def test_a_goodbye_counts_at_once_even_when_silence_would_prove_nothing(nodes: Nodes, lan: Lan) -> None:
+def test_a_goodbye_counts_at_once_even_when_silence_would_prove_nothing(nodes: NodeRegistry, lan: Lan) -> None:
     lan.write("n1")
     assert set(nodes.sweep().present) == {"n1"}
     lan.goodbye("n1")
@@ -144,11 +144,11 @@ def test_a_goodbye_counts_at_once_even_when_silence_would_prove_nothing(nodes: N
     assert nodes.sweep().returned == ("n1",)
 
 
-def test_while_redis_was_away_nobody_is_lost(settled: Nodes, lan: Lan, clock: Clock) -> None:
+def test_while_redis_was_away_nobody_is_lost(settled: NodeRegistry, lan: Lan, clock: Clock) -> None:
     lan.write("n1")
     settled.sweep()
     real, settled._redis = settled._redis, connect(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0")
-    with pytest.raises(BrokerDown):
+    with pytest.raises(BrokerUnreachable):
         settled.sweep()
     settled._redis = real
     lan.write("n1", age_s=60)
@@ -160,7 +160,7 @@ def test_while_redis_was_away_nobody_is_lost(settled: Nodes, lan: Lan, clock: Cl
 
 
 def test_a_jump_of_the_clock_makes_nobody_lost(
-    settled: Nodes, lan: Lan, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    settled: NodeRegistry, lan: Lan, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lan.write("n1")
     settled.sweep()
@@ -172,7 +172,7 @@ def test_a_jump_of_the_clock_makes_nobody_lost(
 
 
 def test_a_node_that_is_lost_when_the_clock_is_set_back_does_not_live_on_for_an_hour(
-    settled: Nodes, lan: Lan, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    settled: NodeRegistry, lan: Lan, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lan.write("n1")
     lan.write("n2")
@@ -213,7 +213,7 @@ def test_a_node_that_is_lost_when_the_clock_is_set_back_does_not_live_on_for_an_
     ids=range(14),
 )
 def test_a_hostile_or_old_record_hides_its_own_node_only_and_is_logged_once(
-    nodes: Nodes, lan: Lan, caplog: pytest.LogCaptureFixture, record: str | bytes
+    nodes: NodeRegistry, lan: Lan, caplog: pytest.LogCaptureFixture, record: str | bytes
 ) -> None:
     lan.write("good")
     lan.write("bad", record)
@@ -230,13 +230,13 @@ def test_a_hostile_node_id_is_nobody(node_id: str, lan: Lan) -> None:
         read_presence(node_id, to_json(a_record(node_id)).encode())
 
 
-def test_a_later_workers_unknown_fields_are_no_matter(nodes: Nodes, lan: Lan) -> None:
+def test_a_later_workers_unknown_fields_are_no_matter(nodes: NodeRegistry, lan: Lan) -> None:
     lan.write("n1", json.dumps(json.loads(to_json(a_record("n1"))) | {"new": [1]}))
     assert set(nodes.present()) == {"n1"}
 
 
 def test_a_forgotten_node_loses_its_orders_and_its_record_and_nobody_elses(
-    nodes: Nodes, lan: Lan, client: redis.Redis
+    nodes: NodeRegistry, lan: Lan, client: redis.Redis
 ) -> None:
     for node_id in ("n1", "n10"):
         lan.write(node_id)
@@ -247,25 +247,25 @@ def test_a_forgotten_node_loses_its_orders_and_its_record_and_nobody_elses(
     assert sorted(key.decode() for key in client.keys("farm.*")) == ["farm.n10", "farm.n10:9"]
 
 
-def test_pcs_of_one_name_are_numbered_and_keep_their_names(nodes: Nodes) -> None:
+def test_pcs_of_one_name_are_numbered_and_keep_their_names(nodes: NodeRegistry) -> None:
     assert [nodes.unique_name(f"n{n}", "pc") for n in range(3)] == ["pc", "pc-02", "pc-03"]
     assert [nodes.unique_name(f"n{n}", "pc") for n in (2, 0, 1)] == ["pc-03", "pc", "pc-02"]
 
 
-def test_a_node_that_wants_another_name_gets_it(nodes: Nodes) -> None:
+def test_a_node_that_wants_another_name_gets_it(nodes: NodeRegistry) -> None:
     nodes.unique_name("n1", "pc")
     assert nodes.unique_name("n1", "render-box") == "render-box"
     assert nodes.unique_name("n2", "pc") == "pc"
 
 
-def test_a_name_with_a_number_of_its_own_is_not_taken_for_a_variant(nodes: Nodes) -> None:
+def test_a_name_with_a_number_of_its_own_is_not_taken_for_a_variant(nodes: NodeRegistry) -> None:
     assert nodes.unique_name("n1", "pc-02") == "pc-02"
     assert nodes.unique_name("n2", "pc") == "pc"
     assert nodes.unique_name("n3", "pc") == "pc-03"
     assert nodes.unique_name("n4", "pc-02") == "pc-02-02"
 
 
-def test_a_name_a_present_node_bears_is_taken_even_when_redis_forgot_it(nodes: Nodes, lan: Lan) -> None:
+def test_a_name_a_present_node_bears_is_taken_even_when_redis_forgot_it(nodes: NodeRegistry, lan: Lan) -> None:
     lan.write("n1", to_json(a_record("n1", name="pc")))
     nodes.sweep()
     assert nodes.unique_name("n2", "pc") == "pc-02"
@@ -273,7 +273,7 @@ def test_a_name_a_present_node_bears_is_taken_even_when_redis_forgot_it(nodes: N
 
 
 def test_a_lost_node_finds_its_name_again_and_does_not_block_it_for_ever(
-    nodes: Nodes, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    nodes: NodeRegistry, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nodes.unique_name("n1", "pc")
     nodes.forget("n1")
@@ -284,14 +284,14 @@ def test_a_lost_node_finds_its_name_again_and_does_not_block_it_for_ever(
     assert client.hget(NAMES, "n1") is None
 
 
-def test_a_classroom_that_joins_at_once_gets_as_many_names(redis_url: str, nodes: Nodes) -> None:
+def test_a_classroom_that_joins_at_once_gets_as_many_names(redis_url: str, nodes: NodeRegistry) -> None:
     with ThreadPoolExecutor(16) as pool:
         names = list(pool.map(lambda n: nodes.unique_name(f"n{n}", "pc"), range(60)))
     assert len(set(names)) == 60
     assert set(names) == {"pc"} | {f"pc-{n:02d}" for n in range(2, 61)}
 
 
-def test_long_names_stay_within_bounds_when_they_are_numbered(nodes: Nodes) -> None:
+def test_long_names_stay_within_bounds_when_they_are_numbered(nodes: NodeRegistry) -> None:
     names = [nodes.unique_name(f"n{n}", "x" * 100) for n in range(120)]
     assert len(set(names)) == 120
     assert max(map(len, names)) == 40
@@ -322,17 +322,17 @@ def test_a_clean_name_stays_as_it_is(wanted: str) -> None:
 
 def test_without_redis_every_call_says_so_in_bounded_time_and_without_its_address() -> None:
     port = free_port("127.0.0.1")
-    nodes = Nodes(connect(f"redis://:secret@127.0.0.1:{port}/0"))
+    nodes = NodeRegistry(connect(f"redis://:secret@127.0.0.1:{port}/0"))
     began = time.monotonic()
     for call in (nodes.present, nodes.sweep, lambda: nodes.forget("n1"), lambda: nodes.unique_name("n1", "pc")):
-        with pytest.raises(BrokerDown) as caught:
+        with pytest.raises(BrokerUnreachable) as caught:
             call()
         assert "secret" not in str(caught.value) + repr(caught.value)
         assert caught.value.__cause__ is None
     assert time.monotonic() - began < 5
 
 
-def test_a_thousand_nodes_are_swept_quickly(nodes: Nodes, lan: Lan, client: redis.Redis) -> None:
+def test_a_thousand_nodes_are_swept_quickly(nodes: NodeRegistry, lan: Lan, client: redis.Redis) -> None:
     now = client.time()[0]
     archives = tuple(f"{n:032x}" for n in range(20))
     records = {f"n{n}": to_json(a_record(f"n{n}", name=f"pc-{n}", archives=archives)) for n in range(1000)}

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from render_tasks.archives.cache import TRIES
-from render_tasks.errors import ArchiveMissing, AttemptDropped, BadArchive, DepotSilent
+from render_tasks.errors import ArchiveMissing, AttemptDropped, BadArchive, CoordinatorUnreachable
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.sharing.pieces import BLOCK_BYTES, all_of
-from sheepfold.sharing.shared_archive import Shared
+from sheepfold.sharing.shared_archive import SharedArchive
 from tests.support.nodes.node_group import TOKEN, Lan, LanNode, SilentPeer
 
 #: Enough pieces for everybody to have something to hand on.
@@ -106,7 +106,7 @@ def liar(lan: Lan, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], ArchiveSer
     def make(ref: ArchiveRef) -> ArchiveServer:
         path, count = tmp_path / "lies", -(-ref.size // BLOCK_BYTES)
         path.write_bytes(os.urandom(ref.size))
-        lies = Shared(path=path, size=ref.size, piece_bytes=BLOCK_BYTES, pieces=all_of(count))
+        lies = SharedArchive(path=path, size=ref.size, piece_bytes=BLOCK_BYTES, pieces=all_of(count))
         servers.append(ArchiveServer(lambda _: lies, TOKEN, "127.0.0.1", 0, at_once=8))
         servers[-1].start()
         lan.record("n9", f"http://127.0.0.1:{servers[-1].port}", ref.md5)
@@ -157,7 +157,7 @@ def test_a_node_that_is_gone_costs_a_moment_and_no_more(lan: Lan) -> None:
 def test_a_node_that_says_it_has_everything_and_has_nothing_does_no_harm(lan: Lan) -> None:
     """Given a node with an empty file and a full list, when its piece is asked for, then it is had from elsewhere."""
     ref, node = lan.archive(LARGE), lan.node()
-    nothing = Shared(path=Path("/no/such/file"), size=ref.size, piece_bytes=BLOCK_BYTES, pieces=all_of(64))
+    nothing = SharedArchive(path=Path("/no/such/file"), size=ref.size, piece_bytes=BLOCK_BYTES, pieces=all_of(64))
     server = ArchiveServer(lambda _: nothing, TOKEN, "127.0.0.1", 0, at_once=8)
     server.start()
     lan.record("n9", f"http://127.0.0.1:{server.port}", ref.md5)
@@ -196,7 +196,7 @@ def test_a_fetch_stops_within_a_second_whatever_its_sources_do(lan: Lan, tmp_pat
 def test_a_fetch_to_which_nothing_comes_is_given_up_as_silence(lan: Lan) -> None:
     ref, node = lan.archive(LARGE), lan.node(stalled_after_s=0.5)
     lan.shelf.found = lambda _: None
-    with pytest.raises(DepotSilent):
+    with pytest.raises(CoordinatorUnreachable):
         node.cache.ensure([ref])
 
 
@@ -235,7 +235,7 @@ def test_a_coordinator_that_is_started_anew_meanwhile_is_waited_for(lan: Lan, mo
     ref, node = lan.archive(LARGE), lan.node()
     found, away = lan.shelf.found, threading.Semaphore(0)
 
-    def soon(md5: str) -> Shared | None:
+    def soon(md5: str) -> SharedArchive | None:
         if len(lan.shelf.asked) > 8:
             away.release()
             return None

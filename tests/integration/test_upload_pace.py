@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.delivery.spool import Spool, spool_name
-from coordinator.leases.counters import Tally
+from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Delivery, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_database import sqlite_url
-from coordinator.runtime.keyed_pool import Crew
+from coordinator.runtime.keyed_pool import KeyedThreadPool
 from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
 from coordinator.upstream.session import Backoff, FarmSession, FatalRefusal
@@ -47,7 +47,7 @@ class Farm:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.ledger = Ledger(sqlite_url(folder / "ledger.sqlite"))
-        tally = Tally()
+        tally = LeaseCounters()
         self.ledger.watch(tally.follow)
         spool = Spool(folder / "spool")
         self.client = ServerClient(url)
@@ -92,13 +92,15 @@ class Farm:
     def seconds_until(self, accepted: int) -> float:
         """Uploads as the session loops do, until so many frames are in."""
         errors: list[Exception] = []
-        crew = Crew("uploading", threads=THREADS, at_once=UPLOADS_AT_ONCE, fatal=FatalRefusal, on_fatal=errors.append)
+        crew = KeyedThreadPool(
+            "uploading", threads=THREADS, at_once=UPLOADS_AT_ONCE, fatal=FatalRefusal, on_fatal=errors.append
+        )
         self.session.ensure_signed_in()
         begun = time.monotonic()
         while self.ledger.counts()[LeaseState.ACCEPTED] < accepted:
             assert time.monotonic() < begun + 60, self.ledger.counts()
             assert not errors
-            crew.send(KEY, self.uploads.pending(), self.uploads.flush_once)
+            crew.submit(KEY, self.uploads.pending(), self.uploads.flush_once)
             time.sleep(0.02)
         took_s = time.monotonic() - begun
         crew.stop()

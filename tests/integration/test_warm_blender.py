@@ -21,12 +21,12 @@ import OpenImageIO as oiio
 import psutil
 import pytest
 
-from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.output.progress import Progress
-from render_tasks.blender.render_job import Job, Rendered
+from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from render_tasks.blender.warm import process as warm_process
 from render_tasks.blender.warm.pool import WarmBlenders
-from render_tasks.cancellation import Switch
+from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.api_messages import FailureKind
 from tests.support.nodes.null_renderer import packed
@@ -84,8 +84,8 @@ def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def guard() -> Iterator[Guard]:
-    guard = Guard()
+def guard() -> Iterator[OrphanGuard]:
+    guard = OrphanGuard()
     guard.start()
     yield guard
     guard.stop()
@@ -94,7 +94,7 @@ def guard() -> Iterator[Guard]:
 class Bench:
     """A pool and what its frames need."""
 
-    def __init__(self, renderer: Path, scenes: Path, folder: Path, guard: Guard) -> None:
+    def __init__(self, renderer: Path, scenes: Path, folder: Path, guard: OrphanGuard) -> None:
         self.renderer, self.scenes, self.folder, self.guard = renderer, scenes, folder, guard
         self.pool = WarmBlenders(folder / "warm", slots=1)
         self._starts_before = len(self.pids())
@@ -108,7 +108,7 @@ class Bench:
         """Renderers started by this test."""
         return len(self.pids()) - self._starts_before
 
-    def job(self, scene: str, frame: str, **changes: object) -> Job:
+    def job(self, scene: str, frame: str, **changes: object) -> RenderJob:
         settings: dict[str, object] = {
             "renderer": self.renderer,
             "renderer_md5": "1" * 32,
@@ -125,12 +125,15 @@ class Bench:
             "memory_limit_kb": None,
             "scratch": self.folder / f"attempt {frame}",
         }
-        return Job(**(settings | changes))  # type: ignore[arg-type]
+        return RenderJob(**(settings | changes))  # type: ignore[arg-type]
 
     def render(
-        self, job: Job, switch: Switch | None = None, on_progress: Callable[[Progress], None] = lambda _: None
-    ) -> Rendered:
-        return self.pool.render(job, switch or Switch(), self.guard, on_progress)
+        self,
+        job: RenderJob,
+        switch: CancelToken | None = None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> RenderedFrame:
+        return self.pool.render(job, switch or CancelToken(), self.guard, on_progress)
 
     def by_hand(self, blender: str, scene: str, frame: str, script: str, line: str = COMMAND_LINE) -> Path:
         """What the server's own command line gives."""
@@ -150,7 +153,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(renderer: Path, scenes: Path, tmp_path: Path, guard: Guard) -> Iterator[Bench]:
+def bench(renderer: Path, scenes: Path, tmp_path: Path, guard: OrphanGuard) -> Iterator[Bench]:
     bench = Bench(renderer, scenes, tmp_path, guard)
     with contextlib.closing(bench.pool):
         yield bench
@@ -235,7 +238,7 @@ def test_time_and_memory_are_those_of_each_frame(bench: Bench) -> None:
 
 
 def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_renders(bench: Bench) -> None:
-    switch, told, ended_at = Switch(), threading.Event(), []
+    switch, told, ended_at = CancelToken(), threading.Event(), []
 
     def attempt() -> None:
         with contextlib.suppress(AttemptDropped):
@@ -246,7 +249,7 @@ def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_rend
     thread.start()
     assert told.wait(30)
     began = time.monotonic()
-    switch.stop("cancelled")
+    switch.cancel("cancelled")
     thread.join(10)
     assert ended_at[0] - began < 2
     assert all(map(gone, bench.pids()))

@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 from render_tasks.archives.cache import ArchiveCache
-from render_tasks.blender.orphan_guard import Guard
-from render_tasks.blender.render_job import Job, Rendered
+from render_tasks.blender.orphan_guard import OrphanGuard
+from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.blender.warm.process import WarmBlender
-from render_tasks.cancellation import Switch
+from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.api_messages import FailureKind
 from tests.support.nodes.worker_harness import wait_for
@@ -65,8 +65,8 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def guard() -> Iterator[Guard]:
-    guard = Guard()
+def guard() -> Iterator[OrphanGuard]:
+    guard = OrphanGuard()
     guard.start()
     yield guard
     guard.stop()
@@ -75,7 +75,7 @@ def guard() -> Iterator[Guard]:
 class Bench:
     """A pool, its renderer, and what was started."""
 
-    def __init__(self, folder: Path, guard: Guard, slots: int = 1) -> None:
+    def __init__(self, folder: Path, guard: OrphanGuard, slots: int = 1) -> None:
         self.folder, self.guard = folder, guard
         self.renderer = folder / "renderer"
         self.renderer.mkdir(exist_ok=True)
@@ -90,7 +90,7 @@ class Bench:
     def kinds(self) -> list[str]:
         return [words[0] for words in self.starts()]
 
-    def job(self, frame: int, scene: str = "scene.blend", **changes: object) -> Job:
+    def job(self, frame: int, scene: str = "scene.blend", **changes: object) -> RenderJob:
         path = self.folder / "scenes" / scene
         path.parent.mkdir(exist_ok=True)
         if not path.exists():
@@ -111,10 +111,10 @@ class Bench:
             "memory_limit_kb": None,
             "scratch": self.folder / f"{scene}.{frame}",
         }
-        return Job(**(settings | changes))  # type: ignore[arg-type]
+        return RenderJob(**(settings | changes))  # type: ignore[arg-type]
 
-    def render(self, job: Job, switch: Switch | None = None) -> Rendered:
-        return self.pool.render(job, switch or Switch(), self.guard, lambda _: None)
+    def render(self, job: RenderJob, switch: CancelToken | None = None) -> RenderedFrame:
+        return self.pool.render(job, switch or CancelToken(), self.guard, lambda _: None)
 
     def alive(self) -> list[int]:
         return [int(words[1]) for words in self.starts() if not gone(int(words[1]))]
@@ -128,7 +128,7 @@ def gone(pid: int) -> bool:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, guard: Guard) -> Iterator[Bench]:
+def bench(tmp_path: Path, guard: OrphanGuard) -> Iterator[Bench]:
     bench = Bench(tmp_path, guard)
     with contextlib.closing(bench.pool):
         yield bench
@@ -239,7 +239,7 @@ def test_scenes_are_warm_from_the_start_of_a_renderer_to_its_end_and_each_change
     bench.pool.on_change = lambda: seen.append(bench.pool.warm_scenes())
     first, other = bench.job(1), bench.job(1, "other.blend")
     while_rendering: list[frozenset[str]] = []
-    bench.pool.render(first, Switch(), bench.guard, lambda _: while_rendering.append(bench.pool.warm_scenes()))
+    bench.pool.render(first, CancelToken(), bench.guard, lambda _: while_rendering.append(bench.pool.warm_scenes()))
     assert set(while_rendering) == {frozenset({first.scene_key})}
     bench.render(bench.job(2))
     bench.render(other)
@@ -248,7 +248,7 @@ def test_scenes_are_warm_from_the_start_of_a_renderer_to_its_end_and_each_change
 
 
 def test_a_cancel_takes_children_along_and_blames_nobody(bench: Bench) -> None:
-    switch, ended = Switch(), threading.Event()
+    switch, ended = CancelToken(), threading.Event()
 
     def attempt() -> None:
         with pytest.raises(AttemptDropped):
@@ -260,7 +260,7 @@ def test_a_cancel_takes_children_along_and_blames_nobody(bench: Bench) -> None:
     path = bench.renderer / "child"
     child = int(wait_for(lambda: path.exists() and path.read_text()))
     began = time.monotonic()
-    switch.stop("cancelled")
+    switch.cancel("cancelled")
     assert ended.wait(10)
     assert time.monotonic() - began < 2
     assert gone(child)
@@ -270,8 +270,8 @@ def test_a_cancel_takes_children_along_and_blames_nobody(bench: Bench) -> None:
 
 def test_an_attempt_cancelled_before_its_turn_leaves_the_renderer_open(bench: Bench) -> None:
     bench.render(bench.job(1))
-    switch = Switch()
-    switch.stop("cancelled")
+    switch = CancelToken()
+    switch.cancel("cancelled")
     with pytest.raises(AttemptDropped):
         bench.render(bench.job(2), switch)
     assert len(bench.alive()) == 1
@@ -321,7 +321,7 @@ def test_a_cold_frame_takes_the_place_of_one_that_waits(bench: Bench) -> None:
     assert not bench.pool.open_keys()
 
 
-def test_two_slots_keep_two_and_the_one_used_least_lately_makes_way(tmp_path: Path, guard: Guard) -> None:
+def test_two_slots_keep_two_and_the_one_used_least_lately_makes_way(tmp_path: Path, guard: OrphanGuard) -> None:
     bench = Bench(tmp_path, guard, slots=2)
     with contextlib.closing(bench.pool):
         for scene in ("a.blend", "b.blend", "a.blend", "c.blend"):
@@ -331,7 +331,7 @@ def test_two_slots_keep_two_and_the_one_used_least_lately_makes_way(tmp_path: Pa
     assert not bench.alive()
 
 
-def test_threads_that_share_a_scene_have_a_renderer_each(tmp_path: Path, guard: Guard) -> None:
+def test_threads_that_share_a_scene_have_a_renderer_each(tmp_path: Path, guard: OrphanGuard) -> None:
     bench = Bench(tmp_path, guard, slots=2)
 
     def some(first: int) -> None:
@@ -350,7 +350,7 @@ def test_threads_that_share_a_scene_have_a_renderer_each(tmp_path: Path, guard: 
 def test_nobody_has_to_ask_for_an_unused_one_to_be_closed(bench: Bench) -> None:
     pool = WarmBlenders(bench.folder / "warm", slots=1, idle_s=0.2)
     with contextlib.closing(pool):
-        pool.render(bench.job(1), Switch(), bench.guard, lambda _: None)
+        pool.render(bench.job(1), CancelToken(), bench.guard, lambda _: None)
         wait_for(lambda: not bench.alive(), 5)
 
 
@@ -377,7 +377,7 @@ def test_a_process_says_why_it_should_be_closed(bench: Bench, monkeypatch: pytes
     one = WarmBlender("key", bench.folder / "warm" / "one", bench.guard)
     with contextlib.closing(one):
         assert one.why_close() == "it ended"
-        one.render(bench.job(1), Switch(), lambda _: None)
+        one.render(bench.job(1), CancelToken(), lambda _: None)
         held = iter([3_000_000, 4_000_000, 4_600_000])
         monkeypatch.setattr("render_tasks.blender.warm.process.resident_kb", lambda _pid: next(held))
         assert one.why_close() == ""

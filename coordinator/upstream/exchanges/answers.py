@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import BinaryIO, TypeVar
 
 from coordinator.upstream.transport.deadline import Deadline
-from coordinator.upstream.transport.http_transport import LATER, SLOWEST_TRANSFER, Response, Unusable, pieces_of
+from coordinator.upstream.transport.http_transport import LATER, SLOWEST_TRANSFER, BadResponse, Response, pieces_of
 from sheepfold.protocol import reading
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import ValidationAnswer
@@ -27,14 +27,14 @@ def message_of(response: Response, read: Callable[[bytes], T], *, limit: int = M
     """The protocol's message in the answer. A 4xx may carry one; its status says more than HTTP's."""
     code = response.status_code
     if code >= 500 or code in LATER:
-        raise Unusable(f"HTTP {code}", code)
+        raise BadResponse(f"HTTP {code}", code)
     data = bytearray()
     for piece in pieces_of(response, limit):
         data += piece
     try:
         return read(bytes(data))
     except MalformedMessage as error:
-        raise Unusable(f"HTTP {code}, {error.reason}", code) from None
+        raise BadResponse(f"HTTP {code}, {error.reason}", code) from None
 
 
 def validation_of(response: Response) -> ValidationAnswer:
@@ -49,7 +49,7 @@ def save(response: Response, deadline: Deadline, target: BinaryIO, limit: int) -
     if response.status_code == 404:
         raise ArchiveGone("the server no longer has this archive (HTTP 404)")
     if response.status_code != 200:
-        raise Unusable(f"HTTP {response.status_code}", response.status_code)
+        raise BadResponse(f"HTTP {response.status_code}", response.status_code)
     for piece in pieces_of(response, limit):
         deadline.extend(len(piece) / SLOWEST_TRANSFER)
         target.write(piece)

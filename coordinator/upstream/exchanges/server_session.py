@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http.cookiejar import Cookie
 from typing import Any
 
-from coordinator.upstream.transport.http_transport import BadAnswer, Call, SharedJar, public
+from coordinator.upstream.transport.http_transport import BadAnswer, HttpCall, SharedJar, public
 from sheepfold.protocol.dialects import Dialect, dialect_of
 from sheepfold.protocol.messages import ArchiveRequest, Endpoints
 
@@ -31,15 +31,15 @@ class ServerSession:
             return "download_binary", False
         return "download_archive", True
 
-    def call(self, exchange: str, endpoint: str, **details: Any) -> Call:
+    def call(self, exchange: str, endpoint: str, **details: Any) -> HttpCall:
         """An exchange at one of the endpoints; raises BadAnswer where there is none."""
         return self.call_at(exchange, getattr(self.endpoints, endpoint), **details)
 
-    def call_at(self, exchange: str, address: str, **details: Any) -> Call:
+    def call_at(self, exchange: str, address: str, **details: Any) -> HttpCall:
         """An exchange at an address of its own."""
         if not address:
             raise BadAnswer(exchange, public(self.base), "the server has no address for this", 0)
-        return Call(exchange=exchange, base=self.base, path=address, jar=self.jar, **details)
+        return HttpCall(exchange=exchange, base=self.base, path=address, jar=self.jar, **details)
 
     def frozen(self) -> dict[str, Any]:
         """All of it, cookies included, as JSON takes it: a secret."""

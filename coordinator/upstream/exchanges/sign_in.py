@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode, urljoin
 
-from coordinator.upstream.transport.http_transport import Call, SharedJar, public
+from coordinator.upstream.transport.http_transport import HttpCall, SharedJar, public
 from sheepfold.protocol import writing
 from sheepfold.protocol.dialects import DIALECTS, Dialect
 from sheepfold.protocol.messages import Endpoints, SignInRequest
@@ -29,7 +29,7 @@ class UnknownGeneration(Exception):
         )
 
 
-def sign_in_call(root: str, path: str, request: SignInRequest, dialect: Dialect, *, deadline_s: float) -> Call:
+def sign_in_call(root: str, path: str, request: SignInRequest, dialect: Dialect, *, deadline_s: float) -> HttpCall:
     """The exchange, with a fresh cookie jar, in the words of ``dialect``."""
     secret = request.credentials.password
     params = writing.write_sign_in_request(request, dialect)
@@ -37,7 +37,7 @@ def sign_in_call(root: str, path: str, request: SignInRequest, dialect: Dialect,
     details: dict[str, Any] = {"params": params}
     if dialect.sign_in_by_form:
         details = {"method": "POST", "body": lambda _: (form, _FORM)}
-    return Call(
+    return HttpCall(
         exchange="sign-in",
         base=root,
         path=path,

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 from coordinator.upstream.transport.deadline import Deadline
 from coordinator.upstream.transport.http_transport import (
-    Call,
-    Exchanges,
+    BadResponse,
+    HttpCall,
+    HttpTransport,
     Response,
     ServerSilent,
     SharedJar,
-    Unusable,
     public,
 )
 from sheepfold.protocol import writing
@@ -56,7 +56,7 @@ class _Measure:
 
     def read(self, response: Response, _deadline: Deadline) -> None:
         if response.status_code != 200:
-            raise Unusable(f"HTTP {response.status_code}", response.status_code)
+            raise BadResponse(f"HTTP {response.status_code}", response.status_code)
         for piece in response.raw.stream(PIECE_BYTES, decode_content=False):
             now = time.monotonic()
             self.first_byte_at = self.first_byte_at or now
@@ -96,7 +96,7 @@ class SpeedTests:
             log.info("speed test: %s", error)
 
     def run(
-        self, exchanges: Exchanges, session: ServerSession, targets: tuple[str, ...], *, deadline_s: float
+        self, exchanges: HttpTransport, session: ServerSession, targets: tuple[str, ...], *, deadline_s: float
     ) -> tuple[SpeedTestResult, ...]:
         """Measures the first of ``targets`` and tells the server; raises ``ServerSilent`` where it does not listen."""
         with self._lock:
@@ -112,7 +112,7 @@ class SpeedTests:
         exchanges.make(call, lambda _response, _deadline: None)
         return results
 
-    def _result(self, exchanges: Exchanges, base: str, url: str) -> SpeedTestResult:
+    def _result(self, exchanges: HttpTransport, base: str, url: str) -> SpeedTestResult:
         known, at = self._known.get(url, (None, 0.0))
         if known is None or self._clock() - at >= AGAIN_AFTER_S:
             known = _measured(exchanges, base, url)
@@ -120,15 +120,15 @@ class SpeedTests:
         return known
 
 
-def _measured(exchanges: Exchanges, base: str, url: str) -> SpeedTestResult:
+def _measured(exchanges: HttpTransport, base: str, url: str) -> SpeedTestResult:
     is_public = _is_public(urlsplit(base).hostname or "")
 
     def may_go(address: str) -> None:
         if is_public and not _is_public(urlsplit(address).hostname or ""):
-            raise Unusable("the server would have us look at addresses of this network")
+            raise BadResponse("the server would have us look at addresses of this network")
 
     measure = _Measure(begun=time.monotonic())
-    call = Call(exchange="speed test", base=base, path=url, jar=SharedJar(), deadline_s=2 * MOST_S, may_go=may_go)
+    call = HttpCall(exchange="speed test", base=base, path=url, jar=SharedJar(), deadline_s=2 * MOST_S, may_go=may_go)
     try:
         exchanges.make(call, measure.read)
     except ServerSilent as error:

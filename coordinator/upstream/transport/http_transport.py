@@ -1,7 +1,7 @@
 """One HTTP exchange with the render server: made within a deadline, answered within bounds, or silent.
 
-The only file of the coordinator that imports requests. It knows nothing of the protocol: :class:`Exchanges` takes a
-:class:`Call` and a function that reads the answer, and either returns what that function made of it or raises
+The only file of the coordinator that imports requests. It knows nothing of the protocol: :class:`HttpTransport` takes a
+:class:`HttpCall` and a function that reads the answer, and either returns what that function made of it or raises
 :class:`ServerSilent`, whatever went wrong on the way.
 
 **What is repeated by itself.** Only a call that says it may arrive twice (``repeated``): twice more on a lost
@@ -87,7 +87,7 @@ class BadAnswer(ServerSilent):
         super().__init__(exchange, url, reason)
 
 
-class Unusable(Exception):
+class BadResponse(Exception):
     """What came is no answer; the text says why. ``code`` is its HTTP status, 0: it has none."""
 
     def __init__(self, reason: str, code: int = 0) -> None:
@@ -157,7 +157,7 @@ _REPEATED = urllib3.Retry(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class HttpCall:
     """One exchange that is about to happen."""
 
     exchange: str
@@ -173,13 +173,13 @@ class Call:
     repeated: bool = False
     deadline_s: float = ANSWER_DEADLINE_S
     abandoned: Callable[[], bool] | None = None
-    #: Raises :class:`Unusable` for an address, the first one or a redirect's, that this call may not go to.
+    #: Raises :class:`BadResponse` for an address, the first one or a redirect's, that this call may not go to.
     may_go: Callable[[str], None] | None = None
     #: Texts that no reason may show.
     secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
 
-class Exchanges:
+class HttpTransport:
     """Makes calls for any number of threads; each has connections of its own."""
 
     def __init__(self, connect_timeout_s: float, read_timeout_s: float) -> None:
@@ -189,7 +189,7 @@ class Exchanges:
         self._under_way: set[Deadline] = set()
         self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
 
-    def make(self, call: Call, read: Callable[[requests.Response, Deadline], T]) -> T:
+    def make(self, call: HttpCall, read: Callable[[requests.Response, Deadline], T]) -> T:
         """Makes the call and reads its answer; every way to get none becomes :class:`ServerSilent`."""
         code: int | None = None
         with Deadline(call.deadline_s, abandoned=call.abandoned) as deadline, self._counted(deadline):
@@ -202,7 +202,7 @@ class Exchanges:
                 return result
             except DeadlinePassed as error:
                 reason = deadline.ended or str(error)
-            except Unusable as error:
+            except BadResponse as error:
                 reason, code = deadline.ended or str(error), None if deadline.ended else error.code
             except _NETWORK_ERRORS as error:
                 reason = deadline.ended or _reason(error)
@@ -223,7 +223,7 @@ class Exchanges:
             with self._lock:
                 self._under_way.discard(deadline)
 
-    def _answer(self, call: Call, deadline: Deadline) -> requests.Response:
+    def _answer(self, call: HttpCall, deadline: Deadline) -> requests.Response:
         """The answer at the end of all redirects, its body unread."""
         url, method, params = _allowed(call.base, call.path), call.method, call.params
         # A deadline can cut a connection, but not an attempt to make one.
@@ -250,9 +250,9 @@ class Exchanges:
             response.close()
             url = _allowed(response.url, location.encode("latin-1", "replace").decode("utf-8", "replace"))
             method, params = ("GET" if response.status_code == 303 else method), None
-        raise Unusable(f"more than {MAX_REDIRECTS} redirects")
+        raise BadResponse(f"more than {MAX_REDIRECTS} redirects")
 
-    def _session(self, call: Call) -> _Session:
+    def _session(self, call: HttpCall) -> _Session:
         """This thread's connections, with the call's cookies."""
         name = "repeated" if call.repeated else "once"
         session: _Session | None = getattr(self._of_thread, name, None)
@@ -294,11 +294,11 @@ def _allowed(base: str, reference: str) -> str:
         url = urljoin(base, reference)
         parts = urlsplit(url)
     except ValueError:
-        raise Unusable("the server names an address that is no URL") from None
+        raise BadResponse("the server names an address that is no URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Unusable("the server names an address that is neither http nor https")
+        raise BadResponse("the server names an address that is neither http nor https")
     if parts.scheme == "http" and urlsplit(base).scheme == "https":
-        raise Unusable("the server would leave https for http")
+        raise BadResponse("the server would leave https for http")
     return url
 
 
@@ -311,7 +311,7 @@ def _is_this_machine(url: str) -> bool:
         return False
 
 
-def _shown(call: Call) -> str:
+def _shown(call: HttpCall) -> str:
     try:
         return public(urljoin(call.base, call.path))
     except ValueError:
@@ -321,15 +321,15 @@ def _shown(call: Call) -> str:
 def pieces_of(response: requests.Response, limit: int) -> Iterator[bytes]:
     """The body, at most ``limit`` bytes of it."""
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Unusable("the body is compressed, which nobody asked for")
+        raise BadResponse("the body is compressed, which nobody asked for")
     length = response.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > limit:
-        raise Unusable(f"a body of {length[:20]} bytes is larger than the limit of {limit}")
+        raise BadResponse(f"a body of {length[:20]} bytes is larger than the limit of {limit}")
     size = 0
     for piece in response.raw.stream(PIECE_BYTES, decode_content=False):
         size += len(piece)
         if size > limit:
-            raise Unusable(f"the body is larger than the limit of {limit} bytes")
+            raise BadResponse(f"the body is larger than the limit of {limit} bytes")
         yield piece
 
 

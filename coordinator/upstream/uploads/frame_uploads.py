@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Protocol
 
 from coordinator.delivery.spool import Spool
-from coordinator.leases.counters import Tally
+from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Delivery, Lease, LeaseError, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.client import BadAnswer, ServerSilent
@@ -81,7 +81,7 @@ class UploadServices:
     """What the uploads of all sessions stand on."""
 
     ledger: Ledger
-    tally: Tally
+    tally: LeaseCounters
     spool: Spool
     reports: ReportBox
     #: Makes the waits of a session, of a frame or of a report.

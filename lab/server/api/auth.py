@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from lab.errors import BadForm, LabError, NotAPicture, NotNow, UnknownProject
-from lab.server.services import Office
+from lab.server.services import LabServices
 
 Handler = Callable[[Request], Awaitable[Response]]
 _CHANGES_NOTHING = ("GET", "HEAD")
@@ -23,7 +23,7 @@ class NotAllowed(LabError):
 class Gate:
     """HTTP basic authentication with the owner's account."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: LabServices) -> None:
         self._office = office
 
     def guarded(self, handler: Handler, *, owner_only: bool) -> Handler:

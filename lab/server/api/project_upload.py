@@ -9,7 +9,7 @@ from starlette.requests import Request
 from lab.errors import BadInput
 from lab.frame_range import parse_frames
 from lab.server.forms import read_form
-from lab.server.services import Office
+from lab.server.services import LabServices
 from lab.server.store.project_zip import check_project_zip, trouble_with
 from lab.server.store.projects import MAX_NOTE, MAX_NOTES, Compute, NewProject, Project
 from lab.server.store.renderers import file_md5
@@ -19,7 +19,7 @@ MAX_NAME = 100
 MAX_SIDE = 65_536
 
 
-async def receive_project(request: Request, office: Office) -> Project:
+async def receive_project(request: Request, office: LabServices) -> Project:
     """The project of a multipart request; raises :class:`BadInput` with a line for a person."""
     path = office.store.incoming()
     try:
@@ -31,8 +31,8 @@ async def receive_project(request: Request, office: Office) -> Project:
         compute, width, height = _compute(form.fields), _side(form.fields, "width"), _side(form.fields, "height")
         notes = _notes(form.fields)
         _check_scene(scene)
-        await office.look(check_project_zip, path, scene)
-        md5 = await office.look(file_md5, path)
+        await office.run_in_image_thread(check_project_zip, path, scene)
+        md5 = await office.run_in_image_thread(file_md5, path)
         size = path.stat().st_size
         path.replace(office.store.archive(md5))
     finally:
@@ -52,7 +52,7 @@ async def receive_project(request: Request, office: Office) -> Project:
     )
     # Before the first client asks: reading a large archive takes seconds.
     await office.chunks.of(office, md5, size)
-    return await office.ask(office.projects.add, new)
+    return await office.run_in_db_thread(office.projects.add, new)
 
 
 def _name(fields: Mapping[str, str]) -> str:

@@ -38,7 +38,7 @@ from lab.frame_range import frame_text
 from lab.server.fault_injection import Fault, FaultDesk
 from lab.server.forms import read_form
 from lab.server.page import render_page
-from lab.server.services import Office
+from lab.server.services import LabServices
 from lab.server.store.frames import FrameState
 from lab.server.store.pictures import make_thumbnail
 from lab.server.store.projects import Project, ProjectStep, state_in_words
@@ -49,7 +49,7 @@ from .eta import seconds_left
 from .project_upload import receive_project
 
 
-def add_api(app: Starlette, office: Office, *, sign_in: Handler, faults: FaultDesk | None) -> None:
+def add_api(app: Starlette, office: LabServices, *, sign_in: Handler, faults: FaultDesk | None) -> None:
     """Add every route of this file."""
     api = Api(office, sign_in=sign_in, faults=faults)
     gate = Gate(office)
@@ -78,7 +78,7 @@ def add_api(app: Starlette, office: Office, *, sign_in: Handler, faults: FaultDe
 class Api:
     """One method per route."""
 
-    def __init__(self, office: Office, *, sign_in: Handler, faults: FaultDesk | None) -> None:
+    def __init__(self, office: LabServices, *, sign_in: Handler, faults: FaultDesk | None) -> None:
         self._office = office
         self._sign_in = sign_in
         self._faults = faults
@@ -96,7 +96,7 @@ class Api:
 
     async def overview(self, _request: Request) -> Response:
         """Projects with counts, sessions, and what is rendered now."""
-        return JSONResponse(await self._office.ask(self._overview))
+        return JSONResponse(await self._office.run_in_db_thread(self._overview))
 
     def _overview(self) -> dict[str, Any]:
         office = self._office
@@ -120,7 +120,7 @@ class Api:
 
     async def projects(self, _request: Request) -> Response:
         """All projects, the newest first."""
-        return JSONResponse({"projects": await self._office.ask(self._projects)})
+        return JSONResponse({"projects": await self._office.run_in_db_thread(self._projects)})
 
     def _projects(self) -> list[dict[str, Any]]:
         counts = self._office.frames.counts()
@@ -140,7 +140,7 @@ class Api:
 
     async def project(self, request: Request) -> Response:
         """One project with every frame."""
-        return JSONResponse(await self._office.ask(self._project, request.path_params["id"]))
+        return JSONResponse(await self._office.run_in_db_thread(self._project, request.path_params["id"]))
 
     def _project(self, project_id: str) -> dict[str, Any]:
         self._office.frames.expire()
@@ -164,7 +164,7 @@ class Api:
     async def submit(self, request: Request) -> Response:
         """A new project."""
         project = await receive_project(request, self._office)
-        shown = await self._office.ask(self._project, str(project.id))
+        shown = await self._office.run_in_db_thread(self._project, str(project.id))
         return JSONResponse({key: value for key, value in shown.items() if key != "list"}, status_code=201)
 
     async def step(self, request: Request) -> Response:
@@ -173,17 +173,19 @@ class Api:
             step = ProjectStep(request.path_params["step"])
         except ValueError:
             raise BadInput("a project can pause, resume, cancel or retry") from None
-        project = await self._office.ask(self._office.projects.step, request.path_params["id"], step)
+        project = await self._office.run_in_db_thread(self._office.projects.step, request.path_params["id"], step)
         return JSONResponse({"id": project.id, "state": project.state})
 
     async def picture(self, request: Request) -> Response:
         """An accepted picture, or its thumbnail."""
-        path, folder = await self._office.ask(self._picture, request.path_params["id"], request.path_params["frame"])
+        path, folder = await self._office.run_in_db_thread(
+            self._picture, request.path_params["id"], request.path_params["frame"]
+        )
         if not request.query_params.get("thumb"):
             return FileResponse(path)
         thumb = folder / "thumbs" / f"{path.stem}.jpg"
         if not thumb.exists():
-            await self._office.look(make_thumbnail, path, thumb)
+            await self._office.run_in_image_thread(make_thumbnail, path, thumb)
         return FileResponse(thumb, headers={"cache-control": "private, max-age=3600"})
 
     def _picture(self, project_id: str, frame: str) -> tuple[Path, Path]:
@@ -195,9 +197,9 @@ class Api:
 
     async def pictures(self, request: Request) -> Response:
         """All accepted pictures as one zip."""
-        name, paths = await self._office.ask(self._picture_paths, request.path_params["id"])
+        name, paths = await self._office.run_in_db_thread(self._picture_paths, request.path_params["id"])
         target = self._office.store.incoming()
-        await self._office.look(_zip, paths, target)
+        await self._office.run_in_image_thread(_zip, paths, target)
         remove = BackgroundTask(target.unlink, missing_ok=True)
         return FileResponse(target, media_type="application/zip", filename=f"{name}.zip", background=remove)
 
@@ -210,7 +212,7 @@ class Api:
     async def log(self, request: Request) -> Response:
         """The last error report of a frame."""
         project = self._office.projects.get(request.path_params["id"])
-        row = await self._office.ask(self._office.frames.row, project, request.path_params["frame"])
+        row = await self._office.run_in_db_thread(self._office.frames.row, project, request.path_params["frame"])
         path = self._office.frames.folder(project) / "logs" / f"{frame_text(row.number)}.log" if row else None
         if path is None or not path.is_file():
             raise UnknownProject(f"{project.id} with a log of this frame")
@@ -219,7 +221,7 @@ class Api:
     async def accounting(self, _request: Request) -> Response:
         """The server's own books, and the faults that happened."""
         happened = dict(self._faults.happened) if self._faults else {}
-        return JSONResponse({**await self._office.ask(self._office.frames.totals), "faults": happened})
+        return JSONResponse({**await self._office.run_in_db_thread(self._office.frames.totals), "faults": happened})
 
     async def account(self, request: Request) -> Response:
         """Add an account or change it."""
@@ -231,7 +233,7 @@ class Api:
         owner = login == self._office.settings.login
         put = self._office.accounts.put
         try:
-            await self._office.ask(put, login[:200], password, may_render=may_render, is_owner=owner)
+            await self._office.run_in_db_thread(put, login[:200], password, may_render=may_render, is_owner=owner)
         except KeyError:
             raise BadInput("a new account needs a password") from None
         return JSONResponse({"login": login, "may_render": may_render})
@@ -264,7 +266,7 @@ class Api:
 
     async def expire_sessions(self, _request: Request) -> Response:
         """Every session is over, as after a long idle time."""
-        return JSONResponse({"expired": await self._office.ask(self._office.sessions.expire_all)})
+        return JSONResponse({"expired": await self._office.run_in_db_thread(self._office.sessions.expire_all)})
 
 
 async def _json(request: Request) -> dict[str, Any]:

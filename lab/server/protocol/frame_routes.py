@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from lab.errors import BadForm, NotAPicture
 from lab.server.forms import Form, read_form
-from lab.server.services import Office
+from lab.server.services import LabServices
 from lab.server.store.accounts import SessionState, WebSession
 from lab.server.store.frames import MAX_LOG_BYTES, Verdict, Wanted
 from lab.server.store.pictures import Picture, inspect
@@ -36,7 +36,7 @@ MAX_REPORT_BYTES = 16 * 1024 * 1024
 class FrameDesk:
     """Validation, heartbeat and error report; one method per exchange."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: LabServices) -> None:
         self._office = office
 
     async def validate(self, request: Request) -> Response:
@@ -46,7 +46,7 @@ class FrameDesk:
 
     async def _validate(self, request: Request) -> ValidationStatus:
         office = self._office
-        session = await office.ask(office.sessions.find, request.cookies.get(COOKIE))
+        session = await office.run_in_db_thread(office.sessions.find, request.cookies.get(COOKIE))
         welcome = session is not None and session.state is SessionState.LIVE
         path = office.store.incoming()
         try:
@@ -70,16 +70,16 @@ class FrameDesk:
 
     async def _judge(self, session: WebSession, upload: FrameUpload, path: Path) -> ValidationStatus:
         office = self._office
-        wanted = await office.ask(self._wanted, session, upload)
+        wanted = await office.run_in_db_thread(self._wanted, session, upload)
         if wanted is not Wanted.TAKE or upload.revision not in ("", REVISION):
             return ValidationStatus.OK if wanted is Wanted.HAVE else ValidationStatus.MISSING_PARAMETER
         try:
-            picture = await office.look(inspect, path)
+            picture = await office.run_in_image_thread(inspect, path)
         except NotAPicture as error:
             log.warning("job %s frame %s from %s: %s", upload.job, upload.frame, session.login, error)
-            await office.ask(self._refuse, session, upload)
+            await office.run_in_db_thread(self._refuse, session, upload)
             return ValidationStatus.NOT_AN_IMAGE
-        return await office.ask(self._take, session, upload, picture, path)
+        return await office.run_in_db_thread(self._take, session, upload, picture, path)
 
     def _wanted(self, session: WebSession, upload: FrameUpload) -> Wanted:
         tests = self._office.test_frames
@@ -117,7 +117,7 @@ class FrameDesk:
             asked = read_beat((await read_form(request)).fields)
         except (BadForm, MalformedMessage):
             return xml(write_beat_answer(BeatAnswer(status=BeatStatus.STOP)))
-        status = await self._office.ask(self._beat, request.cookies.get(COOKIE), asked)
+        status = await self._office.run_in_db_thread(self._beat, request.cookies.get(COOKIE), asked)
         return xml(write_beat_answer(BeatAnswer(status=status)))
 
     def _beat(self, token: str | None, asked: Beat) -> BeatStatus | int:
@@ -139,7 +139,7 @@ class FrameDesk:
             form = await _read_report(request, path)
             asked = read_error_report(form.fields)
             text = _end_of(form.file) if form.file else form.fields.get("file", "").encode()
-            status = await self._office.ask(self._fail, request.cookies.get(COOKIE), asked, text)
+            status = await self._office.run_in_db_thread(self._fail, request.cookies.get(COOKIE), asked, text)
         except MalformedMessage:
             status = int(ValidationStatus.MISSING_PARAMETER)
         finally:

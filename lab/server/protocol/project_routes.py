@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from lab.errors import BadForm, NotNow, UnknownProject
 from lab.server.forms import read_form
-from lab.server.services import Office
+from lab.server.services import LabServices
 from lab.server.store.projects import Project, ProjectStep
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import ProjectAnswer
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class ProjectSteps:
     """One method per exchange."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: LabServices) -> None:
         self._office = office
 
     async def step(self, request: Request) -> Response:
@@ -39,7 +39,9 @@ class ProjectSteps:
             asked = read_project_step((await read_form(request)).fields)
         except (BadForm, MalformedMessage):
             return Response(status_code=400)
-        return xml(write_project_answer(await self._office.ask(self._step, request.cookies.get(COOKIE), asked)))
+        return xml(
+            write_project_answer(await self._office.run_in_db_thread(self._step, request.cookies.get(COOKIE), asked))
+        )
 
     def _step(self, token: str | None, asked: Asked) -> ProjectAnswer:
         session = self._office.sessions.find(token)

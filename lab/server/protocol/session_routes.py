@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, Response
 
 from lab.errors import BadForm, UnknownProject
 from lab.server.forms import read_form
-from lab.server.services import Office
+from lab.server.services import LabServices
 from lab.server.store.accounts import Account, SessionState, WebSession
 from lab.server.store.frames import Granted
 from lab.server.test_frames import is_test_job
@@ -57,7 +57,7 @@ _RESTING = {Mode.MAINTENANCE: JobStatus.MAINTENANCE, Mode.OVERLOADED: JobStatus.
 class Desk:
     """Sign-in, log-out, job request and downloads; one method per exchange."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: LabServices) -> None:
         self._office = office
 
     async def sign_in(self, request: Request) -> Response:
@@ -78,7 +78,9 @@ class Desk:
         signed_in = await self._office.check_sign_in(asked.credentials.login, asked.credentials.password)
         if signed_in is None:
             return _signed_in(SignInStatus.AUTHENTICATION_FAILED)
-        token = await self._office.ask(self._open_session, signed_in.account, asked, request.cookies.get(COOKIE))
+        token = await self._office.run_in_db_thread(
+            self._open_session, signed_in.account, asked, request.cookies.get(COOKIE)
+        )
         log.info("%s signed in with %s %s", signed_in.account.login, asked.hardware.os, asked.hardware.bits)
         project = PROJECT_PATH if signed_in.account.is_owner else ""
         answer = _signed_in(SignInStatus.OK, self._office.settings.max_period_s, signed_in.public_key, project)
@@ -103,7 +105,7 @@ class Desk:
 
     async def log_out(self, request: Request) -> Response:
         """Session end: its cookie dies and its leases are free."""
-        await self._office.ask(self._log_out, request.cookies.get(COOKIE))
+        await self._office.run_in_db_thread(self._log_out, request.cookies.get(COOKIE))
         answer = Response(status_code=200, media_type="text/plain")
         answer.delete_cookie(COOKIE)
         return answer
@@ -125,7 +127,7 @@ class Desk:
             log.warning("an unreadable job request: %s", error)
             return xml(write_job_answer(JobAnswer(status=JobStatus.INTERNAL_ERROR)))
         token, address = request.cookies.get(COOKIE), address_of_request(request)
-        answer, cut_bytes = await self._office.ask(self._answer_job, token, asked, address)
+        answer, cut_bytes = await self._office.run_in_db_thread(self._answer_job, token, asked, address)
         if answer.offer is not None and cut_bytes:
             pieces = await self._office.chunks.of(self._office, answer.offer.archive_md5, cut_bytes)
             answer = replace(answer, offer=replace(answer.offer, chunks=pieces))
@@ -191,7 +193,7 @@ class Desk:
             asked = read_archive_request((await read_form(request)).fields, kind=kind)
         except (BadForm, MalformedMessage):
             return Response(status_code=404)
-        found = await self._office.ask(self._archive, request.cookies.get(COOKIE), asked)
+        found = await self._office.run_in_db_thread(self._archive, request.cookies.get(COOKIE), asked)
         if isinstance(found, PieceFile) and found.path.is_file():
             return PieceResponse(found)
         if isinstance(found, Path) and found.is_file():

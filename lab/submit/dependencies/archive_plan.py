@@ -26,7 +26,7 @@ _OUTSIDE = "_outside_project"
 _PIECE = 1024 * 1024
 
 
-class ArchivePlan:
+class ArchiveManifest:
     """Made once from all references; asked afterwards."""
 
     def __init__(self, blend: Path, references: Iterable[Reference]) -> None:

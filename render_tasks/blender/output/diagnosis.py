@@ -54,7 +54,7 @@ _WINDOWS_CRASH = frozenset({0xC0000005, 0xC0000094, 0xC00000FD, 0xC0000374, 0xC0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remains:
+class ExitEvidence:
     """A renderer that ended by itself without a picture."""
 
     #: As :attr:`subprocess.Popen.returncode` gives it: negative for a signal.
@@ -72,7 +72,7 @@ class Remains:
     is_whole_log: bool = False
 
 
-def why(remains: Remains) -> tuple[FailureKind, str]:
+def diagnose(remains: ExitEvidence) -> tuple[FailureKind, str]:
     """The kind of failure and one line for a person: Blender's own last ``Error:`` where it gave one."""
     log = remains.log
     died_of = _signal(remains.exit_code)
@@ -147,7 +147,7 @@ def _and_blender_says(reason: str, said: str) -> str:
     return f"{reason}; Blender's last error: {said}" if said else reason
 
 
-def _no_blender(remains: Remains) -> str:
+def _no_blender(remains: ExitEvidence) -> str:
     """Why the PC's own Blender did not start; empty where it did, or where the archive brings its renderer."""
     if not remains.is_launcher:
         return ""

@@ -15,7 +15,7 @@ TAIL_BYTES = 256 * 1024
 MAX_LINE_BYTES = 8 * 1024
 
 
-class Output:
+class LogBuffer:
     """Takes chunks of bytes, gives lines, keeps the log."""
 
     def __init__(

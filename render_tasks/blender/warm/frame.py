@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from render_tasks.blender.memory import measure, over_limit
-from render_tasks.blender.output.log_buffer import Output
+from render_tasks.blender.output.log_buffer import LogBuffer
 from render_tasks.blender.output.progress import Progress, read_line
-from render_tasks.blender.render_job import Job, Rendered
+from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 
 from .wire import Reply
@@ -24,8 +24,8 @@ _PEAK_OF_ITS_LIFE = re.compile(r"\([^()]{0,80}\bPeak [^()]{0,40}\)")
 class Frame:
     """One frame under way; the reading thread feeds it."""
 
-    def __init__(self, job: Job, *, is_first: bool, on_progress: Callable[[Progress], None]) -> None:
-        self.output = Output(self._read)
+    def __init__(self, job: RenderJob, *, is_first: bool, on_progress: Callable[[Progress], None]) -> None:
+        self.output = LogBuffer(self._read)
         self.over = threading.Event()
         self.reply: Reply | None = None
         self.tree_kb = 0
@@ -66,9 +66,9 @@ class Frame:
             self._tell()
         return over_limit(pid, held, self._job.memory_limit_kb)
 
-    def rendered(self, picture: Path) -> Rendered:
+    def rendered(self, picture: Path) -> RenderedFrame:
         """What came of it."""
-        return Rendered(
+        return RenderedFrame(
             picture=picture,
             render_s=self.took_s,
             memory_kb=self.memory_kb,

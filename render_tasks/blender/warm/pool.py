@@ -44,15 +44,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from render_tasks.blender import runner as blender
-from render_tasks.blender.orphan_guard import Guard
+from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.output.progress import Progress
-from render_tasks.blender.render_job import Job, Rendered
-from render_tasks.cancellation import Switch
+from render_tasks.blender.render_job import RenderedFrame, RenderJob
+from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.failure_causes import Cause, cause_of
 
 from .command_line import BLEND_HEAD_BYTES, looks_like_a_scene, why_not_warm
-from .process import Unsuited, WarmBlender, WarmFailed
+from .process import NotReusable, WarmBlender, WarmFailed
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Key:
     cores: int | None
 
 
-def key_of(job: Job) -> Key:
+def key_of(job: RenderJob) -> Key:
     """Everything in an order that Blender is started with."""
     return Key(
         renderer_md5=job.renderer_md5,
@@ -116,12 +116,14 @@ class WarmBlenders:
         self.on_change: Callable[[], None] = lambda: None
         self._told: frozenset[str] = frozenset()
 
-    def render(self, job: Job, switch: Switch, guard: Guard, on_progress: Callable[[Progress], None]) -> Rendered:
+    def render(
+        self, job: RenderJob, switch: CancelToken, guard: OrphanGuard, on_progress: Callable[[Progress], None]
+    ) -> RenderedFrame:
         """Renders one frame; ``on_progress`` is called first when it begins.
 
         Raises AttemptFailed with the report, AttemptDropped when ``switch`` stopped it, BadOrder.
         """
-        if switch.stopped():
+        if switch.is_cancelled():
             raise AttemptDropped(switch.reason)
         key = key_of(job)
         why_cold = self._why_cold(job, key)
@@ -134,7 +136,7 @@ class WarmBlenders:
                 return blender.render(job, switch, guard, on_progress)
             try:
                 rendered = self._warm(one, job, switch, on_progress)
-            except (Unsuited, WarmFailed) as refusal:
+            except (NotReusable, WarmFailed) as refusal:
                 self._stay_cold(key)
                 return _cold_after_all(refusal, job, switch, guard, on_progress)
             keep = one
@@ -172,7 +174,7 @@ class WarmBlenders:
         if self._sweeper:
             self._sweeper.join(CLOSING_S)
 
-    def _why_cold(self, job: Job, key: Key) -> str:
+    def _why_cold(self, job: RenderJob, key: Key) -> str:
         if job.is_test:
             return "it is a test frame"
         if job.is_second_opinion:
@@ -185,7 +187,7 @@ class WarmBlenders:
                 return "this scene was not rendered well in an open one"
         return why_not_warm(job.command_line, job.script) or ("" if _is_scene(job.scene) else "the scene is no .blend")
 
-    def _take(self, key: Key | None, guard: Guard) -> WarmBlender | None:
+    def _take(self, key: Key | None, guard: OrphanGuard) -> WarmBlender | None:
         """A place to render in, with a Blender for ``key`` if there is one; the others make room."""
         with self._changed:
             gone = [one for one in self._idle if not one.is_alive()]
@@ -207,7 +209,9 @@ class WarmBlenders:
             _close(other, "another needs its place")
         return one
 
-    def _warm(self, one: WarmBlender, job: Job, switch: Switch, on_progress: Callable[[Progress], None]) -> Rendered:
+    def _warm(
+        self, one: WarmBlender, job: RenderJob, switch: CancelToken, on_progress: Callable[[Progress], None]
+    ) -> RenderedFrame:
         try:
             return one.render(job, switch, on_progress)
         except BaseException as error:
@@ -276,13 +280,13 @@ def _close(one: WarmBlender, why: str) -> None:
 
 
 def _cold_after_all(
-    refusal: Unsuited | WarmFailed,
-    job: Job,
-    switch: Switch,
-    guard: Guard,
+    refusal: NotReusable | WarmFailed,
+    job: RenderJob,
+    switch: CancelToken,
+    guard: OrphanGuard,
     on_progress: Callable[[Progress], None],
-) -> Rendered:
-    if isinstance(refusal, Unsuited):
+) -> RenderedFrame:
+    if isinstance(refusal, NotReusable):
         log.info("%s is rendered by one Blender per frame: it has %s", job.scene.name, refusal)
         return blender.render(job, switch, guard, on_progress)
     log.warning(

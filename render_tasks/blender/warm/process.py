@@ -19,12 +19,12 @@ from typing import NoReturn
 
 from render_tasks.blender.command_line import frame_number, newest_picture
 from render_tasks.blender.memory import resident_kb, take_peak_kb
-from render_tasks.blender.orphan_guard import Guard
-from render_tasks.blender.output.diagnosis import Remains, one_line, scene_fault, why
+from render_tasks.blender.orphan_guard import OrphanGuard
+from render_tasks.blender.output.diagnosis import ExitEvidence, diagnose, one_line, scene_fault
 from render_tasks.blender.output.progress import Progress
 from render_tasks.blender.process import binary_of, crash_reports, end_tree, first_of, furnish, start
-from render_tasks.blender.render_job import PREFIX, Job, Rendered
-from render_tasks.cancellation import Switch
+from render_tasks.blender.render_job import PREFIX, RenderedFrame, RenderJob
+from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.failure_causes import Cause, cause_of
@@ -59,14 +59,14 @@ class WarmFailed(Exception):
         super().__init__(reason)
 
 
-class Unsuited(Exception):
+class NotReusable(Exception):
     """The driver says that this scene must not be rendered in an open Blender."""
 
 
 class WarmBlender:
     """A Blender, its pipes, its folder."""
 
-    def __init__(self, key: Hashable, home: Path, guard: Guard) -> None:
+    def __init__(self, key: Hashable, home: Path, guard: OrphanGuard) -> None:
         self.key, self.frames = key, 0
         #: The archives it lives on.
         self.folders: tuple[Path, ...] = ()
@@ -83,12 +83,12 @@ class WarmBlender:
         #: Of the kB it holds while it waits, so many are not worth a start.
         self._small_kb = SMALL_KB
 
-    def render(self, job: Job, switch: Switch, on_progress: Callable[[Progress], None]) -> Rendered:
+    def render(self, job: RenderJob, switch: CancelToken, on_progress: Callable[[Progress], None]) -> RenderedFrame:
         """Renders one frame; ``on_progress`` is called first when it begins.
 
         Raises AttemptDropped when ``switch`` stopped it, AttemptFailed when a limit ended it, WarmFailed, Unsuited.
         """
-        if switch.stopped():
+        if switch.is_cancelled():
             raise AttemptDropped(switch.reason)
         number = frame_number(job.frame)
         out = job.scratch / "out"
@@ -101,7 +101,7 @@ class WarmBlender:
         self._say(process, frame_order(self.frames, number, str(out / PREFIX)))
         frame.is_told()
         self._watch(process, frame, switch)
-        if switch.stopped():
+        if switch.is_cancelled():
             raise AttemptDropped(switch.reason)
         frame.tree_kb = max(frame.tree_kb, take_peak_kb(process.pid))
         return self._judged(process, frame, newest_picture(out, PREFIX, job.frame))
@@ -137,7 +137,7 @@ class WarmBlender:
             self._reader.join(LAST_OUTPUT_S)
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+    def _start(self, job: RenderJob) -> subprocess.Popen[bytes]:
         self.folders = (job.renderer, job.scene)
         self._small_kb = min(SMALL_KB, (job.memory_limit_kb or 2 * SMALL_KB) // 2)
         binary = binary_of(job)
@@ -170,10 +170,10 @@ class WarmBlender:
             process.stdin.write(line)
             process.stdin.flush()
 
-    def _watch(self, process: subprocess.Popen[bytes], frame: Frame, switch: Switch) -> None:
+    def _watch(self, process: subprocess.Popen[bytes], frame: Frame, switch: CancelToken) -> None:
         measured = time.monotonic()
         while not frame.over.wait(LOOK_EVERY_S):
-            if switch.stopped():
+            if switch.is_cancelled():
                 return
             if frame.is_late():
                 raise AttemptFailed(frame.too_late())
@@ -193,12 +193,12 @@ class WarmBlender:
         # The frames before may have left something behind: a Blender of the frame's own may need less.
         raise WarmFailed(reason, frame.output.text())
 
-    def _judged(self, process: subprocess.Popen[bytes], frame: Frame, picture: Path | None) -> Rendered:
+    def _judged(self, process: subprocess.Popen[bytes], frame: Frame, picture: Path | None) -> RenderedFrame:
         reply = frame.reply
         if reply is None:
             raise self._end_of(process, frame)
         if reply.kind is ReplyKind.UNSUITED:
-            raise Unsuited(reply.why)
+            raise NotReusable(reply.why)
         if reply.kind is ReplyKind.FAILED:
             log_text = frame.output.text()
             if fault := scene_fault(one_line(reply.why), log_text):
@@ -211,7 +211,7 @@ class WarmBlender:
     def _end_of(self, process: subprocess.Popen[bytes], frame: Frame) -> WarmFailed | AttemptFailed:
         """Why it ended without a word; a Blender of the frame's own is only worth a start where that is uncertain."""
         reports, log_text = crash_reports(self._home), frame.output.text()
-        remains = Remains(
+        remains = ExitEvidence(
             exit_code=process.wait(),
             ran_s=frame.took_s,
             log=log_text,
@@ -220,7 +220,7 @@ class WarmBlender:
             ram_kb=usable_ram() // 1024,
             is_launcher=self._is_launcher,
         )
-        kind, reason = why(remains)
+        kind, reason = diagnose(remains)
         if cause_of(kind) is Cause.UNKNOWN:
             return WarmFailed(reason, log_text + first_of(reports))
         return AttemptFailed(frame.ended_by_us(kind, reason))

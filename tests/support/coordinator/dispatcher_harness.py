@@ -14,16 +14,16 @@ from coordinator.archives.launchers import LauncherArchives
 from coordinator.archives.store import ArchiveStore
 from coordinator.delivery.claims import Claims
 from coordinator.jobs.blocks import JobBlock, JobBlocks
-from coordinator.leases.counters import Tally
+from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
-from coordinator.scheduling.backpressure import Pressure
+from coordinator.scheduling.backpressure import InFlightGauge
 from coordinator.scheduling.dispatcher import Dispatcher
-from coordinator.scheduling.node_index import Floor
-from coordinator.scheduling.requirements import Needs
+from coordinator.scheduling.node_index import NodeIndex
+from coordinator.scheduling.requirements import RequirementsBuilder
 from coordinator.settings import SessionMode
 from coordinator.upstream.session import Backoff, FarmSession
-from coordinator.upstream.session_pool import Account
+from coordinator.upstream.session_pool import SessionPool
 from sheepfold.contract.orders import RenderOrder, SignedOrder
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import JobAnswer, JobOffer, RendererOffer
@@ -62,24 +62,26 @@ class Chain:
         self.waits: list[float] = []
         self.key = Ed25519PrivateKey.generate()
         self.folder = folder
-        self.account = Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session))
+        self.account = SessionPool(
+            SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)
+        )
         self.make()
 
     def make(self, **changes: Any) -> Chain:
         """The dispatcher anew, with other settings."""
         if hasattr(self, "dispatcher"):
             self.dispatcher.close()
-        self.pressure = Pressure(many=1)
-        self.tally, self.floor = Tally(), Floor(look_ahead=changes.pop("look_ahead", 1))
+        self.pressure = InFlightGauge(many=1)
+        self.tally, self.floor = LeaseCounters(), NodeIndex(look_ahead=changes.pop("look_ahead", 1))
         self.ledger.watch(self.tally.follow)
-        self.ledger.watch(self.floor.follow)
+        self.ledger.watch(self.floor.on_lease_change)
         self.store = ArchiveStore(
             self.folder,
             quota_bytes=10**9,
             pinned=self.tally.needed_archives,
             reserve_bytes=changes.pop("reserve_bytes", 0),
         )
-        needs = Needs(
+        needs = RequirementsBuilder(
             self.ledger,
             self.tally,
             self.floor,
@@ -129,9 +131,9 @@ class Chain:
         """Who is here and may get frames, as the farm's sweep tells the floor."""
         usable = {id_: one for id_, one in self.present.items() if id_ not in self.set_aside}
         for node_id in self.floor.nodes().keys() - usable.keys():
-            self.floor.leave(node_id)
+            self.floor.remove(node_id)
         for one in usable.values():
-            self.floor.see(one, self.account.key_of(one))
+            self.floor.upsert(one, self.account.session_key(one))
 
     def _node(self, node_id: str) -> Presence | None:
         self.on_look()

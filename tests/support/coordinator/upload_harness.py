@@ -9,7 +9,7 @@ from pathlib import Path
 
 from coordinator.delivery.claims import Claims
 from coordinator.delivery.spool import Spool
-from coordinator.leases.counters import Tally
+from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.client import BadAnswer, ServerSilent
@@ -79,7 +79,7 @@ class Clock:
 
 
 def uploads(session: Session, ledger: Ledger, spool: Spool, reports: ReportBox, clock: Clock | None = None) -> Uploads:
-    tally = Tally()
+    tally = LeaseCounters()
     ledger.watch(tally.follow)
 
     def give_up(lease: Lease, failure: FailureReport) -> None:

@@ -16,19 +16,19 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from coordinator.api.app import DepotParts, make_depot
-from coordinator.archives.manifests import Plans
-from coordinator.archives.peers import Sources
+from coordinator.api.app import ApiServices, create_api
+from coordinator.archives.manifests import ManifestCache
+from coordinator.archives.peers import PeerTable
 from coordinator.archives.store import ArchiveStore
-from coordinator.archives.tracker import ArchiveDesk
-from coordinator.runtime.http_server import WebServer
+from coordinator.archives.tracker import ArchiveTracker
+from coordinator.runtime.http_server import UvicornThread
 from render_tasks.archives.cache import ArchiveCache
 from render_tasks.archives.swarm import Swarm
-from render_tasks.coordinator_client import DepotClient
+from render_tasks.coordinator_client import CoordinatorClient
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.contract.presence import Compute, NodeHardware, Presence
 from sheepfold.sharing.archive_server import ArchiveServer
-from sheepfold.sharing.shared_archive import Shared
+from sheepfold.sharing.shared_archive import SharedArchive
 
 TOKEN = "a-token-of-this-lan"
 _HARDWARE = NodeHardware(
@@ -49,10 +49,10 @@ class LanNode:
 class CountingShelf:
     """What an archive server hands out, counted; ``change`` may put something else in its place."""
 
-    found: Callable[[str], Shared | None]
+    found: Callable[[str], SharedArchive | None]
     asked: list[str] = field(default_factory=list)
 
-    def __call__(self, md5: str) -> Shared | None:
+    def __call__(self, md5: str) -> SharedArchive | None:
         self.asked.append(md5)
         return self.found(md5)
 
@@ -63,20 +63,20 @@ class Lan:
     def __init__(self, folder: Path, *, coordinator_at_once: int = 32) -> None:
         self._folder = folder
         self.store = ArchiveStore(folder / "coordinator", quota_bytes=10**10, reserve_bytes=0)
-        plans = Plans(self.store.path_of, self.store.throw_away)
+        plans = ManifestCache(self.store.path_of, self.store.throw_away)
         self.store.on_sums = plans.know
         self.present: dict[str, Presence] = {}
-        desk = ArchiveDesk(
+        desk = ArchiveTracker(
             self.store.path_of,
             plans,
-            Sources(lambda: self.present),
+            PeerTable(lambda: self.present),
             lambda host: f"http://{host}:{self.coordinator.port}",
         )
         self.shelf = CountingShelf(desk.shared)
         self.coordinator = ArchiveServer(self.shelf, TOKEN, "127.0.0.1", 0, at_once=coordinator_at_once)
         self.coordinator.start()
         port = _free_port()
-        self._web = WebServer(make_depot(_parts(desk)), "127.0.0.1", port)
+        self._web = UvicornThread(create_api(_parts(desk)), "127.0.0.1", port)
         self._web.start()
         _wait_until_it_listens(port)
         self.url = f"http://127.0.0.1:{port}"
@@ -96,7 +96,7 @@ class Lan:
     def node(self, *, share: bool = True, stalled_after_s: float = 10) -> LanNode:
         """One more node."""
         name = f"n{len(self.nodes) + 1}"
-        depot = DepotClient(self.url, TOKEN)
+        depot = CoordinatorClient(self.url, TOKEN)
         swarm = Swarm(depot, TOKEN, name, lambda: node.url, stalled_after_s=stalled_after_s)
         cache = ArchiveCache(self._folder / name, swarm, quota_bytes=10**10, share=share)
         node = LanNode(cache, None)
@@ -154,11 +154,11 @@ class SilentPeer:
             one.close()
 
 
-def _parts(desk: ArchiveDesk) -> DepotParts:
+def _parts(desk: ArchiveTracker) -> ApiServices:
     def unused(*_: object) -> None:
         raise AssertionError("nodes ask for archives alone")
 
-    return DepotParts(
+    return ApiServices(
         farm_token=TOKEN,
         claims=None,  # type: ignore[arg-type]
         join=unused,  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.broker.redis_discovery import find_redis
 from sheepfold.contract.api_messages import (
-    ArchivePlan,
+    ArchiveManifest,
     ArchiveSources,
     FailureReport,
     JoinAnswer,
@@ -39,7 +39,7 @@ from sheepfold.contract.orders import RenderOrder, public_key_text, queue_of, si
 from sheepfold.contract.presence import PRESENCE_HASH, Presence
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.sharing.pieces import BLOCK_BYTES, all_of, pieces_in, sum_of
-from sheepfold.sharing.shared_archive import Shared
+from sheepfold.sharing.shared_archive import SharedArchive
 from tests.support.nodes.null_renderer import COMMAND_LINE, renderer_archive, scene_archive
 
 TOKEN = "a-token-nobody-may-see"
@@ -147,7 +147,7 @@ class SmallDepot:
     def _plan(self, md5: str) -> bytes:
         content = self.archives[md5]
         pieces = [content[at : at + BLOCK_BYTES] for at in range(0, len(content), BLOCK_BYTES)]
-        plan = ArchivePlan(
+        plan = ArchiveManifest(
             md5=md5,
             size=len(content),
             piece_bytes=BLOCK_BYTES,
@@ -156,14 +156,14 @@ class SmallDepot:
         )
         return to_json(plan).encode()
 
-    def _shared(self, md5: str) -> Shared | None:
+    def _shared(self, md5: str) -> SharedArchive | None:
         content = self.archives.get(md5)
         if content is None:
             return None
         path = Path(self._folder.name) / md5
         path.write_bytes(content)
         count = pieces_in(len(content), BLOCK_BYTES)
-        return Shared(path=path, size=len(content), piece_bytes=BLOCK_BYTES, pieces=all_of(count))
+        return SharedArchive(path=path, size=len(content), piece_bytes=BLOCK_BYTES, pieces=all_of(count))
 
     def _lease(self, lease_id: str, verb: str, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
         if lease_id in self.stale:

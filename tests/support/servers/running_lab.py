@@ -14,7 +14,7 @@ import OpenImageIO as oiio
 import requests
 
 from lab.server.app import Server, build, listen
-from lab.server.services import Office
+from lab.server.services import LabServices
 from lab.settings import ServerSettings
 from lab.submit.client import LabClient, Submitted
 
@@ -31,7 +31,7 @@ class RunningLab:
     def __init__(self, folder: Path, settings: ServerSettings) -> None:
         self.folder = folder
         self.now = 1_700_000_000.0
-        self.office = Office(settings, clock=lambda: self.now)
+        self.office = LabServices(settings, clock=lambda: self.now)
         self.url = ""
         self.owner: LabClient
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.delivery.claims import Claims, Events
+from coordinator.delivery.claims import ClaimListener, Claims
 from coordinator.delivery.spool import Spool
-from coordinator.delivery.validation import Judge
+from coordinator.delivery.validation import FrameValidator
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_database import sqlite_url
 from coordinator.upstream.uploads.error_reports import ReportBox
@@ -41,7 +41,7 @@ def told() -> Told:
 
 @pytest.fixture
 def claims(ledger: Ledger, spool: Spool, told: Told) -> Claims:
-    events = Events(
+    events = ClaimListener(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
         held_back=lambda lease, doubt: told.held_back.append((lease.node_id, doubt)),
@@ -49,7 +49,7 @@ def claims(ledger: Ledger, spool: Spool, told: Told) -> Claims:
         returned=told.returned.append,
         gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
     )
-    return Claims(ledger, spool, Judge(look, told.absolved.append), events, attempts=2)
+    return Claims(ledger, spool, FrameValidator(look, told.absolved.append), events, attempts=2)
 
 
 @pytest.fixture

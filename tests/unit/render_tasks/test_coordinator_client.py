@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from render_tasks.coordinator_client import DepotClient
+from render_tasks.coordinator_client import CoordinatorClient
 from render_tasks.errors import (
     ArchiveMissing,
-    DepotError,
-    DepotRefused,
-    DepotSilent,
+    CoordinatorError,
+    CoordinatorRefused,
+    CoordinatorUnreachable,
     FrameRejected,
     StaleLease,
     TokenRefused,
 )
 from sheepfold.contract.api_messages import (
-    ArchivePlan,
+    ArchiveManifest,
     ArchiveSources,
     FailureKind,
     FailureReport,
@@ -41,7 +41,7 @@ WISH = JoinRequest(
     contract_version=1, node_id="n", wanted_name="pc", slots=1, compute=Compute.CPU,
     hardware=NodeHardware(os="linux", bits="64bit", cpu_family="", cpu_model="", cpu_model_name="", cpu_cores=1, ram=1),
 )  # fmt: skip
-PLAN = ArchivePlan(
+PLAN = ArchiveManifest(
     md5="0" * 32, size=2, piece_bytes=1024**2, sums=("ab",), sources=ArchiveSources(coordinator="http://c:8423")
 )
 REPORT = FrameReport(name="frame_0001.png", md5="0" * 32, render_s=1.25, memory_kb=7, cores=2)
@@ -91,8 +91,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server) -> DepotClient:
-    return DepotClient(server.url + "/", TOKEN, read_timeout_s=2)
+def client(server: Server) -> CoordinatorClient:
+    return CoordinatorClient(server.url + "/", TOKEN, read_timeout_s=2)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def calls(client: DepotClient, picture: Path) -> dict[str, Callable[[], Any]]:
+def calls(client: CoordinatorClient, picture: Path) -> dict[str, Callable[[], Any]]:
     return {
         "join": lambda: client.join(WISH),
         "start": lambda: client.start("ab", 1, "n", "word"),
@@ -113,7 +113,7 @@ def calls(client: DepotClient, picture: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-def test_a_join_brings_what_the_node_needs(server: Server, client: DepotClient) -> None:
+def test_a_join_brings_what_the_node_needs(server: Server, client: CoordinatorClient) -> None:
     answer = JoinAnswer(name="pc-02", redis_url="redis://:pw@h/0", queue="farm.n", order_key="k")
     server.body = to_json(answer).encode()
     assert client.join(WISH) == answer
@@ -121,7 +121,7 @@ def test_a_join_brings_what_the_node_needs(server: Server, client: DepotClient) 
     assert from_json(JoinRequest, server.got["body"]) == WISH
 
 
-def test_a_frame_is_streamed_with_its_report(server: Server, client: DepotClient, picture: Path) -> None:
+def test_a_frame_is_streamed_with_its_report(server: Server, client: CoordinatorClient, picture: Path) -> None:
     client.deliver("ab", 2, "n", REPORT, picture)
     assert server.got["method"] == "PUT"
     assert server.got["path"] == (
@@ -131,7 +131,7 @@ def test_a_frame_is_streamed_with_its_report(server: Server, client: DepotClient
     assert server.got["body"] == picture.read_bytes()
 
 
-def test_a_start_names_attempt_node_and_claim(server: Server, client: DepotClient) -> None:
+def test_a_start_names_attempt_node_and_claim(server: Server, client: CoordinatorClient) -> None:
     server.body = to_json(StartAnswer(scene_password="öffne")).encode()
     assert client.start("a/b", 3, "n", "word").scene_password == "öffne"
     assert server.got["path"] == "/api/leases/a%2Fb/start?node=n&attempt=3&claim=word"
@@ -141,10 +141,10 @@ def test_a_start_names_attempt_node_and_claim(server: Server, client: DepotClien
     "body", [b"", b"<html>", b'{"scene_password": 5}', b'["s3cret"]', b'{"scene_password": "s3cret']
 )
 def test_a_start_whose_answer_cannot_be_read_is_asked_again_and_not_quoted(
-    server: Server, client: DepotClient, body: bytes
+    server: Server, client: CoordinatorClient, body: bytes
 ) -> None:
     server.body = body
-    with pytest.raises(DepotSilent) as told:
+    with pytest.raises(CoordinatorUnreachable) as told:
         client.start("ab", 1, "n", "word")
     assert "s3cre" not in str(told.value)
 
@@ -152,11 +152,13 @@ def test_a_start_whose_answer_cannot_be_read_is_asked_again_and_not_quoted(
 @pytest.mark.parametrize("call", ["join", "start", "deliver", "fail", "archive", "sources"])
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(500, DepotSilent), (502, DepotSilent), (503, DepotSilent), (408, DepotSilent), (429, DepotSilent),
-     (302, DepotSilent), (401, TokenRefused), (403, TokenRefused), (426, DepotRefused), (405, DepotRefused)],
+    [(500, CoordinatorUnreachable), (502, CoordinatorUnreachable), (503, CoordinatorUnreachable), (408,
+    CoordinatorUnreachable), (429, CoordinatorUnreachable),
+     (302, CoordinatorUnreachable), (401, TokenRefused), (403, TokenRefused), (426, CoordinatorRefused), (405,
+     CoordinatorRefused)],
 )  # fmt: skip
 def test_an_answer_means_the_same_for_every_call(
-    server: Server, client: DepotClient, picture: Path, call: str, status: int, error: type[DepotError]
+    server: Server, client: CoordinatorClient, picture: Path, call: str, status: int, error: type[CoordinatorError]
 ) -> None:
     server.status, server.headers = status, {"Location": "/elsewhere"}
     with pytest.raises(error):
@@ -165,37 +167,38 @@ def test_an_answer_means_the_same_for_every_call(
 
 @pytest.mark.parametrize(
     ("call", "status", "error"),
-    [("start", 409, StaleLease), ("deliver", 409, StaleLease), ("fail", 409, StaleLease), ("join", 409, DepotRefused),
-     ("deliver", 422, FrameRejected), ("fail", 422, DepotRefused), ("deliver", 400, DepotSilent),
-     ("deliver", 413, DepotRefused), ("archive", 404, ArchiveMissing), ("sources", 404, ArchiveMissing),
-     ("start", 404, DepotRefused)],
+    [("start", 409, StaleLease), ("deliver", 409, StaleLease), ("fail", 409, StaleLease), ("join", 409,
+    CoordinatorRefused),
+     ("deliver", 422, FrameRejected), ("fail", 422, CoordinatorRefused), ("deliver", 400, CoordinatorUnreachable),
+     ("deliver", 413, CoordinatorRefused), ("archive", 404, ArchiveMissing), ("sources", 404, ArchiveMissing),
+     ("start", 404, CoordinatorRefused)],
 )  # fmt: skip
 def test_a_refusal_is_told_apart(
-    server: Server, client: DepotClient, picture: Path, call: str, status: int, error: type[DepotError]
+    server: Server, client: CoordinatorClient, picture: Path, call: str, status: int, error: type[CoordinatorError]
 ) -> None:
     server.status, server.body = status, json.dumps({"detail": "said so"}).encode()
     with pytest.raises(error) as raised:
         calls(client, picture)[call]()
-    assert error in (ArchiveMissing, DepotSilent) or "said so" in str(raised.value)
+    assert error in (ArchiveMissing, CoordinatorUnreachable) or "said so" in str(raised.value)
 
 
-def test_a_join_answer_that_is_none_is_silence(server: Server, client: DepotClient) -> None:
+def test_a_join_answer_that_is_none_is_silence(server: Server, client: CoordinatorClient) -> None:
     for body in (b"<html>", b"{}", b"[]"):
         server.body = body
-        with pytest.raises(DepotSilent):
+        with pytest.raises(CoordinatorUnreachable):
             client.join(WISH)
 
 
 def test_a_coordinator_that_is_not_there_is_silence_without_its_address_or_token(picture: Path) -> None:
-    client = DepotClient("http://127.0.0.1:9", TOKEN)
+    client = CoordinatorClient("http://127.0.0.1:9", TOKEN)
     for call in calls(client, picture).values():
-        with pytest.raises(DepotSilent) as silent:
+        with pytest.raises(CoordinatorUnreachable) as silent:
             call()
         assert TOKEN not in str(silent.value) + repr(client)
         assert silent.value.__cause__ is None
 
 
-def test_a_plan_is_asked_for_with_the_node_and_where_it_serves(server: Server, client: DepotClient) -> None:
+def test_a_plan_is_asked_for_with_the_node_and_where_it_serves(server: Server, client: CoordinatorClient) -> None:
     server.body = to_json(PLAN).encode()
     assert client.plan(ArchiveRef(md5="0" * 32, size=2), "n", "http://h:1") == PLAN
     assert server.got["path"] == f"/api/archives/{'0' * 32}?node=n&url=http%3A%2F%2Fh%3A1"
@@ -205,20 +208,22 @@ def test_a_plan_is_asked_for_with_the_node_and_where_it_serves(server: Server, c
 
 
 @pytest.mark.parametrize("change", [{"sums": ()}, {"piece_bytes": 0}, {"piece_bytes": 1}, {"size": -1}])
-def test_a_plan_that_does_not_add_up_is_silence(server: Server, client: DepotClient, change: dict[str, Any]) -> None:
+def test_a_plan_that_does_not_add_up_is_silence(
+    server: Server, client: CoordinatorClient, change: dict[str, Any]
+) -> None:
     server.body = to_json(replace(PLAN, **change)).encode()
-    with pytest.raises(DepotSilent):
+    with pytest.raises(CoordinatorUnreachable):
         client.plan(ArchiveRef(md5="0" * 32, size=2), "n", "")
 
 
-def test_a_node_knows_the_address_by_which_it_reaches_the_coordinator(client: DepotClient) -> None:
+def test_a_node_knows_the_address_by_which_it_reaches_the_coordinator(client: CoordinatorClient) -> None:
     assert client.own_address() == "127.0.0.1"
     with pytest.raises(OSError, match=r".+"):
-        DepotClient("http://no-such-host.invalid:1", TOKEN).own_address()
+        CoordinatorClient("http://no-such-host.invalid:1", TOKEN).own_address()
 
 
 def test_a_studios_proxy_and_netrc_have_no_say(
-    server: Server, client: DepotClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, client: CoordinatorClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -228,7 +233,7 @@ def test_a_studios_proxy_and_netrc_have_no_say(
 
 
 def test_many_threads_use_no_more_connections_than_they_need_at_once(
-    server: Server, client: DepotClient, monkeypatch: pytest.MonkeyPatch
+    server: Server, client: CoordinatorClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")
     for number in range(20):

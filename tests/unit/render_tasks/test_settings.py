@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from render_tasks.errors import WorkFolderTaken
+from render_tasks.errors import WorkDirTaken
 from render_tasks.orders.outbox import Outbox, Parcel
 from render_tasks.settings import WorkerSettings
-from render_tasks.work_dir import WorkFolder
+from render_tasks.work_dir import WorkDir
 from sheepfold.contract.api_messages import FrameReport
 from sheepfold.contract.presence import Compute
 
@@ -72,13 +72,13 @@ def test_address_and_token_are_needed() -> None:
 
 
 def test_a_folder_is_one_node_for_good_and_takes_one_worker_at_a_time(tmp_path: Path) -> None:
-    folder = WorkFolder(tmp_path / "work")
+    folder = WorkDir(tmp_path / "work")
     uuid.UUID(folder.node_id)
-    with pytest.raises(WorkFolderTaken):
-        WorkFolder(tmp_path / "work")
+    with pytest.raises(WorkDirTaken):
+        WorkDir(tmp_path / "work")
     (folder.scratch / "left").touch()
     folder.close()
-    again = WorkFolder(tmp_path / "work")
+    again = WorkDir(tmp_path / "work")
     assert again.node_id == folder.node_id
     assert not any(again.scratch.iterdir())
     again.close()

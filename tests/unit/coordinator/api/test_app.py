@@ -9,18 +9,18 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
 
-from coordinator.api.app import MAX_JSON_BYTES, DepotParts, make_depot
+from coordinator.api.app import MAX_JSON_BYTES, ApiServices, create_api
 from coordinator.api.operator_service import FrameLog
 from coordinator.archives.manifests import PlanUnderWay
 from coordinator.delivery.claims import FrameRejected, StaleClaim
 from coordinator.delivery.spool import CutOff
 from coordinator.jobs.blocks import BlockedBy, JobBlock
 from coordinator.jobs.control import Job, Stopped, UnknownJob
-from coordinator.nodes.registry import BrokerDown
+from coordinator.nodes.registry import BrokerUnreachable
 from sheepfold.atomic_files import DiskFull
 from sheepfold.contract.api_messages import (
     CONTRACT_VERSION,
-    ArchivePlan,
+    ArchiveManifest,
     ArchiveSources,
     FailureKind,
     FailureReport,
@@ -75,11 +75,11 @@ class Archives:
         self.asked: list[tuple[str, ...]] = []
         self.reading = False
 
-    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchivePlan | None:
+    def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveManifest | None:
         sources = self.sources(md5, node_id, node_url, reached_by)
         if self.reading:
             raise PlanUnderWay
-        return ArchivePlan(md5=md5, size=3, piece_bytes=1024**2, sums=("ab",), sources=sources) if sources else None
+        return ArchiveManifest(md5=md5, size=3, piece_bytes=1024**2, sums=("ab",), sources=sources) if sources else None
 
     def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None:
         self.asked.append((md5, node_id, node_url, reached_by))
@@ -112,7 +112,7 @@ class Jobs:
 
 @pytest.fixture
 def client(desk: Desk, archives: Archives) -> TestClient:
-    parts = DepotParts(
+    parts = ApiServices(
         farm_token=TOKEN,
         claims=desk,
         join=lambda wish, host, address: JoinAnswer(
@@ -131,7 +131,7 @@ def client(desk: Desk, archives: Archives) -> TestClient:
         redis_url=lambda host: f"redis://{host}",
         metrics=CollectorRegistry(),
     )
-    return TestClient(make_depot(parts), base_url="http://coordinator:8420")
+    return TestClient(create_api(parts), base_url="http://coordinator:8420")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_message_without_end_is_cut_short(client: TestClient) -> None:
 def test_a_node_is_told_how_an_archive_travels_and_from_where(client: TestClient, archives: Archives) -> None:
     asks = {"node": "n1", "url": "http://10.0.0.7:4000"}
     answer = client.get(f"/api/archives/{ARCHIVE}", params=asks, headers=BEARER)
-    assert from_json(ArchivePlan, answer.content).sources == SOURCES
+    assert from_json(ArchiveManifest, answer.content).sources == SOURCES
     answer = client.get(f"/api/archives/{ARCHIVE}/sources", params=asks, headers=BEARER)
     assert from_json(ArchiveSources, answer.content) == SOURCES
     assert archives.asked == [(ARCHIVE, "n1", "http://10.0.0.7:4000", "coordinator")] * 2
@@ -225,7 +225,7 @@ def test_claims_arrive_as_they_were_made(client: TestClient, desk: Desk) -> None
         (StaleClaim("no longer yours"), 409),
         (FrameRejected("black"), 422),
         (CutOff("a", "b"), 400),
-        (BrokerDown("away"), 503),
+        (BrokerUnreachable("away"), 503),
         (DiskFull(Path("spool")), 507),
     ],
 )

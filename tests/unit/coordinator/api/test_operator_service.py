@@ -9,17 +9,17 @@ from typing import Any, cast
 import pytest
 
 from coordinator import __version__
-from coordinator.api.operator_service import Office
+from coordinator.api.operator_service import OperatorService
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
 from coordinator.leases.lease import LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.pauses import NodePauses
-from coordinator.nodes.quarantine import Conduct
+from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.scheduling.dispatcher import Dispatcher
 from coordinator.settings import SessionMode
 from coordinator.upstream.session import Backoff, FarmSession, SessionState
-from coordinator.upstream.session_pool import Account
+from coordinator.upstream.session_pool import SessionPool
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.presence import Compute, Presence, Stage
 from tests.support.coordinator.builders import rendering
@@ -31,16 +31,16 @@ class Desk:
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         self.logs = FailureLogs(folder)
-        self.ledger, self.conduct = ledger, Conduct(ledger)
+        self.ledger, self.conduct = ledger, NodeQuarantine(ledger)
         self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
         self.present: dict[str, Presence] = {}
         self.forgiven = self.woken = 0
         self.room = 2
         self.session, self.blocks = Session(), JobBlocks(ledger, "http://server", wall_clock=lambda: 7.0)
         self.dispatcher = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
-        self.office = Office(
+        self.office = OperatorService(
             ledger=ledger,
-            account=Account(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)),
+            account=SessionPool(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)),
             conduct=self.conduct,
             pauses=self.pauses,
             dispatcher=cast("Dispatcher", self.dispatcher),

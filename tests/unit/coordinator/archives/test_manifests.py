@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 import pytest
 
-from coordinator.archives.manifests import MOST_KEPT, PieceSums, Plans, PlanUnderWay
+from coordinator.archives.manifests import MOST_KEPT, ManifestCache, PieceHashes, PlanUnderWay
 from coordinator.archives.store import ArchiveStore
 from sheepfold.sharing.pieces import BLOCK_BYTES, BlockSums, sum_of
 
 CONTENT = os.urandom(2 * BLOCK_BYTES + 77)
 MD5 = hashlib.md5(CONTENT).hexdigest()
-SUMS = PieceSums(
+SUMS = PieceHashes(
     size=len(CONTENT),
     piece_bytes=BLOCK_BYTES,
     sums=tuple(sum_of(CONTENT[at : at + BLOCK_BYTES]) for at in range(0, len(CONTENT), BLOCK_BYTES)),
@@ -28,8 +28,8 @@ def store_in(folder: Path) -> ArchiveStore:
     return ArchiveStore(folder, quota_bytes=10**9, reserve_bytes=0)
 
 
-def plans_of(store: ArchiveStore) -> Plans:
-    plans = Plans(store.path_of, store.throw_away)
+def plans_of(store: ArchiveStore) -> ManifestCache:
+    plans = ManifestCache(store.path_of, store.throw_away)
     store.on_sums = plans.know
     return plans
 
@@ -87,7 +87,7 @@ def test_nodes_that_ask_at_once_share_one_reading_and_wait_for_a_moment_only(
     plans, read, go_on = plans_of(store_in(tmp_path)), threading.Semaphore(0), threading.Event()
     plain = plans._read
 
-    def slow(md5: str, path: Path) -> PieceSums | None:
+    def slow(md5: str, path: Path) -> PieceHashes | None:
         read.release()
         assert go_on.wait(10)
         return plain(md5, path)
@@ -110,6 +110,6 @@ def test_only_so_many_sums_are_kept_in_memory(tmp_path: Path) -> None:
     plans = plans_of(store)
     store.ensure(MD5, in_chunks)
     for number in range(MOST_KEPT):
-        plans.know(f"{number:032x}", PieceSums.of(BlockSums(), 0))
+        plans.know(f"{number:032x}", PieceHashes.of(BlockSums(), 0))
     assert len(plans._made) == MOST_KEPT
     assert plans.of(MD5) == SUMS

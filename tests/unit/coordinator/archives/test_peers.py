@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from coordinator.archives.manifests import PieceSums
-from coordinator.archives.peers import FETCHING_FOR_S, NAMED_AT_ONCE, Sources
-from coordinator.archives.tracker import ArchiveDesk
-from sheepfold.contract.api_messages import ArchivePlan, ArchiveSources
+from coordinator.archives.manifests import PieceHashes
+from coordinator.archives.peers import FETCHING_FOR_S, NAMED_AT_ONCE, PeerTable
+from coordinator.archives.tracker import ArchiveTracker
+from sheepfold.contract.api_messages import ArchiveManifest, ArchiveSources
 from sheepfold.contract.presence import Presence
 from tests.support.coordinator.fakes import node
 
@@ -23,7 +23,7 @@ class Lan:
     def __init__(self) -> None:
         self.now = 0.0
         self.nodes: dict[str, Presence] = {f"n{number}": node(f"n{number}") for number in range(1, 21)}
-        self.sources = Sources(lambda: self.nodes, clock=lambda: self.now, chance=random.Random(1))
+        self.sources = PeerTable(lambda: self.nodes, clock=lambda: self.now, chance=random.Random(1))
 
     def has(self, node_id: str, url: str) -> None:
         """Its record says that it keeps the archive."""
@@ -90,12 +90,12 @@ def test_an_address_that_is_none_is_not_passed_on(lan: Lan, url: str) -> None:
 
 def test_a_node_is_told_how_an_archive_travels_and_is_a_source_from_then_on(lan: Lan) -> None:
     class Known:
-        def of(self, md5: str) -> PieceSums | None:
-            return PieceSums(size=9, piece_bytes=1024**2, sums=("s",)) if md5 == MD5 else None
+        def of(self, md5: str) -> PieceHashes | None:
+            return PieceHashes(size=9, piece_bytes=1024**2, sums=("s",)) if md5 == MD5 else None
 
-    desk = ArchiveDesk(lambda _: None, Known(), lan.sources, lambda host: f"http://{host}:8423")  # type: ignore[arg-type]
+    desk = ArchiveTracker(lambda _: None, Known(), lan.sources, lambda host: f"http://{host}:8423")  # type: ignore[arg-type]
     assert desk.plan(OTHER, "n1", "http://10.0.0.1:1", "c") is None
-    assert desk.plan(MD5, "n1", "http://10.0.0.1:1", "c") == ArchivePlan(
+    assert desk.plan(MD5, "n1", "http://10.0.0.1:1", "c") == ArchiveManifest(
         md5=MD5, size=9, piece_bytes=1024**2, sums=("s",), sources=ArchiveSources(coordinator="http://c:8423")
     )
     second = desk.plan(MD5, "n2", "http://10.0.0.2:1", "c")

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.archives.downloads import PARTS_AT_ONCE
 from coordinator.leases.lease import LeaseState
-from coordinator.scheduling.matching import Need
+from coordinator.scheduling.matching import Requirements
 from coordinator.upstream.client import ArchiveGone
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.codec import from_json, to_json
@@ -122,8 +122,8 @@ def test_the_pc_that_holds_the_scene_is_chosen_by_its_key(chain: Chain) -> None:
     lease = chain.grant(**in_chunks())
     chain.place_until(lambda: len(chain.sent) == 1)
     assert chain.ledger.get(lease.id).node_id == "b"
-    need = Need(use_gpu=False, scene_key=KEY_OF_SCENE, renderer_md5=md5_of(RENDERER))
-    chain.floor.see(node("c", warm=(KEY_OF_SCENE,)), KEY)
+    need = Requirements(use_gpu=False, scene_key=KEY_OF_SCENE, renderer_md5=md5_of(RENDERER))
+    chain.floor.upsert(node("c", warm=(KEY_OF_SCENE,)), KEY)
     assert chain.floor.choose(need, KEY) == "c"
 
 

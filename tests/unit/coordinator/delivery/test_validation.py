@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.delivery.inspection import NotAPicture, Picture
-from coordinator.delivery.validation import MAX_JOBS, BrokenPicture, Judge, Verdict
+from coordinator.delivery.validation import MAX_JOBS, BrokenPicture, FrameValidator, Verdict
 from coordinator.leases.lease import Delivery, HeldBack, Lease
 from tests.support.coordinator.builders import offer
 
@@ -45,7 +45,7 @@ class Bench:
         #: Frames whose earlier picture was held back wrongly.
         self.absolved: list[str] = []
         self.set_aside: set[str] = set()
-        self.judge = Judge(
+        self.judge = FrameValidator(
             self._inspect,
             lambda lease: self.absolved.append(lease.offer.frame),
             lambda node_id: node_id not in self.set_aside,
@@ -69,7 +69,7 @@ class Bench:
 
     def show(self, frame: str, shown: Picture | None = None, **who: str) -> Verdict:
         self.shown = shown
-        return self.judge.judge(lease_of(frame, **who), Path("frame.png"))
+        return self.judge.validate(lease_of(frame, **who), Path("frame.png"))
 
     def passes(self, frame: str, shown: Picture | None = None, **who: str) -> bool:
         try:
@@ -262,14 +262,14 @@ def test_only_the_jobs_worked_on_last_are_remembered(bench: Bench) -> None:
 
 
 def test_pictures_of_many_pcs_are_judged_side_by_side(bench: Bench) -> None:
-    judge = Judge(lambda _path: picture(), lambda _lease: None)
+    judge = FrameValidator(lambda _path: picture(), lambda _lease: None)
     errors: list[BaseException] = []
 
     def deliver(pc: int) -> None:
         try:
             for number in range(100):
                 lease = Lease(id="a", session_key="s", offer=offer(str(number * 8 + pc)), node_id=f"n{pc}")
-                judge.judge(lease, Path("x"))
+                judge.validate(lease, Path("x"))
         except BaseException as error:
             errors.append(error)
 

@@ -9,7 +9,7 @@ from coordinator.jobs.blocks import BlockedBy, JobBlocks
 from coordinator.jobs.control import TOLD_JOBS, Job, JobControl, UnknownJob
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
-from coordinator.leases.ledger_batch import Step
+from coordinator.leases.ledger_batch import Transition
 from coordinator.upstream.client import ServerSilent
 from coordinator.upstream.session import FarmSession
 from sheepfold.contract.api_messages import FailureKind, FailureReport
@@ -47,7 +47,7 @@ class Farm:
 
     def _end_leases(self, leases: Sequence[Lease], reason: str) -> list[Lease]:
         self.reasons.add(reason)
-        steps = [Step(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
+        steps = [Transition(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
         ended = [lease for lease in self.ledger.apply_many(steps) if isinstance(lease, Lease)]
         self.ended |= {lease.offer.frame: False for lease in ended}
         return ended

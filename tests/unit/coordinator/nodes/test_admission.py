@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.leases.ledger import Ledger
-from coordinator.nodes.admission import Door
-from coordinator.nodes.registry import BrokerDown, Nodes
+from coordinator.nodes.admission import NodeAdmission
+from coordinator.nodes.registry import BrokerUnreachable, NodeRegistry
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.codec import to_json
 from sheepfold.contract.orders import ArchiveRef, RenderOrder, open_order, public_key_from, sign_order
@@ -29,12 +29,12 @@ class Names:
 
     def present(self) -> dict[str, Presence]:
         if self.down:
-            raise BrokerDown("ConnectionError")
+            raise BrokerUnreachable("ConnectionError")
         return self.here
 
     def unique_name(self, _node_id: str, wanted: str) -> str:
         if self.down:
-            raise BrokerDown("ConnectionError")
+            raise BrokerUnreachable("ConnectionError")
         return f"{wanted}-02"
 
 
@@ -55,8 +55,8 @@ def joined() -> list[JoinRequest]:
 
 @pytest.fixture
 def open_door(ledger: Ledger, names: Names, joined: list[JoinRequest], clock: Clock):
-    def make(redis_url: str = LOCAL, public_url: str | None = None) -> Door:
-        return Door(ledger, cast("Nodes", names), redis_url, public_url, joined.append, clock=clock)
+    def make(redis_url: str = LOCAL, public_url: str | None = None) -> NodeAdmission:
+        return NodeAdmission(ledger, cast("NodeRegistry", names), redis_url, public_url, joined.append, clock=clock)
 
     return make
 
@@ -126,7 +126,7 @@ def test_a_worker_that_joins_gets_all_it_needs(open_door, joined: list[JoinReque
 
 def test_a_worker_does_not_get_in_while_redis_is_away(open_door, names: Names, joined: list[JoinRequest]) -> None:
     names.down = True
-    with pytest.raises(BrokerDown):
+    with pytest.raises(BrokerUnreachable):
         open_door().join(wish(), "farm.lan", "10.0.0.9")
     assert not joined
 

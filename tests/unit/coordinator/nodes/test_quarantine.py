@@ -7,7 +7,7 @@ import pytest
 
 from coordinator.leases.lease import Lease
 from coordinator.leases.ledger import Ledger
-from coordinator.nodes.quarantine import MARKS_TO_SET_ASIDE, Conduct
+from coordinator.nodes.quarantine import MARKS_TO_SET_ASIDE, NodeQuarantine
 from sheepfold.contract.api_messages import FailureKind
 from tests.support.coordinator.builders import rendering
 
@@ -15,14 +15,14 @@ CRASHED, BROKEN = FailureKind.RENDERER_CRASHED, FailureKind.BAD_PICTURE
 
 
 @pytest.fixture
-def conduct(ledger: Ledger) -> Conduct:
-    return Conduct(ledger)
+def conduct(ledger: Ledger) -> NodeQuarantine:
+    return NodeQuarantine(ledger)
 
 
 class Frames:
     """Frames that go wrong on one PC and are finished by another."""
 
-    def __init__(self, ledger: Ledger, conduct: Conduct) -> None:
+    def __init__(self, ledger: Ledger, conduct: NodeQuarantine) -> None:
         self.ledger, self.conduct, self.count = ledger, conduct, 0
 
     def lease(self, node: str = "good") -> Lease:
@@ -40,11 +40,11 @@ class Frames:
 
 
 @pytest.fixture
-def frames(ledger: Ledger, conduct: Conduct) -> Frames:
+def frames(ledger: Ledger, conduct: NodeQuarantine) -> Frames:
     return Frames(ledger, conduct)
 
 
-def test_a_failure_alone_says_nothing(conduct: Conduct, frames: Frames) -> None:
+def test_a_failure_alone_says_nothing(conduct: NodeQuarantine, frames: Frames) -> None:
     for _ in range(10):
         conduct.failed(frames.lease(), "n1", "pc-03", CRASHED, "signal 11")
     assert not conduct.is_set_aside("n1")
@@ -52,7 +52,7 @@ def test_a_failure_alone_says_nothing(conduct: Conduct, frames: Frames) -> None:
 
 
 def test_a_pc_is_set_aside_after_two_frames_that_others_finished(
-    conduct: Conduct, frames: Frames, caplog: pytest.LogCaptureFixture
+    conduct: NodeQuarantine, frames: Frames, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames.wrong_only_on("n1")
     assert conduct.marks_of("n1") == ["failed: frame 0001 · demo: signal 11"]
@@ -66,7 +66,7 @@ def test_a_pc_is_set_aside_after_two_frames_that_others_finished(
     assert not conduct.is_set_aside("good")
 
 
-def test_it_is_said_once(conduct: Conduct, frames: Frames, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_said_once(conduct: NodeQuarantine, frames: Frames, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(MARKS_TO_SET_ASIDE + 3):
         frames.wrong_only_on("n1")
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
@@ -80,7 +80,7 @@ def test_whoever_is_set_aside_is_told_of_once_and_after_the_ledger(ledger: Ledge
         assert node_id in (ledger.kept("conduct") or "")
         told.append((node_id, was_refused))
 
-    conduct = Conduct(ledger, on_set_aside)
+    conduct = NodeQuarantine(ledger, on_set_aside)
     frames = Frames(ledger, conduct)
     for _ in range(3):
         frames.wrong_only_on("n1")
@@ -89,7 +89,7 @@ def test_whoever_is_set_aside_is_told_of_once_and_after_the_ledger(ledger: Ledge
     assert told == [("n1", False), ("n2", True)]
 
 
-def test_a_frame_that_fails_everywhere_marks_nobody(conduct: Conduct, frames: Frames) -> None:
+def test_a_frame_that_fails_everywhere_marks_nobody(conduct: NodeQuarantine, frames: Frames) -> None:
     for _ in range(5):
         lease = frames.lease()
         for node in ("n1", "n2", "n3"):
@@ -100,7 +100,7 @@ def test_a_frame_that_fails_everywhere_marks_nobody(conduct: Conduct, frames: Fr
     assert [conduct.marks_of(node) for node in ("n1", "n2", "n3")] == [[], [], []]
 
 
-def test_a_pc_that_finishes_its_own_second_try_has_no_mark(conduct: Conduct, frames: Frames) -> None:
+def test_a_pc_that_finishes_its_own_second_try_has_no_mark(conduct: NodeQuarantine, frames: Frames) -> None:
     for _ in range(3):
         lease = frames.lease("n1")
         conduct.failed(lease, "n1", "pc-03", BROKEN, "black")
@@ -108,7 +108,7 @@ def test_a_pc_that_finishes_its_own_second_try_has_no_mark(conduct: Conduct, fra
     assert conduct.marks_of("n1") == []
 
 
-def test_everybody_who_failed_a_frame_that_another_finished_has_a_mark(conduct: Conduct, frames: Frames) -> None:
+def test_everybody_who_failed_a_frame_that_another_finished_has_a_mark(conduct: NodeQuarantine, frames: Frames) -> None:
     lease = frames.lease("good")
     conduct.failed(lease, "n1", "pc-01", CRASHED, "signal 11")
     conduct.failed(lease, "n2", "pc-02", BROKEN, "black")
@@ -117,7 +117,7 @@ def test_everybody_who_failed_a_frame_that_another_finished_has_a_mark(conduct: 
     assert conduct.marks_of("n2") == ["broken picture: frame 0001 · demo: black"]
 
 
-def test_a_frame_failed_twice_on_one_pc_is_one_mark(conduct: Conduct, frames: Frames) -> None:
+def test_a_frame_failed_twice_on_one_pc_is_one_mark(conduct: NodeQuarantine, frames: Frames) -> None:
     lease = frames.lease("good")
     conduct.failed(lease, "n1", "pc-01", CRASHED, "signal 11")
     conduct.failed(lease, "n1", "pc-01", CRASHED, "signal 9")
@@ -125,7 +125,7 @@ def test_a_frame_failed_twice_on_one_pc_is_one_mark(conduct: Conduct, frames: Fr
     assert conduct.marks_of("n1") == ["failed: frame 0001 · demo: signal 9"]
 
 
-def test_failed_frames_are_forgotten_with_the_next_good_one(conduct: Conduct, frames: Frames) -> None:
+def test_failed_frames_are_forgotten_with_the_next_good_one(conduct: NodeQuarantine, frames: Frames) -> None:
     for _ in range(5):
         frames.wrong_only_on("n1")
         frames.finished_by("n1")
@@ -133,14 +133,14 @@ def test_failed_frames_are_forgotten_with_the_next_good_one(conduct: Conduct, fr
     assert not conduct.is_set_aside("n1")
 
 
-def test_broken_pictures_and_refused_frames_are_not_forgotten(conduct: Conduct, frames: Frames) -> None:
+def test_broken_pictures_and_refused_frames_are_not_forgotten(conduct: NodeQuarantine, frames: Frames) -> None:
     frames.wrong_only_on("n1", BROKEN)
     frames.finished_by("n1")
     conduct.refused(frames.lease("n1"), "pc-03", "the server says that the frame is broken (status 301)")
     assert conduct.is_set_aside("n1")
 
 
-def test_a_good_frame_does_not_bring_a_pc_back(conduct: Conduct, frames: Frames) -> None:
+def test_a_good_frame_does_not_bring_a_pc_back(conduct: NodeQuarantine, frames: Frames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     frames.finished_by("n1")
@@ -150,58 +150,58 @@ def test_a_good_frame_does_not_bring_a_pc_back(conduct: Conduct, frames: Frames)
 
 @pytest.mark.parametrize(("name", "shown"), [("pc-03", "pc-03"), ("", "n1")])
 def test_a_pc_that_was_set_aside_for_refused_frames_can_be_named_and_forgiven(
-    conduct: Conduct, frames: Frames, name: str, shown: str
+    conduct: NodeQuarantine, frames: Frames, name: str, shown: str
 ) -> None:
     for _ in range(2):
         conduct.refused(frames.lease("n1"), name, "status 301")
     assert conduct.set_aside() == {"n1": shown}
-    assert conduct.forgive(shown)
+    assert conduct.release(shown)
     assert not conduct.is_set_aside("n1")
 
 
 @pytest.mark.parametrize("by", ["pc-03", "n1"])
-def test_a_pc_is_forgiven_by_name_or_id_and_begins_afresh(conduct: Conduct, frames: Frames, by: str) -> None:
+def test_a_pc_is_forgiven_by_name_or_id_and_begins_afresh(conduct: NodeQuarantine, frames: Frames, by: str) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1", BROKEN)
-    assert conduct.forgive(by)
+    assert conduct.release(by)
     assert (conduct.is_set_aside("n1"), conduct.marks_of("n1"), conduct.set_aside()) == (False, [], {})
     frames.wrong_only_on("n1", BROKEN)
     assert not conduct.is_set_aside("n1"), "it takes two again"
 
 
-def test_nobody_of_that_name_is_nobody(conduct: Conduct, frames: Frames) -> None:
+def test_nobody_of_that_name_is_nobody(conduct: NodeQuarantine, frames: Frames) -> None:
     frames.wrong_only_on("n1")
-    assert not conduct.forgive("pc-99")
-    assert not conduct.forgive("")
+    assert not conduct.release("pc-99")
+    assert not conduct.release("")
     assert len(conduct.marks_of("n1")) == 1
 
 
-def test_what_a_forgiven_pc_did_before_is_forgiven_too(conduct: Conduct, frames: Frames) -> None:
+def test_what_a_forgiven_pc_did_before_is_forgiven_too(conduct: NodeQuarantine, frames: Frames) -> None:
     under_way = frames.lease("good")
     conduct.failed(under_way, "n1", "pc-03", BROKEN, "black")
     for _ in range(2):
         frames.wrong_only_on("n1")
-    assert conduct.forgive("pc-03")
+    assert conduct.release("pc-03")
     conduct.succeeded(under_way)
     assert conduct.marks_of("n1") == []
 
 
-def test_a_restart_forgives_nobody(ledger: Ledger, conduct: Conduct, frames: Frames) -> None:
+def test_a_restart_forgives_nobody(ledger: Ledger, conduct: NodeQuarantine, frames: Frames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     frames.wrong_only_on("n2", BROKEN, name="pc-04")
-    after = Conduct(ledger)
+    after = NodeQuarantine(ledger)
     assert after.set_aside() == {"n1": "pc-03"}
     assert after.marks_of("n2") == ["broken picture: frame 0003 · demo: signal 11"]
     after.refused(frames.lease("n2"), "", "status 302")
-    assert Conduct(ledger).set_aside() == {"n1": "pc-03", "n2": "pc-04"}
+    assert NodeQuarantine(ledger).set_aside() == {"n1": "pc-03", "n2": "pc-04"}
 
 
-def test_a_restart_remembers_who_was_forgiven(ledger: Ledger, conduct: Conduct, frames: Frames) -> None:
+def test_a_restart_remembers_who_was_forgiven(ledger: Ledger, conduct: NodeQuarantine, frames: Frames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
-    conduct.forgive("pc-03")
-    assert Conduct(ledger).set_aside() == {}
+    conduct.release("pc-03")
+    assert NodeQuarantine(ledger).set_aside() == {}
 
 
 @pytest.mark.parametrize(
@@ -220,13 +220,13 @@ def test_a_restart_remembers_who_was_forgiven(ledger: Ledger, conduct: Conduct, 
 )
 def test_what_cannot_be_read_is_as_if_nothing_was_kept(ledger: Ledger, kept: str) -> None:
     ledger.keep("conduct", kept)
-    conduct = Conduct(ledger)
+    conduct = NodeQuarantine(ledger)
     assert conduct.set_aside() == {}
     conduct.refused(rendering(ledger), "pc-03", "status 301")
     assert json.loads(ledger.kept("conduct") or "")["n1"]["marks"]
 
 
-def test_frames_that_ended_leave_nothing_behind(ledger: Ledger, conduct: Conduct, frames: Frames) -> None:
+def test_frames_that_ended_leave_nothing_behind(ledger: Ledger, conduct: NodeQuarantine, frames: Frames) -> None:
     for number in range(50):
         lease = frames.lease("good")
         conduct.failed(lease, "n1", "pc-03", CRASHED, "signal 11")

@@ -11,8 +11,8 @@ import pytest
 from coordinator.delivery.claims import Claims
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
-from coordinator.nodes.reconciler import ORDER_LOST_AFTER_S, Sweeper
-from coordinator.nodes.registry import BrokerDown, Nodes, Sweep
+from coordinator.nodes.reconciler import ORDER_LOST_AFTER_S, Reconciler
+from coordinator.nodes.registry import BrokerUnreachable, NodeRegistry, Sweep
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence, Stage
 from tests.support.coordinator.builders import Told, offer, rendering, report
@@ -55,8 +55,8 @@ class Lan:
         #: Node, lease, attempt.
         self.cancelled: list[tuple[str, str, int]] = []
         self.ahead_s = 0.0
-        self.sweeper = Sweeper(
-            cast("Nodes", self.nodes),
+        self.sweeper = Reconciler(
+            cast("NodeRegistry", self.nodes),
             ledger,
             claims,
             lambda *what: self.cancelled.append(what),
@@ -150,7 +150,7 @@ def test_without_redis_everything_stays_and_it_is_said_once(
     present = node("n1", busy=(slot(lease),))
     lan.sees(present)
     caplog.set_level(logging.INFO)
-    lan.nodes.error, lan.ahead_s = BrokerDown("ConnectionError"), 1000
+    lan.nodes.error, lan.ahead_s = BrokerUnreachable("ConnectionError"), 1000
     for _ in range(5):
         assert not lan.sees()
     assert lan.sweeper.present == {"n1": present}
@@ -162,7 +162,7 @@ def test_without_redis_everything_stays_and_it_is_said_once(
     lan.sees(present)
     lan.sees(present)
     assert [record.getMessage() for record in caplog.records] == ["Redis is back"]
-    lan.nodes.error = BrokerDown("ConnectionError")
+    lan.nodes.error = BrokerUnreachable("ConnectionError")
     lan.sees()
     assert caplog.records[-1].levelname == "ERROR", "the next outage is told again"
 
@@ -170,7 +170,7 @@ def test_without_redis_everything_stays_and_it_is_said_once(
 def test_redis_may_go_away_in_the_middle_of_a_sweep(lan: Lan, ledger: Ledger) -> None:
     lease = rendering(ledger)
     lan.sees(node("n1", busy=(slot(lease),)))
-    lan.nodes.forget_error = BrokerDown("ConnectionError")
+    lan.nodes.forget_error = BrokerUnreachable("ConnectionError")
     lan.sees()
     lan.nodes.forget_error = None
     lan.sees()
@@ -350,8 +350,8 @@ def test_a_restart_with_another_time_takes_nothing_from_a_pc_that_has_just_begun
     lease = lan.ordered()
     claims.start(lease.id, 1, "n1", "word")
     now = [ledger.get(lease.id).changed_at + set_by]
-    lan.sweeper = Sweeper(
-        cast("Nodes", lan.nodes), ledger, claims, lambda *what: lan.cancelled.append(what), clock=lambda: now[0]
+    lan.sweeper = Reconciler(
+        cast("NodeRegistry", lan.nodes), ledger, claims, lambda *what: lan.cancelled.append(what), clock=lambda: now[0]
     )
     now[0] += 1
     lan.sees(node())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator.runtime import keyed_pool as crew_module
-from coordinator.runtime.keyed_pool import Crew
+from coordinator.runtime.keyed_pool import KeyedThreadPool
 
 SOON_S = 10.0
 
@@ -34,8 +34,8 @@ def told() -> Told:
 
 
 @pytest.fixture
-def crew(told: Told) -> Iterator[Crew]:
-    made = Crew("errand", threads=8, at_once=3, fatal=Fatal, on_fatal=told)
+def crew(told: Told) -> Iterator[KeyedThreadPool]:
+    made = KeyedThreadPool("errand", threads=8, at_once=3, fatal=Fatal, on_fatal=told)
     yield made
     made.stop()
     assert made.join(SOON_S)
@@ -63,32 +63,32 @@ class Work:
         return True
 
 
-def test_an_errand_is_run_until_there_is_nothing_to_do(crew: Crew) -> None:
+def test_an_errand_is_run_until_there_is_nothing_to_do(crew: KeyedThreadPool) -> None:
     work = Work(20)
-    crew.send("a", 1, work)
+    crew.submit("a", 1, work)
     assert work.done.wait(SOON_S)
     assert (work.pieces, work.most) == (0, 1)
 
 
-def test_no_more_hands_than_are_wanted_and_no_more_than_are_allowed(crew: Crew) -> None:
+def test_no_more_hands_than_are_wanted_and_no_more_than_are_allowed(crew: KeyedThreadPool) -> None:
     three = threading.Barrier(3, timeout=SOON_S)
     many = Work(9, three.wait)
-    crew.send("a", 50, many)
+    crew.submit("a", 50, many)
     assert many.done.wait(SOON_S)
     assert many.most == 3
 
 
-def test_one_sessions_work_does_not_wait_for_anothers(crew: Crew) -> None:
+def test_one_sessions_work_does_not_wait_for_anothers(crew: KeyedThreadPool) -> None:
     go_on = threading.Event()
     slow, quick = Work(3, lambda: go_on.wait(SOON_S)), Work(1)
-    crew.send("slow", 3, slow)
-    crew.send("quick", 1, quick)
+    crew.submit("slow", 3, slow)
+    crew.submit("quick", 1, quick)
     assert quick.done.wait(SOON_S)
     go_on.set()
     assert slow.done.wait(SOON_S)
 
 
-def test_work_that_is_announced_while_the_last_hand_leaves_is_not_lost(crew: Crew) -> None:
+def test_work_that_is_announced_while_the_last_hand_leaves_is_not_lost(crew: KeyedThreadPool) -> None:
     looking, announced = threading.Event(), threading.Event()
     calls = []
 
@@ -99,40 +99,40 @@ def test_work_that_is_announced_while_the_last_hand_leaves_is_not_lost(crew: Cre
             assert announced.wait(SOON_S)  # it has looked, and found nothing
         return False
 
-    crew.send("a", 1, errand)
+    crew.submit("a", 1, errand)
     assert looking.wait(SOON_S)
-    crew.send("a", 1, errand)
+    crew.submit("a", 1, errand)
     announced.set()
     assert crew.join(SOON_S)
     assert len(calls) == 2
 
 
-def test_a_final_refusal_is_told(crew: Crew, told: Told) -> None:
+def test_a_final_refusal_is_told(crew: KeyedThreadPool, told: Told) -> None:
     def refused() -> bool:
         raise Fatal("no")
 
-    crew.send("a", 1, refused)
+    crew.submit("a", 1, refused)
     assert told.heard.wait(SOON_S)
 
 
 def test_an_unexpected_error_is_logged_and_the_next_errand_runs(
-    crew: Crew, told: Told, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    crew: KeyedThreadPool, told: Told, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(crew_module, "PAUSE_AFTER_ERROR_S", 0.0)
 
     def stumbles() -> bool:
         raise ValueError("oops")
 
-    crew.send("a", 1, stumbles)
+    crew.submit("a", 1, stumbles)
     assert crew.join(SOON_S)
     work = Work(1)
-    crew.send("a", 1, work)
+    crew.submit("a", 1, work)
     assert work.done.wait(SOON_S)
     assert "oops" in caplog.text
     assert not told.errors
 
 
-def test_whoever_stumbles_pauses_before_the_next_try(crew: Crew) -> None:
+def test_whoever_stumbles_pauses_before_the_next_try(crew: KeyedThreadPool) -> None:
     tries = []
 
     def stumbles() -> bool:
@@ -140,15 +140,15 @@ def test_whoever_stumbles_pauses_before_the_next_try(crew: Crew) -> None:
         raise ValueError("oops")
 
     for _ in range(5):
-        crew.send("a", 1, stumbles)
+        crew.submit("a", 1, stumbles)
     assert not crew.join(0.2), "it holds its place while it pauses"
     assert len(tries) == 1
 
 
-def test_after_the_stop_nothing_begins(crew: Crew) -> None:
+def test_after_the_stop_nothing_begins(crew: KeyedThreadPool) -> None:
     crew.stop()
     work = Work(1)
-    crew.send("a", 1, work)
+    crew.submit("a", 1, work)
     assert crew.join(SOON_S)
     assert work.pieces == 1
 
@@ -167,7 +167,7 @@ class TellingLock:
         self._on_release()
 
 
-def test_whoever_calls_between_a_hands_last_look_and_its_leaving_is_heard(crew: Crew) -> None:
+def test_whoever_calls_between_a_hands_last_look_and_its_leaving_is_heard(crew: KeyedThreadPool) -> None:
     looks: list[int] = []
     called = threading.Event()
 
@@ -178,17 +178,17 @@ def test_whoever_calls_between_a_hands_last_look_and_its_leaving_is_heard(crew: 
     def call_once() -> None:
         if looks and not called.is_set():
             called.set()
-            crew.send("a", 1, errand)
+            crew.submit("a", 1, errand)
 
     crew._lock = TellingLock(crew._lock, call_once)  # type: ignore[assignment]
-    crew.send("a", 1, errand)
+    crew.submit("a", 1, errand)
     assert called.wait(SOON_S)
     assert crew.join(SOON_S)
     assert len(looks) == 2
 
 
 def test_errands_that_wait_for_a_thread_do_not_keep_a_stopped_crew(told: Told) -> None:
-    crew = Crew("errand", threads=1, at_once=1, fatal=Fatal, on_fatal=told)
+    crew = KeyedThreadPool("errand", threads=1, at_once=1, fatal=Fatal, on_fatal=told)
     begun, go_on = threading.Event(), threading.Event()
 
     def slow() -> bool:
@@ -197,9 +197,9 @@ def test_errands_that_wait_for_a_thread_do_not_keep_a_stopped_crew(told: Told) -
         return False
 
     never = Work(1)
-    crew.send("slow", 1, slow)
+    crew.submit("slow", 1, slow)
     assert begun.wait(SOON_S)
-    crew.send("waits", 1, never)
+    crew.submit("waits", 1, never)
     crew.stop()
     go_on.set()
     assert crew.join(SOON_S)

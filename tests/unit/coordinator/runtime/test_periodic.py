@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from coordinator.runtime import periodic as loops
-from coordinator.runtime.periodic import Loop
+from coordinator.runtime.periodic import PeriodicThread
 
 SOON_S = 10.0
 FOR_EVER_S = 3600.0
@@ -41,7 +41,7 @@ class Stage:
     def __init__(self) -> None:
         self.rounds, self.fatal, self.wake = Rounds(), [], threading.Event()
         self.ended = threading.Event()
-        self.loop = Loop("test loop", self.rounds, fatal=Refused, on_fatal=self._on_fatal, wake=self.wake)
+        self.loop = PeriodicThread("test loop", self.rounds, fatal=Refused, on_fatal=self._on_fatal, wake=self.wake)
 
     def _on_fatal(self, error: Exception) -> None:
         self.fatal.append(error)

@@ -42,7 +42,7 @@ def test_nothing_is_asked_for_while_nobody_could_render_it(chain: Chain, present
 def test_nothing_is_asked_for_while_nodes_queue_for_answers(chain: Chain) -> None:
     chain.session.answers = gives(frame())
     chain.look()
-    with chain.pressure.one_more(), chain.pressure.one_more():
+    with chain.pressure.track(), chain.pressure.track():
         assert chain.dispatcher.wanted(KEY) == 0
         assert not chain.ask()
     assert not chain.session.asked

@@ -10,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.leases.lease import Delivery, Lease, LeaseState
-from coordinator.scheduling.matching import Cold, Need, Room
-from coordinator.scheduling.node_index import Floor
+from coordinator.scheduling.matching import Cold, Requirements, Room
+from coordinator.scheduling.node_index import NodeIndex
 from sheepfold.contract.presence import Compute, Presence, Stage
 from sheepfold.protocol.messages import ComputeMethod, RendererOffer
 from tests.support.coordinator.builders import offer
 from tests.support.coordinator.fakes import node, slot
 
 SCENE, RENDERER, OTHER = "a" * 32, "b" * 32, "c" * 32
-NEED = Need(use_gpu=False, scene_key=SCENE, renderer_md5=RENDERER)
+NEED = Requirements(use_gpu=False, scene_key=SCENE, renderer_md5=RENDERER)
 GROUP = "farm:linux/64bit"
 GB = 1024**3
 
 
-def need(**changes: Any) -> Need:
+def need(**changes: Any) -> Requirements:
     return dataclasses.replace(NEED, **changes)
 
 
@@ -40,14 +40,14 @@ def lease(number: int, node_id: str | None = None, *, scene: str = SCENE, **chan
     return Lease(**values | changes)
 
 
-class Hall(Floor):
+class Hall(NodeIndex):
     """A floor that a test fills."""
 
     def __init__(self, *nodes: Presence, look_ahead: int = 0) -> None:
         super().__init__(look_ahead=look_ahead)
         self._number = 0
         for one in nodes:
-            self.see(one, GROUP)
+            self.upsert(one, GROUP)
 
     def orders(self, node_id: str, times: int = 1, *, scene: str = SCENE) -> list[Lease]:
         """Leases that the ledger says went there."""
@@ -55,17 +55,17 @@ class Hall(Floor):
         for _ in range(times):
             self._number += 1
             made.append(lease(self._number, node_id, scene=scene))
-            self.follow(lease(self._number, scene=scene), made[-1])
+            self.on_lease_change(lease(self._number, scene=scene), made[-1])
         return made
 
     def delivers(self, ordered: Lease, render_s: float = 10.0) -> None:
         """Its picture is here."""
         delivery = Delivery(picture="x.png", size=1, render_s=render_s, memory_kb=1, cores=1)
         rendering = dataclasses.replace(ordered, state=LeaseState.RENDERING)
-        self.follow(ordered, rendering)
-        self.follow(rendering, dataclasses.replace(rendering, state=LeaseState.DELIVERED, delivery=delivery))
+        self.on_lease_change(ordered, rendering)
+        self.on_lease_change(rendering, dataclasses.replace(rendering, state=LeaseState.DELIVERED, delivery=delivery))
 
-    def picks(self, what: Need = NEED, cold: Cold = Cold.ANYWHERE) -> str | None:
+    def picks(self, what: Requirements = NEED, cold: Cold = Cold.ANYWHERE) -> str | None:
         return self.choose(what, GROUP, cold)
 
 
@@ -83,7 +83,7 @@ def test_a_node_that_cannot_render_the_frame_is_never_chosen(wrong: dict[str, An
 
 def test_a_node_of_another_session_is_never_chosen() -> None:
     hall = Hall()
-    hall.see(node("w", hardware={"os": "windows"}), "farm:windows/64bit")
+    hall.upsert(node("w", hardware={"os": "windows"}), "farm:windows/64bit")
     assert hall.picks() is None
     assert hall.choose(NEED, "farm:windows/64bit") == "w"
 
@@ -116,7 +116,7 @@ def test_gpu_frames_go_to_gpus_and_cpu_frames_to_cpus(
 def test_a_node_that_failed_the_lease_is_the_last_choice_and_still_one() -> None:
     hall = Hall(node("n1", archives=(SCENE, RENDERER)), node("n2"))
     assert hall.picks(need(tried=("n1",))) == "n2"
-    hall.leave("n2")
+    hall.remove("n2")
     assert hall.picks(need(tried=("n1",))) == "n1"
 
 
@@ -162,7 +162,7 @@ def test_a_frame_may_be_told_to_go_where_its_scene_is_open_or_nowhere() -> None:
     hall = Hall(node("cold", archives=(SCENE,)), node("busy", warm=(SCENE,)), look_ahead=1)
     hall.orders("busy")
     assert hall.picks(NEED, Cold.NOWHERE) is None, "the warm one has no free slot"
-    hall.see(node("free", warm=(SCENE,)), GROUP)
+    hall.upsert(node("free", warm=(SCENE,)), GROUP)
     assert hall.picks(NEED, Cold.NOWHERE) == "free"
 
 
@@ -197,10 +197,10 @@ def test_short_frames_are_held_ready_one_more_and_slow_ones_not_at_all() -> None
     hall = Hall(node("n1"), look_ahead=1)
     [first] = hall.orders("n1")
     hall.delivers(first, render_s=0.2)
-    assert hall.room(GROUP).places == 3
+    assert hall.capacity(GROUP).places == 3
     for _ in range(30):
         hall.delivers(hall.orders("n1")[0], render_s=300)
-    assert hall.room(GROUP).places == 1
+    assert hall.capacity(GROUP).places == 1
 
 
 def test_a_slow_frame_that_is_nearly_done_makes_room_for_the_next() -> None:
@@ -210,8 +210,8 @@ def test_a_slow_frame_that_is_nearly_done_makes_room_for_the_next() -> None:
     [under_way] = hall.orders("n1")
     for remaining_s, places in ((200.0, 0), (59.0, 1)):
         state = slot(under_way, Stage.RENDERING, remaining_s=remaining_s)
-        hall.see(node("n1", busy=(state,)), GROUP)
-        assert hall.room(GROUP).places == places
+        hall.upsert(node("n1", busy=(state,)), GROUP)
+        assert hall.capacity(GROUP).places == places
 
 
 def test_room_counts_what_may_be_placed_where() -> None:
@@ -221,38 +221,38 @@ def test_room_counts_what_may_be_placed_where() -> None:
         node("both", compute=Compute.BOTH, hardware={"gpus": ("RTX",)}, slots=3),
         node("resting", accepting=False),
     )
-    assert hall.room(GROUP) == Room(cpu_only=2, gpu_only=1, either=3)
+    assert hall.capacity(GROUP) == Room(cpu_only=2, gpu_only=1, either=3)
     hall.orders("cpu", 2)
     hall.orders("both")
-    assert hall.room(GROUP) == Room(gpu_only=1, either=2)
-    hall.leave("gpu")
-    assert hall.room(GROUP) == Room(either=2)
-    assert hall.room("farm:mac/64bit") == Room()
+    assert hall.capacity(GROUP) == Room(gpu_only=1, either=2)
+    hall.remove("gpu")
+    assert hall.capacity(GROUP) == Room(either=2)
+    assert hall.capacity("farm:mac/64bit") == Room()
 
 
 def test_a_choice_counts_before_the_ledger_says_so_and_not_twice() -> None:
     hall = Hall(node("n1", slots=2))
     granted = lease(1)
-    hall.expect(granted, "n1")
-    assert hall.room(GROUP).places == 1
-    hall.follow(granted, lease(1, "n1"))
-    assert hall.room(GROUP).places == 1
-    hall.settle(granted)
-    assert hall.room(GROUP).places == 1
+    hall.reserve(granted, "n1")
+    assert hall.capacity(GROUP).places == 1
+    hall.on_lease_change(granted, lease(1, "n1"))
+    assert hall.capacity(GROUP).places == 1
+    hall.release(granted)
+    assert hall.capacity(GROUP).places == 1
 
 
 def test_a_choice_that_the_ledger_did_not_take_is_none() -> None:
     hall = Hall(node("n1"))
     granted = lease(1)
-    hall.expect(granted, "n1")
-    hall.settle(granted)
+    hall.reserve(granted, "n1")
+    hall.release(granted)
     assert hall.picks() == "n1"
 
 
 def test_leases_from_before_a_restart_keep_their_places_when_their_node_comes() -> None:
     hall = Hall()
     hall.orders("n1")
-    hall.see(node("n1"), GROUP)
+    hall.upsert(node("n1"), GROUP)
     assert hall.picks() is None
 
 
@@ -314,10 +314,10 @@ def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_l
         name = f"n{which}"
         if act == "see":
             here[name] = node(name, slots=what, compute=Compute.GPU if flag else Compute.CPU)
-            hall.see(here[name], GROUP)
+            hall.upsert(here[name], GROUP)
         elif act == "leave":
             here.pop(name, None)
-            hall.leave(name)
+            hall.remove(name)
         elif act == "order":
             under_way += hall.orders(name, scene=scenes[what])
         elif under_way:
@@ -335,14 +335,14 @@ def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_l
         assert (chosen in (free or able)) if able else chosen is None
     else:
         assert chosen is None or chosen in able
-    assert hall.room(GROUP).places == sum(max(0, limits[name] - busy[name]) for name in here)
+    assert hall.capacity(GROUP).places == sum(max(0, limits[name] - busy[name]) for name in here)
 
 
 def test_what_starts_a_pcs_own_blender_goes_only_to_pcs_that_have_one() -> None:
     hall = Hall(node("a-strong", hardware={"cpu_cores": 64}), node("b-weak", blender="3.4.1"))
     assert hall.choose(need(needs_local_blender=True), GROUP) == "b-weak"
     assert hall.choose(NEED, GROUP) == "a-strong", "an archive that brings its renderer goes anywhere"
-    hall.leave("b-weak")
+    hall.remove("b-weak")
     assert hall.choose(need(needs_local_blender=True), GROUP) is None
     assert not hall.can_anybody(need(needs_local_blender=True), GROUP)
     assert hall.able(NEED, GROUP) == {"a-strong"}

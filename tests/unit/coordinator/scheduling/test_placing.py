@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
-from coordinator.nodes.registry import BrokerDown
+from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.scheduling.dispatcher import NOBODY_AFTER_S, STUCK_AT_MOST
 from coordinator.scheduling.requirements import ORDERS_LOST
 from lab.server.store.renderers import launcher
@@ -57,8 +57,8 @@ def test_the_order_holds_what_the_offer_said_and_opens_with_the_public_key_alone
 
 def test_a_broker_that_takes_no_orders_gets_the_frame_back_and_everybody_hears_of_it(chain: Chain, told: Told) -> None:
     lease = chain.grant()
-    chain.broker_error = BrokerDown("gone")
-    with pytest.raises(BrokerDown):
+    chain.broker_error = BrokerUnreachable("gone")
+    with pytest.raises(BrokerUnreachable):
         chain.place_until(lambda: False)
     back = chain.ledger.get(lease.id)
     assert (back.state, back.attempt, back.failures, back.tried_nodes) == (LeaseState.GRANTED, 2, 0, ())

@@ -16,7 +16,7 @@ STRONG, WEAK = node("strong", hardware={"cpu_cores": 64}), node("weak", hardware
 @pytest.fixture
 def lan(chain: Chain) -> Chain:
     chain.present = {"strong": STRONG, "weak": WEAK}
-    chain.account.groups(chain.present)
+    chain.account.assign(chain.present)
     assert chain.session.node_id == "strong"
     return chain
 

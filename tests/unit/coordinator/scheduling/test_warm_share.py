@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from coordinator.leases.lease import Delivery, Lease, LeaseState
-from coordinator.scheduling.matching import Need, Wish
-from coordinator.scheduling.node_index import Floor
+from coordinator.scheduling.matching import PendingLease, Requirements
+from coordinator.scheduling.node_index import NodeIndex
 from sheepfold.protocol.messages import RendererOffer
 from tests.support.coordinator.builders import offer
 from tests.support.coordinator.fakes import node
@@ -27,7 +27,7 @@ START_S = 3.0
 #: The farm looks round this often even when nothing happens.
 TICK_S = 1.0
 
-Match = Callable[[Floor, list[Wish]], dict[str, str]]
+Match = Callable[[NodeIndex, list[PendingLease]], dict[str, str]]
 
 
 @dataclass
@@ -47,10 +47,10 @@ class Afternoon:
 
     def __init__(self, match: Match, seed: int, frame_s: float) -> None:
         self.rng, self.match = random.Random(seed), match
-        self.floor = Floor(look_ahead=1)
+        self.floor = NodeIndex(look_ahead=1)
         self.pcs = {f"pc-{n:02}": Pc(f"pc-{n:02}", frame_s * self.rng.uniform(0.6, 1.6)) for n in range(PCS)}
         for name in self.pcs:
-            self.floor.see(node(name), GROUP)
+            self.floor.upsert(node(name), GROUP)
         self.now, self.granted, self.number = 0.0, dict[str, Lease](), 0
         self.ends: list[tuple[float, str]] = []
         self.done = self.cold = 0
@@ -65,7 +65,7 @@ class Afternoon:
         return self.cold / self.done, idle_s / (self.now * PCS)
 
     def _ask(self) -> None:
-        while len(self.granted) < self.floor.room(GROUP).places:
+        while len(self.granted) < self.floor.capacity(GROUP).places:
             self.number += 1
             scene = f"{self.rng.randrange(JOBS):032x}"
             renderer = RendererOffer(md5="b" * 32, command_line="", update_method="")
@@ -79,9 +79,9 @@ class Afternoon:
 
     def _place(self) -> None:
         wishes = [
-            Wish(
+            PendingLease(
                 lease=one,
-                need=Need(use_gpu=False, scene_key=one.offer.archive_md5, renderer_md5="b" * 32),
+                need=Requirements(use_gpu=False, scene_key=one.offer.archive_md5, renderer_md5="b" * 32),
                 waited_s=self.now - one.changed_at,
             )
             for one in self.granted.values()
@@ -89,7 +89,7 @@ class Afternoon:
         for lease_id, name in self.match(self.floor, wishes).items():
             lease = self.granted.pop(lease_id)
             ordered = replace(lease, state=LeaseState.ORDERED, node_id=name)
-            self.floor.follow(lease, ordered)
+            self.floor.on_lease_change(lease, ordered)
             self.pcs[name].queue.append(ordered)
             self._begin(self.pcs[name])
 
@@ -112,17 +112,17 @@ class Afternoon:
         pc = self.pcs[name]
         assert pc.rendering
         delivery = Delivery(picture="x.png", size=1, render_s=pc.pace_s, memory_kb=1, cores=1)
-        self.floor.follow(pc.rendering, replace(pc.rendering, state=LeaseState.DELIVERED, delivery=delivery))
+        self.floor.on_lease_change(pc.rendering, replace(pc.rendering, state=LeaseState.DELIVERED, delivery=delivery))
         pc.rendering, pc.idle_since = None, self.now
         self.done += 1
         self._begin(pc)
 
 
-def as_the_farm_does(floor: Floor, wishes: list[Wish]) -> dict[str, str]:
+def as_the_farm_does(floor: NodeIndex, wishes: list[PendingLease]) -> dict[str, str]:
     return floor.match(wishes)
 
 
-def at_random(floor: Floor, wishes: list[Wish]) -> dict[str, str]:
+def at_random(floor: NodeIndex, wishes: list[PendingLease]) -> dict[str, str]:
     """Any place that is free, slots before queues, without a look at what is open there."""
     rng, found = random.Random(len(wishes)), {}
     here = floor._groups[GROUP]
@@ -130,7 +130,7 @@ def at_random(floor: Floor, wishes: list[Wish]) -> dict[str, str]:
         tier = here.free or here.waiting
         if tier:
             found[one.lease.id] = rng.choice(tier)[-1]
-            floor.expect(one.lease, found[one.lease.id])
+            floor.reserve(one.lease, found[one.lease.id])
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.settings import SessionMode
 from coordinator.upstream.session import FarmSession, SessionState
-from coordinator.upstream.session_pool import Account, hardware_for_server, platform_of
+from coordinator.upstream.session_pool import SessionPool, hardware_for_server, platform_of
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import Hardware
 from tests.support.coordinator.fakes import HARDWARE, Session, node
@@ -43,15 +43,15 @@ def pc(node_id: str, **hardware: Any) -> Presence:
 
 
 def test_the_farms_session_is_there_before_the_first_pc(made: Made) -> None:
-    account = Account(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, HARDWARE, made)
     assert list(account) == ["farm:linux/64bit"]
     assert account["farm:linux/64bit"].hardware == hardware_for_server(HARDWARE)
 
 
 def test_a_farm_holds_one_session_a_platform(made: Made) -> None:
-    account = Account(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, HARDWARE, made)
     present = lan(pc("a"), pc("b"), pc("c", os="windows"), pc("d", os="windows", bits="32bit"))
-    groups = account.groups(present)
+    groups = account.assign(present)
     assert {key: [one.node_id for one in nodes] for key, nodes in groups.items()} == {
         "farm:linux/64bit": ["a", "b"],
         "farm:windows/64bit": ["c"],
@@ -62,20 +62,20 @@ def test_a_farm_holds_one_session_a_platform(made: Made) -> None:
 
 
 def test_machine_mode_holds_one_session_a_pc_and_none_before_the_first(made: Made) -> None:
-    account = Account(SessionMode.MACHINE, HARDWARE, made)
+    account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
     assert len(account) == 0
-    groups = account.groups(lan(pc("a", cpu_cores=2), pc("b", cpu_cores=4)))
+    groups = account.assign(lan(pc("a", cpu_cores=2), pc("b", cpu_cores=4)))
     assert {key: [one.node_id for one in nodes] for key, nodes in groups.items()} == {"node:a": ["a"], "node:b": ["b"]}
     assert [account[key].hardware.cpu_cores for key in ("node:a", "node:b")] == [2, 4]
 
 
 def test_a_session_is_opened_once_however_often_pcs_are_grouped(made: Made) -> None:
-    account = Account(SessionMode.MACHINE, HARDWARE, made)
+    account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
     start = threading.Barrier(8)
 
     def group() -> None:
         start.wait()
-        account.groups(lan(*(pc(f"n{number}") for number in range(20))))
+        account.assign(lan(*(pc(f"n{number}") for number in range(20))))
 
     threads = [threading.Thread(target=group) for _ in range(8)]
     for thread in threads:
@@ -87,21 +87,21 @@ def test_a_session_is_opened_once_however_often_pcs_are_grouped(made: Made) -> N
 
 
 def test_a_session_describes_the_strongest_pc_of_its_platform(made: Made) -> None:
-    account = Account(SessionMode.FARM, HARDWARE, made)
-    account.groups(lan(pc("a", cpu_cores=16, ram=8 * GIB), pc("b", cpu_cores=16, ram=64 * GIB), pc("c", ram=99 * GIB)))
+    account = SessionPool(SessionMode.FARM, HARDWARE, made)
+    account.assign(lan(pc("a", cpu_cores=16, ram=8 * GIB), pc("b", cpu_cores=16, ram=64 * GIB), pc("c", ram=99 * GIB)))
     hardware = account["farm:linux/64bit"].hardware
     assert (hardware.cpu_cores, hardware.ram) == (16, 64 * GIB)
 
 
 def test_a_strong_pc_that_went_home_is_still_what_the_session_describes(made: Made) -> None:
-    account = Account(SessionMode.FARM, HARDWARE, made)
-    account.groups(lan(pc("a", cpu_cores=64), pc("b", cpu_cores=2)))
-    account.groups(lan(pc("b", cpu_cores=2)))
+    account = SessionPool(SessionMode.FARM, HARDWARE, made)
+    account.assign(lan(pc("a", cpu_cores=64), pc("b", cpu_cores=2)))
+    account.assign(lan(pc("b", cpu_cores=2)))
     assert account["farm:linux/64bit"].hardware.cpu_cores == 64
 
 
 def test_a_session_of_another_platform_from_before_a_restart_keeps_its_platform(made: Made) -> None:
-    account = Account(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, HARDWARE, made)
     session = account.reopen("farm:windows/32bit", HARDWARE)
     # It may have to sign in again before any of its PCs is back.
     assert (session.hardware.os, session.hardware.bits) == ("windows", "32bit")
@@ -109,10 +109,10 @@ def test_a_session_of_another_platform_from_before_a_restart_keeps_its_platform(
 
 
 def test_a_session_that_was_taken_up_again_describes_its_pcs_once_they_are_back(made: Made) -> None:
-    account = Account(SessionMode.MACHINE, HARDWARE, made)
+    account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
     account.reopen("node:w", HARDWARE)
     made.sessions["node:w"].state = SessionState.SIGNED_IN
-    account.groups(lan(pc("w", os="windows", cpu_cores=4)))
+    account.assign(lan(pc("w", os="windows", cpu_cores=4)))
     hardware = account["node:w"].hardware
     assert (hardware.os, hardware.cpu_cores) == ("windows", 4), "the next sign-in uses it"
 
@@ -124,20 +124,20 @@ def test_a_session_that_was_taken_up_again_describes_its_pcs_once_they_are_back(
 def test_the_status_names_each_session_with_the_servers_last_word(
     made: Made, mode: SessionMode, key: str, name: str
 ) -> None:
-    account = Account(mode, HARDWARE, made)
+    account = SessionPool(mode, HARDWARE, made)
     present = lan(node("n1", name="pc-07"))
-    account.groups(present)
+    account.assign(present)
     assert account.status(present) == [{"key": key, "name": name, "state": "signed out", "notice": "not yet"}]
 
 
 def test_the_session_of_a_pc_that_is_off_is_still_told(made: Made) -> None:
-    account = Account(SessionMode.MACHINE, HARDWARE, made)
-    account.groups(lan(node("n1")))
+    account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
+    account.assign(lan(node("n1")))
     assert [one["name"] for one in account.status({})] == ["n1"]
 
 
 def test_a_session_nobody_opened_is_not_there(made: Made) -> None:
-    account = Account(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, HARDWARE, made)
     assert account.get("node:x") is None
     with pytest.raises(KeyError):
         account["node:x"]
@@ -158,9 +158,9 @@ def test_the_server_is_told_nothing_of_gpus() -> None:
 
 
 def test_a_session_is_named_after_the_pc_it_describes(made: Made) -> None:
-    account = Account(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, HARDWARE, made)
     assert account.described_node("farm:linux/64bit") == "", "the coordinator's own machine"
-    account.groups(lan(node("a", name="pc-a", hardware={"cpu_cores": 2}), node("b", name="pc-b")))
+    account.assign(lan(node("a", name="pc-a", hardware={"cpu_cores": 2}), node("b", name="pc-b")))
     session = made.sessions["farm:linux/64bit"]
     assert (session.hostname, session.node_id) == ("pc-b", "b")
     assert account.described_node("farm:linux/64bit") == "b"

@@ -14,7 +14,7 @@ from coordinator.leases.ledger import Ledger
 from coordinator.settings import SessionMode
 from coordinator.upstream import session_workers as session_loops
 from coordinator.upstream.session import FarmSession, FatalRefusal, SessionState
-from coordinator.upstream.session_pool import Account
+from coordinator.upstream.session_pool import SessionPool
 from coordinator.upstream.session_workers import SessionLoops
 from coordinator.upstream.uploads.frame_uploads import Uploads
 from sheepfold.contract.presence import Presence
@@ -92,7 +92,7 @@ class Stage:
         self.lost: list[str] = []
         self.fatal: list[Exception] = []
         self.ended = threading.Event()
-        self.account = Account(mode, HARDWARE, self._make)
+        self.account = SessionPool(mode, HARDWARE, self._make)
         self.on_making: Callable[[], None] = lambda: None
         self.loops = SessionLoops(
             self.account,
@@ -150,7 +150,7 @@ def test_two_threads_look_after_all_sessions(stage: Stage) -> None:
     stage.loops.start()
     assert stage.threads() == ["ask", "upload"]
     stage.present["w"] = node("w", hardware={"os": "windows"})
-    stage.account.groups(stage.present)
+    stage.account.assign(stage.present)
     stage.loops.open_new()
     stage.loops.open_new()
     assert stage.threads() == ["ask", "upload"]
@@ -184,7 +184,7 @@ def test_nothing_is_opened_once_asking_has_stopped(stage: Stage) -> None:
     stage.loops.open_new()
     stage.loops.stop_asking()
     stage.present["w"] = node("w", hardware={"os": "windows"})
-    stage.account.groups(stage.present)
+    stage.account.assign(stage.present)
     stage.loops.open_new()
     assert stage.made == [KEY]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from render_tasks.archives.cache import LANE_WIDTH, TRIES, ArchiveCache
-from render_tasks.archives.partial_archive import Arriving
-from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, DepotSilent, DiskFull
-from sheepfold.contract.api_messages import ArchivePlan, ArchiveSources
+from render_tasks.archives.partial_archive import PartialArchive
+from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, CoordinatorUnreachable, DiskFull
+from sheepfold.contract.api_messages import ArchiveManifest, ArchiveSources
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import BLOCK_BYTES, sum_of
 
@@ -25,10 +25,10 @@ from sheepfold.sharing.pieces import BLOCK_BYTES, sum_of
 LARGE = BLOCK_BYTES + 1000
 
 
-def plan_of(md5: str, content: bytes) -> ArchivePlan:
+def plan_of(md5: str, content: bytes) -> ArchiveManifest:
     sums = tuple(sum_of(content[at : at + BLOCK_BYTES]) for at in range(0, len(content), BLOCK_BYTES))
     nowhere = ArchiveSources(coordinator="http://127.0.0.1:9")
-    return ArchivePlan(md5=md5, size=len(content), piece_bytes=BLOCK_BYTES, sums=sums, sources=nowhere)
+    return ArchiveManifest(md5=md5, size=len(content), piece_bytes=BLOCK_BYTES, sums=sums, sources=nowhere)
 
 
 class Source:
@@ -58,11 +58,11 @@ class Source:
         self.contents[ref.md5] = content
         return ref
 
-    def plan(self, ref: ArchiveRef) -> ArchivePlan:
+    def plan(self, ref: ArchiveRef) -> ArchiveManifest:
         self.fetches.append(ref.md5)
         return plan_of(ref.md5, self.instead.pop(0) if self.instead else self.contents[ref.md5])
 
-    def fill(self, arriving: Arriving, stopped: Callable[[], bool]) -> None:
+    def fill(self, arriving: PartialArchive, stopped: Callable[[], bool]) -> None:
         self.filling.release()
         while not self.gate.wait(0.01):
             if stopped():
@@ -70,13 +70,13 @@ class Source:
         if self.error:
             raise self.error
         if arriving.plan.md5 in self.silent_about:
-            raise DepotSilent("fetch", "away")
+            raise CoordinatorUnreachable("fetch", "away")
         content = next(one for one in (*self.contents.values(), *self.rubbish) if fits(arriving.plan, one))
         for piece in range(len(arriving.plan.sums)):
             arriving.put(piece, content[piece * BLOCK_BYTES : (piece + 1) * BLOCK_BYTES])
 
 
-def fits(plan: ArchivePlan, content: bytes) -> bool:
+def fits(plan: ArchiveManifest, content: bytes) -> bool:
     return plan_of(plan.md5, content).sums == plan.sums
 
 
@@ -140,8 +140,8 @@ def test_a_wrong_md5_is_fetched_again_and_given_up_in_the_end(tmp_path: Path, so
 
 
 def test_a_broken_download_leaves_nothing_behind(tmp_path: Path, source: Source) -> None:
-    source.error = DepotSilent("fetch", "cut off")
-    with pytest.raises(DepotSilent):
+    source.error = CoordinatorUnreachable("fetch", "cut off")
+    with pytest.raises(CoordinatorUnreachable):
         cache_in(tmp_path, source).ensure([source.zip(100)])
     assert not any(tmp_path.iterdir())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from render_tasks.archives.chunked_file import PartsFile, open_parts
+from render_tasks.archives.chunked_file import ChunkedFile, open_parts
 from render_tasks.archives.extraction import Limits, extract
 
 WHOLE = random.Random(8).randbytes(100_000)
@@ -58,7 +58,7 @@ def test_what_lies_across_two_parts_is_read_whole(parts: list[Path], edge: int) 
 
 
 def test_positions_count_from_the_start_from_here_and_from_the_end(parts: list[Path]) -> None:
-    with PartsFile(parts) as file:
+    with ChunkedFile(parts) as file:
         assert file.seek(-10, os.SEEK_END) == 99_990
         assert file.seek(-90, os.SEEK_CUR) == 99_900
         assert file.read(1000) == WHOLE[99_900:]
@@ -73,7 +73,7 @@ def test_at_most_one_part_is_open(parts: list[Path]) -> None:
 
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("what this process has open cannot be seen here")
-    with PartsFile(parts) as file:
+    with ChunkedFile(parts) as file:
         for at in (0, 99_000, 30_000, 50_000):
             file.seek(at)
             assert file.read(1)

@@ -15,9 +15,9 @@ from render_tasks.archives.piece_picker import (
     NODE_AT_ONCE,
     NODES_KNOWN,
     SLOW_AFTER_S,
-    Board,
-    Errand,
-    Source,
+    Peer,
+    PiecePicker,
+    PieceRequest,
 )
 from sheepfold.sharing.pieces import all_of
 
@@ -25,10 +25,10 @@ OWN = "http://10.0.0.0:1"
 A, B = "http://10.0.0.1:1", "http://10.0.0.2:1"
 
 
-def board_of(count: int, **nodes: int) -> Board:
+def board_of(count: int, **nodes: int) -> PiecePicker:
     """``a`` and ``b``: what these nodes said they have, just now."""
-    board = Board(
-        count, Source(url="http://c:1", is_coordinator=True, pieces=all_of(count)), 0.0, OWN, random.Random(1)
+    board = PiecePicker(
+        count, Peer(url="http://c:1", is_coordinator=True, pieces=all_of(count)), 0.0, OWN, random.Random(1)
     )
     urls = {"a": A, "b": B}
     board.told([urls[name] for name in nodes], (), 0.0)
@@ -37,7 +37,7 @@ def board_of(count: int, **nodes: int) -> Board:
     return board
 
 
-def taken(board: Board, now: float = 0.0) -> list[Errand]:
+def taken(board: PiecePicker, now: float = 0.0) -> list[PieceRequest]:
     """Errands until there is nothing more to do."""
     found = []
     while errand := board.next_errand(now):

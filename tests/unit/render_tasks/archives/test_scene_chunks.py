@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from render_tasks.errors import ArchiveLocked, BadArchive, BadOrder, DepotSilent
+from render_tasks.errors import ArchiveLocked, BadArchive, BadOrder, CoordinatorUnreachable
 from sheepfold.contract.orders import ArchiveRef, scene_key
 from tests.support.wire.locked_zips import locked_with_aes
 from tests.unit.render_tasks.archives.test_cache import LARGE, Source, cache_in, names_in
@@ -110,7 +110,7 @@ def test_parts_go_before_anything_unpacked_but_never_those_still_to_be_unpacked(
     refs, other = in_parts(source, zipped(texture=TEXTURE), 4), source.zip(LARGE)
     with cache.using(refs):
         source.silent_about = {refs[3].md5}
-        with pytest.raises(DepotSilent):
+        with pytest.raises(CoordinatorUnreachable):
             cache.ensure(refs)
         cache.ensure([source.zip(LARGE)])
         cache.ensure([other])  # wants all the room there is
@@ -137,7 +137,7 @@ def test_what_nobody_uses_makes_room_the_longest_unused_first(tmp_path: Path, so
 def test_a_part_that_the_disk_lost_something_of_is_fetched_again(tmp_path: Path, source: Source) -> None:
     refs = in_parts(source, zipped(texture=TEXTURE), 3)
     source.silent_about = {refs[2].md5}
-    with pytest.raises(DepotSilent):
+    with pytest.raises(CoordinatorUnreachable):
         cache_in(tmp_path, source).ensure(refs)
     source.silent_about.clear()
     path = tmp_path / f"{refs[0].md5}.zip"

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from render_tasks.blender.environment import environment, renderer_binary
-from render_tasks.blender.output.diagnosis import Remains, missing_engine, why
-from render_tasks.blender.output.log_buffer import MAX_LINE_BYTES, Output
+from render_tasks.blender.output.diagnosis import ExitEvidence, diagnose, missing_engine
+from render_tasks.blender.output.log_buffer import MAX_LINE_BYTES, LogBuffer
 from render_tasks.blender.startup_script import SCENE_MARK, our_script
 from render_tasks.process import cores_of_a_slot
 from sheepfold.contract.api_messages import FailureKind
@@ -26,7 +26,7 @@ from sheepfold.contract.failure_causes import CAUSES, REMEDIES, Cause
 @given(st.lists(st.binary(max_size=300)), st.integers(0, 100), st.integers(1, 100))
 def test_lines_come_once_and_the_log_stays_small_however_it_is_cut(chunks: list[bytes], head: int, tail: int) -> None:
     lines: list[str] = []
-    output = Output(lines.append, head_bytes=head, tail_bytes=tail)
+    output = LogBuffer(lines.append, head_bytes=head, tail_bytes=tail)
     for chunk in chunks:
         output.feed(chunk)
     output.close()
@@ -40,16 +40,16 @@ def test_lines_come_once_and_the_log_stays_small_however_it_is_cut(chunks: list[
 
 def test_a_line_without_end_is_cut() -> None:
     lines: list[str] = []
-    output = Output(lines.append)
+    output = LogBuffer(lines.append)
     for _ in range(100):
         output.feed(b"x" * 1000)
     output.feed(b"\nnext\n")
     assert [len(line) for line in lines] == [MAX_LINE_BYTES, 4]
 
 
-def remains(**changes: Any) -> Remains:
+def remains(**changes: Any) -> ExitEvidence:
     usual = {"exit_code": 1, "ran_s": 60, "log": "", "crash_file": False, "memory_kb": 1000, "ram_kb": 16_000}
-    return Remains(**(usual | changes))
+    return ExitEvidence(**(usual | changes))
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def remains(**changes: Any) -> Remains:
     ],
 )
 def test_a_failure_is_named_after_what_is_left_of_it(changes: dict[str, Any], kind: FailureKind) -> None:
-    assert why(remains(**changes))[0] is kind
+    assert diagnose(remains(**changes))[0] is kind
 
 
 def test_the_line_for_a_person_names_the_library() -> None:
     log = "hello\nrend.exe: error while loading shared libraries: libX11.so.6: cannot open shared object file\n"
-    assert "libX11.so.6" in why(remains(exit_code=127, ran_s=0.1, log=log))[1]
+    assert "libX11.so.6" in diagnose(remains(exit_code=127, ran_s=0.1, log=log))[1]
 
 
 #: What Blender 3.4.1 prints, and what must be made of it.
@@ -127,11 +127,11 @@ SAID = {
 @pytest.mark.parametrize("name", SAID)
 def test_the_reason_is_blenders_own_last_error(name: str) -> None:
     log, kind, reason = SAID[name]
-    assert why(remains(log=log)) == (kind, reason)
+    assert diagnose(remains(log=log)) == (kind, reason)
 
 
 def test_a_crash_is_told_with_blenders_last_error() -> None:
-    reason = why(remains(exit_code=-11, log="Error: Texture 'x' is too large\n"))[1]
+    reason = diagnose(remains(exit_code=-11, log="Error: Texture 'x' is too large\n"))[1]
     assert reason == "the renderer died of SIGSEGV; Blender's last error: Texture 'x' is too large"
 
 
@@ -151,7 +151,7 @@ def test_a_crash_is_told_with_blenders_last_error() -> None:
     ],
 )
 def test_a_blender_of_the_pc_that_does_not_start_is_the_pcs_trouble(changes: dict[str, Any], kind: FailureKind) -> None:
-    assert why(remains(**changes, is_launcher=True))[0] is kind
+    assert diagnose(remains(**changes, is_launcher=True))[0] is kind
 
 
 def test_a_picture_in_another_engine_than_the_scenes_is_noticed() -> None:

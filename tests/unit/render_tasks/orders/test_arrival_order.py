@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from render_tasks.orders.arrival_order import Turns
+from render_tasks.orders.arrival_order import ArrivalOrder
 
 
-def queue(turns: Turns, came: dict[str, float], needs: dict[str, str], ready: list[str]) -> list[str]:
+def queue(turns: ArrivalOrder, came: dict[str, float], needs: dict[str, str], ready: list[str]) -> list[str]:
     """Lets these orders get ready one after the other; the order in which they queued."""
     inside, go, queued = threading.Semaphore(0), {name: threading.Event() for name in came}, []
 
@@ -31,12 +31,12 @@ def queue(turns: Turns, came: dict[str, float], needs: dict[str, str], ready: li
 
 
 def test_an_order_lets_those_before_it_queue_first() -> None:
-    assert queue(Turns(5), {"a": 1, "b": 2, "c": 3}, {}, ["c", "b", "a"]) == ["a", "b", "c"]
+    assert queue(ArrivalOrder(5), {"a": 1, "b": 2, "c": 3}, {}, ["c", "b", "a"]) == ["a", "b", "c"]
 
 
 def test_orders_for_other_archives_do_not_wait() -> None:
-    assert queue(Turns(5), {"a": 1, "b": 2}, {"b": "others"}, ["b", "a"]) == ["b", "a"]
+    assert queue(ArrivalOrder(5), {"a": 1, "b": 2}, {"b": "others"}, ["b", "a"]) == ["b", "a"]
 
 
 def test_nobody_waits_long_for_an_order_in_trouble() -> None:
-    assert queue(Turns(0.01), {"a": 1, "b": 2}, {}, ["b", "a"]) == ["b", "a"]
+    assert queue(ArrivalOrder(0.01), {"a": 1, "b": 2}, {}, ["b", "a"]) == ["b", "a"]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render_tasks.cancellation import Switch
+from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped
-from render_tasks.orders.slot_gaps import Gaps
+from render_tasks.orders.slot_gaps import SlotGaps
 from render_tasks.orders.slots import PASSED_AT_MOST, Slot, Slots, Waiting, take_next
 
 
@@ -54,11 +54,11 @@ class Queue:
         self._go_on = threading.Semaphore(0)
         self._served_one = threading.Semaphore(0)
 
-    def add(self, name: str, switch: Switch | None = None, came_at: float | None = None) -> threading.Thread:
+    def add(self, name: str, switch: CancelToken | None = None, came_at: float | None = None) -> threading.Thread:
         """``name`` begins with its key."""
         came = time.monotonic() if came_at is None else came_at
         before, is_first = len(self.slots.waiting_keys()), not self.served
-        thread = threading.Thread(target=self._wait, args=(name, switch or Switch(), came), daemon=True)
+        thread = threading.Thread(target=self._wait, args=(name, switch or CancelToken(), came), daemon=True)
         thread.start()
         if is_first:
             assert self._served_one.acquire(timeout=5)
@@ -72,7 +72,7 @@ class Queue:
         assert self._served_one.acquire(timeout=5)
         return self.served[-1]
 
-    def _wait(self, name: str, switch: Switch, came_at: float) -> None:
+    def _wait(self, name: str, switch: CancelToken, came_at: float) -> None:
         try:
             with self.slots.one_for(name[0], switch, came_at=came_at):
                 self.served.append(name)
@@ -116,38 +116,38 @@ def test_an_order_whose_archives_come_late_keeps_its_turn() -> None:
 
 
 def test_a_stop_ends_the_wait_at_once_and_the_slot_goes_to_the_next() -> None:
-    queue, switch = Queue(), Switch()
+    queue, switch = Queue(), CancelToken()
     queue.add("a1")
     stopped = queue.add("b1", switch)
     queue.add("c1")
-    switch.stop("cancelled")
+    switch.cancel("cancelled")
     stopped.join(1)
     assert queue.served == ["a1", "b1 dropped"]
     assert queue.next() == "c1"
 
 
 def test_an_order_that_was_stopped_before_takes_no_slot() -> None:
-    slots, switch = Slots(1), Switch()
-    switch.stop("cancelled")
+    slots, switch = Slots(1), CancelToken()
+    switch.cancel("cancelled")
     with pytest.raises(AttemptDropped, match="cancelled"), slots.one_for("a", switch, came_at=0):
         pass
-    with slots.one_for("a", Switch(), came_at=0) as slot:
+    with slots.one_for("a", CancelToken(), came_at=0) as slot:
         assert slot.number == 1
 
 
 def test_the_slot_used_last_is_taken_first() -> None:
     slots = Slots(3)
-    with slots.one_for("a", Switch(), came_at=0) as one:
+    with slots.one_for("a", CancelToken(), came_at=0) as one:
         pass
-    with slots.one_for("a", Switch(), came_at=0) as two, slots.one_for("a", Switch(), came_at=0) as three:
+    with slots.one_for("a", CancelToken(), came_at=0) as two, slots.one_for("a", CancelToken(), came_at=0) as three:
         assert (one.number, two.number, three.number) == (1, 1, 2)
 
 
 def test_a_render_that_fails_gives_its_slot_back() -> None:
     slots = Slots(1)
-    with contextlib.suppress(ZeroDivisionError), slots.one_for("a", Switch(), came_at=0):
+    with contextlib.suppress(ZeroDivisionError), slots.one_for("a", CancelToken(), came_at=0):
         raise ZeroDivisionError
-    with slots.one_for("a", Switch(), came_at=0) as slot:
+    with slots.one_for("a", CancelToken(), came_at=0) as slot:
         assert slot.number == 1
 
 
@@ -164,7 +164,7 @@ def test_many_threads_share_a_few_slots_and_each_has_its_turn() -> None:
 
     def some(key: int) -> None:
         for _ in range(50):
-            with slots.one_for(key, Switch(), came_at=0) as slot:
+            with slots.one_for(key, CancelToken(), came_at=0) as slot:
                 use(slot)
 
     threads = [threading.Thread(target=some, args=(key,)) for key in range(12)]
@@ -177,17 +177,17 @@ def test_many_threads_share_a_few_slots_and_each_has_its_turn() -> None:
 
 
 def test_a_switch_tells_once_and_also_those_who_ask_too_late() -> None:
-    switch, told = Switch(), []
-    switch.tell(lambda: told.append("first"))
-    switch.stop("cancelled")
-    switch.stop("leaving")
-    switch.tell(lambda: told.append("late"))
+    switch, told = CancelToken(), []
+    switch.add_callback(lambda: told.append("first"))
+    switch.cancel("cancelled")
+    switch.cancel("leaving")
+    switch.add_callback(lambda: told.append("late"))
     assert told == ["first", "late"]
     assert switch.reason == "cancelled"
 
 
 def test_the_median_of_the_gaps_is_told_now_and_then() -> None:
-    gaps = Gaps()
+    gaps = SlotGaps()
     lines = [gaps.add(seconds) for seconds in [0.010] * 30 + [0.5] * 20]
     assert [bool(line) for line in lines] == [False] * 49 + [True]
     assert lines[-1] == "between two frames a slot was idle for 10 ms in the median of the last 50, 500 ms at most"

@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 import requests
 
-from render_tasks.archives.partial_archive import Arriving
-from render_tasks.archives.peer_client import NODE_PATIENCE, Patience, SourceClient
-from render_tasks.errors import SourceFull, SourceLacks, SourceUnfit
-from sheepfold.contract.api_messages import PIECES_HEADER, ArchivePlan, ArchiveSources, archive_pass
+from render_tasks.archives.partial_archive import PartialArchive
+from render_tasks.archives.peer_client import NODE_PATIENCE, PeerClient, PeerTimeouts
+from render_tasks.errors import PeerBusy, PeerLacksPiece, PeerUnusable
+from sheepfold.contract.api_messages import PIECES_HEADER, ArchiveManifest, ArchiveSources, archive_pass
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.sharing.pieces import BLOCK_BYTES, sum_of
-from sheepfold.sharing.shared_archive import Shared
+from sheepfold.sharing.shared_archive import SharedArchive
 
 TOKEN, MD5 = "a-farm-token", "ab" * 16
 CONTENT = os.urandom(3 * BLOCK_BYTES + 1000)
 PIECES = [CONTENT[at : at + BLOCK_BYTES] for at in range(0, len(CONTENT), BLOCK_BYTES)]
-PLAN = ArchivePlan(
+PLAN = ArchiveManifest(
     md5=MD5,
     size=len(CONTENT),
     piece_bytes=BLOCK_BYTES,
@@ -37,11 +37,11 @@ class Shelf:
     """Has one archive, as far as a test put pieces in."""
 
     def __init__(self, folder: Path) -> None:
-        self.arriving = Arriving(folder / "archive", PLAN)
+        self.arriving = PartialArchive(folder / "archive", PLAN)
         self.asked: list[str] = []
         self.gate: threading.Event | None = None
 
-    def __call__(self, md5: str) -> Shared | None:
+    def __call__(self, md5: str) -> SharedArchive | None:
         self.asked.append(md5)
         return self.arriving.shared() if md5 == MD5 else None
 
@@ -105,7 +105,7 @@ def test_what_is_no_range_of_bytes_is_refused(server: ArchiveServer, shelf: Shel
 
 def test_a_wrong_piece_is_never_kept(shelf: Shelf) -> None:
     for wrong in (PIECES[1], PIECES[0][:-1], b"", PIECES[0] + b"x"):
-        with pytest.raises(SourceUnfit):
+        with pytest.raises(PeerUnusable):
             shelf.arriving.put(0, wrong)
     assert shelf.arriving.shared().pieces == 0
     assert shelf.arriving.put(0, PIECES[0])
@@ -174,11 +174,11 @@ def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
     server = ArchiveServer(shelf, TOKEN, "127.0.0.1", 0, at_once=2, answer_s=1.0)
     server.start()
     fill(shelf, 0, 1, 2, 3)
-    client = SourceClient(MD5, archive_pass(TOKEN, MD5))
+    client = PeerClient(MD5, archive_pass(TOKEN, MD5))
     url = f"http://127.0.0.1:{server.port}"
     stuck = [StuckReader(server) for _ in range(2)]
     assert all(one.began.startswith(b"HTTP/1.1") for one in stuck)
-    with pytest.raises(SourceFull):
+    with pytest.raises(PeerBusy):
         client.piece(url, 0, 10, NODE_PATIENCE)
     assert client.pieces(url, NODE_PATIENCE) == "all", "what it has can still be asked"
     assert all(one.is_cut_off(within_s=10) for one in stuck)
@@ -188,15 +188,15 @@ def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
 
 def test_a_client_asks_over_one_connection_and_tells_refusals_apart(server: ArchiveServer, shelf: Shelf) -> None:
     fill(shelf, 0)
-    client = SourceClient(MD5, archive_pass(TOKEN, MD5))
+    client = PeerClient(MD5, archive_pass(TOKEN, MD5))
     url = f"http://127.0.0.1:{server.port}"
     assert client.piece(url, 0, BLOCK_BYTES, NODE_PATIENCE) == (PIECES[0], "1")
-    with pytest.raises(SourceLacks):
+    with pytest.raises(PeerLacksPiece):
         client.piece(url, BLOCK_BYTES, 2 * BLOCK_BYTES, NODE_PATIENCE)
-    with pytest.raises(SourceUnfit):
-        SourceClient(MD5, "wrong").pieces(url, NODE_PATIENCE)
+    with pytest.raises(PeerUnusable):
+        PeerClient(MD5, "wrong").pieces(url, NODE_PATIENCE)
     client.close()
-    with pytest.raises(SourceUnfit):
+    with pytest.raises(PeerUnusable):
         client.pieces(url, NODE_PATIENCE)
 
 
@@ -217,10 +217,10 @@ def test_a_source_that_drips_is_given_up_in_bounded_time() -> None:
                         return
 
         threading.Thread(target=drip, daemon=True).start()
-        client = SourceClient(MD5, "pass")
-        patience = Patience(connect_s=1, silence_s=1, at_least_s=0.2, bytes_per_s=10**9)
+        client = PeerClient(MD5, "pass")
+        patience = PeerTimeouts(connect_s=1, silence_s=1, at_least_s=0.2, bytes_per_s=10**9)
         began = time.monotonic()
-        with pytest.raises(SourceUnfit, match="too slow"):
+        with pytest.raises(PeerUnusable, match="too slow"):
             client.piece(f"http://127.0.0.1:{listening.getsockname()[1]}", 0, 1000, patience)
         assert time.monotonic() - began < 5
         ended.set()
