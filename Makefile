@@ -28,17 +28,17 @@ help:
 	@echo "make clean         removes what the other targets made, the Python environment included"
 
 lab: $(VENV)/.lab
-	@blender=$$($(BIN)/python tools/find_blender.py) && SHEEPFOLD_BLENDER="$$blender" $(BIN)/sheepfold lab $(ARGS)
+	@blender=$$($(BIN)/python -m tools.find_blender) && SHEEPFOLD_BLENDER="$$blender" $(BIN)/sheepfold lab $(ARGS)
 
 test: $(VENV)/.test
-	@$(BIN)/python tools/install_services.py
-	@blender=$$($(BIN)/python tools/find_blender.py) && \
+	@$(BIN)/python -m tools.install_services
+	@blender=$$($(BIN)/python -m tools.find_blender) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests
 
 # Sizes, regions, formats, views, cameras, frames, caches, names: pixels are equal, or the person was told.
 test-scenes: $(VENV)/.test
-	@$(BIN)/python tools/install_services.py
-	@blender=$$($(BIN)/python tools/find_blender.py) && \
+	@$(BIN)/python -m tools.install_services
+	@blender=$$($(BIN)/python -m tools.find_blender) && \
 	SHEEPFOLD_BLENDER="$$blender" SHEEPFOLD_ALL_SCENES=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/acceptance/test_scenes.py
 
 test-compose: $(VENV)/.test
@@ -55,13 +55,13 @@ check: $(VENV)/.test
 
 # Kills workers, coordinator and Redis at random while the server fails one answer in ten; the seed is printed.
 chaos: $(VENV)/.test
-	@blender=$$($(BIN)/python tools/find_blender.py) && \
+	@blender=$$($(BIN)/python -m tools.find_blender) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m benchmarks.chaos $(ARGS)
 
 # Speed, as ratios to the machine's own limits; wants a machine that does nothing else, and root for the LAN's cables.
 bench: $(VENV)/.test
-	@$(BIN)/python tools/install_services.py
-	@blender=$$($(BIN)/python tools/find_blender.py) && \
+	@$(BIN)/python -m tools.install_services
+	@blender=$$($(BIN)/python -m tools.find_blender) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/.test
@@ -74,7 +74,7 @@ clean:
 # The stamps make a second run quick: they are renewed only when pyproject.toml asks for something else.
 $(VENV)/.made:
 	@[ -n "$(PYTHON)" ] || { echo "sheepfold needs Python 3.11 or later, and none is on PATH" >&2; exit 1; }
-	@$(PYTHON) tools/make_venv.py $(VENV)
+	@$(PYTHON) -m tools.make_venv $(VENV)
 	@touch $@
 
 $(VENV)/.lab: pyproject.toml | $(VENV)/.made

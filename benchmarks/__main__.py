@@ -1,6 +1,8 @@
 """``python -m benchmarks``: every benchmark, one after the other."""
 
-from .run_all import main
+import sys
+
+from benchmarks.run_all import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

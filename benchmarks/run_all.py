@@ -1,6 +1,6 @@
 """Every promise about speed, measured one after the other: ``make bench``.
 
-    .venv/bin/python -m benchmarks.run_all [--pairs 3] [--only chain,heavy,nodes,lan]
+    .venv/bin/python -m benchmarks [--pairs 3] [--only chain,heavy,nodes,lan]
 
 Each benchmark prints its own table, with the machine's own limits; the last table holds the promises. It takes about a
 quarter of an hour and wants a machine that does nothing else. The exit code is 1 when a promise did not hold.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import archive_fanout, end_to_end, heavy_frames, thousand_nodes
+from benchmarks import archive_fanout, end_to_end, heavy_frames, thousand_nodes
 
 #: Frames a second of a thousand nodes whose frames take 40 s: leases live long enough to need several beats.
 SLOW_DEMAND = 25

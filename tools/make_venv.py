@@ -59,9 +59,9 @@ def _run(*command: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """``make_venv.py FOLDER``"""
+    """``python -m tools.make_venv FOLDER``"""
     if len(arguments) != 1:
-        print("usage: make_venv.py FOLDER", file=sys.stderr)
+        print("usage: python -m tools.make_venv FOLDER", file=sys.stderr)
         return 2
     if sys.version_info < OLDEST:
         print(f"sheepfold needs Python 3.11 or later; {sys.executable} is {sys.version.split()[0]}", file=sys.stderr)
