@@ -1,0 +1,89 @@
+"""The import contracts catch what they are there for: probes in a copy of the source break them, each by name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[3]
+SOURCE = ("sheepfold", "coordinator", "render_tasks", "lab", "tools")
+#: Module → an import it must not have → what the linter says of it.
+PROBES = {
+    "lab/cli.py": {
+        "coordinator.delivery.spool": "lab is not allowed to import coordinator",
+        "coordinator.upstream.transport.http_transport": "lab is not allowed to import coordinator",
+        "coordinator.broker.embedded_redis": "lab is not allowed to import coordinator",
+        "sheepfold.contract.orders": "lab.cli -> sheepfold.contract.orders",
+    },
+    "coordinator/upstream/heartbeat.py": {
+        "requests": "coordinator.upstream.heartbeat must not import requests",
+        "redis": "coordinator.upstream.heartbeat must not import redis",
+        "sqlalchemy": "coordinator.upstream.heartbeat must not import sqlalchemy",
+    },
+    "coordinator/leases/lease.py": {
+        "coordinator.scheduling.dispatcher": "coordinator.leases is not allowed to import coordinator.scheduling",
+    },
+    "sheepfold/protocol/reading.py": {"time": "sheepfold.protocol.reading must not import time"},
+    "sheepfold/units.py": {"render_tasks.settings": "sheepfold.units -> render_tasks.settings"},
+    "render_tasks/archives/piece_picker.py": {"time": "render_tasks.archives.piece_picker must not import time"},
+    "render_tasks/orders/node.py": {
+        "sheepfold.protocol.messages": "render_tasks.orders.node -> sheepfold.protocol.messages",
+        "boto3": "render_tasks.orders.node must not import boto3",
+    },
+}
+NEW_MODULES = {"coordinator/brand_new.py": "coordinator.brand_new", "sheepfold/brand_new.py": "sheepfold.brand_new"}
+
+
+@pytest.fixture(scope="module")
+def said_of_probes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the linter says of a copy of the source with every probe in it."""
+    folder = tmp_path_factory.mktemp("probed")
+    copy_source(folder)
+    for path, probes in PROBES.items():
+        file = folder / path
+        file.write_text(file.read_text() + "".join(f"\nimport {name}" for name in probes) + "\n")
+    for path in NEW_MODULES:
+        (folder / path).write_text("")
+    code, said = lint(folder)
+    assert code == 1
+    return said
+
+
+def copy_source(folder: Path) -> None:
+    for package in SOURCE:
+        shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "pyproject.toml", folder)
+
+
+def lint(folder: Path) -> tuple[int, str]:
+    """The linter run by itself in a folder: its exit code and its words in one line each."""
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as go; go()",
+    ]
+    done = subprocess.run(
+        [*command, "--no-cache"], cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_source_as_it_is_keeps_every_contract(tmp_path: Path) -> None:
+    copy_source(tmp_path)
+    code, said = lint(tmp_path)
+    assert "0 broken" in said
+    assert code == 0
+
+
+@pytest.mark.parametrize("words", sorted({words for probes in PROBES.values() for words in probes.values()}))
+def test_a_probe_is_named(said_of_probes: str, words: str) -> None:
+    assert words in " ".join(said_of_probes.split())
+
+
+@pytest.mark.parametrize("module", NEW_MODULES.values())
+def test_a_new_module_without_a_layer_is_named(said_of_probes: str, module: str) -> None:
+    assert module in said_of_probes
