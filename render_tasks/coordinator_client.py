@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit
@@ -177,7 +177,7 @@ class CoordinatorClient:
             raise _refusal(call, answer)
 
     @contextlib.contextmanager
-    def _session(self) -> Iterator[requests.Session]:
+    def _session(self) -> Generator[requests.Session]:
         """A connection for one call. A node has dozens of threads, and never more connections than it uses at once."""
         try:
             session = self._idle.pop()

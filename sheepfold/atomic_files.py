@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from .units import bytes_text
@@ -124,7 +124,7 @@ class IncomingFile:
 @contextlib.contextmanager
 def receiving(
     folder: Path, *, limit_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES
-) -> Iterator[IncomingFile]:
+) -> Generator[IncomingFile]:
     """A :class:`IncomingFile` that is gone afterwards unless it was kept."""
     with full_disk_is_typed(folder):
         passing = IncomingFile(folder, limit_bytes=limit_bytes, reserve_bytes=reserve_bytes)
@@ -149,7 +149,7 @@ def check_room(folder: Path, reserve_bytes: int) -> None:
 
 
 @contextlib.contextmanager
-def full_disk_is_typed(folder: Path) -> Iterator[None]:
+def full_disk_is_typed(folder: Path) -> Generator[None]:
     """Turns the system's ways of saying "no room" into :class:`DiskFull`."""
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -53,7 +53,7 @@ def reachable(bind: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def client_of(address: Address) -> Iterator[redis.Redis]:
+def client_of(address: Address) -> Generator[redis.Redis]:
     """A client for one or two commands; no retries, a short timeout."""
     client = redis.Redis(
         host=address.host,

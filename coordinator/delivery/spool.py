@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +111,7 @@ class Spool:
             return incoming.keep(md5=md5)
 
     @contextlib.contextmanager
-    def receive(self, lease_id: str, attempt: int, suffix: str) -> Iterator[Incoming]:
+    def receive(self, lease_id: str, attempt: int, suffix: str) -> Generator[Incoming]:
         """The same for a caller that is handed the pieces: write them, then keep; else nothing is left."""
         name = spool_name(lease_id, attempt, suffix)
         with receiving(self._folder, limit_bytes=self._limit_bytes) as passing:

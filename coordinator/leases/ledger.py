@@ -21,7 +21,7 @@ import threading
 import time
 import uuid
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -327,7 +327,7 @@ class Ledger:
             return connection.execute(chosen).scalar()
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
+    def _reading(self) -> Generator[sa.Connection]:
         with typed_errors(), self._engine.connect().execution_options(reading=True) as connection:
             yield connection
 

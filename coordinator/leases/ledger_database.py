@@ -19,7 +19,7 @@ import os
 import sqlite3
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 @contextlib.contextmanager
-def typed_errors() -> Iterator[None]:
+def typed_errors() -> Generator[None]:
     """Turns what the database or the disk throws into :class:`LedgerUnwritable`, without any value of a row."""
     try:
         yield

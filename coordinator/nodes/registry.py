@@ -19,7 +19,7 @@ import re
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,7 +266,7 @@ def _text(value: bytes | str) -> str:
 
 
 @contextlib.contextmanager
-def _typed_errors() -> Iterator[None]:
+def _typed_errors() -> Generator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 #: Of malloc.h.
 M_ARENA_MAX = -8
@@ -23,7 +23,7 @@ def limit_malloc_arenas() -> None:
 
 
 @contextlib.contextmanager
-def infrequent_gc() -> Iterator[None]:
+def infrequent_gc() -> Generator[None]:
     """What is built is there to stay, and frames leave no cycles behind: looking for some was a seventh of the work."""
     gc.collect()
     gc.freeze()

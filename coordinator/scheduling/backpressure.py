@@ -7,7 +7,7 @@ cost nothing; questions under way cost memory, and make every other answer late.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 #: Questions under way that a coordinator answers within two seconds or so.
@@ -23,7 +23,7 @@ class InFlightGauge:
         self._waiting = 0
 
     @contextmanager
-    def track(self) -> Iterator[None]:
+    def track(self) -> Generator[None]:
         """A node waits for as long as the block lasts."""
         with self._lock:
             self._waiting += 1

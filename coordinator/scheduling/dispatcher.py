@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -151,7 +151,7 @@ class Dispatcher:
         return is_wanted
 
     @contextmanager
-    def _reserved(self, session_key: str) -> Iterator[ComputeMethod | None]:
+    def _reserved(self, session_key: str) -> Generator[ComputeMethod | None]:
         """Keeps a place for one answer; what to ask for, or ``None`` when no place is left."""
         with self._lock:
             left = self._places_left(session_key)

@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -264,7 +264,7 @@ def _keep(farm: _Farm, children: Processes) -> NoReturn:
 
 
 @contextmanager
-def _told_by_signals() -> Iterator[None]:
+def _told_by_signals() -> Generator[None]:
     def tell(number: int, _frame: object) -> NoReturn:
         raise SignalReceived(number)
 

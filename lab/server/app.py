@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from types import FrameType
 
 import uvicorn
@@ -49,7 +49,7 @@ def build(office: LabServices) -> ASGIApp:
     """The application around parts that are there already."""
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
         yield
         office.close()
 
@@ -101,7 +101,7 @@ class Server(uvicorn.Server):
             self._on_start(address_of(sockets[0]))
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         """As uvicorn's, but the signal is not raised once more at the end: being told to stop is no failure."""
         try:
             former = {one: signal.signal(one, self._stop) for one in (signal.SIGINT, signal.SIGTERM)}

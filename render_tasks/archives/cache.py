@@ -19,7 +19,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -180,7 +180,7 @@ class ArchiveCache:
             extract(archive, content, self._limits, stopped, password)
 
     @contextlib.contextmanager
-    def _arrived(self, ref: ArchiveRef, path: Path, stopped: Callable[[], bool]) -> Iterator[bool]:
+    def _arrived(self, ref: ArchiveRef, path: Path, stopped: Callable[[], bool]) -> Generator[bool]:
         """The archive, whole and verified; inside the block other nodes may have it. Says whether that is worth it."""
         found = ""
         for _ in range(TRIES):
@@ -203,7 +203,7 @@ class ArchiveCache:
 
 
 @contextlib.contextmanager
-def _held(lock: threading.Lock | threading.Semaphore, stopped: Callable[[], bool], while_what: str) -> Iterator[None]:
+def _held(lock: threading.Lock | threading.Semaphore, stopped: Callable[[], bool], while_what: str) -> Generator[None]:
     while not lock.acquire(timeout=_LOOK_EVERY_S):
         if stopped():
             raise AttemptDropped(f"stopped while {while_what}")

@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from pathlib import Path
 
 from render_tasks.errors import DiskFull
@@ -83,7 +83,7 @@ class CacheDir:
         return path, size
 
     @contextlib.contextmanager
-    def using(self, wanted: Mapping[str, Collection[str]]) -> Iterator[None]:
+    def using(self, wanted: Mapping[str, Collection[str]]) -> Generator[None]:
         """Keeps things, present or still to come, from being thrown out: key → MD5 sums of the parts it is made of."""
         parts = {key: frozenset(f"{md5}{ZIP}" for md5 in md5s) for key, md5s in wanted.items()}
         with self._lock:
@@ -100,7 +100,7 @@ class CacheDir:
             self.make_room(0)
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Path]:
+    def place(self) -> Generator[Path]:
         """A folder for an archive on its way here."""
         path = Path(tempfile.mkdtemp(prefix=_FETCHING, dir=self.folder))
         try:

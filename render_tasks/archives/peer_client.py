@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -89,7 +89,7 @@ class PeerClient:
     @contextlib.contextmanager
     def _answer(
         self, url: str, path: str, headers: dict[str, str], patience: PeerTimeouts
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Generator[http.client.HTTPResponse]:
         with self._connection(url, patience) as connection:
             answer = self._asked(connection, path, headers, patience)
             if answer.status == 503:
@@ -101,7 +101,7 @@ class PeerClient:
             yield answer
 
     @contextlib.contextmanager
-    def _connection(self, url: str, patience: PeerTimeouts) -> Iterator[http.client.HTTPConnection]:
+    def _connection(self, url: str, patience: PeerTimeouts) -> Generator[http.client.HTTPConnection]:
         """A connection that is kept when its answer was read to the end, whatever the answer was."""
         with self._lock:
             idle = self._idle[url]

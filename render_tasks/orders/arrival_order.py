@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Generator, Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -33,7 +33,7 @@ class ArrivalOrder:
         self._coming: list[_Coming] = []
 
     @contextmanager
-    def one(self, needs: Hashable, came_at: float) -> Iterator[None]:
+    def one(self, needs: Hashable, came_at: float) -> Generator[None]:
         """An order gets ready inside the block; behind it, it is its turn to queue."""
         mine = _Coming(needs=needs, came_at=came_at)
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -103,7 +103,7 @@ class ActiveAttempts:
             return orders
 
     @contextmanager
-    def holding(self, attempt: Attempt) -> Iterator[None]:
+    def holding(self, attempt: Attempt) -> Generator[None]:
         """For as long as an attempt lasts. Raises AttemptDropped when it is in hand already."""
         with self._lock:
             if attempt.key in self._attempts:

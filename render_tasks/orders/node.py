@@ -26,7 +26,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -196,7 +196,7 @@ class Node:
             self._parts.health.look_once()
 
     @contextmanager
-    def _holding(self, attempt: Attempt) -> Iterator[None]:
+    def _holding(self, attempt: Attempt) -> Generator[None]:
         with self._in_hand.holding(attempt):
             if self._leaving.is_set():
                 attempt.switch.cancel(LEAVING)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Generator, Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -72,7 +72,7 @@ class Slots:
         self._waiting: list[Waiting] = []
 
     @contextmanager
-    def one_for(self, key: Hashable, switch: CancelToken, *, came_at: float) -> Iterator[Slot]:
+    def one_for(self, key: Hashable, switch: CancelToken, *, came_at: float) -> Generator[Slot]:
         """A slot, for as long as the block lasts. Raises AttemptDropped when ``switch`` stops the wait."""
         slot = self._take(Waiting(key=key, came_at=came_at), switch)
         try:

@@ -24,7 +24,7 @@ import logging
 import ssl
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from http.cookiejar import Cookie
@@ -214,7 +214,7 @@ class HttpTransport:
         raise BadAnswer(call.exchange, _shown(call), reason, code)
 
     @contextlib.contextmanager
-    def _counted(self, deadline: Deadline) -> Iterator[None]:
+    def _counted(self, deadline: Deadline) -> Generator[None]:
         with self._lock:
             self._under_way.add(deadline)
         try:

@@ -16,7 +16,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 
@@ -59,7 +59,7 @@ class FrameLimit:
             return self._room()
 
     @contextlib.contextmanager
-    def question(self) -> Iterator[bool]:
+    def question(self) -> Generator[bool]:
         """Surrounds one question and what becomes of its answer; false: it must not be asked."""
         with self._lock:
             may_ask = self._room() > 0

@@ -27,7 +27,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -179,7 +179,7 @@ class Uploads:
     # What is next
 
     @contextlib.contextmanager
-    def _next(self) -> Iterator[Lease | str | None]:
+    def _next(self) -> Generator[Lease | str | None]:
         """The next frame, or the lease id of the next report, for this thread alone."""
         with self._lock:
             item = self._choose() if self._clock() >= self._not_before else None

@@ -24,7 +24,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -220,7 +220,7 @@ class Store:
             db.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Generator[Connection]:
         """One transaction: committed at the end, rolled back when anything is raised."""
         with self._lock, self._engine.begin() as connection:
             yield connection

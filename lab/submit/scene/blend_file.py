@@ -7,7 +7,7 @@ never ends: reading goes forward only, no pointer is followed that the file does
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -133,7 +133,7 @@ class Blend:
 
 
 @contextmanager
-def open_blend(path: Path) -> Iterator[Blend]:
+def open_blend(path: Path) -> Generator[Blend]:
     """The file, while the block lasts; raises :class:`~lab.errors.UnreadableScene`, also for what is met inside it."""
     file: Any = None
     try:

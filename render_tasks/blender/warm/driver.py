@@ -21,7 +21,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, BinaryIO
 
 #: Engines whose frames were compared, pixel by pixel, with those of a Blender of their own.
@@ -65,7 +65,7 @@ class Driver:
             raise RuntimeError("the render was cancelled")
 
     @contextlib.contextmanager
-    def _range_of_one(self, frame: int) -> Iterator[None]:
+    def _range_of_one(self, frame: int) -> Generator[None]:
         """The scene's range is this frame until Blender has taken note of it."""
         scene, handlers = self._scene, self._bpy.app.handlers.render_init
         own = scene.frame_start, scene.frame_end
