@@ -8,17 +8,11 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
 
+from sheepfold.config import HttpAddress, LoginSettings, SheepfoldSettings, address_parts
 from sheepfold.protocol.dialects import DIALECTS, SPECIFICATION, Dialect, dialect_of
 from sheepfold.protocol.messages import RamUnit
 
@@ -32,26 +26,8 @@ class SessionMode(StrEnum):
     MACHINE = "machine"
 
 
-def _parts(text: str) -> SplitResult | None:
-    """The address in its parts; ``None`` where it has no host or no port that could be one."""
-    try:
-        parts = urlsplit(text)
-        return parts if parts.hostname and (parts.port is None or parts.port > 0) else None
-    except ValueError:
-        return None
-
-
-def _http_url(text: str) -> str:
-    parts = _parts(text)
-    if parts is None or parts.scheme not in ("http", "https"):
-        raise ValueError("must be an address such as https://render.example.org")
-    if parts.username or parts.password:
-        raise ValueError("must not hold a login; use SHEEPFOLD_LOGIN and SHEEPFOLD_PASSWORD")
-    return text.rstrip("/")
-
-
 def _redis_url(secret: SecretStr) -> SecretStr:
-    parts = _parts(secret.get_secret_value())
+    parts = address_parts(secret.get_secret_value())
     if parts is None or parts.scheme not in ("redis", "rediss"):
         raise ValueError(
             "must be an address such as redis://:password@host:6379/0; "
@@ -77,7 +53,6 @@ def _year(value: object) -> int:
         raise ValueError(f"is one of {', '.join(str(dialect.year) for dialect in DIALECTS)}") from None
 
 
-HttpAddress = Annotated[str, AfterValidator(_http_url)]
 RedisAddress = Annotated[SecretStr, AfterValidator(_redis_url)]
 JobTags = Annotated[dict[str, list[str]], NoDecode, BeforeValidator(_job_tags)]
 
@@ -88,16 +63,8 @@ def default_state_dir() -> Path:
     return Path(base) / "sheepfold"
 
 
-class FarmSettings(BaseSettings):
+class FarmSettings(SheepfoldSettings):
     """What every command of the coordinator's side needs to find the farm."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="SHEEPFOLD_",
-        toml_file="sheepfold.toml",
-        extra="ignore",
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-    )
 
     state_dir: Path = Field(default_factory=default_state_dir)
     #: Shared by every node; generated into the state folder when unset.
@@ -107,25 +74,11 @@ class FarmSettings(BaseSettings):
     #: Unset: the coordinator starts a Redis of its own.
     redis_url: RedisAddress | None = None
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
-
-class CoordinatorSettings(FarmSettings):
+class CoordinatorSettings(LoginSettings, FarmSettings):
     """What ``sheepfold coordinator`` reads."""
 
     server_url: HttpAddress
-    login: str = Field(min_length=1)
-    password: SecretStr | None = Field(default=None, min_length=1)
-    password_file: Path | None = None
     #: The year of the generation that the sign-in is written in; the server's answer picks the rest.
     dialect: Annotated[int, BeforeValidator(_year)] = SPECIFICATION.year
     #: What the server is told as the client's version; unset: that of the dialect's year. Old ones are refused (101).
@@ -165,21 +118,3 @@ class CoordinatorSettings(FarmSettings):
         """The row that the sign-in is written in."""
         dialect = dialect_of(self.dialect)
         return dialect if self.ram_unit is None else replace(dialect, ram_unit=self.ram_unit)
-
-    @model_validator(mode="after")
-    def _one_password(self) -> CoordinatorSettings:
-        if self.password is None and self.password_file is None:
-            raise ValueError("SHEEPFOLD_PASSWORD: set it, or SHEEPFOLD_PASSWORD_FILE to a file that holds it")
-        if self.password is None:
-            self.password = _read_password(self.password_file)  # type: ignore[arg-type]
-        return self
-
-
-def _read_password(path: Path) -> SecretStr:
-    try:
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"SHEEPFOLD_PASSWORD_FILE: cannot read {path}: {error}") from None
-    if not text:
-        raise ValueError(f"SHEEPFOLD_PASSWORD_FILE: {path} is empty")
-    return SecretStr(text)

@@ -7,14 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from sheepfold.config import HttpAddress, LoginSettings
 
 MIB = 1024 * 1024
 #: Clients since 2019-09 beat this long after their last request, seconds; observed.
@@ -35,61 +31,16 @@ class Mode(StrEnum):
     OVERLOADED = "overloaded"
 
 
-class _Flat(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="SHEEPFOLD_", extra="ignore", toml_file="sheepfold.toml")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
-
-
-class AccountSettings(_Flat):
-    """The account, and where it is at home."""
+class AccountSettings(LoginSettings):
+    """The account, and the server that it is at."""
 
     login: str = Field(min_length=1, max_length=200)
-    password: SecretStr | None = None
-    #: A file whose first line is the password.
-    password_file: Path | None = None
     #: Root of the server that `sheepfold submit` talks to.
-    server_url: str = "http://127.0.0.1:8421"
-
-    @field_validator("server_url")
-    @classmethod
-    def _http(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("has to begin with http:// or https://")
-        return value.rstrip("/")
-
-    @model_validator(mode="after")
-    def _some_password(self) -> AccountSettings:
-        if self.password is None and self.password_file is None:
-            raise ValueError("SHEEPFOLD_PASSWORD or SHEEPFOLD_PASSWORD_FILE has to be set")
-        if self.password is None and self.password_file is not None:
-            self.password = _password_from(self.password_file)
-        return self
+    server_url: HttpAddress = "http://127.0.0.1:8421"
 
     def secret(self) -> str:
         """The password in plain text; it goes to the wire and nowhere else."""
         return self.password.get_secret_value() if self.password is not None else ""
-
-
-def _password_from(path: Path) -> SecretStr:
-    try:
-        with path.open(encoding="utf-8") as file:
-            password = file.readline(4096).rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise ValueError(f"SHEEPFOLD_PASSWORD_FILE cannot be read: {reason}") from None
-    if not password:
-        raise ValueError("SHEEPFOLD_PASSWORD_FILE is empty")
-    return SecretStr(password)
 
 
 class ServerSettings(AccountSettings):

@@ -9,14 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from sheepfold.config import HttpAddress, SheepfoldSettings
 from sheepfold.contract.presence import Compute
 
 
@@ -32,12 +27,6 @@ def default_work_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "sheepfold" / "worker"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sheepfold" / "worker"
-
-
-def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")) or not value.split("://", 1)[1].strip("/"):
-        raise ValueError("must be the coordinator's address, for example http://192.168.1.10:8420")
-    return value.rstrip("/")
 
 
 def _some_token(value: SecretStr) -> SecretStr:
@@ -60,15 +49,14 @@ def _words(value: object) -> object:
 _Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(SheepfoldSettings):
     """What a person decides about one PC."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SHEEPFOLD_", toml_file="sheepfold.toml", extra="ignore", hide_input_in_errors=True
-    )
+    # An empty SHEEPFOLD_TAGS takes the file's tags away.
+    model_config = SettingsConfigDict(env_ignore_empty=False)
 
-    #: Root URL of the coordinator's depot.
-    coordinator_url: Annotated[str, AfterValidator(_http_url)]
+    #: Root URL of the coordinator's LAN API.
+    coordinator_url: HttpAddress
     #: Shared by coordinator and workers.
     farm_token: Annotated[SecretStr, AfterValidator(_some_token)]
     #: What people call this PC; the coordinator makes it unique.
@@ -95,15 +83,3 @@ class WorkerSettings(BaseSettings):
     #: Where they are handed out; no host: on every interface, port 0: any free one.
     archive_host: str = ""
     archive_port: Annotated[int, Field(ge=0, le=65535)] = 0
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment first, then the file; nothing else."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

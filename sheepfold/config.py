@@ -1,4 +1,7 @@
-"""Which settings there are, by name: variables ``SHEEPFOLD_*`` and keys of ``sheepfold.toml``.
+"""How settings are read, and which there are: variables ``SHEEPFOLD_*``, then keys of ``sheepfold.toml``.
+
+:class:`SheepfoldSettings` is the root of every settings class, :data:`HttpAddress` the rule for an address,
+:func:`read_secret_file` the rule for a file that holds a password.
 
 Every command reads its own settings and passes over those of the others, so a misspelled name would pass over in
 silence. :func:`unknown_settings` tells of each. The names stand here and not in the settings classes, because the
@@ -11,9 +14,17 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 PREFIX = "SHEEPFOLD_"
+#: In the working directory.
 FILE = Path("sheepfold.toml")
+#: A first line that is longer than this is no password but another file.
+MAX_SECRET_CHARS = 4096
 
 #: Keys of ``sheepfold.toml``; in the environment each has the prefix and is written in capitals.
 SETTINGS = frozenset({
@@ -36,6 +47,88 @@ SETTINGS = frozenset({
 VARIABLES = frozenset({"blender", "render_mark", "bind", "redis_password", "redis_port", "redis_address"})
 #: How the names of the tests' own variables begin.
 _TESTS = "test_"
+
+
+def address_parts(text: str) -> SplitResult | None:
+    """An address in its parts; ``None`` where it has no host or no port that could be one."""
+    try:
+        parts = urlsplit(text)
+        return parts if parts.hostname and (parts.port is None or parts.port > 0) else None
+    except ValueError:
+        return None
+
+
+def _http_address(text: str) -> str:
+    parts = address_parts(text)
+    if parts is None or parts.scheme not in ("http", "https"):
+        raise ValueError("must be an address such as https://render.example.org or http://192.168.1.10:8420")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a login; use SHEEPFOLD_LOGIN and SHEEPFOLD_PASSWORD")
+    return text.rstrip("/")
+
+
+#: Root of an HTTP server; kept without a slash at its end.
+HttpAddress = Annotated[str, AfterValidator(_http_address)]
+
+
+class BadSecretFile(ValueError):
+    """A file that should hold a password holds none; the text tells the operator what to do, and nothing of the file."""
+
+
+def read_secret_file(path: Path, setting: str) -> str:
+    """The first line of a file, without its end and without a byte order mark.
+
+    Raises :class:`BadSecretFile`; its line begins with ``setting``, the variable that the file stands for.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            secret = file.readline(MAX_SECRET_CHARS + 1).rstrip("\r\n")
+    except OSError as error:
+        raise BadSecretFile(f"{setting}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadSecretFile(f"{setting}: {path} is no text in UTF-8: save it as such") from None
+    if not secret:
+        raise BadSecretFile(f"{setting}: the first line of {path} is empty: write the password there")
+    if len(secret) > MAX_SECRET_CHARS:
+        raise BadSecretFile(f"{setting}: the first line of {path} is too long for a password: is it another file?")
+    return secret
+
+
+class SheepfoldSettings(BaseSettings):
+    """Read from the environment first, then from ``sheepfold.toml``; an empty variable counts as none."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, toml_file=FILE, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class LoginSettings(SheepfoldSettings):
+    """The account at the render server."""
+
+    login: str = Field(min_length=1)
+    password: SecretStr | None = Field(default=None, min_length=1)
+    #: A file whose first line is the password; passed over where ``password`` is set.
+    password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _need_password(self) -> Self:
+        if self.password is not None:
+            return self
+        if self.password_file is None:
+            raise ValueError("SHEEPFOLD_PASSWORD: set it, or SHEEPFOLD_PASSWORD_FILE to a file that holds it")
+        self.password = SecretStr(read_secret_file(self.password_file, "SHEEPFOLD_PASSWORD_FILE"))
+        return self
 
 
 def unknown_settings(environment: Mapping[str, str], file: Path = FILE) -> Iterator[str]:

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from coordinator.settings import FarmSettings
+from sheepfold.config import BadSecretFile, read_secret_file
 from sheepfold.contract.celery_app import make_app
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ STOP_WITHIN_S = 8
 #: page opens with the newest on top as long as ``received`` is among them.
 COLUMNS = "args,state,worker,received,started,runtime,exception"
 COLUMN_TITLES = {"args": "Frame", "worker": "PC", "exception": "Reason"}
-EXIT_PORT_TAKEN = 2
+EXIT_WRONG_SETTING = 2
 
 
 class FlowerSettings(FarmSettings):
@@ -56,13 +57,18 @@ def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> in
     ``ask_redis_url`` is called where the settings name no Redis; what it raises goes to the caller.
     """
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else ask_redis_url()
-    flower = _make_flower(redis_url, settings)
+    try:
+        password = _password(settings)
+    except BadSecretFile as error:
+        log.error("%s", error)
+        return EXIT_WRONG_SETTING
+    flower = _make_flower(redis_url, settings, password)
     try:
         flower.start_http_server()
     except OSError as error:
         address = f"{settings.flower_host}:{settings.flower_port}"
         log.error("SHEEPFOLD_FLOWER_PORT: cannot listen on %s: %s", address, error.strerror)
-        return EXIT_PORT_TAKEN
+        return EXIT_WRONG_SETTING
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(_stop, flower))
     log.info("Flower is at http://%s:%s, user %s", settings.flower_host, settings.flower_port, settings.flower_user)
@@ -78,7 +84,7 @@ def _stop(flower: Any) -> None:
     flower.stop()
 
 
-def _make_flower(redis_url: str, settings: FlowerSettings) -> Any:
+def _make_flower(redis_url: str, settings: FlowerSettings, password: str) -> Any:
     # Flower is imported late: it starts threads and takes a second.
     from flower.app import Flower
     from flower.options import options
@@ -94,7 +100,6 @@ def _make_flower(redis_url: str, settings: FlowerSettings) -> Any:
         async def get(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  (the decorator's type)
             await super().get()
 
-    password = _password(settings)
     options.address = settings.flower_host
     options.port = settings.flower_port
     options.basic_auth = [f"{settings.flower_user}:{password}"]
@@ -131,12 +136,8 @@ def _password(settings: FlowerSettings) -> str:
         return settings.flower_password.get_secret_value()
     file = password_file(settings.state_dir)
     log.info("SHEEPFOLD_FLOWER_PASSWORD is not set; Flower's password is in %s", file)
-    try:
-        kept = file.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        kept = ""
-    if kept:
-        return kept
+    if file.exists():
+        return read_secret_file(file, "SHEEPFOLD_FLOWER_PASSWORD")
     made = secrets.token_urlsafe(18)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as target:

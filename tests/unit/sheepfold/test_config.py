@@ -1,4 +1,4 @@
-"""Every setting is known by name, and a name that none has is told with the one that was meant."""
+"""How settings are read; each is known by name, and a name that none has is told with the one that was meant."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from coordinator.operator.flower import FlowerSettings
@@ -14,7 +15,15 @@ from lab.settings import ServerSettings
 from render_tasks.blender.orphan_guard import MARK_VARIABLE
 from render_tasks.settings import WorkerSettings
 from sheepfold.cli import app
-from sheepfold.config import PREFIX, SETTINGS, VARIABLES, unknown_settings
+from sheepfold.config import (
+    MAX_SECRET_CHARS,
+    PREFIX,
+    SETTINGS,
+    VARIABLES,
+    BadSecretFile,
+    read_secret_file,
+    unknown_settings,
+)
 
 PROJECT = Path(__file__).parents[3]
 
@@ -85,3 +94,67 @@ def test_every_command_warns_before_it_does_anything(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["ledger", "backup", "copy.sqlite"])
     assert "warning: SHEEPFOLD_STATE_DIRECTORY is no setting" in done.output.splitlines()[0]
     assert "did you mean SHEEPFOLD_STATE_DIR?" in done.output
+
+
+# A password in a file: one rule for every command
+
+
+@pytest.mark.parametrize(
+    ("content", "password"),
+    [
+        (b"s3cret", "s3cret"),
+        (b"s3cret\n", "s3cret"),
+        (b"s3cret\r\n", "s3cret"),
+        (b"\xef\xbb\xbfs3cret\n", "s3cret"),
+        (b"s3cret\nanother line\n", "s3cret"),
+        (" p\xe4ss w\xf6rd \n".encode(), " p\xe4ss w\xf6rd "),
+    ],
+)
+def test_every_command_takes_the_first_line_of_a_password_file(tmp_path, monkeypatch, content, password):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "password").write_bytes(content)
+    given = {"login": "studio", "server_url": "http://server", "password_file": tmp_path / "password"}
+    monkeypatch.delenv("SHEEPFOLD_PASSWORD", raising=False)
+    for settings in (CoordinatorSettings(**given), ServerSettings(**given)):
+        assert settings.password is not None
+        assert settings.password.get_secret_value() == password
+    assert read_secret_file(tmp_path / "password", "SHEEPFOLD_FLOWER_PASSWORD") == password
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty: write the password there"),
+        (b"\xef\xbb\xbf\n", "is empty: write the password there"),
+        (b"\ns3cret\n", "is empty: write the password there"),
+        (b"\xffs3cret", "no text in UTF-8"),
+        (b"s3cret" + b"x" * MAX_SECRET_CHARS, "too long for a password"),
+    ],
+)
+def test_a_file_without_a_password_says_what_to_do_and_shows_nothing(tmp_path, content, said):
+    (tmp_path / "password").write_bytes(content)
+    with pytest.raises(BadSecretFile, match=said) as refused:
+        read_secret_file(tmp_path / "password", "SHEEPFOLD_PASSWORD_FILE")
+    assert str(refused.value).startswith("SHEEPFOLD_PASSWORD_FILE: ")
+    assert str(tmp_path / "password") in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+# An address: one rule for every setting
+
+
+@pytest.mark.parametrize(
+    "url", ["farm:8420", "ftp://farm", "http://", "http:///path", "http://[::1", "http://farm:http", "http://farm:0"]
+)
+def test_what_is_no_address_is_refused_by_every_command(tmp_path, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    for settings, name, more in (
+        (CoordinatorSettings, "server_url", {"login": "studio", "password": "x"}),
+        (ServerSettings, "server_url", {"login": "studio", "password": "x"}),
+        (WorkerSettings, "coordinator_url", {"farm_token": "token"}),
+    ):
+        with pytest.raises(ValidationError, match="must be an address such as"):
+            settings(**{name: url}, **more)
+        with pytest.raises(ValidationError, match="must not hold a login"):
+            settings(**{name: "http://me:pw@farm"}, **more)
+        assert getattr(settings(**{name: "http://farm:8420/"}, **more), name) == "http://farm:8420"
