@@ -72,7 +72,7 @@ HttpAddress = Annotated[str, AfterValidator(_http_address)]
 
 
 class BadSecretFile(ValueError):
-    """A file that should hold a password holds none; the text tells the operator what to do, and nothing of the file."""
+    """A file that should hold a password holds none. The text says what to do and shows nothing of the file."""
 
 
 def read_secret_file(path: Path, setting: str) -> str:
