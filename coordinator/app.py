@@ -39,10 +39,11 @@ from coordinator.jobs.blocks import BlockedBy, JobBlocks
 from coordinator.jobs.control import JobControl
 from coordinator.jobs.scene_faults import SceneFaults
 from coordinator.leases.counters import LeaseCounters
+from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import ACTIVE, Lease, LeaseError, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_batch import Transition
-from coordinator.leases.ledger_database import sqlite_url
+from coordinator.leases.ledger_database import LedgerDatabase, sqlite_url
 from coordinator.nodes.admission import NodeAdmission
 from coordinator.nodes.pauses import FIRST_PAUSE_S, PAUSE_CAP_S, NodePauses
 from coordinator.nodes.quarantine import NodeQuarantine
@@ -106,7 +107,9 @@ class CoordinatorApp:
     def _open_stores(self, redis_url: str) -> None:
         settings, state = self._settings, self._settings.state_dir
         self._clock = steady_clock()
-        self._ledger = Ledger(sqlite_url(state / "ledger.sqlite"), clock=self._clock)
+        self._database = LedgerDatabase(sqlite_url(state / "ledger.sqlite")).open()
+        self._ledger = Ledger(self._database, clock=self._clock).load()
+        self._store = KeyValueStore(self._database)
         self._tally, self._floor, self._pressure = (
             LeaseCounters(),
             NodeIndex(look_ahead=settings.look_ahead),
@@ -115,7 +118,7 @@ class CoordinatorApp:
         self._ledger.watch(self._tally.follow)
         self._ledger.watch(self._floor.on_lease_change)
         redis = connect(redis_url)
-        self._tenure = FarmLock(redis, _farm_id(self._ledger))
+        self._tenure = FarmLock(redis, _farm_id(self._store))
         self._tenure.take()
         self._nodes = NodeRegistry(redis)
         self._app = make_app(redis_url)
@@ -144,7 +147,7 @@ class CoordinatorApp:
                 self._spool.discard(name)
 
     def _build_lan_side(self, redis_url: str) -> None:
-        self._conduct = NodeQuarantine(self._ledger, self._on_set_aside)
+        self._conduct = NodeQuarantine(self._store, self._on_set_aside)
         self._pauses = NodePauses(lambda: Backoff(FIRST_PAUSE_S, PAUSE_CAP_S, random.Random()))
         self._scene_faults = SceneFaults(self._able_to_render, self._present, self._hold_job)
         events = ClaimListener(
@@ -172,9 +175,7 @@ class CoordinatorApp:
             is_frames_fault=self._pauses.is_frames_fault,
         )
         self._sweeper = Reconciler(self._nodes, self._ledger, self._claims, self._cancel_on_node, clock=self._clock)
-        self._door = NodeAdmission(
-            self._ledger, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined
-        )
+        self._door = NodeAdmission(self._store, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
         self._needs = RequirementsBuilder(
             self._ledger,
             self._tally,
@@ -184,7 +185,7 @@ class CoordinatorApp:
             is_launcher=LauncherArchives(self._archives.path_of).is_launcher,
             tried=self._scene_faults.tried,
         )
-        self._blocks = JobBlocks(self._ledger, self._settings.server_url)
+        self._blocks = JobBlocks(self._store, self._settings.server_url)
         self._jobs = JobControl(
             self._ledger,
             self._blocks,
@@ -288,8 +289,8 @@ class CoordinatorApp:
             render_time_max_s=settings.render_limit_s,
             no_job_wait_s=settings.no_job_wait_s,
             retry_wait_s=settings.retry_wait_s,
-            remember=functools.partial(self._ledger.keep_secret, kept),
-            recall=functools.partial(self._ledger.kept_secret, kept),
+            remember=functools.partial(self._store.put_secret, kept),
+            recall=functools.partial(self._store.get_secret, kept),
             return_offer=self._return_offer,
             measure=self._measure,
         )
@@ -298,7 +299,7 @@ class CoordinatorApp:
         settings = self._settings
         assert settings.password is not None  # the settings' validator saw to it
         # Another one for each farm and session, the same one after a restart.
-        hardware_id = hashlib.sha256(f"{_farm_id(self._ledger)}/{key}".encode()).hexdigest()[:32]
+        hardware_id = hashlib.sha256(f"{_farm_id(self._store)}/{key}".encode()).hexdigest()[:32]
         return ClientIdentity(
             credentials=Credentials(login=settings.login, password=settings.password.get_secret_value()),
             dialect=settings.sign_in_dialect(),
@@ -451,7 +452,7 @@ class CoordinatorApp:
         self._web.stop()
         self._archive_server.stop()
         self._plans.close()
-        self._ledger.close()
+        self._database.close()
 
     # What the parts tell each other
 
@@ -604,8 +605,8 @@ class CoordinatorApp:
         self._session_loops.wake_uploading()
 
 
-def _farm_id(ledger: Ledger) -> str:
+def _farm_id(store: KeyValueStore) -> str:
     """Who we are to other coordinators, for as long as the ledger lives."""
-    farm_id = ledger.kept("farm-id") or uuid.uuid4().hex
-    ledger.keep("farm-id", farm_id)
+    farm_id = store.get("farm-id") or uuid.uuid4().hex
+    store.put("farm-id", farm_id)
     return farm_id

@@ -12,7 +12,7 @@ import psutil
 
 from coordinator.broker.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from coordinator.broker.farm_lock import FarmLocked
-from coordinator.leases.ledger_database import LedgerError
+from coordinator.leases.errors import LedgerError
 from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.operator.client import token_file
 from coordinator.runtime.http_server import AddressInUse

@@ -165,7 +165,8 @@ def forgive(name: Annotated[str, typer.Argument(help="The PC's name, as the stat
 @ledger_app.command()
 def backup(file: Annotated[Path, typer.Argument(help="Where the copy goes.")]) -> None:
     """Copy the ledger while the coordinator runs."""
-    from coordinator.leases.ledger_database import LedgerError, backup_ledger
+    from coordinator.leases.errors import LedgerError
+    from coordinator.leases.ledger_database import backup_ledger
     from coordinator.settings import FarmSettings
 
     source = FarmSettings().state_dir / "ledger.sqlite"

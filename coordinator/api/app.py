@@ -29,7 +29,7 @@ from coordinator.delivery.claims import FrameRejected, StaleClaim
 from coordinator.delivery.spool import BadName, CutOff, TooLarge
 from coordinator.jobs.blocks import JobBlock
 from coordinator.jobs.control import Stopped, UnknownJob
-from coordinator.leases.ledger_database import LedgerError
+from coordinator.leases.errors import LedgerError
 from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.scheduling.backpressure import InFlightGauge
 from sheepfold.atomic_files import DiskFull

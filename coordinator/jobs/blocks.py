@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from coordinator.leases.ledger import Ledger
+from coordinator.leases.key_value import KeyValueStore
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,11 @@ class JobBlocks:
     A new block of the same job and frame replaces the old one; but the farm never replaces an operator's.
     """
 
-    def __init__(self, ledger: Ledger, server_url: str, *, wall_clock: Callable[[], float] = time.time) -> None:
-        self._ledger, self._kept, self._wall_clock = ledger, f"job-blocks:{server_url}", wall_clock
+    def __init__(self, store: KeyValueStore, server_url: str, *, wall_clock: Callable[[], float] = time.time) -> None:
+        self._store, self._key, self._wall_clock = store, f"job-blocks:{server_url}", wall_clock
         self._lock = threading.Lock()
         #: Replaced as a whole, so that any thread may look into it without the lock.
-        self._blocks = _read(ledger.kept(self._kept))
+        self._blocks = _read(store.get(self._key))
 
     def block(
         self,
@@ -131,7 +131,7 @@ class JobBlocks:
         return sorted(self._blocks.values(), key=lambda block: block.since)
 
     def _keep(self, blocks: dict[tuple[str, str | None], JobBlock]) -> None:
-        self._ledger.keep(self._kept, json.dumps([asdict(block) for block in blocks.values()]))
+        self._store.put(self._key, json.dumps([asdict(block) for block in blocks.values()]))
         self._blocks = blocks
 
 

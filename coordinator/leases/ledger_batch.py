@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sheepfold.protocol.messages import JobOffer
 
 from . import ledger_schema as schema
+from .errors import LedgerUnwritable
 from .lease import Delivery, Lease, LeaseEvent
-from .ledger_database import LedgerUnwritable
 from .sealing import Sealer
 
 
@@ -102,7 +102,7 @@ class Batch:
     def write(self, connection: sa.Connection, known_scripts: set[str]) -> None:
         """Run it inside the caller's transaction."""
         for digest in self.scripts.keys() - known_scripts:
-            schema.keep_script(connection, digest, self.scripts[digest])
+            schema.insert_script(connection, digest, self.scripts[digest])
         for statement, rows in self.rows.items():
             written = connection.execute(statement, rows).rowcount if rows else 0
             if statement is schema.UPDATE_LEASE and written != len(rows):

@@ -1,15 +1,12 @@
-"""The ledger's file: opened for its owner alone, by one coordinator at a time, and copied while in use.
+"""The database behind the ledger: opened for its owner alone, by one coordinator at a time, and copied while in use.
+
+:class:`LedgerDatabase` is what :class:`coordinator.leases.ledger.Ledger` (the leases) and
+:class:`coordinator.leases.key_value.KeyValueStore` (small texts) stand on. It has one connection that writes, and as
+many that read as there are threads that do.
 
 SQLite's WAL and shared-memory files take over the database file's mode, so 0600 is set before SQLite first opens it.
 A lock file beside it (``ledger.db.lock``) keeps a second coordinator out; the lock dies with its process, however that
 ends. Another database than SQLite is a URL away: it gets none of this and must bring its own.
-
-::
-
-    LedgerError
-    ├── LedgerInUse        another coordinator has it open
-    ├── LedgerTooNew       a later sheepfold wrote it
-    └── LedgerUnwritable   the disk is full, or the file is gone or damaged
 """
 
 from __future__ import annotations
@@ -18,8 +15,9 @@ import contextlib
 import os
 import sqlite3
 import sys
+import threading
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,8 @@ import sqlalchemy as sa
 from sqlalchemy import event as sa_event
 from sqlalchemy import exc as sa_exc
 
+from .errors import LedgerError, LedgerInUse, LedgerUnwritable
+from .ledger_schema import prepare_schema
 from .sealing import Sealer
 
 #: A backup or a reader holds the file for milliseconds; longer than this is a fault.
@@ -35,28 +35,68 @@ BUSY_TIMEOUT_MS = 5_000
 BACKUP_PAGES = 256
 
 
-class LedgerError(Exception):
-    """The ledger cannot do its work; no lease has changed."""
+class LedgerDatabase:
+    """One database, open or not. Thread-safe: writes wait for each other, reads for nothing."""
 
+    def __init__(self, url: str) -> None:
+        """``url`` is SQLAlchemy's; raises :class:`LedgerError` for a database in memory. Opens nothing yet."""
+        self._path = file_of(url)
+        self._engine = engine_of(url)
+        #: Descriptor of the lock file while the database is open.
+        self._file_lock: int | None = None
+        self._writer: sa.Connection | None = None
+        self._write_lock = threading.Lock()
+        #: Seals what nobody may read in the file; with the key beside the file once it is open.
+        self.sealer = Sealer()
 
-class LedgerInUse(LedgerError):
-    """Another coordinator has this ledger open."""
+    def open(self) -> LedgerDatabase:
+        """Locks the file, makes or updates the tables, and returns itself.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        super().__init__(f"another coordinator has the ledger {path} open")
+        Raises :class:`LedgerInUse`, :class:`LedgerTooNew` or :class:`LedgerUnwritable`, and holds no lock then.
+        """
+        if self._path:
+            self._file_lock = lock_exclusively(self._path)
+        try:
+            with typed_errors():
+                if self._path:
+                    self.sealer = sealer_beside(self._path)
+                self._writer = self._engine.connect()
+            self.write(prepare_schema)
+        except BaseException:
+            self.close()
+            raise
+        return self
 
+    def write(self, write: Callable[[sa.Connection], object]) -> None:
+        """Runs ``write`` in a transaction, which is on disk when this returns; raises :class:`LedgerError`."""
+        with self._write_lock:
+            if self._writer is None:
+                raise LedgerError("the ledger is closed")
+            with typed_errors(), self._writer.begin():
+                write(self._writer)
 
-class LedgerTooNew(LedgerError):
-    """The ledger was written by a later sheepfold."""
+    @contextlib.contextmanager
+    def reading(self) -> Generator[sa.Connection]:
+        """A connection that takes no write lock; what the database throws meanwhile is a :class:`LedgerError`."""
+        with typed_errors(), self._engine.connect().execution_options(reading=True) as connection:
+            yield connection
 
-    def __init__(self, found: int, known: int) -> None:
-        self.found, self.known = found, known
-        super().__init__(f"the ledger has schema {found} and this sheepfold knows {known}: update sheepfold")
+    def backup(self, target: Path) -> None:
+        """Copies the database as it is now; writes go on meanwhile. See :func:`backup_ledger`."""
+        if self._path is None:
+            raise LedgerError("this database is backed up with its own tools")
+        backup_ledger(self._path, target)
 
-
-class LedgerUnwritable(LedgerError):
-    """The database refused: the disk is full, or the file is gone or damaged."""
+    def close(self) -> None:
+        """Closes the database and lets another coordinator have it; closing twice is fine."""
+        with self._write_lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            self._engine.dispose()
+            if self._file_lock is not None:
+                os.close(self._file_lock)
+                self._file_lock = None
 
 
 def sqlite_url(path: Path) -> str:

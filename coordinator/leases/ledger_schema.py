@@ -10,8 +10,8 @@ Schema, version 2 (times are Unix seconds)::
                     granted_at, changed_at, ended_at, reason, answer
     attempts        lease_id, attempt, node_id, ordered_at, started_at, ended_at, outcome, reason, render_s,
                     memory_kb, bytes                one row for each order; accounting reads it
-    kept            key, value                      small texts that survive a restart: server sessions (sealed), the
-                                                    order key
+    kept            key, value                      small texts that survive a restart, see
+                                                    :mod:`coordinator.leases.key_value`
 
 A change of the schema raises :data:`SCHEMA_VERSION` and adds the way there to :data:`MIGRATIONS`.
 """
@@ -28,8 +28,8 @@ import sqlalchemy as sa
 
 from sheepfold.protocol.messages import Chunk, JobOffer, RendererOffer
 
+from .errors import LedgerTooNew
 from .lease import ACTIVE, Delivery, HeldBack, Lease, LeaseEvent, LeaseState
-from .ledger_database import LedgerTooNew
 from .sealing import Sealer
 
 SCHEMA_VERSION = 2
@@ -90,7 +90,7 @@ attempts = sa.Table(
     sa.Column("bytes", sa.Integer),
 )
 
-kept = sa.Table(
+key_values = sa.Table(
     "kept", metadata, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
 )
 
@@ -115,7 +115,7 @@ def _given(column: sa.Column[Any]) -> sa.BindParameter[Any]:
     return sa.bindparam(column.name, type_=column.type)
 
 
-def _given_or_kept(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+def _given_or_unchanged(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
     return sa.func.coalesce(_given(column), column)
 
 
@@ -124,14 +124,14 @@ UPDATE_LEASE = (
     sa.update(leases)
     .where(leases.c.id == sa.bindparam("_id"))
     .where(leases.c.state == sa.bindparam("_state"), leases.c.attempt == sa.bindparam("_attempt"))
-    .values({name: _given(leases.c[name]) for name in _MOVING} | {"answer": _given_or_kept(leases.c.answer)})
+    .values({name: _given(leases.c[name]) for name in _MOVING} | {"answer": _given_or_unchanged(leases.c.answer)})
 )
 UPDATE_ATTEMPT = (
     sa.update(attempts)
     .where(attempts.c.lease_id == sa.bindparam("_id"), attempts.c.attempt == sa.bindparam("_attempt"))
     .values(
         {
-            name: _given_or_kept(attempts.c[name])
+            name: _given_or_unchanged(attempts.c[name])
             for name in ("started_at", "outcome", "reason", "render_s", "memory_kb", "bytes")
         }
         # An attempt ended with its delivery, whenever the server answers.
@@ -151,7 +151,7 @@ def prepare_schema(
 ) -> None:
     """Create the tables, or bring those of an older sheepfold to ``target``, inside the caller's transaction.
 
-    Raises :class:`~coordinator.leases.ledger_database.LedgerTooNew`.
+    Raises :class:`~coordinator.leases.errors.LedgerTooNew`.
     """
     if not sa.inspect(connection).has_table(schema_version.name):
         metadata.create_all(connection)
@@ -167,13 +167,13 @@ def prepare_schema(
         connection.execute(sa.update(schema_version).values(version=target))
 
 
-def keep_text(connection: sa.Connection, key: str, value: str) -> None:
-    """Insert or replace one kept text."""
-    if connection.execute(sa.update(kept).where(kept.c.key == key).values(value=value)).rowcount == 0:
-        connection.execute(sa.insert(kept).values(key=key, value=value))
+def put_text(connection: sa.Connection, key: str, value: str) -> None:
+    """Insert the value, or replace the one under this key."""
+    if connection.execute(sa.update(key_values).where(key_values.c.key == key).values(value=value)).rowcount == 0:
+        connection.execute(sa.insert(key_values).values(key=key, value=value))
 
 
-def keep_script(connection: sa.Connection, digest: str, text: str) -> None:
+def insert_script(connection: sa.Connection, digest: str, text: str) -> None:
     """Insert a script unless it is there."""
     if connection.execute(sa.select(scripts.c.digest).where(scripts.c.digest == digest)).first() is None:
         connection.execute(sa.insert(scripts).values(digest=digest, text=text))

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from coordinator.leases.ledger import Ledger
+from coordinator.leases.key_value import KeyValueStore
 from sheepfold.contract.api_messages import JoinAnswer, JoinRequest
 from sheepfold.contract.orders import public_key_text, queue_of
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S
@@ -45,7 +45,7 @@ class NodeAdmission:
 
     def __init__(
         self,
-        ledger: Ledger,
+        store: KeyValueStore,
         nodes: NodeRegistry,
         redis_url: str,
         public_url: str | None,
@@ -59,7 +59,7 @@ class NodeAdmission:
         #: The id that a copy came with, and its installation → the id it was given.
         self._copies: dict[tuple[str, str], str] = {}
         self._nodes, self._redis_url, self._public_url, self._on_join = nodes, redis_url, public_url, on_join
-        self.order_key = _kept_key(ledger)
+        self.order_key = _kept_key(store)
 
     def join(self, wish: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
         """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own."""
@@ -121,11 +121,11 @@ class NodeAdmission:
         return f"[{host}]" if ":" in host else host
 
 
-def _kept_key(ledger: Ledger) -> Ed25519PrivateKey:
+def _kept_key(store: KeyValueStore) -> Ed25519PrivateKey:
     """The farm's signing key: made once, kept in the ledger, which only its owner can read."""
-    kept = ledger.kept(_ORDER_KEY)
+    kept = store.get(_ORDER_KEY)
     if kept is not None:
         return Ed25519PrivateKey.from_private_bytes(base64.b64decode(kept))
     key = Ed25519PrivateKey.generate()
-    ledger.keep(_ORDER_KEY, base64.b64encode(key.private_bytes_raw()).decode("ascii"))
+    store.put(_ORDER_KEY, base64.b64encode(key.private_bytes_raw()).decode("ascii"))
     return key

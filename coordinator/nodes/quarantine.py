@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
+from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import Lease
-from coordinator.leases.ledger import Ledger
 from sheepfold.contract.api_messages import FailureKind
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,11 @@ class NodeQuarantine:
     """
 
     def __init__(
-        self, ledger: Ledger, on_set_aside: Callable[[str, bool], None] = lambda _node_id, _was_refused: None
+        self, store: KeyValueStore, on_set_aside: Callable[[str, bool], None] = lambda _node_id, _was_refused: None
     ) -> None:
-        self._ledger, self._on_set_aside = ledger, on_set_aside
+        self._store, self._on_set_aside = store, on_set_aside
         self._lock = threading.Lock()
-        self._records = _read(ledger.kept(_KEPT))
+        self._records = _read(store.get(_KEPT))
         #: Lease id → what each PC that failed it is to be marked with, should another succeed.
         self._open: dict[str, dict[str, Strike]] = {}
 
@@ -155,7 +155,7 @@ class NodeQuarantine:
 
     def _keep(self) -> None:
         records = {node_id: asdict(record) for node_id, record in self._records.items() if record.marks}
-        self._ledger.keep(_KEPT, json.dumps(records))
+        self._store.put(_KEPT, json.dumps(records))
 
 
 def _read(text: str | None) -> dict[str, _Record]:

@@ -26,10 +26,10 @@ from coordinator.archives.store import ArchiveError, ArchiveStore
 from coordinator.delivery.claims import Claims
 from coordinator.jobs.blocks import JobBlock
 from coordinator.leases.counters import LeaseCounters
+from coordinator.leases.errors import LedgerError
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState, unchanged_s
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_batch import Transition
-from coordinator.leases.ledger_database import LedgerError
 from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.upstream.client import ArchiveGone
 from coordinator.upstream.session import Backoff, FarmSession
@@ -139,7 +139,7 @@ class Dispatcher:
                 return False
             if self._record_failed:
                 # A frame that cannot be entered must not be asked for; this raises until the disk takes it again.
-                self._ledger.keep("asked", f"{self._ledger_clock():.0f}")
+                self._ledger.check_writable()
                 self._record_failed = False
             answer = session.ask(method, self._archives.held())
             if answer is None:

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from coordinator.leases import ledger_database as ledger_file
 from coordinator.leases import ledger_schema
+from coordinator.leases.errors import LedgerError, LedgerInUse, LedgerTooNew, LedgerUnwritable
+from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import (
     ACTIVE,
     HeldBack,
@@ -28,17 +29,10 @@ from coordinator.leases.lease import (
     StaleAttempt,
     UnknownLease,
 )
-from coordinator.leases.ledger import (
-    Grant,
-    Ledger,
-    LedgerError,
-    LedgerInUse,
-    LedgerTooNew,
-    LedgerUnwritable,
-    Transition,
-    backup_ledger,
-    sqlite_url,
-)
+from coordinator.leases.ledger import Ledger
+from coordinator.leases.ledger_batch import Grant, Transition
+from coordinator.leases.ledger_database import LedgerDatabase, backup_ledger, engine_of, sqlite_url
+from tests.support.coordinator.builders import open_ledger
 from tests.support.coordinator.ledger_writer import DELIVERY, offer
 
 S, E = LeaseState, LeaseEvent
@@ -64,14 +58,14 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
-    opened = Ledger(sqlite_url(path), clock=Clock())
+    opened = open_ledger(path, Clock())
     yield opened
-    opened.close()
+    opened.database.close()
 
 
 def reopened(ledger: Ledger, path: Path) -> Ledger:
-    ledger.close()
-    return Ledger(sqlite_url(path), clock=Clock())
+    ledger.database.close()
+    return open_ledger(path, Clock())
 
 
 def delivered(ledger: Ledger, frame: int = 1) -> Lease:
@@ -91,7 +85,7 @@ def test_a_lease_comes_back_from_disk_exactly_as_it_went_in(ledger: Ledger, path
     assert again.get(failed.id) == failed
     assert (failed.failures, failed.tried_nodes, failed.attempt) == (1, ("n1",), 2)
     assert again.leases() == [lease, failed]
-    again.close()
+    again.database.close()
 
 
 def test_an_ended_lease_is_remembered_with_the_servers_answer(ledger: Ledger, path: Path) -> None:
@@ -102,7 +96,7 @@ def test_an_ended_lease_is_remembered_with_the_servers_answer(ledger: Ledger, pa
     assert again.answer(lease.id) == 301
     assert again.leases() == []
     assert again.history() == [refused] == again.leases(S.REFUSED)
-    again.close()
+    again.database.close()
 
 
 def test_the_accounts_know_what_each_attempt_came_to(ledger: Ledger) -> None:
@@ -136,7 +130,7 @@ def test_a_wrong_claim_changes_nothing_in_memory_or_on_disk(ledger: Ledger, path
         ledger.apply(lease.id, E.ACCEPT)
     again = reopened(ledger, path)
     assert again.get(lease.id) == ended
-    again.close()
+    again.database.close()
 
 
 def test_counts_know_every_state_before_and_after_a_restart(ledger: Ledger, path: Path) -> None:
@@ -147,7 +141,7 @@ def test_counts_know_every_state_before_and_after_a_restart(ledger: Ledger, path
     assert ledger.counts() == expected
     again = reopened(ledger, path)
     assert again.counts() == expected
-    again.close()
+    again.database.close()
 
 
 def test_history_gives_the_latest_ends_first(ledger: Ledger) -> None:
@@ -200,26 +194,28 @@ def test_a_script_is_stored_once_however_many_frames_carry_it(ledger: Ledger, pa
     with sqlite3.connect(path) as raw:
         assert raw.execute("SELECT count(*) FROM scripts").fetchone() == (1,)
     assert {lease.offer.script for lease in again.leases()} == {offer(1).script}
-    again.close()
+    again.database.close()
 
 
-def test_small_texts_are_kept_replaced_and_dropped(ledger: Ledger, path: Path) -> None:
-    ledger.keep("session", "one")
-    ledger.keep("session", "two")
-    ledger.keep("key", "k")
-    ledger.drop("key")
-    ledger.drop("never kept")
+def test_small_texts_are_kept_replaced_and_deleted(ledger: Ledger, path: Path) -> None:
+    store = KeyValueStore(ledger.database)
+    store.put("session", "first")
+    store.put("session", "second")
+    store.put("key", "k")
+    store.delete("key")
+    store.delete("never kept")
     again = reopened(ledger, path)
-    assert (again.kept("session"), again.kept("key"), again.kept("other")) == ("two", None, None)
-    again.close()
+    store = KeyValueStore(again.database)
+    assert (store.get("session"), store.get("key"), store.get("other")) == ("second", None, None)
+    again.database.close()
 
 
 def test_a_second_coordinator_is_kept_out_until_the_first_has_gone(ledger: Ledger, path: Path) -> None:
     with pytest.raises(LedgerInUse):
-        Ledger(sqlite_url(path))
-    ledger.close()
-    ledger.close()
-    Ledger(sqlite_url(path)).close()
+        open_ledger(path)
+    ledger.database.close()
+    ledger.database.close()
+    open_ledger(path).database.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX file modes")
@@ -232,7 +228,7 @@ def test_only_the_owner_may_read_any_of_its_files(ledger: Ledger, path: Path) ->
 
 
 def test_writes_wait_for_the_disk(ledger: Ledger) -> None:
-    with ledger._engine.connect() as connection:
+    with ledger.database.reading() as connection:
         pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
         foreign = connection.exec_driver_sql("PRAGMA foreign_keys").scalar()
     assert (pragmas, foreign) == (["wal", 2], 1)
@@ -258,9 +254,9 @@ def test_a_backup_is_whole_while_leases_go_on(ledger: Ledger, path: Path, tmp_pa
         writing.join()
     assert [file.name for file in target.parent.iterdir()] == [target.name]
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
-    copy = Ledger(sqlite_url(target))
+    copy = open_ledger(target)
     assert copy.get(lease.id) == lease
-    copy.close()
+    copy.database.close()
 
 
 def test_a_backup_of_nothing_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
@@ -270,12 +266,12 @@ def test_a_backup_of_nothing_is_refused_and_leaves_nothing(tmp_path: Path) -> No
 
 
 def test_a_ledger_of_a_later_sheepfold_is_left_alone(ledger: Ledger, path: Path) -> None:
-    ledger.close()
+    ledger.database.close()
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE schema_version SET version = 99")
     before = path.read_bytes()
     with pytest.raises(LedgerTooNew) as caught:
-        Ledger(sqlite_url(path))
+        open_ledger(path)
     assert caught.value.found == 99
     assert path.read_bytes() == before
 
@@ -295,7 +291,7 @@ def test_a_job_is_asked_for_the_pictures_it_has(ledger: Ledger, path: Path) -> N
     wanted = ledger.grant(offer(4), SESSION)
     after = reopened(ledger, path)
     assert sorted(after.pictures_of_job(wanted)) == [("0001", DELIVERY), ("0003", black)]
-    after.close()
+    after.database.close()
 
 
 NOW = ledger_schema.SCHEMA_VERSION
@@ -303,8 +299,8 @@ NOW = ledger_schema.SCHEMA_VERSION
 
 def test_an_older_ledger_is_brought_forward_step_by_step(ledger: Ledger, path: Path) -> None:
     lease = delivered(ledger)
-    ledger.close()
-    engine = ledger_file.engine_of(sqlite_url(path))
+    ledger.database.close()
+    engine = engine_of(sqlite_url(path))
     steps = {
         NOW: ("ALTER TABLE leases ADD COLUMN colour TEXT",),
         NOW + 1: ("UPDATE leases SET colour = 'red'", "CREATE INDEX by_colour ON leases (colour)"),
@@ -318,8 +314,8 @@ def test_an_older_ledger_is_brought_forward_step_by_step(ledger: Ledger, path: P
 
 
 def test_a_migration_that_fails_leaves_the_older_ledger(ledger: Ledger, path: Path) -> None:
-    ledger.close()
-    engine = ledger_file.engine_of(sqlite_url(path))
+    ledger.database.close()
+    engine = engine_of(sqlite_url(path))
     steps = {NOW: ("ALTER TABLE leases ADD COLUMN colour TEXT", "THIS IS NO SQL")}
     with pytest.raises(sa.exc.OperationalError), engine.connect() as connection, connection.begin():
         ledger_schema.prepare_schema(connection, target=NOW + 1, migrations=steps)
@@ -331,17 +327,17 @@ def test_a_migration_that_fails_leaves_the_older_ledger(ledger: Ledger, path: Pa
 
 def test_a_ledger_of_version_1_goes_on(ledger: Ledger, path: Path) -> None:
     lease = delivered(ledger)
-    ledger.close()
+    ledger.database.close()
     with sqlite3.connect(path) as raw:
         raw.execute("ALTER TABLE leases DROP COLUMN held_back")
         # Deliveries did not say then how the picture looks.
         raw.execute("UPDATE leases SET delivery = json_remove(delivery, '$.is_empty', '$.is_confirmed')")
         raw.execute("UPDATE schema_version SET version = 1")
-    after = Ledger(sqlite_url(path), clock=Clock())
+    after = open_ledger(path, Clock())
     assert after.get(lease.id) == lease
     other = held_back(after)
     assert after.get(other.id).held_back
-    after.close()
+    after.database.close()
 
 
 def held_back(ledger: Ledger) -> Lease:
@@ -368,23 +364,24 @@ def test_a_picture_that_is_held_back_is_known_after_a_restart_and_what_it_took_i
     assert (second.outcome, second.node_id, second.render_s) == ("believe", "n2", None)
     last = reopened(after, path)
     assert last.get(lease.id) == believed
-    last.close()
+    last.database.close()
 
 
 def test_a_write_the_database_refuses_is_typed_and_changes_nothing(ledger: Ledger, path: Path) -> None:
     lease = delivered(ledger)
-    ledger.keep("session", "cookie=secret")
+    store = KeyValueStore(ledger.database)
+    store.put("session", "cookie=secret")
     with sqlite3.connect(path) as raw:
         raw.execute("CREATE TRIGGER full BEFORE UPDATE ON leases BEGIN SELECT RAISE(ABORT, 'disk full'); END")
         raw.execute("CREATE TRIGGER kept_full BEFORE UPDATE ON kept BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     with pytest.raises(LedgerUnwritable, match="disk full"):
         ledger.apply(lease.id, E.ACCEPT)
     with pytest.raises(LedgerUnwritable) as caught:
-        ledger.keep("session", "cookie=hidden")
+        store.put("session", "cookie=hidden")
     assert "hidden" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert (ledger.get(lease.id), ledger.counts()[S.DELIVERED]) == (lease, 1)
-    assert ledger.kept("session") == "cookie=secret"
+    assert store.get("session") == "cookie=secret"
     with sqlite3.connect(path) as raw:
         raw.execute("DROP TRIGGER full")
     assert ledger.apply(lease.id, E.ACCEPT).state is S.ACCEPTED
@@ -399,14 +396,14 @@ def test_a_ledger_somebody_else_wrote_to_is_noticed(ledger: Ledger, path: Path) 
 
 
 def test_a_closed_ledger_takes_nothing(ledger: Ledger) -> None:
-    ledger.close()
+    ledger.database.close()
     with pytest.raises(LedgerError):
         ledger.grant(offer(1), SESSION)
 
 
 def test_a_ledger_in_memory_is_refused() -> None:
     with pytest.raises(LedgerError):
-        Ledger("sqlite://")
+        LedgerDatabase("sqlite://")
 
 
 @pytest.mark.parametrize("after_lines", [1, 50, 400])
@@ -424,7 +421,7 @@ def test_after_a_kill_9_every_transition_that_was_told_is_there(path: Path, afte
         lease_id, state, attempt = line.decode().split()
         latest[lease_id] = (LeaseState(state), int(attempt))
 
-    ledger = Ledger(sqlite_url(path))
+    ledger = open_ledger(path)
     for lease_id, (state, attempt) in latest.items():
         lease = ledger.get(lease_id)
         # The writer died between the disk and its word at most once for each of its threads: one step further.
@@ -433,7 +430,7 @@ def test_after_a_kill_9_every_transition_that_was_told_is_there(path: Path, afte
     assert len(ledger.leases()) == sum(count for state, count in ledger.counts().items() if state in ACTIVE) <= 3
     for lease in ledger.leases():
         assert ledger.apply(lease.id, E.CANCEL).state is S.CANCELLED
-    ledger.close()
+    ledger.database.close()
     with sqlite3.connect(path) as raw:
         assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert raw.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -468,7 +465,7 @@ def test_a_step_that_the_disk_refuses_is_told_to_nobody(ledger: Ledger, monkeypa
     def full(_write: object) -> None:
         raise LedgerUnwritable("no room")
 
-    monkeypatch.setattr(ledger, "_write", full)
+    monkeypatch.setattr(ledger.database, "write", full)
     with pytest.raises(LedgerUnwritable):
         ledger.apply(lease.id, E.ORDER, node_id="n1")
     assert not steps
@@ -476,17 +473,17 @@ def test_a_step_that_the_disk_refuses_is_told_to_nobody(ledger: Ledger, monkeypa
 
 def test_the_first_in_a_state_is_the_one_that_came_there_first_also_after_a_restart(ledger: Ledger, path: Path) -> None:
     leases = [ledger.grant(offer(number), SESSION) for number in range(3)]
-    for one in (leases[2], leases[0], leases[1]):
-        ledger.apply(one.id, E.ORDER, node_id="n1")
+    for lease in (leases[2], leases[0], leases[1]):
+        ledger.apply(lease.id, E.ORDER, node_id="n1")
     for book in (ledger, reopened(ledger, path)):
         first = book.first(S.ORDERED, lambda _: True)
         assert first is not None
         assert first.id == leases[2].id
-        second = book.first(S.ORDERED, lambda one: one.id != leases[2].id)
+        second = book.first(S.ORDERED, lambda lease: lease.id != leases[2].id)
         assert second is not None
         assert second.id == leases[0].id
         assert book.first(S.DELIVERED, lambda _: True) is None
-    book.close()
+    book.database.close()
 
 
 def test_a_lease_that_ended_long_ago_is_read_from_disk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

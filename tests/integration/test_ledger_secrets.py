@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.leases.ledger import Ledger, LedgerUnwritable, sqlite_url
+from coordinator.leases.errors import LedgerUnwritable
+from coordinator.leases.key_value import KeyValueStore
+from coordinator.leases.ledger import Ledger
 from sheepfold.protocol.messages import Chunk
+from tests.support.coordinator.builders import open_ledger
 from tests.support.coordinator.ledger_writer import offer
 
 SECRETS = {"password": "scene-s3cret", "validation_url": "https://up.example/put?key=url-s3cret"}
@@ -22,9 +25,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
-    opened = Ledger(sqlite_url(path))
+    opened = open_ledger(path)
     yield opened
-    opened.close()
+    opened.database.close()
 
 
 def everything_in(folder: Path) -> bytes:
@@ -35,30 +38,30 @@ def test_secrets_of_an_offer_survive_and_are_in_no_file(ledger: Ledger, path: Pa
     chunks = (Chunk(id="a/../b", md5="0" * 32), Chunk(id="2", md5="1" * 32))
     locked = replace(offer(1), archive_md5="", chunks=chunks, **SECRETS)
     lease = ledger.grant(locked, "farm:linux/64bit")
-    ledger.keep_secret("session:farm", "cookie-s3cret")
-    ledger.keep_secret("session:farm", "cookie-s3cret")
+    KeyValueStore(ledger.database).put_secret("session:farm", "cookie-s3cret")
+    KeyValueStore(ledger.database).put_secret("session:farm", "cookie-s3cret")
     assert b"s3cret" not in everything_in(path.parent)
-    ledger.close()
-    again = Ledger(sqlite_url(path))
+    ledger.database.close()
+    again = open_ledger(path)
     assert again.get(lease.id).offer == locked
-    assert again.kept_secret("session:farm") == "cookie-s3cret"
-    again.close()
+    assert KeyValueStore(again.database).get_secret("session:farm") == "cookie-s3cret"
+    again.database.close()
     assert path.with_name("ledger.sqlite.key").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_copy_without_its_key_tells_no_secret(ledger: Ledger, path: Path, tmp_path: Path) -> None:
     lease = ledger.grant(replace(offer(1), **SECRETS), "farm:linux/64bit")
-    ledger.keep_secret("session:farm", "cookie-s3cret")
+    KeyValueStore(ledger.database).put_secret("session:farm", "cookie-s3cret")
     (tmp_path / "copy").mkdir()
-    ledger.backup(tmp_path / "copy" / "ledger.sqlite")
-    copy = Ledger(sqlite_url(tmp_path / "copy" / "ledger.sqlite"))
+    ledger.database.backup(tmp_path / "copy" / "ledger.sqlite")
+    copy = open_ledger(tmp_path / "copy" / "ledger.sqlite")
     assert copy.get(lease.id).offer == offer(1)
-    assert copy.kept_secret("session:farm") is None
-    copy.close()
+    assert KeyValueStore(copy.database).get_secret("session:farm") is None
+    copy.database.close()
 
 
 def test_a_key_file_that_is_none_is_told_by_its_name(path: Path) -> None:
     path.parent.mkdir(mode=0o700)
     path.with_name("ledger.sqlite.key").write_text("not a key")
     with pytest.raises(LedgerUnwritable, match=r"ledger\.sqlite\.key holds no key"):
-        Ledger(sqlite_url(path))
+        open_ledger(path)

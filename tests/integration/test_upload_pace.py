@@ -10,8 +10,6 @@ from pathlib import Path
 from coordinator.delivery.spool import Spool, spool_name
 from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Delivery, LeaseEvent, LeaseState
-from coordinator.leases.ledger import Ledger
-from coordinator.leases.ledger_database import sqlite_url
 from coordinator.runtime.keyed_pool import KeyedThreadPool
 from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
@@ -20,6 +18,7 @@ from coordinator.upstream.session_workers import THREADS, UPLOADS_AT_ONCE
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
 from sheepfold.protocol.messages import JobOffer, RendererOffer
+from tests.support.coordinator.builders import open_ledger
 from tests.support.servers.misbehaving_server import SIGN_IN, RenderServer, Visit
 
 FRAMES = 40
@@ -46,7 +45,7 @@ class Farm:
     """Uploads of one session with forty frames in its spool, and the threads that the coordinator gives it."""
 
     def __init__(self, folder: Path, url: str) -> None:
-        self.ledger = Ledger(sqlite_url(folder / "ledger.sqlite"))
+        self.ledger = open_ledger(folder / "ledger.sqlite")
         tally = LeaseCounters()
         self.ledger.watch(tally.follow)
         spool = Spool(folder / "spool")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator.delivery.inspection import NotAPicture, Picture
 from coordinator.leases.lease import Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
+from coordinator.leases.ledger_database import LedgerDatabase, sqlite_url
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport
 from sheepfold.protocol.messages import JobOffer, RendererOffer
 
@@ -24,6 +27,11 @@ class Told:
     absolved: list[Lease] = field(default_factory=list)
     returned: list[Lease] = field(default_factory=list)
     gave_up: list[tuple[Lease, FailureReport]] = field(default_factory=list)
+
+
+def open_ledger(path: Path, clock: Callable[[], float] = time.time) -> Ledger:
+    """The ledger in this file; ``ledger.database.close()`` closes it."""
+    return Ledger(LedgerDatabase(sqlite_url(path)).open(), clock=clock).load()
 
 
 def offer(frame: str = "0012", **changes: object) -> JobOffer:

@@ -15,6 +15,7 @@ from coordinator.archives.store import ArchiveStore
 from coordinator.delivery.claims import Claims
 from coordinator.jobs.blocks import JobBlock, JobBlocks
 from coordinator.leases.counters import LeaseCounters
+from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.scheduling.backpressure import InFlightGauge
@@ -51,7 +52,7 @@ class Chain:
         self.session, self.clock = Session(), Clock()
         self.present: dict[str, Presence] = {"n1": node()}
         self.set_aside: set[str] = set()
-        self.blocks = JobBlocks(ledger, "http://server")
+        self.blocks = JobBlocks(KeyValueStore(ledger.database), "http://server")
         self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
         self.broker_error: Exception | None = None
         #: Called when the dispatcher has chosen a node.

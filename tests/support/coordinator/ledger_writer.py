@@ -11,7 +11,8 @@ import threading
 from pathlib import Path
 
 from coordinator.leases.lease import Delivery, Lease, LeaseEvent
-from coordinator.leases.ledger import Ledger, sqlite_url
+from coordinator.leases.ledger import Ledger
+from coordinator.leases.ledger_database import LedgerDatabase, sqlite_url
 from sheepfold.protocol.messages import JobOffer, RendererOffer
 
 DELIVERY = Delivery(picture="ab.1.png", size=10, render_s=1.5, memory_kb=2, cores=4)
@@ -54,7 +55,7 @@ def live(ledger: Ledger, first_frame: int) -> None:
 
 
 if __name__ == "__main__":
-    opened = Ledger(sqlite_url(Path(sys.argv[1])))
+    opened = Ledger(LedgerDatabase(sqlite_url(Path(sys.argv[1]))).open()).load()
     for thread in range(3):
         threading.Thread(target=live, args=(opened, thread * 1_000_000), daemon=True).start()
     threading.Event().wait()

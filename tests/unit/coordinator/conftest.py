@@ -10,18 +10,23 @@ import pytest
 from coordinator.delivery.claims import ClaimListener, Claims
 from coordinator.delivery.spool import Spool
 from coordinator.delivery.validation import FrameValidator
+from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
-from coordinator.leases.ledger_database import sqlite_url
 from coordinator.upstream.uploads.error_reports import ReportBox
-from tests.support.coordinator.builders import Told, look
+from tests.support.coordinator.builders import Told, look, open_ledger
 from tests.support.coordinator.dispatcher_harness import Chain
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger(sqlite_url(tmp_path / "state" / "ledger.sqlite"))
+    opened = open_ledger(tmp_path / "state" / "ledger.sqlite")
     yield opened
-    opened.close()
+    opened.database.close()
+
+
+@pytest.fixture
+def store(ledger: Ledger) -> KeyValueStore:
+    return KeyValueStore(ledger.database)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from coordinator import __version__
 from coordinator.api.operator_service import OperatorService
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
+from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.pauses import NodePauses
@@ -31,12 +32,15 @@ class Desk:
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         self.logs = FailureLogs(folder)
-        self.ledger, self.conduct = ledger, NodeQuarantine(ledger)
+        self.ledger, self.conduct = ledger, NodeQuarantine(KeyValueStore(ledger.database))
         self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
         self.present: dict[str, Presence] = {}
         self.forgiven = self.woken = 0
         self.room = 2
-        self.session, self.blocks = Session(), JobBlocks(ledger, "http://server", wall_clock=lambda: 7.0)
+        self.session, self.blocks = (
+            Session(),
+            JobBlocks(KeyValueStore(ledger.database), "http://server", wall_clock=lambda: 7.0),
+        )
         self.dispatcher = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
         self.office = OperatorService(
             ledger=ledger,

@@ -5,15 +5,16 @@ from pathlib import Path
 import pytest
 
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
+from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
-from coordinator.leases.ledger_database import sqlite_url
+from tests.support.coordinator.builders import open_ledger
 
 SERVER = "http://render.example"
 
 
 @pytest.fixture
 def blocks(ledger: Ledger) -> JobBlocks:
-    return JobBlocks(ledger, SERVER, wall_clock=iter(range(1000, 2000)).__next__)
+    return JobBlocks(KeyValueStore(ledger.database), SERVER, wall_clock=iter(range(1000, 2000)).__next__)
 
 
 def test_nothing_is_blocked_at_first(blocks: JobBlocks) -> None:
@@ -71,22 +72,22 @@ def test_an_operator_replaces_what_the_farm_found(blocks: JobBlocks) -> None:
 
 
 def test_blocks_survive_a_restart_and_count_only_at_their_own_server(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "ledger.sqlite")
-    ledger = Ledger(url)
-    before = JobBlocks(ledger, SERVER)
+    path = tmp_path / "ledger.sqlite"
+    ledger = open_ledger(path)
+    before = JobBlocks(KeyValueStore(ledger.database), SERVER)
     before.block("101", "film", "cancelled", BlockedBy.OPERATOR, at_server=True)
     before.block("101", "film", "cancelled", BlockedBy.OPERATOR, frame="0002")
-    ledger.close()
-    ledger = Ledger(url)
-    assert JobBlocks(ledger, SERVER).all() == before.all()
-    assert JobBlocks(ledger, "http://another.example").all() == []
-    ledger.close()
+    ledger.database.close()
+    ledger = open_ledger(path)
+    assert JobBlocks(KeyValueStore(ledger.database), SERVER).all() == before.all()
+    assert JobBlocks(KeyValueStore(ledger.database), "http://another.example").all() == []
+    ledger.database.close()
 
 
 @pytest.mark.parametrize("kept", ["{", "[1]", '[{"job_id": "1"}]', '[{"by": "nobody"}]', "null"])
 def test_a_list_that_cannot_be_read_blocks_nothing_and_is_said(
     ledger: Ledger, kept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger.keep(f"job-blocks:{SERVER}", kept)
-    assert JobBlocks(ledger, SERVER).all() == []
+    KeyValueStore(ledger.database).put(f"job-blocks:{SERVER}", kept)
+    assert JobBlocks(KeyValueStore(ledger.database), SERVER).all() == []
     assert "cancel again" in caplog.text

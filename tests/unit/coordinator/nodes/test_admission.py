@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.admission import NodeAdmission
 from coordinator.nodes.registry import BrokerUnreachable, NodeRegistry
@@ -56,7 +57,14 @@ def joined() -> list[JoinRequest]:
 @pytest.fixture
 def open_door(ledger: Ledger, names: Names, joined: list[JoinRequest], clock: Clock):
     def make(redis_url: str = LOCAL, public_url: str | None = None) -> NodeAdmission:
-        return NodeAdmission(ledger, cast("NodeRegistry", names), redis_url, public_url, joined.append, clock=clock)
+        return NodeAdmission(
+            KeyValueStore(ledger.database),
+            cast("NodeRegistry", names),
+            redis_url,
+            public_url,
+            joined.append,
+            clock=clock,
+        )
 
     return make
 
@@ -144,13 +152,13 @@ def test_orders_are_signed_with_the_same_key_after_a_restart(open_door, ledger: 
     first = open_door().order_key
     again = open_door().order_key
     assert again.private_bytes_raw() == first.private_bytes_raw()
-    ledger.drop("order-key")
+    KeyValueStore(ledger.database).delete("order-key")
     assert open_door().order_key.private_bytes_raw() != first.private_bytes_raw()
 
 
 def test_the_kept_key_is_the_one_that_is_used(open_door, ledger: Ledger) -> None:
     key = Ed25519PrivateKey.generate()
-    ledger.keep("order-key", base64.b64encode(key.private_bytes_raw()).decode())
+    KeyValueStore(ledger.database).put("order-key", base64.b64encode(key.private_bytes_raw()).decode())
     assert open_door().order_key.private_bytes_raw() == key.private_bytes_raw()
 
 

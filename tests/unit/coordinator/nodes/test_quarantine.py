@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import Lease
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.quarantine import MARKS_TO_SET_ASIDE, NodeQuarantine
@@ -16,7 +17,7 @@ CRASHED, BROKEN = FailureKind.RENDERER_CRASHED, FailureKind.BAD_PICTURE
 
 @pytest.fixture
 def conduct(ledger: Ledger) -> NodeQuarantine:
-    return NodeQuarantine(ledger)
+    return NodeQuarantine(KeyValueStore(ledger.database))
 
 
 class Frames:
@@ -77,10 +78,10 @@ def test_whoever_is_set_aside_is_told_of_once_and_after_the_ledger(ledger: Ledge
 
     def on_set_aside(node_id: str, was_refused: bool) -> None:
         assert conduct.is_set_aside(node_id)
-        assert node_id in (ledger.kept("conduct") or "")
+        assert node_id in (KeyValueStore(ledger.database).get("conduct") or "")
         told.append((node_id, was_refused))
 
-    conduct = NodeQuarantine(ledger, on_set_aside)
+    conduct = NodeQuarantine(KeyValueStore(ledger.database), on_set_aside)
     frames = Frames(ledger, conduct)
     for _ in range(3):
         frames.wrong_only_on("n1")
@@ -190,18 +191,18 @@ def test_a_restart_forgives_nobody(ledger: Ledger, conduct: NodeQuarantine, fram
     for _ in range(2):
         frames.wrong_only_on("n1")
     frames.wrong_only_on("n2", BROKEN, name="pc-04")
-    after = NodeQuarantine(ledger)
+    after = NodeQuarantine(KeyValueStore(ledger.database))
     assert after.set_aside() == {"n1": "pc-03"}
     assert after.marks_of("n2") == ["broken picture: frame 0003 · demo: signal 11"]
     after.refused(frames.lease("n2"), "", "status 302")
-    assert NodeQuarantine(ledger).set_aside() == {"n1": "pc-03", "n2": "pc-04"}
+    assert NodeQuarantine(KeyValueStore(ledger.database)).set_aside() == {"n1": "pc-03", "n2": "pc-04"}
 
 
 def test_a_restart_remembers_who_was_forgiven(ledger: Ledger, conduct: NodeQuarantine, frames: Frames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     conduct.release("pc-03")
-    assert NodeQuarantine(ledger).set_aside() == {}
+    assert NodeQuarantine(KeyValueStore(ledger.database)).set_aside() == {}
 
 
 @pytest.mark.parametrize(
@@ -219,11 +220,11 @@ def test_a_restart_remembers_who_was_forgiven(ledger: Ledger, conduct: NodeQuara
     ],
 )
 def test_what_cannot_be_read_is_as_if_nothing_was_kept(ledger: Ledger, kept: str) -> None:
-    ledger.keep("conduct", kept)
-    conduct = NodeQuarantine(ledger)
+    KeyValueStore(ledger.database).put("conduct", kept)
+    conduct = NodeQuarantine(KeyValueStore(ledger.database))
     assert conduct.set_aside() == {}
     conduct.refused(rendering(ledger), "pc-03", "status 301")
-    assert json.loads(ledger.kept("conduct") or "")["n1"]["marks"]
+    assert json.loads(KeyValueStore(ledger.database).get("conduct") or "")["n1"]["marks"]
 
 
 def test_frames_that_ended_leave_nothing_behind(ledger: Ledger, conduct: NodeQuarantine, frames: Frames) -> None:

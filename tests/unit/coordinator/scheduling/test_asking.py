@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from coordinator.jobs.blocks import BlockedBy
+from coordinator.leases.errors import LedgerError
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
-from coordinator.leases.ledger_database import LedgerError
 from sheepfold.contract.presence import Compute, Presence
 from sheepfold.protocol.messages import ComputeMethod, JobAnswer
 from sheepfold.protocol.status import JobStatus
@@ -147,7 +147,7 @@ def test_a_frame_the_ledger_cannot_take_goes_back_to_the_server_and_no_other_is_
 
     chain.session.answers = gives(frame("0340"), frame("0341"))
     with monkeypatch.context() as disk:
-        disk.setattr(chain.ledger, "_write", full)
+        disk.setattr(chain.ledger.database, "write", full)
         for _ in range(3):
             with pytest.raises(LedgerError):
                 chain.ask()
