@@ -32,7 +32,6 @@ from coordinator.archives.tracker import ArchiveTracker
 from coordinator.broker.farm_lock import FarmLock, FarmLocked
 from coordinator.delivery.claims import ClaimListener, Claims
 from coordinator.delivery.failure_logs import FailureLogs
-from coordinator.delivery.inspection import inspect
 from coordinator.delivery.spool import Spool
 from coordinator.delivery.validation import FrameValidator
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
@@ -69,6 +68,7 @@ from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.celery_app import cancel_order, make_app, send_order
 from sheepfold.contract.presence import Presence
 from sheepfold.hardware import detect
+from sheepfold.pictures import inspect
 from sheepfold.protocol.messages import Credentials, Hardware, UnreadableOffer
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.steady_clock import steady_clock

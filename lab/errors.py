@@ -8,8 +8,7 @@
     │   ├── BadScene          ... a .blend that cannot be packed, lacks files, or cannot be rendered as it is
     │   │   └── UnreadableScene   ... one that is damaged, or no .blend at all
     │   ├── BadArchive        ... a project zip that is broken or hostile
-    │   ├── BadForm           ... a body that is no form, or too large
-    │   └── NotAPicture       ... an upload that is no picture
+    │   └── BadForm           ... a body that is no form, or too large
     ├── UnknownProject        no project with this number
     ├── NotNow                the project's state does not allow it
     ├── NoBlender             the demo scene needs a Blender and there is none
@@ -61,10 +60,6 @@ class BadForm(BadInput):
     def __init__(self, reason: str, *, too_large: bool = False) -> None:
         self.too_large = too_large
         super().__init__(reason)
-
-
-class NotAPicture(BadInput):
-    """The file cannot be decoded as a picture."""
 
 
 class UnknownProject(LabError):

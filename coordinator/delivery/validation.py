@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator.leases.lease import Delivery, Lease
-
-from .inspection import NotAPicture, Picture
+from sheepfold.pictures import NotAPicture, Picture
 
 #: Jobs remembered; a farm works on a few at a time.
 MAX_JOBS = 256
@@ -112,7 +111,7 @@ class FrameValidator:
         with self._lock:
             job = self._job_of(lease)
             was_right = _compare_size(picture, job, lease)
-            if picture.is_black or picture.is_transparent:
+            if picture.is_empty:
                 self._recall_once(job, lease)
             verdict = _compare_with_neighbours(picture, job, lease)
             number = _number_of(lease)
@@ -175,7 +174,7 @@ def _compare_size(picture: Picture, job: _Job, lease: Lease) -> bool:
 
 def _compare_with_neighbours(picture: Picture, job: _Job, lease: Lease) -> Verdict:
     number = _number_of(lease)
-    if not (picture.is_black or picture.is_transparent):
+    if not picture.is_empty:
         return Verdict()
     if number is None:
         return Verdict(is_empty=True)
@@ -183,5 +182,5 @@ def _compare_with_neighbours(picture: Picture, job: _Job, lease: Lease) -> Verdi
         return Verdict(is_empty=True, is_confirmed=True)
     if not job.neighbours(number):
         return Verdict(is_empty=True)
-    what = "black" if picture.is_black else "transparent"
+    what = "black" if picture.is_black else "transparent" if picture.is_transparent else "black or transparent"
     return Verdict(is_empty=True, doubt=f"the picture is wholly {what}, and the frames next to it are not")

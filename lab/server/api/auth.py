@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from lab.errors import BadForm, LabError, NotAPicture, NotNow, UnknownProject
+from lab.errors import BadForm, LabError, NotNow, UnknownProject
 from lab.server.services import LabServices
+from sheepfold.pictures import NotAPicture
 
 Handler = Callable[[Request], Awaitable[Response]]
 _CHANGES_NOTHING = ("GET", "HEAD")
@@ -34,7 +35,7 @@ class Gate:
                 if owner_only or not self._office.settings.open_to_look:
                     await self.authenticate(request)
                 return await handler(request)
-            except LabError as error:
+            except (LabError, NotAPicture) as error:
                 return refusal_of(error)
 
         return guard
@@ -53,7 +54,7 @@ class Gate:
             raise NotAllowed("another site may not do this")
 
 
-def refusal_of(error: LabError) -> Response:
+def refusal_of(error: LabError | NotAPicture) -> Response:
     """An error of ours as an HTTP answer."""
     status = 400
     if isinstance(error, NotAllowed):

@@ -12,13 +12,14 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lab.errors import BadForm, NotAPicture
+from lab.errors import BadForm
 from lab.server.forms import Form, read_form
 from lab.server.services import LabServices
 from lab.server.store.accounts import SessionState, WebSession
 from lab.server.store.frames import MAX_LOG_BYTES, Verdict, Wanted
-from lab.server.store.pictures import Picture, inspect
+from lab.server.store.pictures import inspect_upload
 from lab.server.test_frames import is_test_job
+from sheepfold.pictures import NotAPicture, Picture
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import Beat, BeatAnswer, ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
 from sheepfold.protocol.reading import read_beat, read_error_report, read_frame_upload
@@ -74,7 +75,7 @@ class FrameDesk:
         if wanted is not Wanted.TAKE or upload.revision not in ("", REVISION):
             return ValidationStatus.OK if wanted is Wanted.HAVE else ValidationStatus.MISSING_PARAMETER
         try:
-            picture = await office.run_in_image_thread(inspect, path)
+            picture = await office.run_in_image_thread(inspect_upload, path)
         except NotAPicture as error:
             log.warning("job %s frame %s from %s: %s", upload.job, upload.frame, session.login, error)
             await office.run_in_db_thread(self._refuse, session, upload)

@@ -35,6 +35,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from lab.errors import UnknownProject
 from lab.frame_range import frame_number, frame_text
+from sheepfold.pictures import Picture
 from sheepfold.protocol.error_log import is_scenes_fault, reason_in, write_error_log
 from sheepfold.protocol.messages import ComputeMethod, FrameUpload
 from sheepfold.protocol.status import BeatStatus, JobStatus
@@ -44,7 +45,7 @@ from . import frame_queries as sql
 from .accounts import WebSession
 from .database import Store, frames, grants
 from .lease_expiry import LeaseExpiry
-from .pictures import Picture, why_refused
+from .pictures import why_refused
 from .projects import Project, Projects, ProjectState
 
 #: Frames that fail through the scene before the others of their project are given up with them.

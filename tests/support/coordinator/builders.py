@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coordinator.delivery.inspection import NotAPicture, Picture
 from coordinator.leases.lease import Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_database import LedgerDatabase, sqlite_url
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport
+from sheepfold.pictures import NotAPicture, Picture
 from sheepfold.protocol.messages import JobOffer, RendererOffer
 
 
@@ -76,4 +76,6 @@ def look(path: Path) -> Picture:
     if not content.startswith(b"PNG"):
         raise NotAPicture("this is no picture")
     is_black = b"black" in content
-    return Picture(width=8, height=8, channels=4, format="png", is_black=is_black, is_transparent=False)
+    return Picture(
+        width=8, height=8, channels=4, suffix="png", is_black=is_black, is_transparent=False, is_empty=is_black
+    )

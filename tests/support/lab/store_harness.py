@@ -7,8 +7,8 @@ from pathlib import Path
 from lab.server.store.accounts import Sessions, WebSession
 from lab.server.store.database import Store
 from lab.server.store.frames import Frames
-from lab.server.store.pictures import Picture
 from lab.server.store.projects import NewProject, Project, Projects
+from sheepfold.pictures import Picture
 from sheepfold.protocol.messages import FrameUpload, Hardware
 
 LEASE_S = 100.0
@@ -62,6 +62,8 @@ class Parts:
     ) -> object:
         path = self.store.incoming()
         path.write_bytes(b"picture")
-        picture = Picture(width=width, height=8, suffix="png", is_empty=empty)
+        picture = Picture(
+            width=width, height=8, channels=3, suffix="png", is_black=empty, is_transparent=False, is_empty=empty
+        )
         upload = FrameUpload(job=str(job), frame=frame, render_time_s=3, revision="0", is_confirmed=confirmed)
         return self.frames.take(session, upload, picture, path)

@@ -8,16 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.delivery.inspection import NotAPicture, Picture
 from coordinator.delivery.validation import MAX_JOBS, BrokenPicture, FrameValidator, Verdict
 from coordinator.leases.lease import Delivery, HeldBack, Lease
+from sheepfold.pictures import NotAPicture, Picture
 from tests.support.coordinator.builders import offer
 
 USUAL = (1920, 1080)
 
 
 def picture(size: tuple[int, int] = USUAL, *, black: bool = False, transparent: bool = False) -> Picture:
-    return Picture(width=size[0], height=size[1], channels=4, format="png", is_black=black, is_transparent=transparent)
+    return Picture(
+        width=size[0],
+        height=size[1],
+        channels=4,
+        suffix="png",
+        is_black=black,
+        is_transparent=transparent,
+        is_empty=black or transparent,
+    )
 
 
 BLACK, TRANSPARENT = picture(black=True), picture(transparent=True)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.server.store.pictures import Picture, why_refused
+from lab.server.store.pictures import why_refused
 from lab.server.store.projects import ProjectState, state_in_words
+from sheepfold.pictures import Picture
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,9 @@ def test_a_project_that_is_done_says_whether_frames_failed(
 
 
 def picture(width: int, height: int) -> Picture:
-    return Picture(width=width, height=height, suffix="png", is_empty=False)
+    return Picture(
+        width=width, height=height, channels=3, suffix="png", is_black=False, is_transparent=False, is_empty=False
+    )
 
 
 @pytest.mark.parametrize(

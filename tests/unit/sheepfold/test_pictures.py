@@ -14,7 +14,7 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from coordinator.delivery.inspection import MAX_PIXELS, NotAPicture, inspect
+from sheepfold.pictures import MAX_CHANNELS, MAX_PIXELS, NotAPicture, inspect
 
 WIDTH, HEIGHT = 160, 90
 #: File name → channels, sample type, attributes; every way in which the formats of the specification are written.
@@ -190,7 +190,7 @@ def test_a_multilayer_exr_is_judged_by_its_combined_pass(tmp_path: Path) -> None
 
 def test_a_picture_under_a_wrong_suffix_is_told_by_its_content(tmp_path: Path) -> None:
     path = write_sample(tmp_path, "baseline.jpg").rename(tmp_path / "frame.png")
-    assert inspect(path).format == "jpeg"
+    assert inspect(path).suffix == "jpg"
 
 
 def test_threads_may_inspect_at_the_same_time(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_threads_may_inspect_at_the_same_time(tmp_path: Path) -> None:
 def test_memory_stays_small_however_large_the_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "large.png", np.zeros((4000, 6000, 4)))
     code = (
-        "import resource, sys; from pathlib import Path; from coordinator.delivery.inspection import inspect\n"
+        "import resource, sys; from pathlib import Path; from sheepfold.pictures import inspect\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; inspect(Path(sys.argv[1]))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
@@ -242,3 +242,13 @@ def test_a_format_that_is_held_whole_may_not_decode_to_gigabytes(tmp_path: Path)
     writer.close()
     with pytest.raises(NotAPicture, match=r"decodes to|claims a"):
         inspect(path)
+
+
+def test_a_film_frame_with_hundreds_of_channels_is_a_picture(tmp_path: Path) -> None:
+    names = [f"ViewLayer.Combined.{channel}" for channel in "RGBA"]
+    names += [f"ViewLayer.Crypto{number:03d}.R" for number in range(496)]
+    picture = inspect(write(tmp_path / "a.exr", np.ones((6, 8, 500)), "half", names=names))
+    assert (picture.width, picture.height, picture.suffix, picture.is_empty) == (8, 6, "exr", False)
+    names = [f"c{number:04d}" for number in range(MAX_CHANNELS + 1)]
+    with pytest.raises(NotAPicture):
+        inspect(write(tmp_path / "b.exr", np.ones((2, 2, MAX_CHANNELS + 1)), "half", names=names))
