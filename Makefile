@@ -14,16 +14,18 @@ SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 #: Options for pytest, as in `make test PYTEST_ARGS="-k lease"`.
 PYTEST_ARGS ?=
 
-.PHONY: help lab test check test-scenes test-compose chaos bench format clean
+.PHONY: help lab test check test-scenes test-compose chaos bench docs reference format clean
 
 help:
 	@echo "make lab           a farm on this machine: server, coordinator, Redis, worker, Blender; 12 frames of a demo"
 	@echo "make test          every test: unit, integration, acceptance"
 	@echo "make test-scenes   over a hundred small scenes of every kind, by the farm and by bare Blender; some minutes"
-	@echo "make check         linters, types, import contracts"
+	@echo "make check         linters, types, import contracts, and the documentation's site, built strictly"
 	@echo "make test-compose  the same farm in containers (needs a Docker Engine and docker-compose)"
 	@echo "make chaos         324 frames while everything is killed at random; ends with a table of what became of them"
 	@echo "make bench         how fast the farm is, beside what this machine could do at best; a quarter of an hour"
+	@echo "make docs          serves the documentation on http://127.0.0.1:8000/"
+	@echo "make reference     writes the parts of the documentation that are made from the code"
 	@echo "make format        formats the code"
 	@echo "make clean         removes what the other targets made, the Python environment included"
 
@@ -51,6 +53,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check . || failed=1; \
 	$(BIN)/basedpyright || failed=1; \
 	$(BIN)/lint-imports || failed=1; \
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet || failed=1; \
 	[ -z "$$failed" ]
 
 # Kills workers, coordinator and Redis at random while the server fails one answer in ten; the seed is printed.
@@ -63,6 +66,12 @@ bench: $(VENV)/.test
 	@$(BIN)/python -m tools.install_services
 	@blender=$$($(BIN)/python -m tools.find_blender) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.test
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
+
+reference: $(VENV)/.test
+	@$(BIN)/python -m tools.make_reference
 
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
