@@ -18,8 +18,8 @@ PACKAGES = ("sheepfold", "coordinator", "render_tasks", "lab")
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CHANGELOG.md"]
 #: Modules as they were called before, in the decision that records it, and in decisions that are superseded.
 HISTORY = {"0008", "0055"}
-_REFERENCE = re.compile(rf"`((?:{'|'.join(PACKAGES)}|benchmarks|tools)(?:\.\w+)+)(?:\(\))?`")
-_FILE = re.compile(r"`((?:sheepfold|coordinator|render_tasks|lab|tests|benchmarks|tools|docs)/[\w./-]*)`")
+_REFERENCE = re.compile(rf"`((?:{'|'.join(PACKAGES)}|benchmarks|tools)(?:\.\w+)+)(?<!\.toml)(?<!\.env)(?:\(\))?`")
+_FILE = re.compile(r"`((?:sheepfold|coordinator|render_tasks|lab|tests|benchmarks|tools|docs)/(?:[\w./-]*(?:\.\w+|/))?)`")
 #: Words that named things of this project before they got the names of the field.
 _FORMER = re.compile(
     r"\b(depots?|forgiven?|forgive|tenure|set aside|start-fence|in hand|hand(?:s|ed)? (?:on|out)|errands?|offices?|desks?)\b", re.I
