@@ -24,7 +24,6 @@ from typing import Any
 import requests
 
 from lab.submit.client import LabClient
-from render_tasks import __version__
 from render_tasks.archives.sharing import ArchiveSharing
 from render_tasks.cancellation import CancelToken
 from render_tasks.coordinator_client import CoordinatorClient
@@ -32,6 +31,7 @@ from render_tasks.errors import ArchiveMissing, CoordinatorUnreachable
 from render_tasks.presence import PresenceWriter
 from render_tasks.retry import retry_while_unreachable
 from render_tasks.settings import WorkerSettings
+from sheepfold import __version__
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.contract.presence import Presence

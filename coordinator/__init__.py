@@ -1,3 +1,1 @@
 """The farm's one voice to the render server: leases frames, hands them to nodes, uploads what comes back."""
-
-__version__ = "0.1.0"

@@ -66,48 +66,63 @@ def default_state_dir() -> Path:
 class FarmSettings(SheepfoldSettings):
     """What every command of the coordinator's side needs to find the farm."""
 
+    #: The coordinator's folder: ledger, spool, archives, logs, farm token, the Redis that it starts.
     state_dir: Path = Field(default_factory=default_state_dir)
-    #: Shared by every node; generated into the state folder when unset.
+    #: What a PC must know to join; shared by coordinator and workers. Unset: made once and kept in ``farm-token`` in
+    #: the state folder.
     farm_token: SecretStr | None = Field(default=None, min_length=8)
-    #: Where a worker or ``sheepfold status`` finds the depot.
+    #: Where a command finds the coordinator.
     coordinator_url: HttpAddress = "http://127.0.0.1:8420"
-    #: Unset: the coordinator starts a Redis of its own.
+    #: For example ``redis://:password@host:6379/0``, or ``rediss://``. Unset: the coordinator starts a Redis of its
+    #: own.
     redis_url: RedisAddress | None = None
 
 
 class CoordinatorSettings(LoginSettings, FarmSettings):
     """What ``sheepfold coordinator`` reads."""
 
+    #: Root address of the render server.
     server_url: HttpAddress
-    #: The year of the generation that the sign-in is written in; the server's answer picks the rest.
+    #: The generation of the protocol that the sign-in is written in: 2015 (the specification), 2017, 2020, 2022 or
+    #: 2024. The request types of the server's answer pick the rest. A server that wants another one refuses with 101;
+    #: the last line says what to try.
     dialect: Annotated[int, BeforeValidator(_year)] = SPECIFICATION.year
-    #: What the server is told as the client's version; unset: that of the dialect's year. Old ones are refused (101).
+    #: What the server is told as the client's version; unset: that of the dialect's year (2015: ``3.3.1762``). Old ones
+    #: are refused (101).
     client_version: str | None = Field(default=None, min_length=1)
     #: What the sign-in says as ``extras``; a service may ask for something there.
     extras: str | None = None
+    #: Where the LAN API listens; ``0.0.0.0`` lets other PCs in.
     host: str = Field(default="127.0.0.1", min_length=1)
+    #: Port of the LAN API and of the page for operators.
     port: int = Field(default=8420, ge=1, le=65535)
-    #: Where archives are handed out; unset: three above ``port``, or any free one where that is taken.
+    #: Where archives are served from; 0: any free port. Unset: three above ``PORT``, or any free one where that is
+    #: taken.
     archive_port: int | None = Field(default=None, ge=0, le=65535)
-    #: What workers are told; unset: the address they joined at.
+    #: The coordinator's address as workers are told it; unset: the one they joined at.
     public_url: HttpAddress | None = None
+    #: One session at the server for all PCs of a platform, or one per PC.
     sessions: SessionMode = SessionMode.FARM
-    #: Upper bound of the seconds between two heartbeats of a lease; half of the server's ``max-period`` is another.
+    #: Seconds between two heartbeats of a lease, at most; half of the server's ``max-period`` is the other bound.
     heartbeat_s: float = Field(default=600, gt=0)
-    #: First wait after "no job", seconds; grows with jitter.
+    #: First wait after "no job", seconds; grows with jitter. A server of ours is asked every 2 s (with many sessions:
+    #: less often).
     no_job_wait_s: float = Field(default=900, gt=0)
-    #: First wait when the server is down, seconds; grows with jitter.
+    #: First wait when the server is down, seconds; grows with jitter, to 10 minutes.
     retry_wait_s: float = Field(default=5, gt=0)
+    #: Where the server opens sessions, below its root.
     config_path: str = Field(default="/server/config.php", pattern="^/")
-    #: Unit of the memory at the sign-in; unset: that of the dialect's year.
+    #: Unit of the memory at the sign-in; unset: that of the dialect's year (2015: ``bytes``, later: ``kilobytes``).
     ram_unit: RamUnit | None = None
     #: Seconds after which a render is killed and tried elsewhere; unset: no limit.
     render_limit_s: int | None = Field(default=None, gt=0)
     #: How many nodes may fail a frame before it is reported as failed.
     attempts: int = Field(default=2, ge=1, le=20)
-    #: Job name or number (``*`` and ``?`` stand for letters) → words that a PC must have among its tags to get it.
+    #: Which PCs a job may have, as JSON: ``{"film-*": ["fast"]}`` gives jobs with such a name or number (``*`` and
+    #: ``?`` stand for letters) to PCs with that word among their ``TAGS`` alone.
     job_tags: JobTags = Field(default_factory=dict)
-    #: Frames each slot holds ready beside the one it renders; short frames get one more, slow ones none.
+    #: Frames each slot has ready beside the one it renders; one more where frames take less than 2 s, none where they
+    #: take over a minute, until Blender says that one is nearly done. 0 turns it off.
     look_ahead: int = Field(default=1, ge=0, le=10)
     #: Bytes of archives kept on the coordinator's disk.
     archive_quota: int = Field(default=100 * 1024**3, gt=0)

@@ -34,8 +34,9 @@ class Mode(StrEnum):
 class AccountSettings(LoginSettings):
     """The account, and the server that it is at."""
 
+    #: The account at the lab server.
     login: str = Field(min_length=1, max_length=200)
-    #: Root of the server that `sheepfold submit` talks to.
+    #: Root address of the server that ``sheepfold submit`` talks to.
     server_url: HttpAddress = "http://127.0.0.1:8421"
 
     def secret(self) -> str:
@@ -46,18 +47,20 @@ class AccountSettings(LoginSettings):
 class ServerSettings(AccountSettings):
     """Everything `sheepfold server` can be told."""
 
+    #: Where the lab server listens; ``0.0.0.0`` lets other machines in.
     server_host: str = "127.0.0.1"
+    #: Its port; 0: any free one.
     server_port: int = Field(default=8421, ge=0, le=65535)
     #: Database, archives and pictures.
     server_dir: Path = Path("sheepfold-server")
     #: Longest pause between two heartbeats that clients are told, seconds. Clients since 2019-09 pass over it and beat
     #: 900 s after their last request; a lease (this and the grace) that is shorter takes frames from them.
     max_period_s: int = Field(default=1440, ge=1, le=86_400)
-    #: A lease lives this much longer than ``max_period_s``: a beat that left in time may travel.
+    #: A lease lives this many seconds longer than ``MAX_PERIOD_S``: a heartbeat that left in time may travel.
     lease_grace_s: int = Field(default=60, ge=0, le=3600)
-    #: A session nobody used for this long is over.
+    #: A session that was not used for so many seconds is over.
     session_idle_s: int = Field(default=86_400, ge=1)
-    #: Oldest client version that may sign in, for example 3.3.0; empty: any.
+    #: Oldest client version that may sign in, for example 3.3.0; unset: any.
     min_version: str = ""
     #: Broken frames after which a session is disabled.
     max_broken_frames: int = Field(default=3, ge=1)
@@ -65,21 +68,25 @@ class ServerSettings(AccountSettings):
     max_frame_errors: int = Field(default=3, ge=1)
     #: Frames a session may hold without having uploaded them; unset: any number.
     max_unvalidated: int | None = Field(default=None, ge=1)
-    #: Archives larger than this are handed out in pieces of it to clients since 2024, MiB.
+    #: Archives larger than this are offered in pieces of it to clients since 2024, MiB.
     chunk_mb: int = Field(default=64, ge=1, le=1_048_576)
     #: Test frames that each new session renders before anything else; 0: none.
     test_frames: int = Field(default=0, ge=0, le=19)
-    #: ``linux/64bit=/path/blender.zip``, several separated by commas.
+    #: Renderer archives by platform: ``linux/64bit=/path/blender.zip``, several separated by commas.
     renderers: Annotated[dict[str, Path], NoDecode] = Field(default_factory=dict)
+    #: A picture larger than this many bytes is refused.
     max_frame_bytes: int = Field(default=512 * MIB, ge=1024)
+    #: A project larger than this many bytes is refused.
     max_project_bytes: int = Field(default=16 * 1024 * MIB, ge=1024)
+    #: How job requests are answered: ``maintenance`` with 206, ``overloaded`` with 207.
     server_mode: Mode = Mode.NORMAL
     #: Anyone may look at projects and pictures; unset: only where the server listens on loopback.
     server_open: bool | None = None
     #: Scripted faults may be posted; for tests only.
     faults: bool = False
-    #: This share of all answers fails.
+    #: This share of all answers fails, 0 to 1.
     fault_rate: float = Field(default=0.0, ge=0.0, le=1.0)
+    #: The same seed makes the same answers fail.
     fault_seed: int = 0
 
     @field_validator("renderers", mode="before")

@@ -2,5 +2,3 @@
 
 Never imports ``coordinator`` or ``lab``; what both sides must agree on lives in :mod:`sheepfold.contract`.
 """
-
-__version__ = "0.1.0"

@@ -30,6 +30,7 @@ from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.orders.node import Node
 from render_tasks.orders.outbox import Outbox
 from render_tasks.orders.services import NodeIdentity, NodeServices
+from sheepfold import __version__
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinAnswer, JoinRequest
 from sheepfold.contract.celery_app import make_app
 from sheepfold.contract.codec import ContractError
@@ -37,7 +38,6 @@ from sheepfold.contract.orders import celery_name_of, public_key_from
 from sheepfold.contract.presence import Compute
 from sheepfold.hardware import detect
 
-from . import __version__
 from .coordinator_client import CoordinatorClient
 from .errors import CoordinatorError, CoordinatorRefused, CoordinatorUnreachable, TokenRefused, WorkDirTaken
 from .node_health import NodeHealth

@@ -55,31 +55,35 @@ class WorkerSettings(SheepfoldSettings):
     # An empty SHEEPFOLD_TAGS takes the file's tags away.
     model_config = SettingsConfigDict(env_ignore_empty=False)
 
-    #: Root URL of the coordinator's LAN API.
+    #: Root address of the coordinator, for example ``http://coordinator:8420``.
     coordinator_url: HttpAddress
-    #: Shared by coordinator and workers.
+    #: As on the coordinator.
     farm_token: Annotated[SecretStr, AfterValidator(_some_token)]
-    #: What people call this PC; the coordinator makes it unique.
+    #: What people call this PC; a second PC of that name becomes ``name-02``.
     node_name: Annotated[
         str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     ] = Field(default_factory=default_node_name)
-    #: Archives, scratch folders and frames not yet delivered.
+    #: Archives, scratch folders and pictures not delivered yet; one worker for each folder.
     work_dir: Path = Field(default_factory=default_work_dir)
     #: Frames rendered side by side.
     slots: Annotated[int, Field(ge=1, le=256)] = 1
+    #: What the farm may use of this PC.
     compute: Compute = Compute.CPU
-    #: Threads of one slot; unset: all threads divided by the slots.
+    #: Threads of one slot's render; unset: all threads divided by the slots.
     cores: Annotated[int, Field(ge=1, le=4096)] | None = None
-    #: Most gigabytes (1024³ bytes) that one slot's render may hold; unset: no limit of ours.
+    #: Most gigabytes (1024³ bytes) that one slot's render may hold, its whole process tree counted; over it the render
+    #: is ended and tried elsewhere. Unset: no limit of ours.
     memory_gb: Annotated[float, Field(gt=0, le=1024**2)] | None = None
-    #: Words for what this PC is apt for, separated by commas; a job may ask for some.
+    #: Words for what this PC is apt for, separated by commas (``fast,gpu-24g``); a job may ask for some.
     tags: Annotated[tuple[_Tag, ...], NoDecode, BeforeValidator(_words), Field(max_length=32)] = ()
-    #: A Blender stays open between the frames of a scene; off: one Blender per frame.
+    #: One Blender stays open per slot and renders frame after frame; ``false``: one process per frame.
     warm: bool = True
-    #: Gigabytes the archive cache may fill before the least recently used archive goes.
+    #: Gigabytes of archives kept: unpacked, and the zips that other PCs are served from; zips go first, then what was
+    #: used least lately.
     cache_gb: Annotated[float, Field(gt=0)] = 40.0
-    #: Archives that were fetched are handed to other PCs of the LAN.
+    #: Archives that were fetched are served to other PCs of the LAN; ``false``: this PC only takes.
     share: bool = True
-    #: Where they are handed out; no host: on every interface, port 0: any free one.
+    #: The address on which archives are served; unset: every interface.
     archive_host: str = ""
+    #: The port on which archives are served; 0: any free one.
     archive_port: Annotated[int, Field(ge=0, le=65535)] = 0

@@ -1,1 +1,4 @@
 """What coordinator, worker and lab share; it imports none of them."""
+
+#: The one place where the version is written.
+__version__ = "0.1.0"

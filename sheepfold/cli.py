@@ -20,6 +20,7 @@ from pydantic_settings import SettingsError
 
 from lab import cli as lab_cli
 
+from . import __version__
 from .config import unknown_settings
 
 app = typer.Typer(
@@ -39,8 +40,18 @@ app.command("lab")(lab_cli.lab)
 EXIT_WRONG_SETTING = 2
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"sheepfold {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def warn_of_unknown_settings() -> None:
+def warn_of_unknown_settings(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Every PC of the LAN behind one account of a SheepIt-protocol render server."""
     for line in unknown_settings(os.environ):
         print(f"warning: {line}", file=sys.stderr)

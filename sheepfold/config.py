@@ -43,8 +43,16 @@ SETTINGS = frozenset({
     "max_frame_errors", "max_period_s", "max_project_bytes", "max_unvalidated", "min_version", "renderers",
     "server_dir", "server_host", "server_mode", "server_open", "server_port", "session_idle_s", "test_frames",
 })  # fmt: skip
-#: Read from the environment alone: which Blender, the mark of our own renders, and what docker-compose.yml fills in.
-VARIABLES = frozenset({"blender", "render_mark", "bind", "redis_password", "redis_port", "redis_address"})
+#: Read from the environment alone, each with its meaning.
+VARIABLES = {
+    "blender": "Path of the Blender to use; unset: the one on PATH.",
+    "render_mark": "Set by a worker for its renderers, so that they can be found and ended.",
+    "bind": "In ``docker-compose.yml``: the address of this machine on which ports are opened; 127.0.0.1 unless set.",
+    "redis_password": "In ``docker-compose.yml``: the password of the farm's Redis.",
+    "redis_port": "In ``docker-compose.yml``: the port of Redis on this machine; 8422 unless set.",
+    "redis_address": "In ``docker-compose.yml``: host and port of Redis as workers outside are told it.",
+}
+_NAMES = SETTINGS | VARIABLES.keys()
 #: How the names of the tests' own variables begin.
 _TESTS = "test_"
 
@@ -116,9 +124,11 @@ class SheepfoldSettings(BaseSettings):
 class LoginSettings(SheepfoldSettings):
     """The account at the render server."""
 
+    #: The account at the server.
     login: str = Field(min_length=1)
+    #: Its password; this or ``PASSWORD_FILE``.
     password: SecretStr | None = Field(default=None, min_length=1)
-    #: A file whose first line is the password; passed over where ``password`` is set.
+    #: A file whose first line is the password; passed over where ``PASSWORD`` is set.
     password_file: Path | None = None
 
     @model_validator(mode="after")
@@ -138,7 +148,7 @@ def unknown_settings(environment: Mapping[str, str], file: Path = FILE) -> Itera
     """
     for variable in sorted(environment):
         name = _plain(variable)
-        if variable.upper().startswith(PREFIX) and not name.startswith(_TESTS) and name not in SETTINGS | VARIABLES:
+        if variable.upper().startswith(PREFIX) and not name.startswith(_TESTS) and name not in _NAMES:
             yield f"{variable} is no setting and does nothing{_meant_variable(name)}"
     for key in sorted(_keys(file)):
         if key not in SETTINGS:
@@ -151,7 +161,7 @@ def _plain(name: str) -> str:
 
 
 def _meant_variable(name: str) -> str:
-    close = _closest(name, SETTINGS | VARIABLES)
+    close = _closest(name, _NAMES)
     return f"; did you mean {PREFIX}{close.upper()}?" if close else ""
 
 

@@ -1,13 +1,12 @@
 """Write the parts of the documentation that are made from the code; `make reference` runs it.
 
-A test makes them again in memory and compares, so a page that is no longer true fails `make test` with the command to run. A
-setting without a description stops it. What a page says comes from one place in the code each::
+A test makes them again in memory and compares, so a page that is no longer true fails `make test` with the command to
+run. A setting without a description stops it. What a page says comes from one place in the code each::
 
     reference/settings     the fields of the settings classes, each with the `#:` comment above it
     reference/commands     the Typer application
     reference/lan-api      the contract's paths and messages, and the functions that answer operators
     reference/metrics      the collector that Prometheus reads
-    reference/exit-codes   the errors below `SheepfoldError`, with their exit codes
     reference/redis-keys   the tables at the top of the modules that own the keys
     decisions/index        the first lines of the decisions
     explanation/lease.svg  the table of transitions
@@ -22,7 +21,6 @@ from pathlib import Path
 from tools.reference_pages import (
     commands,
     decisions,
-    exit_codes,
     lan_api,
     lease_diagram,
     metrics,
@@ -38,7 +36,6 @@ FILES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands.page_text,
     "reference/lan-api.md": lan_api.page_text,
     "reference/metrics.md": metrics.page_text,
-    "reference/exit-codes.md": exit_codes.page_text,
     "reference/redis-keys.md": redis_keys.page_text,
     "decisions/index.md": decisions.page_text,
     "explanation/lease.svg": lease_diagram.svg,

@@ -147,6 +147,7 @@ def create_api(parts: ApiServices) -> ASGIApp:
 def _add_open_paths(app: FastAPI) -> None:
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
+        """Whether the coordinator answers at all; wants no token."""
         return {"status": "ok"}
 
 
@@ -181,36 +182,44 @@ def _archive_answer(ask: _Ask, md5: str, node: str, url: str, request: Request) 
 def _add_operator_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.post("/api/cancel", dependencies=[guard])
     def cancel(job: str, frame: str | None = None) -> dict[str, Any]:
+        """Blocks a job, or a frame of it, and ends its leases; what became of each job of that number or name."""
         return {"cancelled": [asdict(stopped) for stopped in parts.jobs.cancel(job, frame)]}
 
     @app.post("/api/unblock", dependencies=[guard])
     def unblock(job: str, frame: str | None = None) -> dict[str, Any]:
+        """Ends the blocks of a job or a frame; which they were."""
         return {"unblocked": [asdict(block) | {"label": block.label} for block in parts.jobs.unblock(job, frame)]}
 
     @app.post("/api/ask", dependencies=[guard])
     def ask() -> dict[str, Any]:
+        """Has the server asked for frames now; one entry for each session."""
         return {"sessions": parts.ask_now()}
 
     @app.post("/api/nodes/{name}/forgive", dependencies=[guard])
     def forgive(name: str) -> dict[str, bool]:
+        """Ends the quarantine or the pause of a PC and forgets its strikes; whether it had any."""
         return {"forgiven": parts.forgive(name)}
 
     @app.get("/api/broker", dependencies=[guard])
     def broker(request: Request) -> dict[str, str]:
+        """Where the farm's Redis is, with its password."""
         return {"redis_url": parts.redis_url(request.url.hostname or "")}
 
 
 def _add_reading_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.get("/", dependencies=[guard])
     def page() -> FileResponse:
+        """The page for operators."""
         return FileResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"})
 
     @app.get("/api/status", dependencies=[guard])
     def status() -> Response:
+        """Sessions, frames, PCs and what needs attention, as `sheepfold status --json` prints it."""
         return Response(msgspec.json.encode(parts.status()), media_type="application/json")
 
     @app.get("/api/log", dependencies=[guard])
     def frame_log(job: str, frame: str) -> Response:
+        """The renderer's output of the last failed attempt of a frame; 404: none is known."""
         found = parts.log(job, frame)
         if found is None:
             raise HTTPException(404, f"no failure of frame {frame[:20]} of job {job[:100]} is known")
@@ -218,6 +227,7 @@ def _add_reading_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
 
     @app.get("/metrics", dependencies=[guard])
     def metrics() -> Response:
+        """Figures for Prometheus, see [Metrics](metrics.md)."""
         return PlainTextResponse(generate_latest(parts.metrics), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from coordinator import __version__
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.jobs.blocks import JobBlocks
 from coordinator.leases.lease import ACTIVE, LeaseState
@@ -19,6 +18,7 @@ from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.operator.farm_figures import Pace, frame_counts
 from coordinator.scheduling.dispatcher import Dispatcher
 from coordinator.upstream.session_pool import SessionPool
+from sheepfold import __version__
 from sheepfold.contract.presence import Presence
 
 #: Ended leases among which a frame is looked for, latest first.

@@ -10,7 +10,7 @@ both agree, or the first was wrong), or a frame next to it that turns out to loo
 was held back is delivered, whoever is at work on the second one).
 
 ``TRANSITIONS`` is the whole machine. :func:`advance` looks a step up in it; an illegal step raises and changes nothing.
-The diagram in ``docs/leases.md`` is generated from the same table.
+The diagram in ``docs/explanation/lease.md`` is generated from the same table.
 
 Pure: no I/O and no clock.
 """

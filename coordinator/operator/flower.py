@@ -44,10 +44,13 @@ EXIT_WRONG_SETTING = 2
 class FlowerSettings(FarmSettings):
     """What ``sheepfold flower`` reads; without ``redis_url`` the coordinator is asked for it."""
 
+    #: Where Flower listens.
     flower_host: str = Field(default="127.0.0.1", min_length=1)
+    #: Port of Flower's page.
     flower_port: int = Field(default=5555, ge=1, le=65535)
+    #: Who may look.
     flower_user: str = Field(default="sheepfold", pattern=r"^[^:\s]+$")
-    #: Unset: made once and kept in the state folder.
+    #: With which password. Unset: made once and kept in ``flower-password`` in the state folder.
     flower_password: SecretStr | None = Field(default=None, min_length=8)
 
 

@@ -4,7 +4,7 @@ Importable without any worker code: the coordinator's dispatcher makes an app, s
 shows is decided here too: a task's argument text is ``frame 0012 · demo · pc-03`` and nothing else, so that neither the
 server's script nor the signature appears; the real arguments travel in the message body alone.
 
-Every setting below was measured, see ``docs/decisions.md``. The two that matter most: early acknowledgement, because
+Every setting below was measured, see ``docs/decisions/``. The two that matter most: early acknowledgement, because
 the lease and its attempt number decide and redelivery adds nothing; one queue per node, because the coordinator chooses
 by hardware and cache.
 """

@@ -1,6 +1,6 @@
 """Whatever dies, every frame comes to one end: one fault a test, with real processes.
 
-``docs/reliability.md`` names the promise behind each of them. Seconds that a test measures are shown by
+``docs/explanation/reliability.md`` names the promise behind each of them. Seconds that a test measures are shown by
 ``pytest -rP``.
 """
 

@@ -1,6 +1,6 @@
 """A server that misbehaves and renderers that fail: one fault a test, with real processes.
 
-``docs/reliability.md`` names the promise behind each of them.
+``docs/explanation/reliability.md`` names the promise behind each of them.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ def _options_of(command: Any) -> str:
         for parameter in command.params
         if parameter.param_type_name == "option" and "--help" not in parameter.opts
     ]
-    rows = [(code(", ".join((*option.opts, *option.secondary_opts))), _default(option), _help(option)) for option in options]
+    rows = [
+        (code(", ".join((*option.opts, *option.secondary_opts))), _default(option), _help(option)) for option in options
+    ]
     return table(("option", "default", "meaning"), rows) if rows else ""
 
 

@@ -1,4 +1,4 @@
-"""The page of the LAN API: paths of nodes and archive servers as the contract tells them, those of operators from the code.
+"""The page of the LAN API: paths of nodes as the contract tells them, those of operators from the code.
 
 Paths stand in the docstrings of the contract's modules, one in a line: `    GET  /path   what goes in and comes out`.
 A path of the API that no such line tells of needs a docstring at its function.
@@ -24,17 +24,19 @@ from .field_comments import described
 from .markdown import NoDescription, code, first_paragraph, page, plain, table
 
 API = Path(__file__).resolve().parents[2] / "coordinator" / "api"
+MESSAGES = "JSON. A reader passes over fields it does not know and refuses a message that lacks one it needs."
 _LINE = re.compile(r"^ {4}(?P<method>GET|POST|PUT|DELETE) +(?P<path>/\S+) {2,}(?P<text>\S.*)$")
 _MORE = re.compile(r"^ {12,}(?P<text>\S.*)$")
 _METHODS = ("get", "post", "put", "delete")
 
 INTRODUCTION = """
-The coordinator's HTTP side on the LAN, and the archive servers of coordinator and nodes. Every path but `/healthz` wants the farm
-token, as `Authorization: Bearer <farm token>`; paths that only read take it as the password of a login, too. An archive server wants
-the archive's own pass instead, which is made of the token. A refusal is JSON with a `detail`, one line for a person.
+The coordinator's HTTP side on the LAN, and the archive servers of coordinator and nodes. Every path but `/healthz`
+wants the farm token, as `Authorization: Bearer <farm token>`; paths that only read take it as the password of a
+login, too. An archive server wants the archive's own pass instead, which is made of the token. A refusal is JSON with
+a `detail`, one line for a person.
 
-A node reads the status of what it said about a lease like this: 409 drop it, 422 the attempt failed, anything else: keep it and try
-again.
+A node reads the status of what it said about a lease like this: 409 drop it, 422 the attempt failed, anything else:
+keep it and try again.
 """
 
 
@@ -53,7 +55,7 @@ def page_text() -> str:
         INTRODUCTION,
         "## Nodes and archive servers\n\n" + table(("", "path", "in and out"), rows),
         "## Operators\n\n" + table(("", "path", "meaning"), operators),
-        "## Messages\n\nJSON. A reader passes over fields it does not know and refuses a message that lacks one it needs.",
+        f"## Messages\n\n{MESSAGES}",
         *(_message(kind) for module in _modules() for kind in _kinds(module)),
     )
 
@@ -101,7 +103,9 @@ def _kinds(module: ModuleType) -> list[type[Any]]:
 def _message(kind: type[Any]) -> str:
     head = f"### {kind.__name__}\n\n{first_paragraph(kind.__doc__, kind.__qualname__)}\n\n"
     if issubclass(kind, Enum):
-        return head + table(("value", "meaning"), [(code(member.value), _meaning(kind, member.name)) for member in kind])
+        return head + table(
+            ("value", "meaning"), [(code(member.value), _meaning(kind, member.name)) for member in kind]
+        )
     rows = [(code(field.name), code(field.type), _meaning(kind, field.name)) for field in dataclasses.fields(kind)]
     return head + table(("field", "type", "meaning"), rows)
 

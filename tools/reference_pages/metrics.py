@@ -14,8 +14,9 @@ from coordinator.leases.lease import LeaseState
 from .markdown import code, page, plain, table
 
 INTRODUCTION = """
-`GET /metrics` of the coordinator, with the farm token as bearer token. Counters begin at zero when the coordinator starts, but for
-`sheepfold_frames_total`, which counts the whole ledger. [Watch a farm](../how-to/watch.md) says what to look for.
+`GET /metrics` of the coordinator, with the farm token as bearer token. Counters begin at zero when the coordinator
+starts, but for `sheepfold_frames_total`, which counts the whole ledger. [Watch a farm](../how-to/watch.md) says what
+to look for.
 """
 
 

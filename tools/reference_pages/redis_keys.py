@@ -12,14 +12,16 @@ from .markdown import NoDescription, code, page, plain, table
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("sheepfold", "coordinator", "render_tasks", "lab")
 #: `key   type   meaning`, at least two blanks between them, as the owners write it.
-_ROW = re.compile(r"^ {4}(?P<key>(?:sheepfold:|farm\.)\S.*?) {2,}(?P<kind>hash|list|string|zset|set|stream) {2,}(?P<text>\S.*)$")
+_ROW = re.compile(
+    r"^ {4}(?P<key>(?:sheepfold:|farm\.)\S.*?) {2,}(?P<kind>hash|list|string|zset|set|stream) {2,}(?P<text>\S.*)$"
+)
 _MORE = re.compile(r"^ {16,}(?P<text>\S.*)$")
 _KEY = re.compile(r"sheepfold:[a-z][a-z:-]*")
 
 INTRODUCTION = """
-What the farm keeps in Redis. None of it is truth: what became of a frame is in the [ledger](../explanation/lease.md), and a Redis
-that comes back empty costs time only. Celery adds `_kombu.binding.*`, and a list for
-each priority of a queue (`farm.<node id>:1` and so on).
+What the farm keeps in Redis. None of it is truth: what became of a frame is in the [ledger](../explanation/lease.md),
+and a Redis that comes back empty costs time only. Celery adds `_kombu.binding.*`, and a list for each priority of a
+queue (`farm.<node id>:1` and so on).
 """
 
 
@@ -30,7 +32,7 @@ def page_text() -> str:
     for module, tree in _modules():
         for key in _keys_used(tree):
             if code(key) not in told:
-                raise NoDescription(f"{module} uses the Redis key {key}, which no table at the top of a module tells of")
+                raise NoDescription(f"{module} uses the Redis key {key}; no table at the top of a module tells of it")
     return page("Redis keys", INTRODUCTION, table(("key", "type", "holds", "owner"), sorted(rows)))
 
 
@@ -57,6 +59,6 @@ def _rows(module: str, docstring: str) -> Iterator[tuple[str, str, str, str]]:
 
 def _keys_used(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            if _KEY.fullmatch(node.value.value):
-                yield node.value.value
+        value = node.value if isinstance(node, ast.Assign) else None
+        if isinstance(value, ast.Constant) and _KEY.fullmatch(str(value.value)):
+            yield str(value.value)

@@ -23,16 +23,17 @@ from sheepfold import config
 from sheepfold.units import bytes_text
 
 from .field_comments import described
-from .markdown import NoDescription, code, page, table
+from .markdown import NoDescription, code, page, plain, table
 
 INTRODUCTION = """
-Each setting is an environment variable `SHEEPFOLD_<NAME>`, or `<name>` in lower case in `sheepfold.toml` in the working folder;
-the environment wins. A wrong one is told in one line that names it, with [exit code 2](exit-codes.md); a name that no command
-reads, with the likeliest one that was meant, as a warning at the start of every command. Names below are without the prefix.
+Each setting is an environment variable `SHEEPFOLD_<NAME>`, or `<name>` in lower case in `sheepfold.toml` in the
+working folder; the environment wins. A wrong one is told in one line that names it, with [exit code
+2](exit-codes.md); a name that no command reads, with the likeliest one that was meant, as a warning at the start of
+every command. Names below are without the prefix.
 """
 #: Title → which commands read these, the class, and the class whose settings stand in a table of their own.
 SECTIONS: tuple[tuple[str, str, type[BaseSettings], type[BaseSettings] | None], ...] = (
-    ("Every command", "Commands that find a coordinator: all but `worker`, `server`, `submit` and `lab`.", FarmSettings, None),
+    ("Every command", "All but `worker`, `server`, `submit` and `lab`.", FarmSettings, None),
     ("Coordinator", "`sheepfold coordinator`, beside those of every command.", CoordinatorSettings, FarmSettings),
     ("Worker", "`sheepfold worker`.", WorkerSettings, None),
     ("Flower", "`sheepfold flower`, beside those of every command.", FlowerSettings, FarmSettings),
@@ -47,7 +48,14 @@ COMPUTED: dict[Callable[[], Any], str] = {
     dict: "none",
 }
 MIB = 1024 * 1024
-_TYPES = {int: "whole number", float: "number", bool: "`true` or `false`", Path: "path", SecretStr: "secret", str: "text"}
+_TYPES = {
+    int: "whole number",
+    float: "number",
+    bool: "`true` or `false`",
+    Path: "path",
+    SecretStr: "secret",
+    str: "text",
+}
 
 
 def page_text() -> str:
@@ -100,7 +108,7 @@ def _bounds(field: FieldInfo) -> Iterator[str]:
 def _default(kind: type[BaseSettings], name: str, field: FieldInfo) -> str:
     if field.default_factory is not None:
         if field.default_factory not in COMPUTED:
-            raise NoDescription(f"{kind.__qualname__}.{name}: its computed default is not described in {__name__}.COMPUTED")
+            raise NoDescription(f"{kind.__qualname__}.{name}: {__name__}.COMPUTED does not tell its default")
         return COMPUTED[field.default_factory]  # type: ignore[index]
     if field.default is PydanticUndefined:
         return "required"
@@ -114,10 +122,12 @@ def _default_text(default: Any) -> str:
         return code(str(default).lower())
     if type(default) is int and default >= MIB and default % MIB == 0:
         return f"{code(default)} ({bytes_text(default)})"
-    return code(f"{default:g}" if isinstance(default, float) else default.value if isinstance(default, Enum) else default)
+    return code(
+        f"{default:g}" if isinstance(default, float) else default.value if isinstance(default, Enum) else default
+    )
 
 
 def _variables() -> str:
-    rows = [(code(name.upper()), meaning) for name, meaning in config.VARIABLES.items()]
+    rows = [(code(name.upper()), plain(meaning)) for name, meaning in config.VARIABLES.items()]
     text = "Read from the environment alone, not from `sheepfold.toml`."
     return f"## Environment only\n\n{text}\n\n{table(('name', 'meaning'), rows)}"

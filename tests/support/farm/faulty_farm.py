@@ -306,5 +306,5 @@ def seconds_until_gone(pids: list[int], within_s: float) -> float:
 
 
 def measured(what: str, seconds: float) -> None:
-    """A figure for ``docs/reliability.md``: ``pytest -rP`` shows it."""
+    """A figure for ``docs/explanation/reliability.md``: ``pytest -rP`` shows it."""
     print(f"measured: {what}: {seconds:.2f}")

@@ -19,7 +19,9 @@ from tools.reference_pages.markdown import NoDescription, plain, table
 def test_a_generated_file_is_what_the_code_says(name: str) -> None:
     path = DOCS / name
     assert path.is_file(), f"docs/{name} is missing: run `make reference`"
-    assert path.read_text(encoding="utf-8") == FILES[name](), f"docs/{name} is not what the code says: run `make reference`"
+    assert path.read_text(encoding="utf-8") == FILES[name](), (
+        f"docs/{name} is not what the code says: run `make reference`"
+    )
 
 
 def test_every_setting_is_on_the_page() -> None:
@@ -74,7 +76,8 @@ def test_a_redis_key_that_no_table_tells_of_stops_the_generator(
 ) -> None:
     package = tmp_path / "sheepfold"
     package.mkdir()
-    (package / "told.py").write_text('"""Keys::\n\n    sheepfold:told   hash   what it holds\n                            and more\n"""\n')
+    rows = "    sheepfold:told   hash   what it holds\n                            and more"
+    (package / "told.py").write_text(f'"""Keys::\n\n{rows}\n"""\n')
     monkeypatch.setattr(redis_keys, "ROOT", tmp_path)
     assert "| `sheepfold:told` | hash | what it holds and more | `sheepfold.told` |" in redis_keys.page_text()
     (package / "untold.py").write_text('KEY = "sheepfold:untold"\n')

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import pytest
 
-from coordinator import __version__
 from coordinator.api.operator_service import OperatorService
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
@@ -21,6 +20,7 @@ from coordinator.scheduling.dispatcher import Dispatcher
 from coordinator.settings import SessionMode
 from coordinator.upstream.session import Backoff, FarmSession, SessionState
 from coordinator.upstream.session_pool import SessionPool
+from sheepfold import __version__
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.presence import Compute, Presence, Stage
 from tests.support.coordinator.builders import rendering

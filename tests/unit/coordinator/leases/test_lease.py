@@ -42,7 +42,7 @@ OFFER = JobOffer(
 )
 DELIVERY = Delivery(picture="ab.1.png", size=10, render_s=1.5, memory_kb=2, cores=4)
 HELD_BACK = HeldBack(node_id="n0", delivery=Delivery(picture="ab.0.png", size=9, render_s=1, memory_kb=2, cores=4))
-DOCS = Path(leases.__file__).parents[2] / "docs" / "leases.md"
+DOCS = Path(leases.__file__).parents[2] / "docs" / "explanation" / "lease.md"
 
 
 def a_lease(**changes: object) -> Lease:
