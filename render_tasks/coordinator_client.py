@@ -25,7 +25,8 @@ from sheepfold.contract.api_messages import (
     JoinRequest,
     StartAnswer,
 )
-from sheepfold.contract.codec import ContractError, from_json, to_json
+from sheepfold.contract.codec import from_json, to_json
+from sheepfold.contract.errors import ContractError
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import pieces_in
 

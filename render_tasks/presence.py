@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import redis
 
-from sheepfold.contract.codec import MalformedContract, from_json, to_json
+from sheepfold.contract.codec import from_json, to_json
+from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.presence import PRESENCE_EVERY_S, PRESENCE_HASH, PRESENCE_LEFT, PRESENCE_SEEN, Presence
 
 log = logging.getLogger(__name__)

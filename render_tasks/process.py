@@ -33,7 +33,7 @@ from render_tasks.orders.services import NodeIdentity, NodeServices
 from sheepfold import __version__
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinAnswer, JoinRequest
 from sheepfold.contract.celery_app import make_app
-from sheepfold.contract.codec import ContractError
+from sheepfold.contract.errors import ContractError
 from sheepfold.contract.orders import celery_name_of, public_key_from
 from sheepfold.contract.presence import Compute
 from sheepfold.hardware import detect

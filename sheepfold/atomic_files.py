@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Generator
 from pathlib import Path
 
+from .errors import DiskFull, TooLarge
 from .units import bytes_text
 
 PASSING_PREFIX = ".incoming-"
@@ -22,24 +23,6 @@ PASSING_PREFIX = ".incoming-"
 RESERVE_BYTES = 512 * 1024 * 1024
 #: Free space is looked at again after each of these.
 LOOK_EVERY_BYTES = 64 * 1024 * 1024
-
-
-class DiskFull(Exception):
-    """The disk has no room left."""
-
-    def __init__(self, folder: Path, *, reserve_bytes: int = 0, free_bytes: int = 0) -> None:
-        """``reserve_bytes``: so much is kept free, and only ``free_bytes`` are."""
-        self.folder = folder
-        why = f": {bytes_text(reserve_bytes)} are kept free and {bytes_text(free_bytes)} are" if reserve_bytes else ""
-        super().__init__(f"no room left on the disk that holds {folder}{why}")
-
-
-class TooLarge(Exception):
-    """A file is larger than it may be."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        super().__init__(f"more than {limit_bytes} bytes")
 
 
 class IncomingFile:
@@ -145,7 +128,7 @@ def check_room(folder: Path, reserve_bytes: int) -> None:
     """Raises :class:`DiskFull` when less than the reserve is free."""
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < reserve_bytes:
-        raise DiskFull(folder, reserve_bytes=reserve_bytes, free_bytes=free_bytes)
+        raise DiskFull(folder, f"{bytes_text(reserve_bytes)} are kept free and {bytes_text(free_bytes)} are")
 
 
 @contextlib.contextmanager

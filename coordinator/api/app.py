@@ -32,10 +32,11 @@ from coordinator.jobs.control import Stopped, UnknownJob
 from coordinator.leases.errors import LedgerError
 from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.scheduling.backpressure import InFlightGauge
-from sheepfold.atomic_files import DiskFull
 from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchiveManifest, ArchiveSources, JoinAnswer, JoinRequest
-from sheepfold.contract.codec import MalformedContract, from_json, to_json
+from sheepfold.contract.codec import from_json, to_json
+from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import MD5_NAME
+from sheepfold.errors import DiskFull
 
 from .lease_routes import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
 

@@ -23,7 +23,8 @@ from starlette.types import Receive, Scope, Send
 
 from coordinator.scheduling.backpressure import InFlightGauge
 from sheepfold.contract.api_messages import FailureReport, FrameReport, StartAnswer
-from sheepfold.contract.codec import MalformedContract, from_json, to_json
+from sheepfold.contract.codec import from_json, to_json
+from sheepfold.contract.errors import MalformedContract
 
 #: A PC that sends nothing for this long is gone; it sends its frame again when it is back.
 STALLED_AFTER_S = 60

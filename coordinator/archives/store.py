@@ -27,8 +27,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from sheepfold.atomic_files import RESERVE_BYTES, DiskFull, IncomingFile, prepare_folder, receiving
+from sheepfold.atomic_files import RESERVE_BYTES, IncomingFile, prepare_folder, receiving
 from sheepfold.contract.orders import ArchiveRef
+from sheepfold.errors import DiskFull
 from sheepfold.sharing.pieces import BlockSums
 
 from .manifests import PieceHashes
@@ -94,7 +95,7 @@ class ArchiveStore:
 
         ``fetch`` writes it to the file it is given; to begin again it seeks to 0. Callers that ask meanwhile wait, and
         get the same archive or the same error. Raises :class:`ArchiveError`,
-        :class:`~sheepfold.atomic_files.DiskFull` and whatever ``fetch`` raises.
+        :class:`~sheepfold.errors.DiskFull` and whatever ``fetch`` raises.
         """
         md5 = checked(md5)
         with self._lock:

@@ -23,7 +23,8 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sheepfold.atomic_files import DiskFull, IncomingFile, TooLarge, prepare_folder, receiving
+from sheepfold.atomic_files import IncomingFile, prepare_folder, receiving
+from sheepfold.errors import DiskFull, TooLarge
 
 __all__ = ["BadName", "CutOff", "DiskFull", "Spool", "SpoolError", "Spooled", "TooLarge"]
 
@@ -79,7 +80,7 @@ class Incoming:
         self._name, self._passing = name, passing
 
     def write(self, chunk: bytes) -> None:
-        """Raises :class:`~sheepfold.atomic_files.TooLarge` or :class:`~sheepfold.atomic_files.DiskFull`."""
+        """Raises :class:`~sheepfold.errors.TooLarge` or :class:`~sheepfold.errors.DiskFull`."""
         self._passing.write(chunk)
 
     def keep(self, *, md5: str | None = None) -> Spooled:
@@ -102,7 +103,7 @@ class Spool:
     ) -> Spooled:
         """Take a whole picture; nothing is left of one that breaks off.
 
-        Raises :class:`SpoolError`, :class:`~sheepfold.atomic_files.TooLarge`, :class:`~sheepfold.atomic_files.DiskFull`
+        Raises :class:`SpoolError`, :class:`~sheepfold.errors.TooLarge`, :class:`~sheepfold.errors.DiskFull`
         and whatever ``chunks`` raises.
         """
         with self.receive(lease_id, attempt, suffix) as incoming:

@@ -27,7 +27,8 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from sheepfold.contract.codec import MalformedContract, from_json
+from sheepfold.contract.codec import from_json
+from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import queue_of
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, PRESENCE_HASH, PRESENCE_LEFT, PRESENCE_SEEN, Presence
 
@@ -238,7 +239,7 @@ class NodeRegistry:
 def read_presence(node_id: str, raw: bytes) -> Presence:
     """A node's record, checked: it comes from the LAN, and its texts reach logs, pages and paths.
 
-    Raises :class:`~sheepfold.contract.codec.MalformedContract`.
+    Raises :class:`~sheepfold.contract.errors.MalformedContract`.
     """
     if len(raw) > MAX_RECORD_BYTES:
         raise MalformedContract(f"{len(raw)} bytes are no presence record")

@@ -44,7 +44,7 @@ from render_tasks.errors import (
 )
 from render_tasks.retry import retry_while_unreachable
 from sheepfold.contract.api_messages import FailureKind, StartAnswer
-from sheepfold.contract.codec import ContractError
+from sheepfold.contract.errors import ContractError
 from sheepfold.contract.failure_causes import Cause, cause_of
 from sheepfold.contract.orders import RenderOrder, SignedOrder, open_order
 from sheepfold.contract.presence import Presence, Stage

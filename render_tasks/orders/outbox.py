@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sheepfold.contract.api_messages import FrameReport
-from sheepfold.contract.codec import ContractError, from_json, to_json
+from sheepfold.contract.codec import from_json, to_json
+from sheepfold.contract.errors import ContractError
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from .errors import MalformedContract
+
 T = TypeVar("T")
-
-
-class ContractError(Exception):
-    """A message between coordinator and worker cannot be used."""
-
-
-class MalformedContract(ContractError):
-    """The text is not a message of the kind asked for."""
 
 
 def to_json(message: Any) -> str:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from .codec import ContractError, MalformedContract, from_json, to_json
+from .codec import from_json, to_json
+from .errors import ForgedOrder, MalformedContract
 
 #: Celery's name of the one task.
 RENDER_TASK = "render"
@@ -33,10 +34,6 @@ MD5_NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
 FIRST_ORDINARY_JOB = 20
 #: An order is a few kB; the script is the longest part of it.
 MAX_ORDER_BYTES = 4 * 1024 * 1024
-
-
-class ForgedOrder(ContractError):
-    """The order's signature is not the coordinator's, or it was made for another node."""
 
 
 def queue_of(node_id: str) -> str:

@@ -12,8 +12,10 @@ Refusals with a status are not errors of the protocol: they are messages, and ar
 
 from __future__ import annotations
 
+from sheepfold.errors import SheepfoldError
 
-class ProtocolError(Exception):
+
+class ProtocolError(SheepfoldError):
     """Something is wrong with a message of the render protocol."""
 
 

@@ -17,7 +17,6 @@ from coordinator.delivery.spool import CutOff
 from coordinator.jobs.blocks import BlockedBy, JobBlock
 from coordinator.jobs.control import Job, Stopped, UnknownJob
 from coordinator.nodes.registry import BrokerUnreachable
-from sheepfold.atomic_files import DiskFull
 from sheepfold.contract.api_messages import (
     CONTRACT_VERSION,
     ArchiveManifest,
@@ -31,6 +30,7 @@ from sheepfold.contract.api_messages import (
 )
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.presence import Compute, NodeHardware
+from sheepfold.errors import DiskFull
 
 TOKEN = "a-token-of-the-farm"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

@@ -13,8 +13,8 @@ from typing import BinaryIO
 import pytest
 
 from coordinator.archives.store import DOWNLOAD_TRIES, ArchiveStore, BadArchive, BadMd5
-from sheepfold.atomic_files import DiskFull
 from sheepfold.contract.orders import ArchiveRef
+from sheepfold.errors import DiskFull
 
 GOOD = b"archive" * 1000
 

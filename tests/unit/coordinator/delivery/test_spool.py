@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.delivery.spool import BadName, CutOff, Spool, spool_name
-from sheepfold.atomic_files import DiskFull, TooLarge, receiving
+from sheepfold.atomic_files import receiving
+from sheepfold.errors import DiskFull, TooLarge
 
 LEASE = "3f2a" * 8
 

@@ -13,7 +13,8 @@ from coordinator.scheduling.dispatcher import NOBODY_AFTER_S, STUCK_AT_MOST
 from coordinator.scheduling.requirements import ORDERS_LOST
 from lab.server.store.renderers import launcher
 from sheepfold.contract.api_messages import FailureKind, FailureReport
-from sheepfold.contract.orders import MAX_ORDER_BYTES, ArchiveRef, ForgedOrder, RenderOrder, open_order
+from sheepfold.contract.errors import ForgedOrder
+from sheepfold.contract.orders import MAX_ORDER_BYTES, ArchiveRef, RenderOrder, open_order
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import RendererOffer
 from tests.support.coordinator.builders import Told, rendering, report

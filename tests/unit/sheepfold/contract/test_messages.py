@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheepfold.contract.api_messages import FailureKind, FailureReport, JoinAnswer, JoinRequest, StartAnswer
-from sheepfold.contract.codec import MalformedContract, from_json, to_json
+from sheepfold.contract.codec import from_json, to_json
+from sheepfold.contract.errors import ForgedOrder, MalformedContract
 from sheepfold.contract.orders import (
     MAX_ORDER_BYTES,
     ArchiveRef,
-    ForgedOrder,
     RenderOrder,
     SignedOrder,
     open_order,
