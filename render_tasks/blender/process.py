@@ -1,4 +1,4 @@
-"""A renderer's process: the folder it lives in, its start and its end.
+"""A renderer's process: its folder, its start, its output and its end.
 
 One folder holds all that a renderer writes::
 
@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -25,11 +28,97 @@ import psutil
 from render_tasks.archives.extraction import THIS_PC
 from render_tasks.errors import AttemptFailed
 from sheepfold.contract.api_messages import FailureKind
+from sheepfold.launchers import is_launcher
 
 from .environment import USER_FOLDERS, environment, renderer_binary
-from .orphan_guard import kill_marked
+from .orphan_guard import OrphanGuard, kill_marked
 from .render_job import RenderJob
 from .startup_script import our_script
+
+#: The last output of a renderer that ended, unless a stray child holds the pipe open.
+LAST_OUTPUT_S = 2
+_READ_BYTES = 64 * 1024
+
+
+class RendererProcess:
+    """One renderer with its pipes: started once, ended once; used by one thread beside its reading thread.
+
+    ``on_output`` is given what the renderer prints, cut anywhere, in the reading thread.
+    """
+
+    def __init__(self, folder: Path, guard: OrphanGuard, on_output: Callable[[bytes], None]) -> None:
+        self.folder = folder
+        #: The renderer starts the PC's own Blender (:mod:`sheepfold.launchers`).
+        self.is_launcher = False
+        self._guard, self._on_output = guard, on_output
+        self._mark = secrets.token_hex(16)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the started process."""
+        assert self._process
+        return self._process.pid
+
+    @property
+    def is_started(self) -> bool:
+        """Whether :meth:`start` succeeded, whatever became of the process since."""
+        return self._process is not None
+
+    def start(self, argv: list[str], renderer: Path, binary: Path, *, stdin: int = subprocess.DEVNULL) -> None:
+        """Starts it in its folder. Raises AttemptFailed; :meth:`end` is due then, too."""
+        self.is_launcher = is_launcher(binary)
+        self._guard.about_to_start(self._mark)
+        self._process = _popen(argv, folder=self.folder, renderer=renderer, mark=self._mark, stdin=stdin)
+        self._guard.started(self._mark, self._process.pid)
+        self._reader = threading.Thread(target=self._read, name="renderer output", daemon=True)
+        self._reader.start()
+
+    def send(self, line: bytes) -> None:
+        """Writes to its standard input; a renderer that has ended takes nothing, which :meth:`has_exited` tells."""
+        assert self._process
+        assert self._process.stdin
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def has_exited(self, timeout_s: float = 0) -> bool:
+        """Whether it ended by itself within ``timeout_s``."""
+        assert self._process
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def exit_code(self) -> int:
+        """As :attr:`subprocess.Popen.returncode` gives it; waits for the exit."""
+        assert self._process
+        return self._process.wait()
+
+    def drain(self) -> None:
+        """Waits until its last output was read, at most :data:`LAST_OUTPUT_S`."""
+        if self._reader:
+            self._reader.join(LAST_OUTPUT_S)
+
+    def end(self) -> None:
+        """Kills what is left of it and its children; when this returns, its output was read."""
+        end_tree(self._mark, self._process)
+        self._guard.over(self._mark)
+        if self._process:
+            self._process.wait()
+            if self._process.stdin:
+                with contextlib.suppress(OSError):
+                    self._process.stdin.close()
+        self.drain()
+
+    def _read(self) -> None:
+        assert self._process
+        assert self._process.stdout
+        with contextlib.suppress(OSError, ValueError):
+            while chunk := self._process.stdout.read1(_READ_BYTES):  # type: ignore[attr-defined]
+                self._on_output(chunk)
 
 
 def binary_of(job: RenderJob) -> Path:
@@ -54,10 +143,8 @@ def furnish(folder: Path, job: RenderJob) -> Path:
     return script
 
 
-def start(
-    argv: list[str], *, folder: Path, renderer: Path, mark: str, stdin: int = subprocess.DEVNULL
-) -> subprocess.Popen[bytes]:
-    """Starts a renderer in its folder; its output is one pipe. Raises AttemptFailed."""
+def _popen(argv: list[str], *, folder: Path, renderer: Path, mark: str, stdin: int) -> subprocess.Popen[bytes]:
+    """Starts a renderer; its output is one pipe. Raises AttemptFailed."""
     nice = shutil.which("nice") if os.name == "posix" else None
     try:
         return subprocess.Popen(
@@ -86,9 +173,9 @@ def end_tree(mark: str, process: subprocess.Popen[bytes] | None) -> None:
         return
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(pid)
-        for one in [*root.children(recursive=True), root]:
+        for process_left in [*root.children(recursive=True), root]:
             with contextlib.suppress(psutil.Error):
-                one.kill()
+                process_left.kill()
 
 
 def crash_reports(folder: Path) -> list[Path]:
