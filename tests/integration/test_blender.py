@@ -427,16 +427,17 @@ def test_the_renderer_knows_none_of_our_secrets(
 _LONELY_WORKER = """
 import sys
 from pathlib import Path
-from render_tasks.blender.runner import Job, render
-from render_tasks.cancellation import Switch
-from render_tasks.blender.orphan_guard import Guard
-guard = Guard()
+from render_tasks.blender.runner import render
+from render_tasks.cancellation import CancelToken
+from render_tasks.blender.orphan_guard import OrphanGuard
+from render_tasks.blender.render_job import RenderJob
+guard = OrphanGuard()
 guard.start()
 folder = Path(sys.argv[1])
-job = Job(renderer=folder / "renderer", renderer_md5="1", scene_key="2", revision="1", memory_limit_kb=None,
+job = RenderJob(renderer=folder / "renderer", renderer_md5="1", scene_key="2", revision="1", memory_limit_kb=None,
           scene=folder / "scene.blend", command_line=sys.argv[2], script="", frame="900",
           update_method="", gpu=False, cores=None, time_limit_s=None, scratch=folder / "scratch" / "attempt")
-render(job, Switch(), guard, lambda _: None)
+render(job, CancelToken(), guard, lambda _: None)
 """
 
 
