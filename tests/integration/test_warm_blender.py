@@ -371,20 +371,20 @@ bpy.app.handlers.render_pre.append(look)
 _LONELY_WORKER = """
 import sys, time
 from pathlib import Path
-from render_tasks.blender.render_job import Job
-from render_tasks.blender.orphan_guard import Guard
-from render_tasks.cancellation import Switch
+from render_tasks.blender.render_job import RenderJob
+from render_tasks.blender.orphan_guard import OrphanGuard
+from render_tasks.cancellation import CancelToken
 from render_tasks.blender.warm.pool import WarmBlenders
 renderer, scenes, folder, line = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
-guard = Guard()
+guard = OrphanGuard()
 guard.start()
 pool = WarmBlenders(folder / "warm", slots=2)
 def job(scene):
-    return Job(renderer=renderer, renderer_md5="1", scene_key=scene, revision="1", memory_limit_kb=None,
+    return RenderJob(renderer=renderer, renderer_md5="1", scene_key=scene, revision="1", memory_limit_kb=None,
                scene=scenes / scene, command_line=line, script="", frame="1", update_method="",
                gpu=False, cores=None, time_limit_s=None, scratch=folder / scene)
-pool.render(job("moving.blend"), Switch(), guard, lambda _: None)
-pool.render(job("heavy.blend"), Switch(), guard,
+pool.render(job("moving.blend"), CancelToken(), guard, lambda _: None)
+pool.render(job("heavy.blend"), CancelToken(), guard,
             lambda progress: progress.memory_kb and print("rendering", flush=True))
 """
 
