@@ -59,11 +59,12 @@ from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
 from coordinator.upstream.exchanges.speed_test import SpeedTests
 from coordinator.upstream.heartbeat import Heartbeat
-from coordinator.upstream.session import RETRY_CAP_S, Backoff, FarmSession, FatalRefusal
+from coordinator.upstream.session import RETRY_CAP_S, FarmSession, FatalRefusal
 from coordinator.upstream.session_pool import SessionPool
 from coordinator.upstream.session_workers import IDLE_S, SessionLoops
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
+from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.celery_app import cancel_order, make_app, send_order
 from sheepfold.contract.presence import Presence

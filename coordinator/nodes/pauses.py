@@ -36,7 +36,7 @@ TOLD_AT_ONCE = 3
 
 
 class Waits(Protocol):
-    """Growing waits (:class:`coordinator.upstream.session.Backoff`)."""
+    """Growing waits (:class:`sheepfold.backoff.Backoff`)."""
 
     def next(self) -> float: ...
 

@@ -32,8 +32,9 @@ from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_batch import Transition
 from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.upstream.client import ArchiveGone
-from coordinator.upstream.session import Backoff, FarmSession
+from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_pool import SessionPool
+from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.orders import MAX_ORDER_BYTES, RenderOrder, SignedOrder, sign_order
 from sheepfold.contract.presence import Presence

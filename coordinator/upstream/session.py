@@ -42,6 +42,7 @@ import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
+from sheepfold.backoff import JITTER, Backoff
 from sheepfold.protocol.messages import ComputeMethod, Hardware, JobAnswer, JobRequest, SignInAnswer, UnreadableOffer
 from sheepfold.protocol.status import JobStatus, SignInStatus, explain
 from sheepfold.units import duration_text
@@ -70,29 +71,10 @@ LATER_WAIT_S = (600.0, 1800.0)
 JOINED_EVERY_S = 60.0
 #: Waits that are shorter than this and follow each other for the same reason are not worth a line of the log each.
 LOGGED_FROM_S = 60.0
-#: Waits are multiplied with a random number from here.
-JITTER = (0.75, 1.25)
 
 
 class FatalRefusal(Exception):
     """The server said no in a way that waiting can't mend; the text is one line for the operator."""
-
-
-class Backoff:
-    """Growing waits with jitter: ``first_s``, twice that, and so on up to ``cap_s``; jitter is applied last."""
-
-    def __init__(self, first_s: float, cap_s: float, rng: random.Random, *, growth: float = 2.0) -> None:
-        self._first_s, self._cap_s, self._rng, self._growth = first_s, max(first_s, cap_s), rng, growth
-        self._wait_s = first_s
-
-    def next(self) -> float:
-        """Seconds to wait now; the next wait is longer."""
-        wait_s, self._wait_s = self._wait_s, min(self._wait_s * self._growth, self._cap_s)
-        return wait_s * self._rng.uniform(*JITTER)
-
-    def reset(self) -> None:
-        """The wait was worth it: the next one is the first again."""
-        self._wait_s = self._first_s
 
 
 class SessionState(StrEnum):

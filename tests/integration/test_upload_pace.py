@@ -13,10 +13,11 @@ from coordinator.leases.lease import Delivery, LeaseEvent, LeaseState
 from coordinator.runtime.keyed_pool import KeyedThreadPool
 from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
-from coordinator.upstream.session import Backoff, FarmSession, FatalRefusal
+from coordinator.upstream.session import FarmSession, FatalRefusal
 from coordinator.upstream.session_workers import THREADS, UPLOADS_AT_ONCE
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
+from sheepfold.backoff import Backoff
 from sheepfold.protocol.messages import JobOffer, RendererOffer
 from tests.support.coordinator.builders import open_ledger
 from tests.support.servers.misbehaving_server import SIGN_IN, RenderServer, Visit

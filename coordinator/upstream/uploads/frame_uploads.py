@@ -46,7 +46,7 @@ from coordinator.upstream.reactions import (
     GIVEN_UP_SYNCHRONOUS,
     REFUSALS,
 )
-from coordinator.upstream.session import Backoff
+from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.messages import FrameUpload, ValidationAnswer
 from sheepfold.protocol.status import ErrorStatus, ValidationStatus, explain

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from coordinator.upstream.session import Backoff
+from sheepfold.backoff import Backoff
 
 
 @dataclass

@@ -23,8 +23,9 @@ from coordinator.scheduling.dispatcher import Dispatcher
 from coordinator.scheduling.node_index import NodeIndex
 from coordinator.scheduling.requirements import RequirementsBuilder
 from coordinator.settings import SessionMode
-from coordinator.upstream.session import Backoff, FarmSession
+from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_pool import SessionPool
+from sheepfold.backoff import Backoff
 from sheepfold.contract.orders import RenderOrder, SignedOrder
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import JobAnswer, JobOffer, RendererOffer

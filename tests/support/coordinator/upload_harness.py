@@ -13,9 +13,9 @@ from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.client import BadAnswer, ServerSilent
-from coordinator.upstream.session import Backoff
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
+from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureReport
 from sheepfold.protocol.messages import ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
 from sheepfold.protocol.status import ValidationStatus, status_of

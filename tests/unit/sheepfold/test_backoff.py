@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from coordinator.upstream.session import Backoff
+from sheepfold.backoff import Backoff
 from tests.support.coordinator.session_harness import Even
 
 

@@ -18,9 +18,10 @@ from coordinator.nodes.pauses import NodePauses
 from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.scheduling.dispatcher import Dispatcher
 from coordinator.settings import SessionMode
-from coordinator.upstream.session import Backoff, FarmSession, SessionState
+from coordinator.upstream.session import FarmSession, SessionState
 from coordinator.upstream.session_pool import SessionPool
 from sheepfold import __version__
+from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.presence import Compute, Presence, Stage
 from tests.support.coordinator.builders import rendering

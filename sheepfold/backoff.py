@@ -1,0 +1,25 @@
+"""Waits that grow, and differ from machine to machine, so that a hundred of them don't come back in the same second."""
+
+from __future__ import annotations
+
+import random
+
+#: Waits are multiplied with a random number from here.
+JITTER = (0.75, 1.25)
+
+
+class Backoff:
+    """Growing waits with jitter: ``first_s``, twice that, and so on up to ``cap_s``; jitter is applied last."""
+
+    def __init__(self, first_s: float, cap_s: float, rng: random.Random, *, growth: float = 2.0) -> None:
+        self._first_s, self._cap_s, self._rng, self._growth = first_s, max(first_s, cap_s), rng, growth
+        self._wait_s = first_s
+
+    def next(self) -> float:
+        """Seconds to wait now; the next wait is longer."""
+        wait_s, self._wait_s = self._wait_s, min(self._wait_s * self._growth, self._cap_s)
+        return wait_s * self._rng.uniform(*JITTER)
+
+    def reset(self) -> None:
+        """The wait was worth it: the next one is the first again."""
+        self._wait_s = self._first_s
