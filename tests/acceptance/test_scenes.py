@@ -21,9 +21,8 @@ from typer.testing import CliRunner
 
 from sheepfold.cli import app
 from tests.support.farm.running_farm import RunningFarm, running_farm, wait_for
+from tests.support.scenes.blender_scripts import run_scene_script
 from tests.support.scenes.make_scenes import CASES
-
-MAKE_SCENES = Path(__file__).parents[1] / "support" / "scenes" / "make_scenes.py"
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(900)]
 
@@ -70,8 +69,7 @@ class SubmittedScenes:
 @pytest.fixture(scope="module")
 def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SubmittedScenes]:
     folder = tmp_path_factory.mktemp("scenes")
-    command = [blender, "-b", "--factory-startup", "--python-exit-code", "1", "-P", str(MAKE_SCENES), "--"]
-    subprocess.run([*command, str(folder), *SCENES], check=True, capture_output=True, timeout=300)
+    run_scene_script(blender, "make_scenes.py", folder, *SCENES, timeout=300)
     farm_folder = tmp_path_factory.mktemp("farm")
     with running_farm(farm_folder, environment={"SHEEPFOLD_BLENDER": blender}) as farm:
         farm.start_server()

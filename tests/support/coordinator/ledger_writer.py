@@ -1,6 +1,8 @@
 """Writes leases without a pause until it is killed, and says each one aloud once it is on disk.
 
-``python ledger_writer.py LEDGER_FILE``: a line ``<lease id> <state> <attempt>`` after each transition.
+``python -m tests.support.coordinator.ledger_writer LEDGER_FILE``
+
+prints a line ``<lease id> <state> <attempt>`` after each transition.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makes a folder of small scenes: every kind of thing a person may set, one at a time.
 
-Runs inside Blender (``blender -b --factory-startup -P make_scenes.py -- FOLDER [NAME ...]``); saves each scene, and in
+``blender_scripts.run_scene_script`` runs it inside Blender (``… -- FOLDER [NAME ...]``); it saves each scene, and in
 ``said.json`` what Blender says of it. Outside of Blender only the table ``CASES`` is read.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from tests.support.scenes import content_scenes, picture_scenes
 from tests.support.scenes.scene_table import CASES, MAKERS, bpy

@@ -15,9 +15,8 @@ from lab.submit.prepared_scene import prepare_scene
 from lab.submit.scene.blend_file import open_blend
 from lab.submit.scene.code import is_simple, python_drivers
 from lab.submit.scene.facts import FORMATS, SceneFacts, Views, read_scene
+from tests.support.scenes.blender_scripts import run_scene_script
 from tests.support.scenes.make_scenes import CASES
-
-MAKE_SCENES = Path(__file__).parents[1] / "support" / "scenes" / "make_scenes.py"
 
 pytestmark = pytest.mark.blender
 
@@ -87,8 +86,7 @@ open(sys.argv[-1], "w").write(json.dumps(said))
 @pytest.fixture(scope="module")
 def folder(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    command = [blender, "-b", "--factory-startup", "--python-exit-code", "1", "-P", str(MAKE_SCENES), "--", str(folder)]
-    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    run_scene_script(blender, "make_scenes.py", folder)
     return folder
 
 

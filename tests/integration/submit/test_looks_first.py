@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from sheepfold.cli import app
+from tests.support.scenes.blender_scripts import run_scene_script
 from tests.support.servers.running_lab import LOGIN, PASSWORD, running_lab
 
-MAKE_SCENES = Path(__file__).parents[1] / "support" / "scenes" / "make_scenes.py"
 NAMES = ("camera-none", "movie-ffmpeg", "frames-own-with-step", "size-64x48")
 
 pytestmark = pytest.mark.blender
@@ -20,8 +19,7 @@ pytestmark = pytest.mark.blender
 @pytest.fixture(scope="module")
 def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    command = [blender, "-b", "--factory-startup", "--python-exit-code", "1", "-P", str(MAKE_SCENES), "--", str(folder)]
-    subprocess.run([*command, *NAMES], check=True, capture_output=True, timeout=60)
+    run_scene_script(blender, "make_scenes.py", folder, *NAMES, timeout=60)
     return folder
 
 
@@ -52,7 +50,7 @@ def test_a_wrong_way_to_compute_is_refused_before_packing(scenes: Path, monkeypa
 
 
 def test_a_lab_starts_nothing_for_a_hopeless_scene(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lab.demo_run.processes.Children.start", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr("lab.demo_run.processes.Processes.start", lambda *_: pytest.fail("a process was started"))
     done = run("lab", "--blend", scenes / "camera-none.blend", "--dir", tmp_path / "runs")
     assert done.exit_code == 2, done.output
     assert "no active camera" in done.stderr

@@ -1,57 +1,28 @@
-"""A real Blender that stays open: the same pixels as the server's command line, and a way back from everything."""
+"""A real Blender that stays open ends when it should, and a cold one follows."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import logging
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-import OpenImageIO as oiio
-import psutil
 import pytest
 
-from render_tasks.blender.orphan_guard import OrphanGuard
-from render_tasks.blender.output.progress import Progress
-from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from render_tasks.blender.warm import process as warm_process
-from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.api_messages import FailureKind
+from tests.support.blender.render_jobs import gone
+from tests.support.blender.warm_pool_harness import COMMAND_LINE, Bench, open_scenes
 from tests.support.nodes.null_renderer import packed
 from tests.support.nodes.worker_harness import OneNode, wait_for
 
-pytestmark = pytest.mark.blender
-
-COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
-OTHER_LINE = ".e -t 1 --factory-startup -y -b .c -x 1 -F JPEG -E CYCLES -o .o -f .f"
-PLAIN = "import bpy\n"
-#: As servers send it, in the API of Blenders from 2.80 on.
-PNG_FOR_MOVIES = """import bpy
-render = bpy.context.scene.render
-if render.image_settings.file_format not in {"BMP", "PNG", "JPEG", "TARGA", "TARGA_RAW"}:
-    render.image_settings.file_format = "PNG"
-    render.filepath = ""
-"""
-HANDLERS = """import bpy
-def lift(scene, *_):
-    bpy.data.objects["Cube"].scale.z = 1 + scene.frame_current / 10
-def widen(scene, *_):
-    scene.camera.data.lens = 35 + scene.frame_current + scene.frame_end / 50
-bpy.app.handlers.frame_change_pre.append(lift)
-bpy.app.handlers.render_init.append(widen)
-"""
 DIES_AT_5 = """import bpy, os, signal
 def die(scene, *_):
     print("about to die at", scene.frame_current, flush=True)
@@ -60,181 +31,6 @@ def die(scene, *_):
         os.kill(os.getpid(), signal.SIGSEGV)
 bpy.app.handlers.render_pre.append(die)
 """
-
-
-@pytest.fixture(scope="module")
-def renderer(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A renderer archive that launches the Blender of this PC, unpacked; it notes each start."""
-    folder = tmp_path_factory.mktemp("renderer")
-    launcher = folder / "rend.exe"
-    launcher.write_text(f'#!/bin/sh\necho $$ >> "{folder}/starts"\nexec "{blender}" "$@"\n')
-    launcher.chmod(0o755)
-    (folder / "starts").touch()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    script = Path(__file__).parents[1] / "support" / "scenes" / "warm_scenes.py"
-    argv = [blender, "-b", "--factory-startup", "-P", str(script), "--", str(folder)]
-    done = subprocess.run(argv, check=True, capture_output=True, timeout=60)
-    assert (folder / "heavy.blend").exists(), done.stdout.decode() + done.stderr.decode()
-    return folder
-
-
-@pytest.fixture
-def guard() -> Iterator[OrphanGuard]:
-    guard = OrphanGuard()
-    guard.start()
-    yield guard
-    guard.stop()
-
-
-class Bench:
-    """A pool and what its frames need."""
-
-    def __init__(self, renderer: Path, scenes: Path, folder: Path, guard: OrphanGuard) -> None:
-        self.renderer, self.scenes, self.folder, self.guard = renderer, scenes, folder, guard
-        self.pool = WarmBlenders(folder / "warm", slots=1)
-        self._starts_before = len(self.pids())
-
-    def pids(self) -> list[int]:
-        """Of every renderer that was started, oldest first."""
-        return [int(line) for line in (self.renderer / "starts").read_text().split()]
-
-    @property
-    def starts(self) -> int:
-        """Renderers started by this test."""
-        return len(self.pids()) - self._starts_before
-
-    def job(self, scene: str, frame: str, **changes: object) -> RenderJob:
-        settings: dict[str, object] = {
-            "renderer": self.renderer,
-            "renderer_md5": "1" * 32,
-            "scene_key": hashlib.md5(scene.encode()).hexdigest(),
-            "revision": "1",
-            "scene": self.scenes / f"{scene}.blend",
-            "command_line": COMMAND_LINE,
-            "script": PLAIN,
-            "frame": frame,
-            "update_method": "remainingtime",
-            "gpu": False,
-            "cores": None,
-            "time_limit_s": None,
-            "memory_limit_kb": None,
-            "scratch": self.folder / f"attempt {frame}",
-        }
-        return RenderJob(**(settings | changes))  # type: ignore[arg-type]
-
-    def render(
-        self,
-        job: RenderJob,
-        switch: CancelToken | None = None,
-        on_progress: Callable[[Progress], None] = lambda _: None,
-    ) -> RenderedFrame:
-        return self.pool.render(job, switch or CancelToken(), self.guard, on_progress)
-
-    def by_hand(self, blender: str, scene: str, frame: str, script: str, line: str = COMMAND_LINE) -> Path:
-        """What the server's own command line gives."""
-        path = self.folder / "by hand.py"
-        path.write_text(script)
-        prefix = self.folder / "by hand" / "frame_"
-        shutil.rmtree(prefix.parent, ignore_errors=True)
-        parts = {
-            ".e": [blender],
-            ".c": [str(self.scenes / f"{scene}.blend"), "-P", str(path)],
-            ".o": [str(prefix)],
-            ".f": [str(int(frame))],
-        }
-        argv = [part for word in line.split() for part in parts.get(word, [word])]
-        subprocess.run(argv, check=True, capture_output=True, timeout=60)
-        return next(prefix.parent.iterdir())
-
-
-@pytest.fixture
-def bench(renderer: Path, scenes: Path, tmp_path: Path, guard: OrphanGuard) -> Iterator[Bench]:
-    bench = Bench(renderer, scenes, tmp_path, guard)
-    with contextlib.closing(bench.pool):
-        yield bench
-    assert not list((tmp_path / "warm").glob("*"))
-    assert all(map(gone, bench.pids()))
-
-
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(oiio.ImageBuf(str(path)).get_pixels(oiio.FLOAT))
-
-
-def open_scenes(bench: Bench) -> set[Path]:
-    return {key.scene for key in bench.pool.open_keys()}
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-@pytest.mark.parametrize(
-    ("scene", "script", "line"),
-    [
-        pytest.param("moving", PLAIN, COMMAND_LINE, id="motion blur and drivers"),
-        pytest.param("movie", PNG_FOR_MOVIES, COMMAND_LINE, id="a script that changes the format"),
-        pytest.param("composed", PLAIN, COMMAND_LINE, id="compositor nodes and two cameras"),
-        pytest.param("ranged", PLAIN, COMMAND_LINE, id="a driver that reads the frame range"),
-        pytest.param("hairy", HANDLERS, COMMAND_LINE, id="hair, and a script with handlers"),
-        pytest.param("moving", PLAIN, ".e --factory-startup -b .c -x 0 -o .o -f .f", id="names without an extension"),
-        pytest.param("moving", "this is (no Python", OTHER_LINE, id="other options and a broken script"),
-    ],
-)
-def test_every_frame_has_the_name_and_the_pixels_of_the_servers_own_command_line(
-    bench: Bench, blender: str, scene: str, script: str, line: str
-) -> None:
-    for frame in ("0007", "3", "12"):
-        warm = bench.render(bench.job(scene, frame, script=script, command_line=line))
-        direct = bench.by_hand(blender, scene, frame, script, line)
-        assert warm.picture.name == direct.name
-        assert np.array_equal(pixels(warm.picture), pixels(direct)), f"frame {frame} differs"
-    assert bench.starts == 1
-
-
-def test_frames_differ_from_each_other(bench: Bench) -> None:
-    pictures = [pixels(bench.render(bench.job("moving", frame)).picture) for frame in ("1", "5", "9")]
-    assert not np.array_equal(pictures[0], pictures[1])
-    assert not np.array_equal(pictures[1], pictures[2])
-
-
-def test_a_simulation_has_one_blender_per_frame_from_its_second_start_on(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
-        for frame in ("4", "5"):
-            assert bench.render(bench.job("falling", frame)).picture.name == f"frame_000{frame}.png"
-    assert "it has a simulation (Cube)" in caplog.text
-    assert bench.starts == 3
-
-
-def test_test_frames_and_lines_with_unknown_options_leave_nothing_open(bench: Bench) -> None:
-    bench.render(bench.job("moving", "1", is_test=True))
-    bench.render(bench.job("moving", "1", command_line=".e -b --verbose 1 .c -o .o -f .f"))
-    assert not open_scenes(bench)
-    assert bench.starts == 2
-
-
-def test_time_and_memory_are_those_of_each_frame(bench: Bench) -> None:
-    told: list[Progress] = []
-    began = time.monotonic()
-    first, second = (bench.render(bench.job("moving", frame), on_progress=told.append) for frame in ("1", "2"))
-    assert second.render_s < first.render_s
-    assert first.render_s + second.render_s < time.monotonic() - began
-    assert 50_000 < second.memory_kb < 1_000_000
-    assert told[-1].fraction == pytest.approx(1.0, abs=0.5)
-    # A peak that an earlier frame left behind is forgotten.
-    greedy = "import bpy\n"
-    greedy += "bpy.app.handlers.render_pre.append(lambda s, *_: b'x' * (300_000_000 if s.frame_current == 1 else 1))\n"
-    high, low = (bench.render(bench.job("moving", frame, script=greedy)) for frame in ("1", "2"))
-    assert high.memory_kb - low.memory_kb > 200_000
 
 
 def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_renders(bench: Bench) -> None:
@@ -254,14 +50,6 @@ def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_rend
     assert ended_at[0] - began < 2
     assert all(map(gone, bench.pids()))
     assert bench.render(bench.job("moving", "1")).picture.is_file()
-
-
-def test_the_memory_told_under_way_is_what_the_tree_holds_and_not_what_blender_counts(bench: Bench) -> None:
-    told: list[Progress] = []
-    hoard = "import bpy\nhoard = []\nbpy.app.handlers.render_pre.append(lambda *_: hoard.append(b'x' * 300_000_000))\n"
-    with pytest.raises(AttemptFailed):
-        bench.render(bench.job("heavy", "3", script=hoard, time_limit_s=4), on_progress=told.append)
-    assert told[-1].memory_kb > 300_000
 
 
 def test_a_time_limit_ends_a_frame_and_keeps_the_scene_cold(bench: Bench) -> None:
@@ -354,18 +142,6 @@ def test_another_scene_takes_the_place(bench: Bench) -> None:
         bench.render(bench.job(scene, "1"))
         assert open_scenes(bench) == {bench.scenes / f"{scene}.blend"}
     assert bench.starts == 3
-
-
-def test_blender_finds_no_orders_on_its_standard_input(bench: Bench) -> None:
-    script = """import bpy, os
-def look(*_):
-    print("found", os.read(0, 100), flush=True)
-    os.kill(os.getpid(), 9)
-bpy.app.handlers.render_pre.append(look)
-"""
-    with pytest.raises(AttemptFailed) as failed:
-        bench.render(bench.job("moving", "1", script=script))
-    assert failed.value.report.log.count("found b''") == 2
 
 
 _LONELY_WORKER = """

@@ -18,18 +18,16 @@ from lab.submit.dependencies import trace as tracing
 from lab.submit.dependencies.blender_files import LISTING
 from lab.submit.dependencies.references import Reference
 from lab.submit.packing import pack_scene
+from tests.support.scenes.blender_scripts import run_scene_script
 
 pytestmark = pytest.mark.blender
-BUILD = Path(__file__).parents[1] / "support" / "scenes" / "scenes_to_pack.py"
 
 
 @pytest.fixture(scope="module")
 def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of all scenes; nobody writes into it."""
     folder = tmp_path_factory.mktemp("scenes")
-    command = [blender, "-b", "--factory-startup", "--python-exit-code", "1", "-P", str(BUILD), "--", str(folder)]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert built.returncode == 0, built.stdout[-3000:]
+    run_scene_script(blender, "scenes_to_pack.py", folder)
     return folder
 
 

@@ -1,0 +1,24 @@
+"""A ledger on disk for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coordinator.leases.ledger import Ledger
+from tests.support.coordinator.builders import open_ledger
+from tests.support.coordinator.ledger_harness import Clock
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    opened = open_ledger(path, Clock())
+    yield opened
+    opened.database.close()
