@@ -69,7 +69,7 @@ class CoordinatorClient:
 
         ``claim`` is a random word of this one execution: the same word again asks after an answer that was lost.
         """
-        params = {"node": node_id, "attempt": attempt, "claim": claim}
+        params: dict[str, str | int | float] = {"node": node_id, "attempt": attempt, "claim": claim}
         answer = self._call("start", "POST", f"/api/leases/{quote(lease_id, safe='')}/start", params=params)
         return _read("start", StartAnswer, answer)
 

@@ -49,7 +49,9 @@ class PresenceWriter:
         silence_s: float = SILENCE_S,
     ) -> None:
         self._on_rival = on_rival
-        self._redis = redis.Redis.from_url(redis_url, socket_timeout=4, socket_connect_timeout=4)
+        self._redis = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
+            redis_url, socket_timeout=4, socket_connect_timeout=4
+        )
         self._node_id, self._record, self._on_silence, self._silence_s = node_id, record, on_silence, silence_s
         self._changed = threading.Event()
         self._stopping = threading.Event()
@@ -70,7 +72,7 @@ class PresenceWriter:
         self._changed.set()
         self._thread.join(5)
         try:
-            with self._redis.pipeline() as both:
+            with self._redis.pipeline() as both:  # pyright: ignore[reportUnknownMemberType]
                 both.hdel(PRESENCE_HASH, self._node_id)
                 both.zadd(PRESENCE_SEEN, {self._node_id: PRESENCE_LEFT})
                 both.execute()

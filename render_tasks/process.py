@@ -91,8 +91,8 @@ class WorkerProcess:
         self._rejoined_at = -REJOIN_EVERY_S
 
     def run(self) -> int:
-        for one in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(one, lambda *_: self._stopping.set())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: self._stopping.set())
         self._blender.look()
         self._hardware = detect(self._blender.gpus() if self._settings.compute is not Compute.CPU else ())
         try:
@@ -200,7 +200,7 @@ class WorkerProcess:
 
     def _run_celery(self, app: Any, joined: JoinAnswer) -> int:
         # Celery finds its logging set up already and leaves it alone.
-        signals.setup_logging.connect(lambda **_: None, weak=False)
+        signals.setup_logging.connect(_logging_is_set_up, weak=False)
         signals.worker_shutting_down.connect(self._on_shutting_down, weak=False)
         signals.worker_ready.connect(self._on_ready, weak=False)
         warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -297,3 +297,7 @@ def _log_to_stderr() -> None:
     )
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # "Task render[…] received", once per frame
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # the node tells how each attempt ends
+
+
+def _logging_is_set_up(**_: object) -> None:
+    """Told to Celery, which then leaves the logging alone."""

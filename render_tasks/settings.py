@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -41,7 +42,8 @@ def _words(value: object) -> object:
     words = value.split(",") if isinstance(value, str) else value
     if not isinstance(words, list | tuple):
         return words
-    stripped = [word.strip() if isinstance(word, str) else word for word in words]
+    listed = cast("Iterable[object]", words)
+    stripped = [word.strip() if isinstance(word, str) else word for word in listed]
     return tuple(dict.fromkeys(word for word in stripped if word))
 
 

@@ -61,7 +61,7 @@ class OperatorService:
 
     def ask_now(self) -> list[dict[str, Any]]:
         """Asks the server for frames without waiting any longer; what that means for each session."""
-        asked = []
+        asked: list[dict[str, Any]] = []
         for session in self._account.status(self._present()):
             is_asked = self._account[session["key"]].ask_now()
             has_room = self._dispatcher.wanted(session["key"]) > 0

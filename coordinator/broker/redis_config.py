@@ -15,7 +15,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import psutil
 
@@ -117,13 +117,13 @@ class RedisFolder:
 
     def _read(self) -> dict[str, Any]:
         try:
-            record = json.loads(self._record.read_text())
+            record: Any = json.loads(self._record.read_text())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError):
             record = None
         if isinstance(record, dict):
-            return record
+            return cast("dict[str, Any]", record)
         log.warning("%s is unreadable; the embedded Redis gets a new port and password", self._record)
         return {}
 

@@ -73,7 +73,7 @@ def health_of(address: Address) -> Health:
     """Whether a server there takes commands under our password."""
     try:
         with client_of(address) as client:
-            return Health.READY if client.ping() else Health.SILENT
+            return Health.READY if client.ping() else Health.SILENT  # pyright: ignore[reportUnknownMemberType]
     except redis.BusyLoadingError:
         return Health.LOADING
     except (redis.RedisError, OSError):
@@ -84,7 +84,7 @@ def process_of(address: Address) -> psutil.Process | None:
     """The server's process; ``None`` where it cannot be told."""
     try:
         with client_of(address) as client:
-            info: Any = client.info("server")
+            info: Any = client.info("server")  # pyright: ignore[reportUnknownMemberType]
             return psutil.Process(int(info["process_id"]))
     except (redis.RedisError, OSError, psutil.Error, KeyError, ValueError):
         return None
@@ -93,7 +93,7 @@ def process_of(address: Address) -> psutil.Process | None:
 def shut_down(address: Address) -> None:
     """Ask the server to write its data out and end; whether it did is for the caller to see."""
     with contextlib.suppress(redis.RedisError, OSError), client_of(address) as client:
-        client.shutdown()
+        client.shutdown()  # pyright: ignore[reportUnknownMemberType]
 
 
 def free_port(host: str) -> int:

@@ -137,7 +137,7 @@ class JobBlocks:
 
 def _read(text: str | None) -> dict[tuple[str, str | None], JobBlock]:
     try:
-        blocks = [JobBlock(**{**block, "by": BlockedBy(block["by"])}) for block in json.loads(text or "[]")]
+        blocks = [JobBlock(**(block | {"by": BlockedBy(block["by"])})) for block in json.loads(text or "[]")]
     except (ValueError, KeyError, TypeError):
         log.error("the list of blocked jobs cannot be read: nothing is blocked; cancel again what must not be rendered")
         return {}

@@ -57,7 +57,7 @@ leases = sa.Table(
     sa.Column("job_id", sa.Text, nullable=False),
     sa.Column("frame", sa.Text, nullable=False),
     sa.Column("offer", sa.JSON, nullable=False),
-    sa.Column("script", sa.ForeignKey("scripts.digest"), nullable=False),
+    sa.Column("script", sa.Text, sa.ForeignKey("scripts.digest"), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("node_id", sa.Text),
@@ -77,7 +77,7 @@ leases = sa.Table(
 attempts = sa.Table(
     "attempts",
     metadata,
-    sa.Column("lease_id", sa.ForeignKey("leases.id"), primary_key=True),
+    sa.Column("lease_id", sa.Text, sa.ForeignKey("leases.id"), primary_key=True),
     sa.Column("attempt", sa.Integer, primary_key=True),
     sa.Column("node_id", sa.Text),
     sa.Column("ordered_at", sa.Float, nullable=False),

@@ -124,7 +124,7 @@ class Sweep:
 
 def connect(url: str) -> redis.Redis:
     """A client whose calls end in bounded time; ``url`` holds a password and never shows."""
-    return redis.Redis.from_url(
+    return redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType]
         url,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=ANSWER_TIMEOUT_S,
@@ -208,7 +208,7 @@ class NodeRegistry:
         now = seconds + microseconds / 1e6
         # A record from the future is one from before Redis' clock was set back; a node that lives writes a new one.
         recent = [_text(field) for field, score in seen if -CLOCK_JUMP_S <= now - score <= NODE_SILENT_AFTER_S]
-        records = self._redis.hmget(PRESENCE_HASH, recent) if recent else []
+        records: list[Any] = self._redis.hmget(PRESENCE_HASH, recent) if recent else []
         self._records = {field: self._records[field] for field in recent if field in self._records}
         read = {field: self._read(field, record) for field, record in zip(recent, records, strict=True) if record}
         left = {_text(field) for field, score in seen if score == PRESENCE_LEFT}

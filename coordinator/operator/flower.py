@@ -73,7 +73,7 @@ def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> in
         log.error("SHEEPFOLD_FLOWER_PORT: cannot listen on %s: %s", address, error.strerror)
         return EXIT_WRONG_SETTING
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: flower.io_loop.add_callback_from_signal(_stop, flower))
+        signal.signal(number, lambda _number, _frame: flower.io_loop.add_callback_from_signal(_stop, flower))
     log.info("Flower is at http://%s:%s, user %s", settings.flower_host, settings.flower_port, settings.flower_user)
     flower.start()
     return 0

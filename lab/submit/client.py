@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import requests
 
@@ -67,17 +67,18 @@ class LabClient:
         timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         try:
             answer = self._session.request(method, self._root + path, timeout=timeout, **more)
-            body = answer.json() if len(answer.content) <= _MAX_ANSWER else {}
+            body: Any = answer.json() if len(answer.content) <= _MAX_ANSWER else {}
         except requests.JSONDecodeError:
             raise ServerRefused(f"{self._root} is no sheepfold lab server") from None
         except requests.RequestException as error:
             raise ServerRefused(f"{self._root} does not answer ({type(error).__name__})") from None
         if not isinstance(body, dict):
             raise ServerRefused(f"{self._root} is no sheepfold lab server")
+        answered = cast("dict[str, Any]", body)
         if not answer.ok:
-            reason = str(body.get("detail", "no reason given"))[:500]
+            reason = str(answered.get("detail", "no reason given"))[:500]
             raise ServerRefused(f"{self._root} refuses: {reason}", answer.status_code)
-        return body
+        return answered
 
 
 class _StreamedForm:

@@ -15,9 +15,7 @@ often. A source that failed rests; the coordinator rests only for a moment, beca
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 import random
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -139,7 +137,7 @@ class PiecePicker:
 
     def next_errand(self, now: float) -> PieceRequest | None:
         """``None``: nothing to do right now."""
-        free = self.missing & ~functools.reduce(operator.or_, (1 << piece for piece in self._under_way), 0)
+        free = self.missing & ~sum(1 << piece for piece in self._under_way)
         nodes = [node for node in self.nodes.values() if node.rests_until <= now]
         found = (
             self._what_nobody_has(free, now)
@@ -154,7 +152,7 @@ class PiecePicker:
         # Whoever rests for a moment still has what it has.
         there = [node for node in self.nodes.values() if node.rests_until <= now + SLOW_AFTER_S]
         at_once = COORDINATOR_AMONG_NODES if there else COORDINATOR_AT_ONCE
-        only_there = free & ~functools.reduce(operator.or_, (node.pieces for node in there), 0)
+        only_there = free & ~_union(node.pieces for node in there)
         if not only_there or not self._coordinator_takes(at_once, now):
             return None
         pieces = numbers_in(only_there)
@@ -177,7 +175,7 @@ class PiecePicker:
 
     def _from_a_node(self, free: int, nodes: list[Peer]) -> tuple[Peer, int] | None:
         able = [node for node in nodes if node.asked < NODE_AT_ONCE and node.pieces & free]
-        there = numbers_in(free & functools.reduce(operator.or_, (node.pieces for node in able), 0)) if able else []
+        there = numbers_in(free & _union(node.pieces for node in able)) if able else []
         if not there:
             return None
         some = self.chance.sample(there, min(HANDFUL, len(there)))
@@ -204,3 +202,10 @@ class PiecePicker:
 
     def _coordinator_takes(self, at_once: int, now: float) -> bool:
         return self.coordinator.asked < at_once and self.coordinator.rests_until <= now
+
+
+def _union(sets: Iterable[int]) -> int:
+    together = 0
+    for pieces in sets:
+        together |= pieces
+    return together

@@ -84,7 +84,7 @@ def write_sign_in_answer(answer: SignInAnswer) -> bytes:
 
 
 def _requests(endpoints: Endpoints) -> list[dict[str, Any]]:
-    requests = []
+    requests: list[dict[str, Any]] = []
     for kind, name in ENDPOINT_OF_REQUEST.items():
         request: dict[str, Any] = {"@type": kind, "@path": getattr(endpoints, name)}
         if kind == "keepmealive" and endpoints.max_period_s is not None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from xml.parsers import expat
 
 import xmltodict
@@ -79,8 +79,9 @@ class Element:
 
     def children(self, name: str) -> list[Element]:
         """All children of this name, in order."""
-        found = self._raw.get(name, [])
-        return [Element(one) for one in (found if isinstance(found, list) else [found])]
+        found: Any = self._raw.get(name, [])
+        children = cast("list[Any]", found) if isinstance(found, list) else [found]
+        return [Element(child) for child in children]
 
     def child(self, name: str) -> Element | None:
         """The first child of this name."""

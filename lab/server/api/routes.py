@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -271,12 +271,12 @@ class Api:
 
 async def _json(request: Request) -> dict[str, Any]:
     try:
-        asked = json.loads((await read_form(request)).body)
+        asked: Any = json.loads((await read_form(request)).body)
     except (ValueError, RecursionError):
         raise BadInput("the body is no JSON") from None
     if not isinstance(asked, dict):
         raise BadInput("the body is no JSON object")
-    return asked
+    return cast("dict[str, Any]", asked)
 
 
 def _zip(paths: list[Path], target: Path) -> None:

@@ -24,7 +24,6 @@ from lab.settings import Mode
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import (
     ArchiveRequest,
-    Endpoints,
     JobAnswer,
     JobOffer,
     JobRequest,
@@ -255,5 +254,5 @@ def _signed_in(
 ) -> Response:
     endpoints = None
     if status is SignInStatus.OK:
-        endpoints = Endpoints(**{**vars(ENDPOINTS), "max_period_s": max_period_s, "project": project})
+        endpoints = replace(ENDPOINTS, max_period_s=max_period_s, project=project)
     return xml(write_sign_in_answer(SignInAnswer(status=status, endpoints=endpoints, public_key=public_key)))

@@ -16,9 +16,10 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -126,7 +127,7 @@ class Accounts:
         """
         if password is None and login not in self._accounts:
             raise KeyError(login)
-        values = {"login": login, "may_render": may_render, "is_owner": is_owner}
+        values: dict[str, Any] = {"login": login, "may_render": may_render, "is_owner": is_owner}
         changed = None if password is None or self._prove(login, password) else secrets.token_bytes(16)
         with self._store.transaction() as db:
             if password is None or changed is None:
@@ -173,7 +174,7 @@ class Accounts:
             return None
         if row.key_hash != derived.key_hash:  # an account from before there were keys
             self._keep_key(login, derived)
-        proven = SignedIn(account=_account(**row._mapping), public_key=derived.public_key)
+        proven = SignedIn(account=_account(**row._mapping), public_key=derived.public_key)  # pyright: ignore[reportPrivateUsage]  # public there
         with self._lock:
             if len(self._trusted) >= _MAX_TRUSTED:
                 self._trusted.clear()
@@ -206,10 +207,7 @@ class Sessions:
             rows = db.execute(select(web_sessions)).mappings().all()
         # The machine's clock may have been set back while the server was down: nobody was seen in the future.
         now = clock()
-        self._sessions = {
-            row["id"]: WebSession(**{**row, "state": SessionState(row["state"]), "seen_at": min(row["seen_at"], now)})
-            for row in rows
-        }
+        self._sessions = {row["id"]: _web_session(dict(row), now) for row in rows}
 
     def open(self, login: str, version: str, hardware: Hardware, *, tests_wanted: int = 0) -> str:
         """Begin a session; the answer is its cookie."""
@@ -313,3 +311,8 @@ class Sessions:
 
 def _session_id(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _web_session(row: Mapping[str, Any], now: float) -> WebSession:
+    values: dict[str, Any] = {**row, "state": SessionState(row["state"]), "seen_at": min(row["seen_at"], now)}
+    return WebSession(**values)

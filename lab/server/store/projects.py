@@ -243,4 +243,5 @@ _WAIT_AGAIN = update(frames).where(frames.c.state == "failed").values(state="wai
 
 
 def _project(row: dict[str, Any]) -> Project:
-    return Project(**{**row, "state": ProjectState(row["state"]), "compute": Compute(row["compute"])})
+    values: dict[str, Any] = {**row, "state": ProjectState(row["state"]), "compute": Compute(row["compute"])}
+    return Project(**values)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import psutil
 
@@ -120,14 +121,14 @@ def _wanted(entry: Mapping[str, object]) -> WantedFile:
         stored=os.fsencode(str(entry["stored"])),
         path=Path(str(entry["path"])),
         kind=Kind(str(entry["kind"])),
-        names=tuple(str(name) for name in names) if isinstance(names, list) else (),
+        names=tuple(str(name) for name in cast("list[object]", names)) if isinstance(names, list) else (),
         used=entry["used"] is True,
     )
 
 
 def not_held(plan: ArchiveManifest, wanted: Iterable[WantedFile], packed: Path) -> list[Reference]:
     """What Blender wants and does not find in the archive, as references of the original scene."""
-    found = []
+    found: list[Reference] = []
     for file in wanted:
         target = _inside(file.path, packed)
         if target is None or not plan.holds(target, file.kind, file.names):

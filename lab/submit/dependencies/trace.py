@@ -163,7 +163,8 @@ def _of_strips(scene: Any) -> Iterator[Reference]:
 
 def _of_strip(place: Any, elements: Any) -> Reference:
     folder, folder_field = place.get(b"dir", return_field=True)
-    blend, fields, names = Path(place.bfile.filepath), [_field(place, folder_field)], []
+    blend, fields = Path(place.bfile.filepath), [_field(place, folder_field)]
+    names: list[str] = []
     for index in range(elements.count):
         raw, field = elements.get(b"name", return_field=True, array_index=index)
         name = os.fsdecode(raw)
@@ -201,7 +202,7 @@ def stored_at(blend: Path, stored: bytes) -> tuple[Field, ...]:
     file: Any = blendfile.open_cached(blend)
     blocks = sorted((block for block in file.blocks if block.size), key=lambda block: block.file_offset)
     starts = [block.file_offset for block in blocks]
-    found = []
+    found: list[Field] = []
     for offset in _occurrences(file, stored + b"\0"):
         block = blocks[max(0, bisect.bisect_right(starts, offset) - 1)]
         room = _room(block, offset - block.file_offset)

@@ -76,7 +76,8 @@ def _is_simple(node: ast.expr, names: set[str]) -> bool:
             return all(_is_simple(argument, names) for argument in node.args)
         case ast.BinOp() | ast.BoolOp() | ast.Compare() | ast.IfExp():
             return all(_is_simple(child, names) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr))
-    return False
+        case _:
+            return False
 
 
 def registered_texts(blend: Blend) -> tuple[str, ...]:

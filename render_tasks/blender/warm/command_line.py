@@ -53,7 +53,8 @@ def why_not_warm(command_line: str, script: str) -> str:
 def _unknown(words: list[str]) -> str:
     if words[:1] != [".e"]:
         return "its command line does not begin with .e"
-    rest, places = words[1:], []
+    rest = words[1:]
+    places: list[str] = []
     while rest:
         word = rest.pop(0)
         if word in _VALUES:
