@@ -70,7 +70,8 @@ from sheepfold.contract.celery_app import cancel_order, make_app, send_order
 from sheepfold.contract.presence import Presence
 from sheepfold.hardware import detect
 from sheepfold.pictures import inspect
-from sheepfold.protocol.messages import Credentials, Hardware, UnreadableOffer
+from sheepfold.protocol.messages import UnreadableOffer
+from sheepfold.protocol.session_messages import Credentials, Hardware
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.steady_clock import steady_clock
 

@@ -14,7 +14,7 @@ from pydantic_settings import NoDecode
 
 from sheepfold.config import HttpAddress, LoginSettings, SheepfoldSettings, address_parts
 from sheepfold.protocol.dialects import DIALECTS, SPECIFICATION, Dialect, dialect_of
-from sheepfold.protocol.messages import RamUnit
+from sheepfold.protocol.session_messages import RamUnit
 
 
 class SessionMode(StrEnum):

@@ -47,13 +47,12 @@ from coordinator.upstream.transport.http_transport import (
     multipart,
     public,
 )
-from sheepfold.protocol import reading, writing
+from sheepfold.protocol import reading_answers, writing
 from sheepfold.protocol.dialects import SPECIFICATION, Dialect, spoken_with
 from sheepfold.protocol.messages import (
     ArchiveRequest,
     Beat,
     BeatAnswer,
-    Endpoints,
     ErrorAnswer,
     ErrorReport,
     FrameUpload,
@@ -61,10 +60,9 @@ from sheepfold.protocol.messages import (
     JobRequest,
     ProjectAnswer,
     ProjectStep,
-    SignInAnswer,
-    SignInRequest,
     ValidationAnswer,
 )
+from sheepfold.protocol.session_messages import Endpoints, SignInAnswer, SignInRequest
 from sheepfold.protocol.status import ErrorStatus, SignInStatus
 from sheepfold.protocol.xml_document import MAX_JOB_ANSWER_BYTES
 
@@ -131,7 +129,7 @@ class ServerClient:
         path = self._config_path
         call = sign_in_call(self._root, path, request, self._dialect, deadline_s=self._deadline_s)
         answer, final_url = self._exchanges.make(
-            call, lambda response, _: (message_of(response, reading.read_sign_in_answer), response.url)
+            call, lambda response, _: (message_of(response, reading_answers.read_sign_in_answer), response.url)
         )
         if answer.status == SignInStatus.OK and answer.endpoints:
             self._live = self._begun(answer.endpoints, base_after(self._root, path, final_url), call.jar, answer)
@@ -154,7 +152,7 @@ class ServerClient:
         body = None if cache is None else lambda _: (cache, kind or "")
         call = self._call(session, "job request", "request_job", method="POST", params=query, body=body)
         answer = self._exchanges.make(
-            call, lambda response, _: message_of(response, reading.read_job_answer, limit=MAX_JOB_ANSWER_BYTES)
+            call, lambda response, _: message_of(response, reading_answers.read_job_answer, limit=MAX_JOB_ANSWER_BYTES)
         )
         return usable(answer, session.endpoints, session.dialect)
 
@@ -194,7 +192,7 @@ class ServerClient:
         session = self._session("heartbeat")
         params = writing.write_beat(beat, session.dialect)
         call = self._call(session, "heartbeat", "keepmealive", params=params, repeated=True)
-        return self._exchanges.make(call, lambda response, _: message_of(response, reading.read_beat_answer))
+        return self._exchanges.make(call, lambda response, _: message_of(response, reading_answers.read_beat_answer))
 
     def report_error(self, report: ErrorReport, log: str) -> ErrorAnswer:
         """Tells the server that a frame failed, and how. A server that takes no reports counts as told."""
@@ -210,13 +208,13 @@ class ServerClient:
             params=writing.write_error_report(report, session.dialect),
             body=lambda deadline: multipart("log.txt", text, "text/plain; charset=utf-8", deadline),
         )
-        return self._exchanges.make(call, lambda response, _: message_of(response, reading.read_error_answer))
+        return self._exchanges.make(call, lambda response, _: message_of(response, reading_answers.read_error_answer))
 
     def tell_project(self, step: ProjectStep) -> ProjectAnswer:
         """Stops or resumes a project at a server of ours; ``endpoints.project`` says whether it is one."""
         deadline_s, params = min(self._deadline_s, PROJECT_DEADLINE_S), writing.write_project_step(step)
         call = self._session("project").call("project", "project", deadline_s=deadline_s, method="POST", params=params)
-        return self._exchanges.make(call, lambda response, _: message_of(response, reading.read_project_answer))
+        return self._exchanges.make(call, lambda response, _: message_of(response, reading_answers.read_project_answer))
 
     def download(
         self, request: ArchiveRequest, target: BinaryIO, *, limit_bytes: int, cancelled: Callable[[], bool]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sheepfold.protocol.dialects import DIALECTS, SPECIFICATION, Dialect
-from sheepfold.protocol.messages import Credentials, Hardware, SignInRequest
+from sheepfold.protocol.session_messages import Credentials, Hardware, SignInRequest
 from sheepfold.protocol.status import SignInStatus, explain
 
 

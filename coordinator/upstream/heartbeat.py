@@ -18,7 +18,8 @@ from typing import Protocol
 
 from coordinator.leases.lease import ACTIVE, Lease, LeaseError, LeaseState
 from coordinator.leases.ledger import Ledger
-from sheepfold.protocol.messages import Beat, BeatAnswer, Endpoints
+from sheepfold.protocol.messages import Beat, BeatAnswer
+from sheepfold.protocol.session_messages import Endpoints
 from sheepfold.protocol.status import BeatStatus, JobStatus, explain
 
 from .client import ServerSilent

@@ -43,7 +43,8 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from sheepfold.backoff import JITTER, Backoff
-from sheepfold.protocol.messages import ComputeMethod, Hardware, JobAnswer, JobRequest, SignInAnswer, UnreadableOffer
+from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobRequest, UnreadableOffer
+from sheepfold.protocol.session_messages import Hardware, SignInAnswer
 from sheepfold.protocol.status import JobStatus, SignInStatus, explain
 from sheepfold.units import duration_text
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from coordinator.settings import SessionMode
 from sheepfold.contract.presence import NodeHardware, Presence
-from sheepfold.protocol.messages import Hardware
+from sheepfold.protocol.session_messages import Hardware
 
 from .session import FarmSession
 

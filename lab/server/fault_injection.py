@@ -27,7 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lab.errors import BadInput
 from lab.server.protocol.endpoints import ENDPOINTS, SPECIFIED_LOGOUT
-from sheepfold.protocol.messages import BeatAnswer, ErrorAnswer, JobAnswer, SignInAnswer, ValidationAnswer
+from sheepfold.protocol.messages import BeatAnswer, ErrorAnswer, JobAnswer, ValidationAnswer
+from sheepfold.protocol.session_messages import SignInAnswer
 from sheepfold.protocol.writing import (
     write_beat_answer,
     write_error_answer,

@@ -1,7 +1,8 @@
 """The generations of the protocol: one row for what each of them sends. A new generation is a new row.
 
-What comes *in* is read alike whatever the generation (``reading.py``): an offer says itself how its scene comes, where
-its frame goes and whether it is locked. Only what goes *out* differs, and the rows of :data:`DIALECTS` say how.
+What comes *in* is read alike whatever the generation (``reading_answers.py``): an offer says itself how its scene
+comes, where its frame goes and whether it is locked. Only what goes *out* differs, and the rows of :data:`DIALECTS`
+say how.
 
 Which row is used:
 
@@ -21,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .messages import Endpoints, RamUnit
-from .reading import ENDPOINT_OF_REQUEST
+from .reading_answers import ENDPOINT_OF_REQUEST
+from .session_messages import Endpoints, RamUnit
 
 #: What the specification lists for a sign-in, in its order.
 _SPECIFIED_SIGN_IN = (

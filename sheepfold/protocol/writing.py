@@ -1,4 +1,5 @@
-"""Message → XML bytes or form fields. The mirror image is ``reading.py``; either side of the wire uses both.
+"""Message → XML bytes or form fields. The mirror images are ``reading_requests.py`` and
+``reading_answers.py``; either side of the wire uses all three.
 
 Requests become parameters in the order of ``protocol.txt`` (the caller decides whether they travel as query or as
 form), answers become documents in UTF-8. An optional value that is ``None`` is not written at all, an empty one is.
@@ -19,7 +20,6 @@ from .messages import (
     ArchiveRequest,
     Beat,
     BeatAnswer,
-    Endpoints,
     ErrorAnswer,
     ErrorReport,
     FrameUpload,
@@ -28,14 +28,11 @@ from .messages import (
     JobRequest,
     ProjectAnswer,
     ProjectStep,
-    RamUnit,
     ServerFigures,
-    SignInAnswer,
-    SignInRequest,
-    SpeedTestResult,
     ValidationAnswer,
 )
-from .reading import ENDPOINT_OF_REQUEST
+from .reading_answers import ENDPOINT_OF_REQUEST
+from .session_messages import Endpoints, RamUnit, SignInAnswer, SignInRequest, SpeedTestResult
 from .xml_document import write_document
 
 _MD5 = re.compile("[0-9a-f]{32}")

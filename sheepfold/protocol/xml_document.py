@@ -1,6 +1,6 @@
-"""XML bytes ↔ a small tree of elements, for bytes that a stranger may have sent.
+"""XML bytes ↔ a small tree of elements, for bytes from an untrusted sender.
 
-A stranger's document passes five gates before anything is built from it, each in bounded time and memory:
+A document passes five checks before anything is built from it, each in bounded time and memory:
 
 1. **Size.** Larger than the exchange's limit: refused unread.
 2. **Encoding.** UTF-8 unless a byte order mark or the declaration names another of :data:`ENCODINGS`; everything goes
@@ -68,7 +68,7 @@ _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 class Element:
-    """One element of a document that passed the gates."""
+    """One element of a document that passed the checks."""
 
     def __init__(self, raw: object) -> None:
         self._raw: Mapping[str, Any] = raw if isinstance(raw, dict) else {"#text": raw or ""}
@@ -126,7 +126,7 @@ def write_document(root: str, content: Mapping[str, object]) -> bytes:
 
 
 class _Refused(Exception):
-    """A gate is shut; the text says why."""
+    """A check failed; the text says which and why."""
 
 
 def _as_utf8(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from typing import BinaryIO, TypeVar
 
 from coordinator.upstream.transport.deadline import Deadline
 from coordinator.upstream.transport.http_transport import LATER, SLOWEST_TRANSFER, BadResponse, Response, pieces_of
-from sheepfold.protocol import reading
+from sheepfold.protocol import reading_answers
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import ValidationAnswer
 from sheepfold.protocol.status import ValidationStatus
@@ -41,7 +41,7 @@ def validation_of(response: Response) -> ValidationAnswer:
     """The answer to a frame; HTTP 413 means what status 306 means."""
     if response.status_code == TOO_LARGE:
         return ValidationAnswer(status=ValidationStatus.IMAGE_TOO_LARGE)
-    return message_of(response, reading.read_validation_answer)
+    return message_of(response, reading_answers.read_validation_answer)
 
 
 def save(response: Response, deadline: Deadline, target: BinaryIO, limit: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sheepfold.protocol.dialects import Dialect
-from sheepfold.protocol.messages import Endpoints, JobAnswer, JobOffer, UnreadableOffer
+from sheepfold.protocol.messages import JobAnswer, JobOffer, UnreadableOffer
+from sheepfold.protocol.session_messages import Endpoints
 
 #: The first generation that gets its scenes in chunks.
 CHUNKS_SINCE = 2024

@@ -9,7 +9,8 @@ from typing import Any
 
 from coordinator.upstream.transport.http_transport import BadAnswer, HttpCall, SharedJar, public
 from sheepfold.protocol.dialects import Dialect, dialect_of
-from sheepfold.protocol.messages import ArchiveRequest, Endpoints
+from sheepfold.protocol.messages import ArchiveRequest
+from sheepfold.protocol.session_messages import Endpoints
 
 
 @dataclass(frozen=True, kw_only=True)

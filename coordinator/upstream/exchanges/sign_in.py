@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus, urlencode, urljoin
 from coordinator.upstream.transport.http_transport import HttpCall, SharedJar, public
 from sheepfold.protocol import writing
 from sheepfold.protocol.dialects import DIALECTS, Dialect
-from sheepfold.protocol.messages import Endpoints, SignInRequest
+from sheepfold.protocol.session_messages import Endpoints, SignInRequest
 
 _FORM = "application/x-www-form-urlencoded"
 

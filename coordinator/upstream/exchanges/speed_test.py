@@ -28,7 +28,7 @@ from coordinator.upstream.transport.http_transport import (
     public,
 )
 from sheepfold.protocol import writing
-from sheepfold.protocol.messages import SpeedTestResult
+from sheepfold.protocol.session_messages import SpeedTestResult
 
 from .server_session import ServerSession
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from sheepfold.protocol.messages import Endpoints
+from sheepfold.protocol.session_messages import Endpoints
 
 COOKIE = "sheepfold_session"
 #: Projects cannot be changed once they are submitted, so there is only ever this revision.

@@ -22,7 +22,7 @@ from lab.server.test_frames import is_test_job
 from sheepfold.pictures import NotAPicture, Picture
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import Beat, BeatAnswer, ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
-from sheepfold.protocol.reading import read_beat, read_error_report, read_frame_upload
+from sheepfold.protocol.reading_requests import read_beat, read_error_report, read_frame_upload
 from sheepfold.protocol.status import BeatStatus, ErrorStatus, JobStatus, ValidationStatus
 from sheepfold.protocol.writing import write_beat_answer, write_error_answer, write_validation_answer
 

@@ -18,7 +18,7 @@ from lab.server.store.projects import Project, ProjectStep
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import ProjectAnswer
 from sheepfold.protocol.messages import ProjectStep as Asked
-from sheepfold.protocol.reading import read_project_step
+from sheepfold.protocol.reading_requests import read_project_step
 from sheepfold.protocol.status import ProjectStatus
 from sheepfold.protocol.writing import write_project_answer
 

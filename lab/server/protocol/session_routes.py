@@ -22,16 +22,9 @@ from lab.server.store.frames import Granted
 from lab.server.test_frames import is_test_job
 from lab.settings import Mode
 from sheepfold.protocol.errors import MalformedMessage
-from sheepfold.protocol.messages import (
-    ArchiveRequest,
-    JobAnswer,
-    JobOffer,
-    JobRequest,
-    ServerFigures,
-    SignInAnswer,
-    SignInRequest,
-)
-from sheepfold.protocol.reading import read_archive_request, read_job_request, read_sign_in_request
+from sheepfold.protocol.messages import ArchiveRequest, JobAnswer, JobOffer, JobRequest, ServerFigures
+from sheepfold.protocol.reading_requests import read_archive_request, read_job_request, read_sign_in_request
+from sheepfold.protocol.session_messages import SignInAnswer, SignInRequest
 from sheepfold.protocol.status import JobStatus, SignInStatus
 from sheepfold.protocol.writing import write_job_answer, write_sign_in_answer
 from sheepfold.protocol.xml_document import write_document

@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from sheepfold.protocol.messages import Hardware
+from sheepfold.protocol.session_messages import Hardware
 
 from .database import Store, accounts, web_sessions
 from .lease_expiry import keeps_to_max_period

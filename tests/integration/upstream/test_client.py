@@ -15,7 +15,7 @@ import pytest
 
 from coordinator.upstream.client import ArchiveGone, BadAnswer, DownloadCancelled, ServerClient, ServerSilent
 from sheepfold.protocol.messages import ErrorReport
-from sheepfold.protocol.reading import read_job_request
+from sheepfold.protocol.reading_requests import read_job_request
 from sheepfold.protocol.status import BeatStatus, JobStatus, SignInStatus, ValidationStatus
 from tests.support.servers.misbehaving_server import (
     BEAT,

@@ -13,7 +13,8 @@ import pytest
 
 from coordinator.upstream.client import ServerClient, ServerSilent, UnknownGeneration
 from sheepfold.protocol.dialects import DIALECTS, Dialect, dialect_of
-from sheepfold.protocol.messages import ArchiveRequest, Beat, Chunk, Credentials, ErrorReport
+from sheepfold.protocol.messages import ArchiveRequest, Beat, Chunk, ErrorReport
+from sheepfold.protocol.session_messages import Credentials
 from sheepfold.protocol.status import SignInStatus
 from tests.support.servers.misbehaving_server import JOB, SIGN_IN, RenderServer, Visit
 

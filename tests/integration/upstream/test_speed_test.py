@@ -14,8 +14,8 @@ from coordinator.upstream.client import ServerClient, ServerSilent
 from coordinator.upstream.exchanges import speed_test
 from coordinator.upstream.exchanges.speed_test import MAX_TARGETS, MOST_BYTES, MOST_S, SpeedTests
 from sheepfold.protocol.dialects import dialect_of
-from sheepfold.protocol.messages import SpeedTestResult
-from sheepfold.protocol.reading import read_speed_test_report
+from sheepfold.protocol.reading_requests import read_speed_test_report
+from sheepfold.protocol.session_messages import SpeedTestResult
 from tests.support.servers.misbehaving_server import SIGN_IN, RenderServer, Visit
 
 KINDS = ("request-job", "keepmealive", "download-archive", "speedtest-answer")

@@ -15,14 +15,13 @@ from sheepfold.contract.presence import Compute, NodeHardware, Presence, SlotSta
 from sheepfold.protocol.messages import (
     ArchiveRequest,
     ComputeMethod,
-    Endpoints,
     ErrorAnswer,
     ErrorReport,
-    Hardware,
     JobAnswer,
     ProjectAnswer,
     ProjectStep,
 )
+from sheepfold.protocol.session_messages import Endpoints, Hardware
 from sheepfold.protocol.status import ProjectStatus
 
 KEY = "farm:linux/64bit"

@@ -9,19 +9,8 @@ from typing import Any, cast
 from coordinator.upstream.client import ServerClient, ServerSilent
 from coordinator.upstream.client_identity import ClientIdentity
 from coordinator.upstream.session import FarmSession
-from sheepfold.protocol.messages import (
-    ComputeMethod,
-    Credentials,
-    Endpoints,
-    Hardware,
-    JobAnswer,
-    JobOffer,
-    JobRequest,
-    RendererOffer,
-    SignInAnswer,
-    SignInRequest,
-    UnreadableOffer,
-)
+from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobOffer, JobRequest, RendererOffer, UnreadableOffer
+from sheepfold.protocol.session_messages import Credentials, Endpoints, Hardware, SignInAnswer, SignInRequest
 from sheepfold.protocol.status import JobStatus, SignInStatus
 
 HARDWARE = Hardware(os="linux", bits="64bit", cpu_family="6", cpu_model="1", cpu_model_name="x", cpu_cores=8, ram=2**34)

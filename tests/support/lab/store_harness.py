@@ -9,7 +9,8 @@ from lab.server.store.database import Store
 from lab.server.store.frames import Frames
 from lab.server.store.projects import NewProject, Project, Projects
 from sheepfold.pictures import Picture
-from sheepfold.protocol.messages import FrameUpload, Hardware
+from sheepfold.protocol.messages import FrameUpload
+from sheepfold.protocol.session_messages import Hardware
 
 LEASE_S = 100.0
 HARDWARE = Hardware(

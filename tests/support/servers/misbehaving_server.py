@@ -10,16 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 from coordinator.upstream.client import ServerClient
-from sheepfold.protocol.messages import (
-    ArchiveRequest,
-    Beat,
-    ComputeMethod,
-    Credentials,
-    FrameUpload,
-    Hardware,
-    JobRequest,
-    SignInRequest,
-)
+from sheepfold.protocol.messages import ArchiveRequest, Beat, ComputeMethod, FrameUpload, JobRequest
+from sheepfold.protocol.session_messages import Credentials, Hardware, SignInRequest
 
 PASSWORD = "s3cret & päss/wörd"
 CONFIG = (

@@ -12,15 +12,14 @@ from typing import Any
 
 from sheepfold.protocol.messages import (
     BeatAnswer,
-    Endpoints,
     ErrorAnswer,
     JobAnswer,
     JobOffer,
     RendererOffer,
     ServerFigures,
-    SignInAnswer,
     ValidationAnswer,
 )
+from sheepfold.protocol.session_messages import Endpoints, SignInAnswer
 from sheepfold.protocol.status import BeatStatus, ErrorStatus, JobStatus, SignInStatus, ValidationStatus
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from coordinator.settings import CoordinatorSettings, FarmSettings, SessionMode, default_state_dir
 from sheepfold.protocol.dialects import SPECIFICATION
-from sheepfold.protocol.messages import RamUnit
+from sheepfold.protocol.session_messages import RamUnit
 
 NEEDED = {
     "SHEEPFOLD_SERVER_URL": "https://render.example.org/",

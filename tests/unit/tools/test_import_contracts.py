@@ -27,7 +27,7 @@ PROBES = {
     "coordinator/leases/lease.py": {
         "coordinator.scheduling.dispatcher": "coordinator.leases is not allowed to import coordinator.scheduling",
     },
-    "sheepfold/protocol/reading.py": {"time": "sheepfold.protocol.reading must not import time"},
+    "sheepfold/protocol/writing.py": {"time": "sheepfold.protocol.writing must not import time"},
     "sheepfold/units.py": {"render_tasks.settings": "sheepfold.units -> render_tasks.settings"},
     "render_tasks/archives/piece_picker.py": {"time": "render_tasks.archives.piece_picker must not import time"},
     "render_tasks/orders/node.py": {

@@ -14,7 +14,8 @@ from coordinator.leases.ledger_batch import Transition
 from coordinator.upstream.client import ServerSilent
 from coordinator.upstream.session import FarmSession
 from sheepfold.contract.api_messages import FailureKind, FailureReport
-from sheepfold.protocol.messages import Endpoints, ProjectAnswer, ProjectStep
+from sheepfold.protocol.messages import ProjectAnswer, ProjectStep
+from sheepfold.protocol.session_messages import Endpoints
 from sheepfold.protocol.status import ProjectStatus
 from tests.support.coordinator.builders import offer, rendering
 from tests.support.coordinator.fakes import ENDPOINTS, KEY, Session

@@ -8,7 +8,8 @@ from coordinator.leases.lease import Delivery, Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.client import ServerSilent
 from coordinator.upstream.heartbeat import DEFAULT_MAX_PERIOD_S, RETRY_SHARE, Heartbeat
-from sheepfold.protocol.messages import Beat, BeatAnswer, Endpoints
+from sheepfold.protocol.messages import Beat, BeatAnswer
+from sheepfold.protocol.session_messages import Endpoints
 from sheepfold.protocol.status import BeatStatus
 from tests.support.coordinator.builders import offer, rendering
 

@@ -12,7 +12,8 @@ from coordinator.upstream.client import UnknownGeneration
 from coordinator.upstream.client_identity import ClientIdentity
 from coordinator.upstream.session import FatalRefusal, SessionState
 from sheepfold.protocol.dialects import dialect_of
-from sheepfold.protocol.messages import Credentials, Endpoints, JobAnswer, UnreadableOffer
+from sheepfold.protocol.messages import JobAnswer, UnreadableOffer
+from sheepfold.protocol.session_messages import Credentials, Endpoints
 from sheepfold.protocol.status import JobStatus, SignInStatus
 from tests.support.coordinator.session_harness import ENDPOINTS, FRAME, HARDWARE, IDENTITY, SILENCE, Stage
 

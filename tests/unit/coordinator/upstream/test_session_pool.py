@@ -10,7 +10,7 @@ from coordinator.settings import SessionMode
 from coordinator.upstream.session import FarmSession, SessionState
 from coordinator.upstream.session_pool import SessionPool, hardware_for_server, platform_of
 from sheepfold.contract.presence import Presence
-from sheepfold.protocol.messages import Hardware
+from sheepfold.protocol.session_messages import Hardware
 from tests.support.coordinator.fakes import HARDWARE, Session, node
 
 GIB = 1024**3

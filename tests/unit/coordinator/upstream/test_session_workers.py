@@ -18,7 +18,7 @@ from coordinator.upstream.session_pool import SessionPool
 from coordinator.upstream.session_workers import SessionLoops
 from coordinator.upstream.uploads.frame_uploads import Uploads
 from sheepfold.contract.presence import Presence
-from sheepfold.protocol.messages import Hardware
+from sheepfold.protocol.session_messages import Hardware
 from tests.support.coordinator.builders import offer, rendering
 from tests.support.coordinator.fakes import ENDPOINTS, HARDWARE, KEY, Session, node
 

@@ -6,18 +6,9 @@ from typing import Any
 
 import pytest
 
-from sheepfold.protocol import reading
-from sheepfold.protocol.messages import (
-    ArchiveRequest,
-    Beat,
-    ComputeMethod,
-    Credentials,
-    ErrorReport,
-    FrameUpload,
-    Hardware,
-    JobRequest,
-    SignInRequest,
-)
+from sheepfold.protocol import reading_requests
+from sheepfold.protocol.messages import ArchiveRequest, Beat, ComputeMethod, ErrorReport, FrameUpload, JobRequest
+from sheepfold.protocol.session_messages import Credentials, Hardware, SignInRequest
 from tests.support.wire.captured_wire import CLIENTS, CapturedRequest, captured
 
 KIB = 1024
@@ -103,14 +94,14 @@ MEANT: dict[str, list[Any]] = {
 def read(request: CapturedRequest) -> Any:
     """The request's message, by the reader of the exchange whose address it goes to."""
     readers = {
-        "/server/config.php": lambda: reading.read_sign_in_request({**request.form, **request.query}),
-        "/server/request_job.php": lambda: reading.read_job_request(request.query, request.body),
-        "/server/download.php": lambda: reading.read_archive_request(request.query),
-        "/server/download_binary.php": lambda: reading.read_archive_request(request.query, kind="binary"),
-        "/server/download_chunk.php": lambda: reading.read_archive_request(request.query, kind="chunk"),
-        "/server/send_frame.php": lambda: reading.read_frame_upload(request.query),
-        "/server/keepmealive.php": lambda: reading.read_beat(request.query),
-        "/server/error.php": lambda: reading.read_error_report(request.query),
+        "/server/config.php": lambda: reading_requests.read_sign_in_request({**request.form, **request.query}),
+        "/server/request_job.php": lambda: reading_requests.read_job_request(request.query, request.body),
+        "/server/download.php": lambda: reading_requests.read_archive_request(request.query),
+        "/server/download_binary.php": lambda: reading_requests.read_archive_request(request.query, kind="binary"),
+        "/server/download_chunk.php": lambda: reading_requests.read_archive_request(request.query, kind="chunk"),
+        "/server/send_frame.php": lambda: reading_requests.read_frame_upload(request.query),
+        "/server/keepmealive.php": lambda: reading_requests.read_beat(request.query),
+        "/server/error.php": lambda: reading_requests.read_error_report(request.query),
         "/server/logout.php": lambda: NOTHING,
     }
     return readers[request.path]()

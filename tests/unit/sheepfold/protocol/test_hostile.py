@@ -14,7 +14,8 @@ from collections.abc import Callable
 import pytest
 
 from sheepfold.protocol.errors import MalformedMessage, MessageTooLarge
-from sheepfold.protocol.reading import read_beat_answer, read_job_answer, read_job_request, read_sign_in_answer
+from sheepfold.protocol.reading_answers import read_beat_answer, read_job_answer, read_sign_in_answer
+from sheepfold.protocol.reading_requests import read_job_request
 from sheepfold.protocol.xml_document import MAX_JOB_ANSWER_BYTES, MAX_MESSAGE_BYTES
 from tests.support.wire.wire_cases import BARE_JOB
 

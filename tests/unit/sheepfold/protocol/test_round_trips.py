@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from sheepfold.protocol import reading, writing
+from sheepfold.protocol import reading_answers, reading_requests, writing
 from sheepfold.protocol.dialects import SPECIFICATION
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import (
@@ -18,21 +18,16 @@ from sheepfold.protocol.messages import (
     BeatAnswer,
     Chunk,
     ComputeMethod,
-    Credentials,
-    Endpoints,
     ErrorReport,
     FrameUpload,
-    Hardware,
     JobAnswer,
     JobOffer,
     JobRequest,
     ProjectAnswer,
     ProjectStep,
-    RamUnit,
     RendererOffer,
-    SignInAnswer,
-    SignInRequest,
 )
+from sheepfold.protocol.session_messages import Credentials, Endpoints, Hardware, RamUnit, SignInAnswer, SignInRequest
 from sheepfold.protocol.status import BeatStatus, JobStatus, ProjectStatus, SignInStatus, status_of
 
 #: Every character XML can carry, line ends of all systems included.
@@ -70,7 +65,7 @@ offers = some.builds(
 @given(offers, some.none() | count, some.lists(md5, max_size=4).map(tuple))
 def test_a_job_comes_back_as_it_was(offer: JobOffer, remaining: int | None, unneeded: tuple[str, ...]) -> None:
     answer = JobAnswer(status=JobStatus.OK, offer=offer, frames_remaining=remaining, delete_archives=unneeded)
-    assert reading.read_job_answer(writing.write_job_answer(answer)) == answer
+    assert reading_answers.read_job_answer(writing.write_job_answer(answer)) == answer
 
 
 @given(
@@ -89,13 +84,13 @@ def test_a_job_comes_back_as_it_was(offer: JobOffer, remaining: int | None, unne
 )
 def test_endpoints_come_back_as_they_were(endpoints: Endpoints) -> None:
     answer = SignInAnswer(status=SignInStatus.OK, endpoints=endpoints)
-    assert reading.read_sign_in_answer(writing.write_sign_in_answer(answer)) == answer
+    assert reading_answers.read_sign_in_answer(writing.write_sign_in_answer(answer)) == answer
 
 
 @given(code)
 def test_every_status_comes_back_as_it_was(number: int) -> None:
     answer = BeatAnswer(status=status_of(BeatStatus, number))
-    assert reading.read_beat_answer(writing.write_beat_answer(answer)) == answer
+    assert reading_answers.read_beat_answer(writing.write_beat_answer(answer)) == answer
 
 
 hardware = some.builds(
@@ -122,14 +117,14 @@ hardware = some.builds(
 )
 def test_a_sign_in_comes_back_as_it_was(request: SignInRequest, unit: RamUnit) -> None:
     fields = writing.write_sign_in_request(request, replace(SPECIFICATION, ram_unit=unit))
-    assert reading.read_sign_in_request(fields, ram_unit=unit) == request
+    assert reading_requests.read_sign_in_request(fields, ram_unit=unit) == request
 
 
 @given(some.sampled_from(ComputeMethod), some.lists(md5, max_size=5).map(tuple))
 def test_a_job_request_comes_back_as_it_was(method: ComputeMethod, held: tuple[str, ...]) -> None:
     request = JobRequest(compute_method=method, held_archives=held)
     query, body, _ = writing.write_job_request(request)
-    assert reading.read_job_request(query, body or b"") == request
+    assert reading_requests.read_job_request(query, body or b"") == request
 
 
 @given(
@@ -146,12 +141,12 @@ def test_a_job_request_comes_back_as_it_was(method: ComputeMethod, held: tuple[s
     )
 )
 def test_an_upload_comes_back_as_it_was(upload: FrameUpload) -> None:
-    assert reading.read_frame_upload(writing.write_frame_upload(upload)) == upload
+    assert reading_requests.read_frame_upload(writing.write_frame_upload(upload)) == upload
 
 
 @given(some.builds(Beat, job=field_name, frame=field_name, extras=some.none() | field_text))
 def test_a_beat_comes_back_as_it_was(beat: Beat) -> None:
-    assert reading.read_beat(writing.write_beat(beat)) == beat
+    assert reading_requests.read_beat(writing.write_beat(beat)) == beat
 
 
 @given(
@@ -165,13 +160,13 @@ def test_a_beat_comes_back_as_it_was(beat: Beat) -> None:
     )
 )
 def test_a_report_comes_back_as_it_was(report: ErrorReport) -> None:
-    assert reading.read_error_report(writing.write_error_report(report)) == report
+    assert reading_requests.read_error_report(writing.write_error_report(report)) == report
 
 
 @given(code, some.none() | some.integers(1, 10**9))
 def test_how_long_to_wait_comes_back_as_it_was(number: int, wait_s: int | None) -> None:
     answer = JobAnswer(status=status_of(JobStatus, number or 200), wait_s=wait_s)
-    assert reading.read_job_answer(writing.write_job_answer(answer)) == answer
+    assert reading_answers.read_job_answer(writing.write_job_answer(answer)) == answer
 
 
 @given(field_name, some.sampled_from(["cancel", "resume"]), code, xml_text, xml_text)
@@ -179,21 +174,25 @@ def test_a_word_about_a_project_and_its_answer_come_back_as_they_were(
     job: str, step: str, number: int, found: str, name: str
 ) -> None:
     told = ProjectStep(job=job, step=step)
-    assert reading.read_project_step(writing.write_project_step(told)) == told
+    assert reading_requests.read_project_step(writing.write_project_step(told)) == told
     answer = ProjectAnswer(status=status_of(ProjectStatus, number), job=found, name=name)
-    assert reading.read_project_answer(writing.write_project_answer(answer)) == answer
+    assert reading_answers.read_project_answer(writing.write_project_answer(answer)) == answer
 
 
 @given(some.sampled_from(["job", "binary"]), field_name, field_name)
 def test_an_archive_request_comes_back_as_it_was(kind: str, job: str, revision: str) -> None:
     request = ArchiveRequest(type=kind, job=job, revision=revision)
-    assert reading.read_archive_request(writing.write_archive_request(request)) == request
+    assert reading_requests.read_archive_request(writing.write_archive_request(request)) == request
 
 
 @settings(max_examples=200)
 @given(some.binary(max_size=200) | xml_text.map(str.encode))
 def test_any_bytes_are_a_message_or_malformed(data: bytes) -> None:
-    for read in (reading.read_job_answer, reading.read_sign_in_answer, reading.read_beat_answer):
+    for read in (
+        reading_answers.read_job_answer,
+        reading_answers.read_sign_in_answer,
+        reading_answers.read_beat_answer,
+    ):
         for wire in (data, b"<jobrequest status='0'>" + data + b"</jobrequest>"):
             with contextlib.suppress(MalformedMessage):
                 read(wire)

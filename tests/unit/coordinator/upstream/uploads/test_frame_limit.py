@@ -11,7 +11,8 @@ import pytest
 from coordinator.upstream.client import ServerClient
 from coordinator.upstream.session import NO_JOB_WAIT_S, FarmSession
 from coordinator.upstream.uploads.frame_limit import FrameLimit
-from sheepfold.protocol.messages import ComputeMethod, Endpoints, JobAnswer, JobRequest, SignInAnswer, SignInRequest
+from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobRequest
+from sheepfold.protocol.session_messages import Endpoints, SignInAnswer, SignInRequest
 from sheepfold.protocol.status import JobStatus, SignInStatus
 from tests.support.coordinator.session_harness import HARDWARE, IDENTITY, OFFER, Even
 
