@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.simulated_nodes import Plan, Result
 from tests.support.farm.faulty_farm import FaultyFarm
-from tests.support.farm.scripted_renderer import SIDE, _colour, _png
+from tests.support.farm.scripted_renderer import picture_of
 
 
 class SimulatedFleet:
@@ -23,7 +23,7 @@ class SimulatedFleet:
             farm_token=farm.farm_token,
             nodes=nodes,
             render_s=nodes / demand,
-            picture=b64encode(_png(SIDE, _colour(7))).decode("ascii"),
+            picture=b64encode(picture_of(7)).decode("ascii"),
             result=str(farm.folder / "nodes.json"),
         )
         self._result = Path(plan.result)

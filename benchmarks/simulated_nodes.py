@@ -31,7 +31,7 @@ from urllib.parse import urlencode
 import uvloop
 
 from benchmarks.raw_clients import HttpLines, RedisLine
-from render_tasks.presence import _WRITE, AT_MOST_EVERY_S
+from render_tasks.presence import AT_MOST_EVERY_S, WRITE_RECORD
 from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchiveManifest, JoinAnswer, JoinRequest, archive_pass
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.orders import RenderOrder, celery_name_of, scene_key
@@ -167,7 +167,7 @@ class Node:
             archives=tuple(sorted(md5 for md5, task in self._archives.items() if task.done())),
             warm=self._warm,
         )
-        await line.call("EVAL", _WRITE, 2, PRESENCE_HASH, PRESENCE_SEEN, self._id, to_json(record))
+        await line.call("EVAL", WRITE_RECORD, 2, PRESENCE_HASH, PRESENCE_SEEN, self._id, to_json(record))
 
     async def _take_orders(self) -> None:
         line = await RedisLine.open(self._joined.redis_url)

@@ -25,8 +25,9 @@ AT_MOST_EVERY_S = 0.3
 #: Redis may be restarting; after this long the coordinator is asked whether it is somewhere else now.
 SILENCE_S = 30
 
-# Gives the record that was there before: it is our own, unless another process lives under our identity.
-_WRITE = """
+#: Lua; keys ``PRESENCE_HASH`` and ``PRESENCE_SEEN``, arguments node and record. Stores the record with Redis' own time
+#: and gives the record that was there before: it is our own, unless another process lives under our identity.
+WRITE_RECORD = """
 local before = redis.call('HGET', KEYS[1], ARGV[1])
 local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -83,7 +84,7 @@ class PresenceWriter:
         """One record; ``False`` when Redis did not take it."""
         record = self._record()
         try:
-            before = self._redis.eval(_WRITE, 2, PRESENCE_HASH, PRESENCE_SEEN, self._node_id, to_json(record))
+            before = self._redis.eval(WRITE_RECORD, 2, PRESENCE_HASH, PRESENCE_SEEN, self._node_id, to_json(record))
         except (redis.RedisError, OSError) as error:
             log.debug("no presence record: %s", type(error).__name__)
             return False

@@ -10,7 +10,8 @@ import re
 
 #: So many bytes are needed to tell.
 HEAD_BYTES = 16
-_KINDS = (
+#: What a picture begins with, and its suffix.
+KINDS = (
     (rb"\x89PNG\r\n\x1a\n", ".png"),
     (rb"\xff\xd8\xff", ".jpg"),
     (rb"\x76\x2f\x31\x01", ".exr"),
@@ -28,4 +29,4 @@ _KINDS = (
 
 def suffix_of(head: bytes) -> str:
     """The suffix for a picture that begins with these bytes."""
-    return next((suffix for shape, suffix in _KINDS if re.match(shape, head, re.DOTALL)), ".tga")
+    return next((suffix for shape, suffix in KINDS if re.match(shape, head, re.DOTALL)), ".tga")

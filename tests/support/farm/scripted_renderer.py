@@ -145,11 +145,16 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
     return target.getvalue()
 
 
+def picture_of(frame: int) -> bytes:
+    """The PNG of a frame, :data:`SIDE` pixels wide and high, without the line that says who made it."""
+    return _png(SIDE, _colour(frame))
+
+
 @functools.cache
 def _picture_files() -> dict[str, bytes]:
     numbers = range(LAST_FRAME + 1)
     return {
-        "pictures.bin": b"".join(_png(SIDE, _colour(number)) for number in numbers),
+        "pictures.bin": b"".join(picture_of(number) for number in numbers),
         "black.bin": b"".join(_png(SIDE, b"\0\0\0") for _ in numbers),
         "large.bin": b"".join(_png(SIDE + 1, _colour(number)) for number in numbers),
     }

@@ -139,6 +139,6 @@ def test_only_the_owner_may_look(spool: Spool, tmp_path: Path) -> None:
 
 def test_every_suffix_that_a_worker_gives_is_one_that_is_kept() -> None:
     from coordinator.delivery.spool import PICTURE_SUFFIXES
-    from render_tasks.blender.output.image_format import _KINDS
+    from render_tasks.blender.output.image_format import KINDS
 
-    assert {suffix for _, suffix in _KINDS} | {".tga"} <= PICTURE_SUFFIXES
+    assert {suffix for _, suffix in KINDS} | {".tga"} <= PICTURE_SUFFIXES

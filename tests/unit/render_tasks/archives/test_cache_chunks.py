@@ -13,8 +13,8 @@ import pytest
 
 from render_tasks.errors import ArchiveLocked, BadArchive, BadOrder, CoordinatorUnreachable
 from sheepfold.contract.orders import ArchiveRef, scene_key
+from tests.support.nodes.archive_cache_harness import LARGE, Source, cache_in, names_in
 from tests.support.wire.locked_zips import locked_with_aes
-from tests.unit.render_tasks.archives.test_cache import LARGE, Source, cache_in, names_in
 
 TEXTURE = random.Random(8).randbytes(LARGE)
 
@@ -39,11 +39,6 @@ def key_of(refs: list[ArchiveRef]) -> str:
 
 def raw(*refs: ArchiveRef) -> set[str]:
     return {f"{ref.md5}.zip" for ref in refs}
-
-
-@pytest.fixture
-def source() -> Source:
-    return Source()
 
 
 def test_a_scene_is_unpacked_from_its_parts_which_stay_as_they_came(tmp_path: Path, source: Source) -> None:
