@@ -14,15 +14,14 @@ import platform
 import random
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Sequence
-from typing import Any
-
-from kombu.exceptions import OperationalError
 
 from coordinator.api.app import ApiServices, create_api
 from coordinator.api.metrics import make_metrics
 from coordinator.api.operator_service import OperatorService
+from coordinator.archives.downloads import Downloads
 from coordinator.archives.launchers import LauncherArchives
 from coordinator.archives.listener import open_archive_server
 from coordinator.archives.manifests import ManifestCache
@@ -30,6 +29,7 @@ from coordinator.archives.peers import PeerTable
 from coordinator.archives.store import ArchiveStore
 from coordinator.archives.tracker import ArchiveTracker
 from coordinator.broker.farm_lock import FarmLock, FarmLocked
+from coordinator.broker.node_queues import NodeQueues
 from coordinator.delivery.claims import ClaimListener, Claims
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.delivery.spool import Spool
@@ -45,16 +45,22 @@ from coordinator.leases.ledger_batch import Transition
 from coordinator.leases.ledger_database import LedgerDatabase, sqlite_url
 from coordinator.nodes.admission import NodeAdmission
 from coordinator.nodes.pauses import FIRST_PAUSE_S, PAUSE_CAP_S, NodePauses
+from coordinator.nodes.present_nodes import PresentNodes
 from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.nodes.reconciler import Reconciler
 from coordinator.nodes.registry import BrokerUnreachable, NodeRegistry, connect
 from coordinator.runtime.http_server import UvicornThread
 from coordinator.runtime.memory_tuning import infrequent_gc
 from coordinator.runtime.periodic import PeriodicThread
+from coordinator.runtime.wakeups import Wakeups
+from coordinator.scheduling.asking import FrameRequester, RequestServices
 from coordinator.scheduling.backpressure import InFlightGauge
-from coordinator.scheduling.dispatcher import Dispatcher
+from coordinator.scheduling.lease_archives import LeaseArchives
 from coordinator.scheduling.node_index import NodeIndex
+from coordinator.scheduling.order_writer import OrderWriter
+from coordinator.scheduling.placing import FramePlacer, PlacementServices
 from coordinator.scheduling.requirements import RequirementsBuilder
+from coordinator.scheduling.stuck_frames import StuckFrames
 from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
 from coordinator.upstream.exchanges.speed_test import SpeedTests
@@ -66,7 +72,7 @@ from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
 from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
-from sheepfold.contract.celery_app import cancel_order, make_app, send_order
+from sheepfold.contract.celery_app import make_app
 from sheepfold.contract.presence import Presence
 from sheepfold.hardware import detect
 from sheepfold.pictures import inspect
@@ -123,7 +129,8 @@ class CoordinatorApp:
         self._tenure = FarmLock(redis, _farm_id(self._store))
         self._tenure.take()
         self._nodes = NodeRegistry(redis)
-        self._app = make_app(redis_url)
+        self._present_nodes, self._wakeups = PresentNodes(), Wakeups()
+        self._queues = NodeQueues(make_app(redis_url), self._present_nodes)
         self._spool = Spool(state / "spool", limit_bytes=settings.max_picture)
         self._discard_orphans()
         self._reports = ReportBox(state / "reports")
@@ -156,8 +163,8 @@ class CoordinatorApp:
             delivered=self._on_delivered,
             failed=self._on_failed,
             held_back=self._on_held_back,
-            overtaken=lambda lease: self._cancel_on_node(lease.node_id, lease.id, lease.attempt),
-            returned=lambda _lease: self._dispatcher.wake_placing.set(),
+            overtaken=lambda lease: self._queues.cancel(lease.node_id, lease.id, lease.attempt),
+            returned=lambda _lease: self._wakeups.placing.set(),
             gave_up=self._on_gave_up,
             node_failed=self._on_node_failed,
             scene_failed=self._scene_faults.failed,
@@ -176,7 +183,9 @@ class CoordinatorApp:
             attempts=self._settings.attempts,
             is_frames_fault=self._pauses.is_frames_fault,
         )
-        self._sweeper = Reconciler(self._nodes, self._ledger, self._claims, self._cancel_on_node, clock=self._clock)
+        self._sweeper = Reconciler(
+            self._nodes, self._present_nodes, self._ledger, self._claims, self._queues.cancel, clock=self._clock
+        )
         self._door = NodeAdmission(self._store, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
         self._needs = RequirementsBuilder(
             self._ledger,
@@ -197,24 +206,37 @@ class CoordinatorApp:
             give_up=self._claims.give_up,
             on_unblocked=self._scene_faults.forget,
         )
-        self._dispatcher = Dispatcher(
-            ledger=self._ledger,
-            tally=self._tally,
-            floor=self._floor,
-            pressure=self._pressure,
-            account=self._account,
-            archives=self._archives,
-            claims=self._claims,
-            node=lambda node_id: self._present().get(node_id),
-            send_order=self._send_order,
-            order_key=self._door.order_key,
-            backoff=self._backoff,
-            render_limit_s=self._settings.render_limit_s,
-            needs=self._needs,
-            troubled_s=self._pauses.troubled_s,
-            why_nobody=lambda: self._pauses.told(self._present()),
-            blocked=self._jobs,
-            ledger_clock=self._clock,
+        self._build_scheduling()
+
+    def _build_scheduling(self) -> None:
+        stuck = StuckFrames()
+        self._requester = FrameRequester(
+            RequestServices(
+                ledger=self._ledger,
+                counters=self._tally,
+                nodes=self._floor,
+                gauge=self._pressure,
+                archives=self._archives,
+                blocked=self._jobs,
+                stuck=stuck,
+                wakeups=self._wakeups,
+            )
+        )
+        downloads = Downloads(self._archives, self._backoff, time.monotonic)
+        self._placer = FramePlacer(
+            PlacementServices(
+                ledger=self._ledger,
+                nodes=self._floor,
+                present=self._present_nodes,
+                requirements=self._needs,
+                archives=LeaseArchives(downloads, self._account, self._tally, self._wakeups),
+                orders=OrderWriter(self._queues, self._door, render_limit_s=self._settings.render_limit_s),
+                returns=self._claims,
+                troubles=self._pauses,
+                blocked=self._jobs,
+                stuck=stuck,
+                clock=self._clock,
+            )
         )
 
     def _build_server_side(self) -> None:
@@ -228,7 +250,7 @@ class CoordinatorApp:
         self._session_loops = SessionLoops(
             self._account,
             self._ledger,
-            self._dispatcher,
+            self._requester,
             self._make_uploads,
             self._lose_lease,
             self._end,
@@ -238,7 +260,7 @@ class CoordinatorApp:
             account=self._account,
             conduct=self._conduct,
             pauses=self._pauses,
-            dispatcher=self._dispatcher,
+            requester=self._requester,
             blocks=self._blocks,
             present=self._present,
             wake_asking=self._session_loops.wake_asking,
@@ -349,7 +371,7 @@ class CoordinatorApp:
             PeriodicThread("tenure", self._tenure.renew_once, fatal=FarmLocked, on_fatal=self._end),
             PeriodicThread("sweep", self._sweep_once, fatal=FatalRefusal, on_fatal=self._end),
             PeriodicThread(
-                "place", self._place_once, fatal=FatalRefusal, on_fatal=self._end, wake=self._dispatcher.wake_placing
+                "place", self._place_once, fatal=FatalRefusal, on_fatal=self._end, wake=self._wakeups.placing
             ),
             PeriodicThread("tidy", self._tidy_once, fatal=FatalRefusal, on_fatal=self._end),
             PeriodicThread("beat", self._beat_once, fatal=FatalRefusal, on_fatal=self._end),
@@ -389,18 +411,18 @@ class CoordinatorApp:
             self._floor.remove(node_id)
         for node in usable.values():
             self._floor.upsert(node, self._account.session_key(node))
-        self._dispatcher.wake_placing.set()
+        self._wakeups.placing.set()
         self._session_loops.wake_asking()
 
     def _place_once(self) -> float:
         if self._sweeper.broker_down:
             return IDLE_S
         try:
-            self._dispatcher.place_once()
+            self._placer.place_once()
         except BrokerUnreachable as error:
             log.warning("orders wait: %s", error)
             # The lease that just came back woke us; Redis did not come back with it.
-            self._dispatcher.wake_placing.clear()
+            self._wakeups.placing.clear()
             return BROKER_PAUSE_S
         return IDLE_S
 
@@ -426,10 +448,10 @@ class CoordinatorApp:
         log.info("stopping%s", ": pictures that are ready are uploaded first" if refused else "")
         for loop in self._loops:
             loop.stop()
-        leaving = GracefulShutdown(self._ledger, self._claims, self._account, self._session_loops, self._cancel_on_node)
+        leaving = GracefulShutdown(self._ledger, self._claims, self._account, self._session_loops, self._queues.cancel)
         leaving.send_what_is_ready(self._asked, refused=refused)
         self._heartbeat.close()
-        self._dispatcher.close()
+        self._placer.close()
         leaving.log_out_all()
         # A renewal under way would take the farm again.
         self._loops[0].join(LOOP_ENDS_S)
@@ -449,7 +471,7 @@ class CoordinatorApp:
         return EXIT_FOLLOWED
 
     def _close(self) -> None:
-        self._dispatcher.close()
+        self._placer.close()
         self._heartbeat.close()
         self._web.stop()
         self._archive_server.stop()
@@ -465,13 +487,7 @@ class CoordinatorApp:
         return next((slot.remaining_s for slot in slots if slot.lease_id == lease.id), None)
 
     def _present(self) -> dict[str, Presence]:
-        return self._sweeper.present
-
-    def _send_order(self, *order: Any) -> None:
-        try:
-            send_order(self._app, *order)
-        except OperationalError as error:
-            raise BrokerUnreachable(f"it does not take orders: {error}") from None
+        return dict(self._present_nodes.nodes)
 
     def _cancel_lease(self, lease: Lease, reason: str) -> None:
         """Ends a lease without a report, and its renderer with it."""
@@ -509,7 +525,7 @@ class CoordinatorApp:
     def _forget(self, lease: Lease) -> None:
         """What is left of a lease that ended without an upload."""
         self._claims.forget(lease.id)
-        self._cancel_on_node(lease.node_id, lease.id, lease.attempt)
+        self._queues.cancel(lease.node_id, lease.id, lease.attempt)
         self._conduct.ended(lease)
         self._pauses.ended(lease)
         if lease.delivery is not None:
@@ -518,14 +534,6 @@ class CoordinatorApp:
         if session := self._account.get(lease.session_key):
             session.job_may_be_there()
         self._session_loops.wake_asking()
-
-    def _cancel_on_node(self, node_id: str | None, lease_id: str, attempt: int) -> None:
-        node = self._present().get(node_id or "")
-        if node is not None:
-            try:
-                cancel_order(self._app, node.name, lease_id, attempt)
-            except OperationalError as error:  # the sweep tells the node again
-                log.warning("%s could not be told to stop: %s", node.name, error)
 
     def _on_delivered(self, lease: Lease) -> None:
         self._conduct.succeeded(lease)
@@ -548,7 +556,7 @@ class CoordinatorApp:
         self._floor.remove(node_id)
         for other in self._ledger.leases(LeaseState.ORDERED):
             if other.node_id == node_id and other.id != lease.id:
-                self._cancel_on_node(node_id, other.id, other.attempt)
+                self._queues.cancel(node_id, other.id, other.attempt)
                 self._claims.take_back(other, f"its PC is paused: {report.kind.value}")
 
     def _hold_job(self, lease: Lease, report: FailureReport) -> None:
@@ -560,7 +568,7 @@ class CoordinatorApp:
         ended = [one for one in self._ledger.leases(*states) if (one.offer.job_id, one.offer.revision) == job]
         self._claims.give_up_all(ended, report)
         for other in ended:
-            self._cancel_on_node(other.node_id, other.id, other.attempt)
+            self._queues.cancel(other.node_id, other.id, other.attempt)
 
     def _able_to_render(self, lease: Lease) -> set[str]:
         """PCs that get frames and could take this one."""
@@ -584,7 +592,7 @@ class CoordinatorApp:
         states = [LeaseState.ORDERED, LeaseState.RENDERING] + [LeaseState.DELIVERED] * was_refused
         for lease in self._ledger.leases(*states):
             if lease.node_id == node_id:
-                self._cancel_on_node(node_id, lease.id, lease.attempt)
+                self._queues.cancel(node_id, lease.id, lease.attempt)
                 self._claims.take_back(lease, "its PC was set aside")
                 if lease.delivery is not None:
                     self._spool.discard(lease.delivery.picture)
@@ -602,7 +610,7 @@ class CoordinatorApp:
 
     def _wake(self, _lease: Lease) -> None:
         """A place is free, and something waits for the server."""
-        self._dispatcher.wake_placing.set()
+        self._wakeups.placing.set()
         self._session_loops.wake_asking()
         self._session_loops.wake_uploading()
 

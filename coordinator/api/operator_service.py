@@ -16,7 +16,7 @@ from coordinator.leases.ledger import Ledger
 from coordinator.nodes.pauses import NodePauses
 from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.operator.farm_figures import Pace, frame_counts
-from coordinator.scheduling.dispatcher import Dispatcher
+from coordinator.scheduling.asking import FrameRequester
 from coordinator.upstream.session_pool import SessionPool
 from sheepfold import __version__
 from sheepfold.contract.presence import Presence
@@ -45,14 +45,14 @@ class OperatorService:
         account: SessionPool,
         conduct: NodeQuarantine,
         pauses: NodePauses,
-        dispatcher: Dispatcher,
+        requester: FrameRequester,
         blocks: JobBlocks,
         present: Callable[[], dict[str, Presence]],
         wake_asking: Callable[[], None],
         on_forgiven: Callable[[], None],
         failure_logs: FailureLogs,
     ) -> None:
-        self._ledger, self._account, self._conduct, self._dispatcher = ledger, account, conduct, dispatcher
+        self._ledger, self._account, self._conduct, self._requester = ledger, account, conduct, requester
         self._pauses, self._blocks, self._present = pauses, blocks, present
         self._wake_asking, self._on_forgiven = wake_asking, on_forgiven
         self._failure_logs = failure_logs
@@ -64,7 +64,7 @@ class OperatorService:
         asked: list[dict[str, Any]] = []
         for session in self._account.status(self._present()):
             is_asked = self._account[session["key"]].ask_now()
-            has_room = self._dispatcher.wanted(session["key"]) > 0
+            has_room = self._requester.wanted(session["key"]) > 0
             said = "asking now" if has_room else "asking as soon as a slot is free: none is"
             asked.append({"name": session["name"], "asked": is_asked, "said": said if is_asked else session["notice"]})
         self._wake_asking()
@@ -94,7 +94,7 @@ class OperatorService:
         """What ``sheepfold status --json`` prints."""
         counts = self._ledger.counts()
         nodes = sorted(self._present().values(), key=lambda node: node.name)
-        remaining = self._dispatcher.frames_remaining
+        remaining = self._requester.frames_remaining
         return {
             "version": __version__,
             "sessions": [self._session(session) for session in self._account.status(self._present())],
@@ -112,7 +112,7 @@ class OperatorService:
         """When the server is asked next: so many seconds from now, and not before a slot has room for a frame."""
         return session | {
             "asked_in_s": self._account[session["key"]].asks_in_s(),
-            "has_room": self._dispatcher.wanted(session["key"]) > 0,
+            "has_room": self._requester.wanted(session["key"]) > 0,
         }
 
     def _node(self, node: Presence) -> dict[str, Any]:

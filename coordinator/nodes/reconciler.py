@@ -19,6 +19,7 @@ from coordinator.leases.ledger import Ledger
 from sheepfold.contract.api_messages import JoinRequest
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence, SlotState, Stage
 
+from .present_nodes import PresentNodes
 from .registry import BrokerUnreachable, NodeRegistry
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Reconciler:
     def __init__(
         self,
         nodes: NodeRegistry,
+        present: PresentNodes,
         ledger: Ledger,
         claims: Claims,
         cancel_on_node: Callable[[str, str, int], None],
@@ -40,14 +42,13 @@ class Reconciler:
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is the ledger's; it must not jump, for leases that are long without a sign are taken back."""
-        self._nodes, self._ledger, self._claims, self._cancel_on_node = nodes, ledger, claims, cancel_on_node
+        self._nodes, self._present, self._ledger, self._claims = nodes, present, ledger, claims
+        self._cancel_on_node = cancel_on_node
         self._clock, self._began_at = clock, clock()
         #: Redis did not answer the last look.
         self.broker_down = False
         #: Node id → ``<lease id>.<attempt>`` of frames it kept from an earlier life and is about to deliver.
         self._kept: dict[str, frozenset[str]] = {}
-        #: Node id → its latest record. Replaced as a whole, so that any thread may read it.
-        self.present: dict[str, Presence] = {}
 
     def sweep_once(self) -> bool:
         """True when there may be something new to place or to ask for."""
@@ -61,7 +62,7 @@ class Reconciler:
         if self.broker_down:
             log.info("Redis is back")
             self.broker_down = False
-        before, self.present = self.present, sweep.present
+        before, self._present.nodes = self._present.nodes, sweep.present
         for node_id in sweep.returned:
             log.info("%s is here", sweep.present[node_id].name)
         for node_id in sweep.lost:

@@ -33,7 +33,7 @@ THREADS = 8
 
 
 class Asker(Protocol):
-    """What turns free places into frames (:class:`coordinator.scheduling.dispatcher.Dispatcher`)."""
+    """What turns free places into frames (:class:`coordinator.scheduling.asking.FrameRequester`)."""
 
     def wanted(self, session_key: str) -> int: ...
     def ask_once(self, session: FarmSession) -> bool: ...
@@ -55,12 +55,12 @@ class SessionLoops:
         self,
         account: SessionPool,
         ledger: Ledger,
-        dispatcher: Asker,
+        requester: Asker,
         make_uploads: Callable[[FarmSession], Uploads],
         lose: Callable[[Lease, str], None],
         on_fatal: Callable[[Exception], None],
     ) -> None:
-        self._account, self._ledger, self._dispatcher = account, ledger, dispatcher
+        self._account, self._ledger, self._requester = account, ledger, requester
         self._make_uploads, self._lose, self._on_fatal = make_uploads, lose, on_fatal
         self._desks: dict[str, _ActiveSession] = {}
         self._lock = threading.Lock()
@@ -136,7 +136,7 @@ class SessionLoops:
         now, wait_s = time.monotonic(), IDLE_S
         for desk in self._all():
             session = desk.session
-            wanted = int(min(self._dispatcher.wanted(session.key), desk.limit.room()))
+            wanted = int(min(self._requester.wanted(session.key), desk.limit.room()))
             # Without a PC too: a wrong password is told at once.
             if wanted <= 0 and session.state is not SessionState.SIGNED_OUT:
                 continue
@@ -156,7 +156,7 @@ class SessionLoops:
         if not session.ensure_signed_in():
             return False
         with desk.limit.question() as may_ask:
-            if not may_ask or not self._dispatcher.ask_once(session):
+            if not may_ask or not self._requester.ask_once(session):
                 return False
         if not was_flowing:
             self._ask.wake()

@@ -1,15 +1,17 @@
-"""A dispatcher and what stands around it: a real ledger and archive store, a server and a broker of the test's own."""
+"""What asks for frames and places them: a real ledger and archive store; server and broker are the test's own."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coordinator.archives.downloads import Downloads
 from coordinator.archives.launchers import LauncherArchives
 from coordinator.archives.store import ArchiveStore
 from coordinator.delivery.claims import Claims
@@ -18,10 +20,15 @@ from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
+from coordinator.runtime.wakeups import Wakeups
+from coordinator.scheduling.asking import FrameRequester, RequestServices
 from coordinator.scheduling.backpressure import InFlightGauge
-from coordinator.scheduling.dispatcher import Dispatcher
+from coordinator.scheduling.lease_archives import LeaseArchives
 from coordinator.scheduling.node_index import NodeIndex
+from coordinator.scheduling.order_writer import OrderWriter
+from coordinator.scheduling.placing import FramePlacer, PlacementServices
 from coordinator.scheduling.requirements import RequirementsBuilder
+from coordinator.scheduling.stuck_frames import StuckFrames
 from coordinator.settings import SessionMode
 from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_pool import SessionPool
@@ -45,8 +52,23 @@ def gives(*offers: JobOffer) -> list[JobAnswer]:
     return [JobAnswer(status=JobStatus.OK, offer=one, frames_remaining=7) for one in offers]
 
 
+@dataclass
+class Troubles:
+    """PCs without troubles of their own, or with those a test gives them."""
+
+    #: Lease id → seconds since it first failed through its PC's own trouble.
+    seconds: dict[str, float] = field(default_factory=dict)
+    reasons: str = ""
+
+    def troubled_s(self, lease: Lease) -> float:
+        return self.seconds.get(lease.id, 0.0)
+
+    def told(self, present: Mapping[str, Presence]) -> str:
+        return self.reasons
+
+
 class Chain:
-    """A dispatcher and what stands around it."""
+    """What asks for frames and places them, and what stands around it."""
 
     def __init__(self, ledger: Ledger, claims: Claims, folder: Path) -> None:
         self.ledger, self.claims = ledger, claims
@@ -56,13 +78,13 @@ class Chain:
         self.blocks = JobBlocks(KeyValueStore(ledger.database), "http://server")
         self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
         self.broker_error: Exception | None = None
-        #: Called when the dispatcher has chosen a node.
+        #: Called when the placer has chosen a node.
         self.on_look: Callable[[], object] = lambda: None
         #: Whether a renderer archive starts the PC's own Blender.
         self.is_launcher: Callable[[str], bool] = lambda _md5: False
         #: What the waits of the downloads were, in seconds.
         self.waits: list[float] = []
-        self.key = Ed25519PrivateKey.generate()
+        self.order_key = Ed25519PrivateKey.generate()
         self.folder = folder
         self.account = SessionPool(
             SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)
@@ -70,9 +92,9 @@ class Chain:
         self.make()
 
     def make(self, **changes: Any) -> Chain:
-        """The dispatcher anew, with other settings."""
-        if hasattr(self, "dispatcher"):
-            self.dispatcher.close()
+        """Both anew, with other settings."""
+        if hasattr(self, "placer"):
+            self.placer.close()
         self.pressure = InFlightGauge(many=1)
         self.tally, self.floor = LeaseCounters(), NodeIndex(look_ahead=changes.pop("look_ahead", 1))
         self.ledger.watch(self.tally.follow)
@@ -83,7 +105,7 @@ class Chain:
             pinned=self.tally.needed_archives,
             reserve_bytes=changes.pop("reserve_bytes", 0),
         )
-        needs = RequirementsBuilder(
+        requirements = RequirementsBuilder(
             self.ledger,
             self.tally,
             self.floor,
@@ -91,7 +113,6 @@ class Chain:
             self.account.described_node,
             is_launcher=self.is_launcher,
         )
-        settings: dict[str, Any] = {"render_limit_s": None, "needs": needs} | changes
         waits = self.waits
 
         class Noted(Backoff):
@@ -99,27 +120,40 @@ class Chain:
                 waits.append(super().next())
                 return waits[-1]
 
-        self.dispatcher = Dispatcher(
-            ledger=self.ledger,
-            tally=self.tally,
-            floor=self.floor,
-            pressure=self.pressure,
-            account=self.account,
-            archives=self.store,
-            claims=self.claims,
-            node=self._node,
-            send_order=self._send,
-            order_key=self.key,
-            backoff=lambda: Noted(10, 100, random.Random(1)),
-            blocked=self,
-            clock=self.clock,
-            ledger_clock=lambda: time.time() + self.clock.now - Clock().now,
-            **settings,
+        stuck, self.wakeups = StuckFrames(), Wakeups()
+        self.downloads = Downloads(self.store, lambda: Noted(10, 100, random.Random(1)), self.clock)
+        self.requester = FrameRequester(
+            RequestServices(
+                ledger=self.ledger,
+                counters=self.tally,
+                nodes=self.floor,
+                gauge=self.pressure,
+                archives=self.store,
+                blocked=self,
+                stuck=stuck,
+                wakeups=self.wakeups,
+            )
         )
+        self.placer = FramePlacer(
+            PlacementServices(
+                ledger=self.ledger,
+                nodes=self.floor,
+                present=self,
+                requirements=requirements,
+                archives=LeaseArchives(self.downloads, self.account, self.tally, self.wakeups, clock=self.clock),
+                orders=OrderWriter(self, self, render_limit_s=changes.pop("render_limit_s", None)),
+                returns=self.claims,
+                troubles=changes.pop("troubles", Troubles()),
+                blocked=self,
+                stuck=stuck,
+                clock=lambda: time.time() + self.clock.now - Clock().now,
+            )
+        )
+        assert not changes, "nothing takes these settings"
         return self
 
     def make_with_launchers(self) -> Chain:
-        """The dispatcher anew; renderer archives are looked into."""
+        """Both anew; renderer archives are looked into."""
         self.is_launcher = LauncherArchives(lambda md5: self.store.path_of(md5)).is_launcher
         return self.make()
 
@@ -137,17 +171,18 @@ class Chain:
         for one in usable.values():
             self.floor.upsert(one, self.account.session_key(one))
 
-    def _node(self, node_id: str) -> Presence | None:
+    @property
+    def nodes(self) -> dict[str, Presence]:
         self.on_look()
-        return self.present.get(node_id)
+        return self.present
 
     def ask(self) -> bool:
         self.look()
-        return self.dispatcher.ask_once(cast("FarmSession", self.session))
+        return self.requester.ask_once(cast("FarmSession", self.session))
 
     def place(self) -> int:
         self.look()
-        return self.dispatcher.place_once()
+        return self.placer.place_once()
 
     def ask_all(self) -> int:
         count = 0
@@ -164,18 +199,18 @@ class Chain:
     def place_until(self, done: Callable[[], bool]) -> None:
         """Rounds of placing, as the farm makes them: when there may be something new, and every second."""
         for _ in range(20):
-            self.dispatcher.wake_placing.clear()
+            self.wakeups.placing.clear()
             self.place()
             if done():
                 return
-            self.dispatcher.wake_placing.wait(1)
+            self.wakeups.placing.wait(1)
         raise AssertionError("it never came to that")
 
     def fetched(self) -> None:
         """The archives are here."""
         self.place_until(lambda: {md5_of(SCENE), md5_of(RENDERER)} <= set(self.store.held()))
 
-    def _send(self, signed: SignedOrder, order: RenderOrder, node_name: str) -> None:
+    def send(self, signed: SignedOrder, order: RenderOrder, node_name: str) -> None:
         if self.broker_error is not None:
             raise self.broker_error
         self.sent.append((signed, order, node_name))

@@ -61,4 +61,4 @@ def claims(ledger: Ledger, spool: Spool, told: Told) -> Claims:
 def chain(ledger: Ledger, claims: Claims, tmp_path: Path) -> Iterator[Chain]:
     made = Chain(ledger, claims, tmp_path / "archives")
     yield made
-    made.dispatcher.close()
+    made.placer.close()

@@ -25,7 +25,7 @@ PROBES = {
         "sqlalchemy": "coordinator.upstream.heartbeat must not import sqlalchemy",
     },
     "coordinator/leases/lease.py": {
-        "coordinator.scheduling.dispatcher": "coordinator.leases is not allowed to import coordinator.scheduling",
+        "coordinator.scheduling.placing": "coordinator.leases is not allowed to import coordinator.scheduling",
     },
     "sheepfold/protocol/writing.py": {"time": "sheepfold.protocol.writing must not import time"},
     "sheepfold/units.py": {"render_tasks.settings": "sheepfold.units -> render_tasks.settings"},

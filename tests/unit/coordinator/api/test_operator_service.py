@@ -16,7 +16,7 @@ from coordinator.leases.lease import LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.pauses import NodePauses
 from coordinator.nodes.quarantine import NodeQuarantine
-from coordinator.scheduling.dispatcher import Dispatcher
+from coordinator.scheduling.asking import FrameRequester
 from coordinator.settings import SessionMode
 from coordinator.upstream.session import FarmSession, SessionState
 from coordinator.upstream.session_pool import SessionPool
@@ -42,13 +42,13 @@ class Desk:
             Session(),
             JobBlocks(KeyValueStore(ledger.database), "http://server", wall_clock=lambda: 7.0),
         )
-        self.dispatcher = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
+        self.requester = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
         self.office = OperatorService(
             ledger=ledger,
             account=SessionPool(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)),
             conduct=self.conduct,
             pauses=self.pauses,
-            dispatcher=cast("Dispatcher", self.dispatcher),
+            requester=cast("FrameRequester", self.requester),
             blocks=self.blocks,
             present=lambda: self.present,
             wake_asking=self._wake_asking,
@@ -147,7 +147,7 @@ def test_the_status_tells_what_each_pc_renders_and_how_far(desk: Desk) -> None:
         "n2": node("n2", name="pc-02", accepting=False),
         "n1": node("n1", name="pc-01", slots=2, compute=Compute.BOTH, busy=(busy,)),
     }
-    desk.dispatcher.frames_remaining = 1187
+    desk.requester.frames_remaining = 1187
     desk.set_aside("n2", "pc-02")
     status = json.loads(json.dumps(desk.office.status()))  # as it travels
 

@@ -11,7 +11,7 @@ import pytest
 
 from coordinator.archives.store import DOWNLOAD_TRIES
 from coordinator.leases.lease import LeaseEvent, LeaseState
-from coordinator.scheduling.dispatcher import FORGET_EVERY_S
+from coordinator.scheduling.lease_archives import FORGET_EVERY_S
 from coordinator.upstream.client import ArchiveGone, ServerSilent
 from coordinator.upstream.session import SessionState
 from sheepfold.contract.api_messages import FailureKind
@@ -71,7 +71,7 @@ def test_a_session_that_is_not_signed_in_fetches_nothing_yet(chain: Chain) -> No
     chain.session.signed_in = False
     lease = chain.grant()
     chain.place()
-    assert chain.dispatcher.wake_placing.wait(10)
+    assert chain.wakeups.placing.wait(10)
     chain.place()
     assert not chain.session.downloads
     assert chain.state(lease) is LeaseState.GRANTED
@@ -132,7 +132,7 @@ def test_an_error_of_our_own_disk_waits_and_holds_no_other_frame_up(chain: Chain
     chain.session.archives["job"] = [OSError(5, "Input/output error"), other]
     ill = chain.grant("0001")
     chain.place()
-    assert chain.dispatcher.wake_placing.wait(10)
+    assert chain.wakeups.placing.wait(10)
     chain.grant("0002", archive_md5=md5_of(other))
     chain.place_until(lambda: [order.frame for _, order, _ in chain.sent] == ["0002"])
     assert chain.state(ill) is LeaseState.GRANTED
@@ -153,9 +153,9 @@ def test_a_download_that_failed_for_an_earlier_frame_says_nothing_about_a_later_
     chain.session.during_download = renderer_last
     first = chain.grant("0001")
     chain.place_until(lambda: chain.state(first) is LeaseState.FAILED)
-    chain.dispatcher.wake_placing.clear()
+    chain.wakeups.placing.clear()
     scene_failed.set()
-    assert chain.dispatcher.wake_placing.wait(10)
+    assert chain.wakeups.placing.wait(10)
     chain.place()  # nobody waits for it any more
 
     later = chain.grant("0002")
@@ -208,7 +208,7 @@ def test_closing_ends_downloads_that_are_under_way(chain: Chain) -> None:
     chain.grant()
     chain.place()
     assert begun.wait(10)
-    chain.dispatcher.close()
+    chain.placer.close()
     assert ended.wait(10)
 
 
@@ -218,7 +218,7 @@ def test_downloads_that_nobody_wants_any_more_are_forgotten_now_and_then(chain: 
     chain.place_until(lambda: len(chain.waits) == 1)
     chain.ledger.apply(lease.id, LeaseEvent.CANCEL)
     chain.place()
-    assert chain.dispatcher._fetches._waits, "not for every frame"
+    assert chain.downloads._waits, "not for every frame"
     chain.clock.now += FORGET_EVERY_S
     chain.place()
-    assert not chain.dispatcher._fetches._waits
+    assert not chain.downloads._waits

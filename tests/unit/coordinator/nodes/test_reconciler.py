@@ -11,6 +11,7 @@ import pytest
 from coordinator.delivery.claims import Claims
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
+from coordinator.nodes.present_nodes import PresentNodes
 from coordinator.nodes.reconciler import ORDER_LOST_AFTER_S, Reconciler
 from coordinator.nodes.registry import BrokerUnreachable, NodeRegistry, Sweep
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
@@ -55,8 +56,10 @@ class Lan:
         #: Node, lease, attempt.
         self.cancelled: list[tuple[str, str, int]] = []
         self.ahead_s = 0.0
+        self.present = PresentNodes()
         self.sweeper = Reconciler(
             cast("NodeRegistry", self.nodes),
+            self.present,
             ledger,
             claims,
             lambda *what: self.cancelled.append(what),
@@ -153,7 +156,7 @@ def test_without_redis_everything_stays_and_it_is_said_once(
     lan.nodes.error, lan.ahead_s = BrokerUnreachable("ConnectionError"), 1000
     for _ in range(5):
         assert not lan.sees()
-    assert lan.sweeper.present == {"n1": present}
+    assert lan.present.nodes == {"n1": present}
     assert ledger.get(lease.id) == lease
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
@@ -351,7 +354,12 @@ def test_a_restart_with_another_time_takes_nothing_from_a_pc_that_has_just_begun
     claims.start(lease.id, 1, "n1", "word")
     now = [ledger.get(lease.id).changed_at + set_by]
     lan.sweeper = Reconciler(
-        cast("NodeRegistry", lan.nodes), ledger, claims, lambda *what: lan.cancelled.append(what), clock=lambda: now[0]
+        cast("NodeRegistry", lan.nodes),
+        lan.present,
+        ledger,
+        claims,
+        lambda *what: lan.cancelled.append(what),
+        clock=lambda: now[0],
     )
     now[0] += 1
     lan.sees(node())

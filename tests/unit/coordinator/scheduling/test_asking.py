@@ -43,10 +43,10 @@ def test_nothing_is_asked_for_while_nodes_queue_for_answers(chain: Chain) -> Non
     chain.session.answers = gives(frame())
     chain.look()
     with chain.pressure.track(), chain.pressure.track():
-        assert chain.dispatcher.wanted(KEY) == 0
+        assert chain.requester.wanted(KEY) == 0
         assert not chain.ask()
     assert not chain.session.asked
-    assert chain.dispatcher.wanted(KEY) == 2
+    assert chain.requester.wanted(KEY) == 2
     assert chain.ask()
 
 
@@ -87,12 +87,12 @@ def test_frames_that_wait_for_a_gpu_do_not_keep_other_pcs_idle(chain: Chain) -> 
 
 def test_a_frame_is_granted_under_its_session_and_wakes_the_placing(chain: Chain) -> None:
     chain.session.answers = gives(frame("0340"))
-    chain.dispatcher.wake_placing.clear()
+    chain.wakeups.placing.clear()
     assert chain.ask()
     [lease] = chain.ledger.leases(LeaseState.GRANTED)
     assert (lease.offer, lease.session_key) == (frame("0340"), KEY)
-    assert chain.dispatcher.wake_placing.is_set()
-    assert chain.dispatcher.frames_remaining == 7
+    assert chain.wakeups.placing.is_set()
+    assert chain.requester.frames_remaining == 7
 
 
 def test_a_frame_that_must_go_up_first_holds_its_session_back_until_it_has_ended(chain: Chain) -> None:

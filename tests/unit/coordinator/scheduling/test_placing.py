@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.nodes.registry import BrokerUnreachable
-from coordinator.scheduling.dispatcher import NOBODY_AFTER_S, STUCK_AT_MOST
+from coordinator.scheduling.placing import NOBODY_AFTER_S
 from coordinator.scheduling.requirements import ORDERS_LOST
+from coordinator.scheduling.stuck_frames import STUCK_AT_MOST
 from lab.server.store.renderers import launcher
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.errors import ForgedOrder
@@ -18,7 +19,7 @@ from sheepfold.contract.orders import MAX_ORDER_BYTES, ArchiveRef, RenderOrder, 
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import RendererOffer
 from tests.support.coordinator.builders import Told, rendering, report
-from tests.support.coordinator.dispatcher_harness import Chain, frame
+from tests.support.coordinator.dispatcher_harness import Chain, Troubles, frame
 from tests.support.coordinator.fakes import KEY, RENDERER, SCENE, md5_of, node
 
 CRASH = FailureReport(kind=FailureKind.RENDERER_CRASHED, reason="signal 11")
@@ -30,11 +31,11 @@ def test_the_order_holds_what_the_offer_said_and_opens_with_the_public_key_alone
     chain.place_until(lambda: len(chain.sent) == 1)
     [(signed, order, name)] = chain.sent
     assert name == "n1"
-    assert open_order(signed, chain.key.public_key(), "n1") == order
+    assert open_order(signed, chain.order_key.public_key(), "n1") == order
     with pytest.raises(ForgedOrder):
         open_order(signed, Ed25519PrivateKey.generate().public_key(), "n1")
     with pytest.raises(ForgedOrder):
-        open_order(signed, chain.key.public_key(), "n2")
+        open_order(signed, chain.order_key.public_key(), "n2")
     assert order == RenderOrder(
         lease_id=lease.id,
         attempt=1,
@@ -183,7 +184,7 @@ def test_frames_that_nobody_here_may_have_do_not_make_the_farm_hoard_more_of_the
     chain.place_until(lambda: {md5_of(SCENE), md5_of(RENDERER)} <= set(chain.store.held()))
     chain.place()
     chain.look()
-    assert chain.dispatcher.wanted(KEY) == over, "two places, less what is held beyond the few that keep none"
+    assert chain.requester.wanted(KEY) == over, "two places, less what is held beyond the few that keep none"
 
 
 @pytest.mark.parametrize("present", [{}, {"n1": node()}], ids=["nobody is here", "nobody is able"])
@@ -239,7 +240,7 @@ def test_a_frame_cancelled_while_its_archives_travel_is_not_ordered(chain: Chain
     chain.place()
     chain.ledger.apply(lease.id, LeaseEvent.CANCEL)
     go_on.set()
-    assert chain.dispatcher.wake_placing.wait(10)
+    assert chain.wakeups.placing.wait(10)
     assert chain.place() == 0
     assert not chain.sent
 
@@ -290,8 +291,9 @@ def test_a_launcher_goes_to_the_pc_that_has_a_blender(chain: Chain) -> None:
 def test_a_frame_that_pcs_in_trouble_had_again_and_again_goes_back_after_the_known_time(
     chain: Chain, told: Told
 ) -> None:
-    troubled: dict[str, float] = {}
-    chain.make(troubled_s=lambda lease: troubled.get(lease.id, 0.0), why_nobody=lambda: "pc1: disk full: make room")
+    troubles = Troubles(reasons="pc1: disk full: make room")
+    troubled = troubles.seconds
+    chain.make(troubles=troubles)
     chain.present = {}
     lease = chain.grant()
     chain.fetched()
@@ -311,7 +313,7 @@ def test_a_frame_that_pcs_had_trouble_with_waits_behind_the_others(chain: Chain)
     chain.ledger.apply(first.id, LeaseEvent.CANCEL)
     chain.sent.clear()
     suspect = chain.grant("0002")
-    chain.make(look_ahead=0, troubled_s=lambda lease: 5.0 * (lease.id == suspect.id))
+    chain.make(look_ahead=0, troubles=Troubles({suspect.id: 5.0}))
     chain.grant("0003")
     assert chain.place() == 1
     assert chain.sent[0][1].frame == "0003"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.leases.lease import LeaseState
-from coordinator.scheduling.dispatcher import MEASURED_PC_GONE_S, NOBODY_AFTER_S
+from coordinator.scheduling.placing import MEASURED_PC_GONE_S, NOBODY_AFTER_S
 from tests.support.coordinator.builders import Told
 from tests.support.coordinator.dispatcher_harness import Chain
 from tests.support.coordinator.fakes import node

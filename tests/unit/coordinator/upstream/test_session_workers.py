@@ -1,4 +1,4 @@
-"""What runs for the sessions, with uploads and a dispatcher that only note what they are asked."""
+"""What runs for the sessions, with uploads and a requester that only note what they are asked."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FakeUploads:
         return self.pending() == 0
 
 
-class FakeDispatcher:
+class FakeRequester:
     """Gives frames while there are some; there is always a place for one more."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class FakeDispatcher:
 
 class Stage:
     def __init__(self, ledger: Ledger, mode: SessionMode = SessionMode.FARM) -> None:
-        self.ledger, self.dispatcher = ledger, FakeDispatcher()
+        self.ledger, self.requester = ledger, FakeRequester()
         self.sessions: dict[str, Session] = {}
         self.uploads: dict[str, FakeUploads] = {}
         self.made: list[str] = []
@@ -97,7 +97,7 @@ class Stage:
         self.loops = SessionLoops(
             self.account,
             ledger,
-            self.dispatcher,
+            self.requester,
             self._make_uploads,
             lambda lease, _reason: self.lost.append(lease.id),
             self._on_fatal,
@@ -190,13 +190,13 @@ def test_nothing_is_opened_once_asking_has_stopped(stage: Stage) -> None:
 
 
 def test_a_session_asks_until_there_is_no_frame(stage: Stage) -> None:
-    stage.dispatcher.frames = 3
+    stage.requester.frames = 3
     stage.ask_round()
-    assert stage.dispatcher.asked == [KEY] * 4
+    assert stage.requester.asked == [KEY] * 4
 
 
 def test_one_tries_whether_there_are_frames_and_more_ask_when_there_are(stage: Stage) -> None:
-    stage.dispatcher.places = 50
+    stage.requester.places = 50
     hands, most, lock = 0, 0, threading.Lock()
     together = threading.Barrier(session_loops.ASKS_AT_ONCE, timeout=SOON_S)
 
@@ -209,7 +209,7 @@ def test_one_tries_whether_there_are_frames_and_more_ask_when_there_are(stage: S
         with lock:
             hands -= 1
 
-    stage.dispatcher.on_ask = count
+    stage.requester.on_ask = count
     stage.ask_round()
     assert most == 1
     stage.sessions[KEY].is_flowing = True
@@ -219,16 +219,16 @@ def test_one_tries_whether_there_are_frames_and_more_ask_when_there_are(stage: S
 
 def test_the_first_frame_calls_the_others(stage: Stage) -> None:
     stage.loops.open_new()
-    stage.dispatcher.frames = 1
+    stage.requester.frames = 1
     stage.loops._ask._wake.clear()
     stage.ask_round()
     assert stage.loops._ask._wake.is_set()
 
 
 def test_a_session_without_a_free_place_asks_for_nothing(stage: Stage) -> None:
-    stage.dispatcher.places = 0
+    stage.requester.places = 0
     stage.ask_round()
-    assert not stage.dispatcher.asked
+    assert not stage.requester.asked
 
 
 def test_a_session_that_holds_as_many_frames_as_the_server_gives_asks_for_none(stage: Stage) -> None:
@@ -238,43 +238,43 @@ def test_a_session_that_holds_as_many_frames_as_the_server_gives_asks_for_none(s
         stage.sessions[KEY].no_job_answers += 1
         stage.sessions[KEY].no_job_until = time.monotonic() + 100
 
-    stage.dispatcher.on_ask = no_job
+    stage.requester.on_ask = no_job
     stage.uploads[KEY].holds = 3
     for _ in range(3):
         stage.ask_round()
-    assert stage.dispatcher.asked == [KEY]
+    assert stage.requester.asked == [KEY]
     stage.uploads[KEY].holds = 2
     stage.ask_round()
-    assert stage.dispatcher.asked == [KEY] * 2
+    assert stage.requester.asked == [KEY] * 2
 
 
 def test_a_session_that_was_told_to_wait_is_left_alone_until_then(stage: Stage) -> None:
     stage.loops.open_new()
     stage.sessions[KEY].rests_until = time.monotonic() + 100
     assert 90 < stage.ask_round() <= 100, "the loop wakes when the wait is over"
-    assert not stage.dispatcher.asked
+    assert not stage.requester.asked
 
 
 def test_a_session_that_is_not_signed_in_signs_in_though_there_is_no_place(stage: Stage) -> None:
     stage.loops.open_new()
-    stage.dispatcher.places = 0
+    stage.requester.places = 0
     session = stage.sessions[KEY]
     session.state, session.signed_in = SessionState.SIGNED_OUT, False
     signed_in = threading.Event()
     session.ensure_signed_in = lambda: signed_in.set() or False  # type: ignore[method-assign]
     stage.ask_round()
     assert signed_in.is_set(), "a wrong password is told at once"
-    assert not stage.dispatcher.asked
+    assert not stage.requester.asked
 
 
 def test_what_was_sent_makes_room_to_ask_for_more(stage: Stage) -> None:
     stage.loops.start()
-    assert stage.dispatcher.looked.wait(SOON_S)
-    stage.dispatcher.looked.clear()
+    assert stage.requester.looked.wait(SOON_S)
+    stage.requester.looked.clear()
     stage.uploads[KEY].waiting = 2
     stage.loops.wake_uploading()
     assert stage.uploads[KEY].sent_all.wait(SOON_S)
-    assert stage.dispatcher.looked.wait(SOON_S), "it does not wait for its own time"
+    assert stage.requester.looked.wait(SOON_S), "it does not wait for its own time"
 
 
 def test_after_asking_has_stopped_frames_still_go_up(stage: Stage) -> None:
@@ -316,7 +316,7 @@ def test_a_question_under_way_is_waited_for_but_not_for_ever(stage: Stage) -> No
         asked.set()
         answered.wait(SOON_S)
 
-    stage.dispatcher.on_ask = slow
+    stage.requester.on_ask = slow
     stage.loops.start()
     assert asked.wait(SOON_S)
     stage.loops.stop_asking()
@@ -326,7 +326,7 @@ def test_a_question_under_way_is_waited_for_but_not_for_ever(stage: Stage) -> No
 
 
 def test_a_refusal_for_good_ends_the_farm(stage: Stage) -> None:
-    stage.dispatcher.error = FatalRefusal("the account has no right to render (status 201)")
+    stage.requester.error = FatalRefusal("the account has no right to render (status 201)")
     stage.loops.start()
     assert stage.ended.wait(SOON_S)
     assert str(stage.fatal[0]).endswith("(status 201)")

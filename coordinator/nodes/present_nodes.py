@@ -1,0 +1,20 @@
+"""Who is on the LAN, as the last look at the presence records found it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sheepfold.contract.presence import Presence
+
+
+class PresentNodes:
+    """Written by the thread that reconciles, read by any thread."""
+
+    def __init__(self) -> None:
+        #: Node id → its latest record. Replaced as a whole, so that it may be read without a lock.
+        self.nodes: Mapping[str, Presence] = {}
+
+    def name_of(self, node_id: str | None) -> str:
+        """What people call the PC; empty for one that is not here."""
+        node = self.nodes.get(node_id or "")
+        return node.name if node else ""

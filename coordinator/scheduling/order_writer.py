@@ -1,0 +1,71 @@
+"""Writes the order of a lease, signs it, and puts it into its node's queue."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.leases.lease import Lease
+from sheepfold.contract.orders import MAX_ORDER_BYTES, RenderOrder, SignedOrder, sign_order
+from sheepfold.contract.presence import Presence
+
+from .requirements import Archives
+
+
+class OrderTooLarge(Exception):
+    """The server's script makes an order that no queue takes."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the server's script makes an order of more than {MAX_ORDER_BYTES} bytes")
+
+
+class OrderQueue(Protocol):
+    """The nodes' queues (:class:`coordinator.broker.node_queues.NodeQueues`)."""
+
+    def send(self, signed: SignedOrder, order: RenderOrder, node_name: str, /) -> None: ...
+
+
+class OrderKeys(Protocol):
+    """Who keeps the key that nodes know (:class:`coordinator.nodes.admission.NodeAdmission`)."""
+
+    @property
+    def order_key(self) -> Ed25519PrivateKey: ...
+
+
+class OrderWriter:
+    """Sends the order of a lease that the ledger already knows as ORDERED."""
+
+    def __init__(self, queue: OrderQueue, keys: OrderKeys, *, render_limit_s: int | None) -> None:
+        """``render_limit_s``: seconds after which a node ends a render; ``None``: never."""
+        self._queue, self._keys, self._render_limit_s = queue, keys, render_limit_s
+
+    def send(self, lease: Lease, node: Presence, archives: Archives) -> None:
+        """Raises :class:`OrderTooLarge` or :class:`~coordinator.nodes.registry.BrokerUnreachable`."""
+        order = self._order_of(lease, node.node_id, archives)
+        signed = sign_order(order, self._keys.order_key)
+        if len(signed.order.encode()) > MAX_ORDER_BYTES:
+            raise OrderTooLarge
+        self._queue.send(signed, order, node.name)
+
+    def _order_of(self, lease: Lease, node_id: str, archives: Archives) -> RenderOrder:
+        offer = lease.offer
+        return RenderOrder(
+            lease_id=lease.id,
+            attempt=lease.attempt,
+            node_id=node_id,
+            job_id=offer.job_id,
+            job_name=lease.job_name,
+            frame=offer.frame,
+            revision=offer.revision,
+            scene_path=offer.path,
+            command_line=offer.renderer.command_line,
+            script=offer.script,
+            update_method=offer.renderer.update_method,
+            use_gpu=offer.use_gpu,
+            scene_archives=archives.scene,
+            renderer_archive=archives.renderer,
+            time_limit_s=self._render_limit_s,
+            scene_locked=bool(offer.password),
+            fresh_renderer=lease.held_back is not None and lease.held_back.node_id == node_id,
+        )
