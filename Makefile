@@ -53,7 +53,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check . || failed=1; \
 	$(BIN)/basedpyright || failed=1; \
 	$(BIN)/lint-imports || failed=1; \
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet || failed=1; \
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict || failed=1; \
 	[ -z "$$failed" ]
 
 # Kills workers, coordinator and Redis at random while the server fails one answer in ten; the seed is printed.
