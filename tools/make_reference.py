@@ -7,6 +7,7 @@ run. A setting without a description stops it. What a page says comes from one p
     reference/commands     the Typer application
     reference/lan-api      the contract's paths and messages, and the functions that answer operators
     reference/metrics      the collector that Prometheus reads
+    reference/exit-codes   the errors below `SheepfoldError`, with their exit codes
     reference/redis-keys   the tables at the top of the modules that own the keys
     decisions/index        the first lines of the decisions
     explanation/lease.svg  the table of transitions
@@ -21,6 +22,7 @@ from pathlib import Path
 from tools.reference_pages import (
     commands,
     decisions,
+    exit_codes,
     lan_api,
     lease_diagram,
     metrics,
@@ -36,6 +38,7 @@ FILES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands.page_text,
     "reference/lan-api.md": lan_api.page_text,
     "reference/metrics.md": metrics.page_text,
+    "reference/exit-codes.md": exit_codes.page_text,
     "reference/redis-keys.md": redis_keys.page_text,
     "decisions/index.md": decisions.page_text,
     "explanation/lease.svg": lease_diagram.svg,

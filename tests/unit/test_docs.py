@@ -84,6 +84,13 @@ def test_every_thread_with_a_name_is_told_of_by_the_page_of_threads() -> None:
     assert not untold, untold
 
 
+def test_every_thread_that_the_page_of_threads_names_is_in_the_code() -> None:
+    text = (DOCS / "explanation" / "threads.md").read_text(encoding="utf-8")
+    # Pieces are fetched by threads whose names hold a number.
+    gone = set(re.findall(r"^\| \*(.+?)\*", text, re.MULTILINE)) - set(_thread_names()) - {"piece-N"}
+    assert not gone, gone
+
+
 def _exists(dotted: str) -> bool:
     module, rest = _module_of(dotted)
     if module is None:
