@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import secrets
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from coordinator.operator.client import token_file
 from coordinator.runtime.http_server import AddressInUse
 from coordinator.runtime.memory_tuning import limit_malloc_arenas
 from coordinator.runtime.periodic import PeriodicThread
+from sheepfold.atomic_files import write_atomically
 
 from .app import CoordinatorApp
 from .settings import CoordinatorSettings
@@ -107,9 +107,6 @@ def _farm_token(settings: CoordinatorSettings) -> str:
         return settings.farm_token.get_secret_value()
     path: Path = token_file(settings.state_dir)
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(24))
-        partial.rename(path)
+        write_atomically(path, secrets.token_urlsafe(24).encode())
         log.info("a farm token was made; workers need it as SHEEPFOLD_FARM_TOKEN, it is in %s", path)
     return path.read_text(encoding="utf-8").strip()

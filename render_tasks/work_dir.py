@@ -20,6 +20,8 @@ import uuid
 from pathlib import Path
 from typing import IO
 
+from sheepfold.atomic_files import write_atomically
+
 from .errors import WorkDirTaken
 
 
@@ -82,9 +84,7 @@ def _identity(path: Path) -> str:
 
 
 def _keep_identity(path: Path, node_id: str) -> None:
-    fresh = path.with_suffix(".new")
-    fresh.write_text(node_id, "ascii")
-    fresh.replace(path)
+    write_atomically(path, node_id.encode("ascii"))
 
 
 def _network_card() -> str:

@@ -1,7 +1,8 @@
-"""Files that are whole or not there: written under a passing name, synced, and renamed when complete.
+"""Files that are whole or not there: written under a temporary name, synced, renamed, and their folder synced.
 
-The spool and the archive store both keep such files; a crash leaves passing names only, which :func:`prepare_folder`
-removes at the next start.
+:func:`write_atomically` for what is in memory, :func:`atomically_replaced` for what a library writes to a path,
+:class:`IncomingFile` for what arrives in pieces, :func:`rename_durably` for what is whole already. A crash leaves
+temporary names only, which :func:`prepare_folder` removes at the next start.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from pathlib import Path
 from .errors import DiskFull, TooLarge
 from .units import bytes_text
 
-PASSING_PREFIX = ".incoming-"
+TEMPORARY_PREFIX = ".incoming-"
 #: Left free for the ledger and the system.
 RESERVE_BYTES = 512 * 1024 * 1024
 #: Free space is looked at again after each of these.
 LOOK_EVERY_BYTES = 64 * 1024 * 1024
+#: A tree of more files than this is synced with everything else of the machine: faster than one by one.
+SYNCED_ONE_BY_ONE = 64
+#: For the owner alone.
+PRIVATE_MODE = 0o600
+_DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class IncomingFile:
@@ -34,10 +40,10 @@ class IncomingFile:
 
     def __init__(self, folder: Path, *, limit_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES) -> None:
         self._folder, self._limit, self._reserve = folder, limit_bytes, reserve_bytes
-        self._path = folder / f"{PASSING_PREFIX}{uuid.uuid4().hex}"
+        self._path = _temporary(folder)
         self._begin_again()
         check_room(folder, reserve_bytes)
-        self._file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
+        self._file = os.fdopen(_create(self._path, PRIVATE_MODE), "wb", buffering=0)
 
     def _begin_again(self) -> None:
         self._sum = hashlib.md5(usedforsecurity=False)
@@ -95,11 +101,11 @@ class IncomingFile:
             os.fsync(self._file.fileno())
             self._file.close()
             self._path.replace(final)
-            sync_folder(self._folder)
+            sync(self._folder)
         return final
 
     def discard(self) -> None:
-        """Leave nothing behind; after :meth:`keep_as` this does nothing."""
+        """Leave nothing behind; after :meth:`commit` this does nothing."""
         self._file.close()
         self._path.unlink(missing_ok=True)
 
@@ -108,19 +114,51 @@ class IncomingFile:
 def receiving(
     folder: Path, *, limit_bytes: int | None = None, reserve_bytes: int = RESERVE_BYTES
 ) -> Generator[IncomingFile]:
-    """A :class:`IncomingFile` that is gone afterwards unless it was kept."""
+    """A :class:`IncomingFile` that is gone afterwards unless it was committed."""
     with full_disk_is_typed(folder):
-        passing = IncomingFile(folder, limit_bytes=limit_bytes, reserve_bytes=reserve_bytes)
+        incoming = IncomingFile(folder, limit_bytes=limit_bytes, reserve_bytes=reserve_bytes)
     try:
-        yield passing
+        yield incoming
     finally:
-        passing.discard()
+        incoming.discard()
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = PRIVATE_MODE) -> None:
+    """``content`` is at ``path``, on disk for good, or what was there before; nobody sees a part of it.
+
+    The file has ``mode`` from its first byte on. Raises ``OSError`` and leaves no temporary file.
+    """
+    with atomically_replaced(path, mode=mode) as part:
+        part.write_bytes(content)
+
+
+@contextlib.contextmanager
+def atomically_replaced(final: Path, *, mode: int = PRIVATE_MODE) -> Generator[Path]:
+    """An empty file beside ``final`` to write to, with its suffix; it takes the name ``final`` at the end, durably.
+
+    Whatever is raised meanwhile removes it and leaves ``final`` as it was.
+    """
+    part = _temporary(final.parent, final.suffix)
+    os.close(_create(part, mode))
+    try:
+        yield part
+        rename_durably(part, final)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def rename_durably(whole: Path, final: Path) -> None:
+    """Gives a file, or a folder whose files are synced, its name on the same disk; it lasts when this returns."""
+    sync(whole)
+    whole.replace(final)
+    sync(final.parent)
 
 
 def prepare_folder(folder: Path) -> None:
     """Make the folder, for its owner alone, and remove what a crash left in it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{PASSING_PREFIX}*"):
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)
 
 
@@ -131,23 +169,50 @@ def check_room(folder: Path, reserve_bytes: int) -> None:
         raise DiskFull(folder, f"{bytes_text(reserve_bytes)} are kept free and {bytes_text(free_bytes)} are")
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether the system says that there is no room left: no free blocks, or a quota used up."""
+    return error.errno in _DISK_FULL
+
+
 @contextlib.contextmanager
 def full_disk_is_typed(folder: Path) -> Generator[None]:
     """Turns the system's ways of saying "no room" into :class:`DiskFull`."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise DiskFull(folder) from error
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """A rename lasts only once its folder is on disk; Windows does this by itself and cannot open folders."""
-    if os.name == "nt":
+def sync(path: Path) -> None:
+    """A file's content, or the names in a folder, are on disk. Windows keeps names by itself and opens no folders."""
+    is_windows = os.name == "nt"
+    if is_windows and path.is_dir():
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Everything below ``folder`` is on disk, symbolic links not followed; on Windows this does nothing."""
+    if not hasattr(os, "sync"):
+        return
+    paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in [".", *names]]
+    if len(paths) > SYNCED_ONE_BY_ONE:
+        os.sync()
+        return
+    for path in paths:
+        if not path.is_symlink():
+            sync(path)
+
+
+def _temporary(folder: Path, suffix: str = "") -> Path:
+    return folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{suffix}"
+
+
+def _create(path: Path, mode: int) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)

@@ -19,6 +19,8 @@ from typing import IO, Any, cast
 
 import psutil
 
+from sheepfold.atomic_files import prepare_folder, write_atomically
+
 from .redis_probe import Address, reachable
 
 log = logging.getLogger(__name__)
@@ -62,13 +64,13 @@ class RedisFolder:
     def prepare(self) -> None:
         """Make it, for its owner alone."""
         for folder in (self._folder, self._data):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            prepare_folder(folder)
         self._folder.chmod(0o700)
 
     def remember(self, address: Address, server: psutil.Process) -> None:
         """Where the server listens and which process it is."""
         record = {"port": address.port, "password": address.password, "pid": server.pid, "born": server.create_time()}
-        _write_private(self._record, json.dumps(record))
+        write_atomically(self._record, json.dumps(record).encode())
 
     def address(self, bind: Sequence[str]) -> Address | None:
         """Where the server of an earlier start listened."""
@@ -93,7 +95,7 @@ class RedisFolder:
 
     def configure(self, address: Address, bind: Sequence[str]) -> None:
         """Write the server's configuration."""
-        _write_private(self.config_file, self._config(address, bind))
+        write_atomically(self.config_file, self._config(address, bind).encode())
 
     def open_log(self) -> IO[bytes]:
         """A fresh log."""
@@ -133,13 +135,3 @@ def _text_of(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
-
-
-def _write_private(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -11,12 +11,11 @@ by nobody else: it never keeps a lease from going on.
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import threading
 from pathlib import Path
 
 from coordinator.leases.lease import Lease
+from sheepfold.atomic_files import prepare_folder, write_atomically
 from sheepfold.contract.api_messages import FailureReport
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ class FailureLogs:
     """One folder of logs. Thread-safe."""
 
     def __init__(self, folder: Path, *, max_logs: int = MAX_LOGS, max_bytes: int = MAX_BYTES) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        prepare_folder(folder)
         self._folder, self._max_logs, self._max_bytes = folder, max_logs, max_bytes
         self._lock = threading.Lock()
         found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
@@ -61,14 +60,7 @@ class FailureLogs:
         return f"{lease.id}.{attempt}{SUFFIX}"
 
     def _write(self, path: Path, data: bytes) -> None:
-        descriptor, partial = tempfile.mkstemp(prefix=".", dir=self._folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-            Path(partial).replace(path)
-        except OSError:
-            Path(partial).unlink(missing_ok=True)
-            raise
+        write_atomically(path, data)
         with self._lock:
             self._sizes.pop(path.name, None)
             self._sizes[path.name] = len(data)

@@ -16,7 +16,6 @@ import os
 import sqlite3
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event as sa_event
 from sqlalchemy import exc as sa_exc
+
+from sheepfold.atomic_files import atomically_replaced
 
 from .errors import LedgerError, LedgerInUse, LedgerUnwritable
 from .ledger_schema import prepare_schema
@@ -204,13 +205,8 @@ def backup_ledger(source: Path, target: Path) -> None:
     with typed_errors():
         if not source.is_file():
             raise LedgerUnwritable(f"there is no ledger at {source}")
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        try:
+        with atomically_replaced(target) as part:
             _copy(source, part)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def _copy(source: Path, part: Path) -> None:
@@ -219,5 +215,3 @@ def _copy(source: Path, part: Path) -> None:
         here.backup(there, pages=BACKUP_PAGES)
         # The copy is one file, whoever opens it: no WAL beside it.
         there.execute("PRAGMA journal_mode = DELETE")
-    with part.open("rb+") as copied:
-        os.fsync(copied.fileno())

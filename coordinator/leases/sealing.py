@@ -8,10 +8,11 @@ cannot be opened fails with that reason.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
+
+from sheepfold.atomic_files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +28,10 @@ class Sealer:
     def from_file(cls, path: Path) -> Sealer:
         """With the key in ``path``, made where there is none. Raises ``OSError``; ``ValueError`` for a file that is no
         key."""
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
+        if path.exists():
             return cls(path.read_bytes().strip())
-        with os.fdopen(descriptor, "wb") as file:
-            key = Fernet.generate_key()
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
+        key = Fernet.generate_key()
+        write_atomically(path, key)
         return cls(key)
 
     def seal(self, text: str) -> str:

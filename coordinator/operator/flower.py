@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from coordinator.settings import FarmSettings
+from sheepfold.atomic_files import write_atomically
 from sheepfold.config import BadSecretFile, read_secret_file
 from sheepfold.contract.celery_app import make_app
 
@@ -143,6 +144,5 @@ def _password(settings: FlowerSettings) -> str:
         return read_secret_file(file, "SHEEPFOLD_FLOWER_PASSWORD")
     made = secrets.token_urlsafe(18)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as target:
-        target.write(made + "\n")
+    write_atomically(file, f"{made}\n".encode())
     return made

@@ -15,6 +15,7 @@ from pathlib import Path
 from lab.server.store.accounts import Sessions, WebSession
 from lab.server.store.database import Store
 from lab.server.store.renderers import file_md5
+from sheepfold.atomic_files import rename_durably
 
 #: Jobs under 20 measure one machine; clients of this protocol know them by that.
 FIRST_PROJECT_JOB = 20
@@ -76,5 +77,5 @@ def prepare_machine_test(store: Store) -> MachineTestScene:
             packed = pack_scene(build_scene(Path(folder) / SCENE), Path(folder) / "scene.zip")
             arriving = store.incoming()
             shutil.move(packed.path, arriving)
-            arriving.replace(path)
+            rename_durably(arriving, path)
     return MachineTestScene(path=path, md5=file_md5(path), scene=SCENE)

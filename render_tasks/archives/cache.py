@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, DiskFull
+from sheepfold.atomic_files import sync_tree
 from sheepfold.contract.api_messages import ArchiveManifest
 from sheepfold.contract.orders import MD5_NAME, ArchiveRef, scene_key
 from sheepfold.sharing.pieces import all_of, piece_bytes_of, pieces_in
@@ -40,8 +41,6 @@ log = logging.getLogger(__name__)
 TRIES = 3
 #: Archives that are fetched and unpacked at the same time.
 LANE_WIDTH = 2
-#: More files than these are synced with everything else the system has to write: one call for all of them.
-SYNCED_ONE_BY_ONE = 64
 _LOOK_EVERY_S = 0.2
 
 
@@ -140,14 +139,14 @@ class ArchiveCache:
                 self._unpack([archive], content, password, stopped)
                 if not is_worth_sharing:
                     archive.unlink()
-                _sync(work)
+                sync_tree(work)
                 self._shelf.put(ref.md5, content, archive if is_worth_sharing else None)
 
     def _bring_in_parts(self, key: str, refs: Sequence[ArchiveRef], password: str, stopped: Callable[[], bool]) -> None:
         with self._shelf.using({key: [ref.md5 for ref in refs]}), self._shelf.place() as work:
             parts = [self._part(ref, stopped) for ref in refs]
             self._unpack(parts, work / "content", password, stopped)
-            _sync(work)
+            sync_tree(work)
             self._shelf.put(key, work / "content", None)
 
     def _part(self, ref: ArchiveRef, stopped: Callable[[], bool]) -> Path:
@@ -160,7 +159,7 @@ class ArchiveCache:
             with self._shelf.place() as work:
                 self._shelf.want_room(ref.size)
                 with self._arrived(ref, work / "archive", stopped):
-                    _sync(work)
+                    sync_tree(work)
                     self._verified.add(ref.md5)
                     return self._shelf.put_part(ref.md5, work / "archive")
 
@@ -211,21 +210,3 @@ def _held(lock: threading.Lock | threading.Semaphore, stopped: Callable[[], bool
         yield
     finally:
         lock.release()
-
-
-def _sync(folder: Path) -> None:
-    """A PC that is switched off now keeps whole files."""
-    if not hasattr(os, "sync"):
-        return
-    paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in [".", *names]]
-    if len(paths) > SYNCED_ONE_BY_ONE:
-        os.sync()
-        return
-    for path in paths:
-        if path.is_symlink():
-            continue
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from sheepfold.atomic_files import rename_durably, sync
 from sheepfold.contract.api_messages import FrameReport
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import ContractError
@@ -63,10 +63,9 @@ class Outbox:
         try:
             picture.replace(work / parcel.report.name)
             (work / _LABEL).write_text(to_json(parcel), "utf-8")
-            for path in (work / parcel.report.name, work / _LABEL, work):
-                _sync(path)
-            work.rename(self._folder / parcel.key)
-            _sync(self._folder)
+            for path in (work / parcel.report.name, work / _LABEL):
+                sync(path)
+            rename_durably(work, self._folder / parcel.key)
         except OSError:
             shutil.rmtree(work, ignore_errors=True)
             raise
@@ -99,13 +98,3 @@ def md5_of(path: Path) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":
-        return  # Windows opens no folders
-    file = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

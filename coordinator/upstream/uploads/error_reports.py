@@ -3,7 +3,6 @@
 ::
 
     <lease id>.json         a PendingReport
-    <lease id>.partial      one that is being written; overwritten by the next
     <lease id>.unreadable   one that could not be read and was set aside
     <lease id>.untold       one that the server did not take, however often it was tried
 """
@@ -14,7 +13,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import threading
 import uuid
 from dataclasses import asdict, dataclass
@@ -23,6 +21,7 @@ from typing import Protocol
 
 from coordinator.leases.lease import Lease
 from coordinator.upstream.client import BadAnswer
+from sheepfold.atomic_files import prepare_folder, write_atomically
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.failure_causes import Cause, cause_of
 from sheepfold.protocol.error_log import write_error_log
@@ -99,7 +98,7 @@ class ReportBox:
     """Error reports that the server has not taken yet; one file each, oldest first. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        prepare_folder(folder)
         self._folder = folder
         self._lock = threading.Lock()
         #: Lease id → its session, oldest first; and those of them that are failures.
@@ -147,12 +146,7 @@ class ReportBox:
         )
 
     def _write(self, pending: PendingReport) -> None:
-        partial = self._folder / f"{pending.lease_id}.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(asdict(pending), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(self._folder / f"{pending.lease_id}.json")
+        write_atomically(self._folder / f"{pending.lease_id}.json", json.dumps(asdict(pending)).encode())
         with self._lock:
             self._note(pending)
 

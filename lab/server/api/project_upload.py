@@ -14,6 +14,7 @@ from lab.server.store.project_zip import check_project_zip, trouble_with
 from lab.server.store.projects import MAX_NOTE, MAX_NOTES, Compute, NewProject, Project
 from lab.server.store.renderers import file_md5
 from lab.submit.archive_names import first_unprintable
+from sheepfold.atomic_files import rename_durably
 
 MAX_NAME = 100
 MAX_SIDE = 65_536
@@ -34,7 +35,7 @@ async def receive_project(request: Request, office: LabServices) -> Project:
         await office.run_in_image_thread(check_project_zip, path, scene)
         md5 = await office.run_in_image_thread(file_md5, path)
         size = path.stat().st_size
-        path.replace(office.store.archive(md5))
+        await office.run_in_image_thread(rename_durably, path, office.store.archive(md5))
     finally:
         path.unlink(missing_ok=True)
     new = NewProject(

@@ -35,6 +35,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from lab.errors import UnknownProject
 from lab.frame_range import frame_number, frame_text
+from sheepfold.atomic_files import rename_durably
 from sheepfold.pictures import Picture
 from sheepfold.protocol.error_log import is_scenes_fault, reason_in, write_error_log
 from sheepfold.protocol.messages import ComputeMethod, FrameUpload
@@ -335,7 +336,7 @@ class Frames:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Last, and inside the transaction: a move that fails rolls the row back, and two uploads of one frame that
         # arrive together cannot both be kept.
-        path.replace(target)
+        rename_durably(path, target)
         return changed
 
     def _count_error(self, db: Connection, project: Project, row: Row[Any], *, at_once: bool = False) -> Project:

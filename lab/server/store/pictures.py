@@ -5,12 +5,12 @@ Looking and shrinking may take long: they run in a thread of their own, never on
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import OpenImageIO as oiio
 
+from sheepfold.atomic_files import atomically_replaced, sync
 from sheepfold.pictures import NotAPicture, Picture, inspect, layer_of, open_picture, read_rows, shown_channels
 
 #: Pixels.
@@ -20,8 +20,7 @@ THUMB_WIDTH = 192
 def inspect_upload(path: Path) -> Picture:
     """What is on the picture, which is on the disk afterwards; raises :class:`~sheepfold.pictures.NotAPicture`."""
     picture = inspect(path)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(path)
     return picture
 
 
@@ -31,11 +30,10 @@ def make_thumbnail(picture: Path, thumb: Path) -> None:
     small = oiio.ImageBuf(oiio.ImageSpec(pixels.shape[1], pixels.shape[0], 3, "uint8"))
     small.set_pixels(oiio.ROI(), pixels)
     thumb.parent.mkdir(parents=True, exist_ok=True)
-    making = thumb.with_name(f"{thumb.stem}.{os.getpid()}.{id(small)}.tmp.jpg")
     small.specmod().attribute("compression", "jpeg:80")
-    if not small.write(str(making)):
-        raise NotAPicture(small.geterror() or "its thumbnail cannot be written")
-    making.replace(thumb)
+    with atomically_replaced(thumb) as part:
+        if not small.write(str(part)):
+            raise NotAPicture(small.geterror() or "its thumbnail cannot be written")
 
 
 def _shrink(path: Path) -> np.ndarray:

@@ -53,6 +53,7 @@ def test_a_full_disk_costs_the_log_and_nothing_else(tmp_path: Path, monkeypatch:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("coordinator.delivery.failure_logs.tempfile.mkstemp", full)
+    monkeypatch.setattr("os.fsync", full)
     assert logs.put(LEASE, REPORT, "pc-01") is None
+    assert list(tmp_path.iterdir()) == []
     assert logs.last_of(LEASE) is None
