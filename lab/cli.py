@@ -59,14 +59,14 @@ def server(
         log.warning("%s", caution)
     try:
         listener = listen(settings.server_host, settings.server_port)
-        office = LabServices(settings)
+        services = LabServices(settings)
         if demo:
             from .demo_scene import create_demo
 
-            create_demo(office)
+            create_demo(services)
     except LabError as error:
         _stop_for(error)
-    running = Server(build(office), on_start=lambda url: log.info("the lab server is at %s", url))
+    running = Server(build(services), on_start=lambda url: log.info("the lab server is at %s", url))
     running.run(sockets=[listener])
 
 

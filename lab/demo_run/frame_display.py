@@ -54,17 +54,17 @@ class FrameDisplay:
                 self._task, total=project["frames"], completed=project["accepted"], now=_now_rendering(project)
             )
             return
-        for one in project["list"]:
-            state = str(one["state"])
-            if state in _WORDS and self._seen.get(one["frame"]) != state:
-                self._seen[one["frame"]] = state
+        for frame in project["list"]:
+            state = str(frame["state"])
+            if state in _WORDS and self._seen.get(frame["frame"]) != state:
+                self._seen[frame["frame"]] = state
                 done = sum(1 for seen in self._seen.values() if seen == "accepted")
-                seconds = f" ({duration_text(one['render_s'])})" if one["render_s"] is not None else ""
-                say(f"frame {one['frame']} {_WORDS[state]}{seconds}   {done}/{project['frames']}")
+                seconds = f" ({duration_text(frame['render_s'])})" if frame["render_s"] is not None else ""
+                say(f"frame {frame['frame']} {_WORDS[state]}{seconds}   {done}/{project['frames']}")
 
 
 def _now_rendering(project: Mapping[str, Any]) -> str:
-    leased = [one["frame"] for one in project["list"] if one["state"] == "leased"]
+    leased = [frame["frame"] for frame in project["list"] if frame["state"] == "leased"]
     failed = f"   {project['failed']} failed" if project["failed"] else ""
     more = " …" if len(leased) > _SHOWN_AT_ONCE else ""
     eta_s = project.get("eta_s")

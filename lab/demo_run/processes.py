@@ -1,7 +1,7 @@
 """The processes of a lab run: started with their own environment and log file, watched, and stopped without leftovers.
 
-Each child leads a session of its own, so that Ctrl+C in the terminal reaches only us, and we stop them in order. If we
-are killed outright, Linux sends them SIGTERM.
+Each process leads a session of its own, so that Ctrl+C in the terminal reaches only us, and we stop them in order. If
+we are killed outright, Linux sends them SIGTERM.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lab.errors import RunFailed
 
-#: All children together; every command promises to stop within 10 s of SIGTERM.
+#: All processes together; every command promises to stop within 10 s of SIGTERM.
 STOP_WITHIN_S = 9.0
 _LAST_LINES = 15
 _LAST_BYTES = 16 * 1024
@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Child:
+class StartedProcess:
     """A running process of ours."""
 
     name: str
@@ -41,9 +41,9 @@ class Processes:
     def __init__(self, folder: Path, secrets: Sequence[str]) -> None:
         self._folder = folder
         self._secrets = secrets
-        self._children: list[Child] = []
+        self._started: list[StartedProcess] = []
 
-    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
+    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> StartedProcess:
         """Start ``sheepfold`` with these arguments. Nothing of our own ``SHEEPFOLD_*`` reaches it but what is given."""
         log = self._folder / f"{name}.log"
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("SHEEPFOLD_")}
@@ -59,19 +59,21 @@ class Processes:
                 start_new_session=True,
                 preexec_fn=_die_with_parent(),
             )
-        child = Child(name=name, process=process, log=log)
-        self._children.append(child)
-        return child
+        started = StartedProcess(name=name, process=process, log=log)
+        self._started.append(started)
+        return started
 
     def check(self) -> None:
         """All of them still run; raises :class:`RunFailed` with the last lines of the log of one that does not."""
-        for child in self._children:
-            code = child.process.poll()
+        for started in self._started:
+            code = started.process.poll()
             if code is not None:
-                raise RunFailed(f"{child.name} ended with exit code {code}; its log ends:\n{self._last_lines(child)}")
+                raise RunFailed(
+                    f"{started.name} ended with exit code {code}; its log ends:\n{self._last_lines(started)}"
+                )
 
     def wait_for(self, what: str, ready: Callable[[], bool], *, limit_s: float) -> None:
-        """Until something is ready; raises :class:`RunFailed` when a child dies or the time is up."""
+        """Until something is ready; raises :class:`RunFailed` when a process dies or the time is up."""
         until = time.monotonic() + limit_s
         while not ready():
             self.check()
@@ -82,19 +84,19 @@ class Processes:
     def stop(self) -> None:
         """SIGTERM the last started first, and SIGKILL to whatever is left of each one's group."""
         until = time.monotonic() + STOP_WITHIN_S
-        waves = [self._named("worker"), self._named("coordinator"), self._children]
-        for index, wave in enumerate(waves):
-            # What is not used by one wave is left for the next.
-            share = (until - time.monotonic()) / (len(waves) - index)
-            _stop(wave, time.monotonic() + max(0.5, share))
-        self._children.clear()
+        groups = [self._named("worker"), self._named("coordinator"), self._started]
+        for index, group in enumerate(groups):
+            # What is not used by one group is left for the next.
+            share = (until - time.monotonic()) / (len(groups) - index)
+            _stop(group, time.monotonic() + max(0.5, share))
+        self._started.clear()
 
-    def _named(self, start: str) -> list[Child]:
-        return [child for child in self._children if child.name.startswith(start)]
+    def _named(self, start: str) -> list[StartedProcess]:
+        return [started for started in self._started if started.name.startswith(start)]
 
-    def _last_lines(self, child: Child) -> str:
-        with child.log.open("rb") as file:
-            file.seek(max(0, child.log.stat().st_size - _LAST_BYTES))
+    def _last_lines(self, started: StartedProcess) -> str:
+        with started.log.open("rb") as file:
+            file.seek(max(0, started.log.stat().st_size - _LAST_BYTES))
             text = file.read().decode("utf-8", "replace")
         for secret in self._secrets:
             text = text.replace(secret, "[secret]")
@@ -107,17 +109,17 @@ def sheepfold_command() -> list[str]:
     return [str(script)] if script.is_file() else [sys.executable, "-m", "sheepfold.cli"]
 
 
-def _stop(children: list[Child], until: float) -> None:
-    for child in children:
-        if child.process.poll() is None:
-            child.process.terminate()
-    for child in children:
+def _stop(processes: list[StartedProcess], until: float) -> None:
+    for started in processes:
+        if started.process.poll() is None:
+            started.process.terminate()
+    for started in processes:
         try:
-            child.process.wait(max(0.05, until - time.monotonic()))
+            started.process.wait(max(0.05, until - time.monotonic()))
         except subprocess.TimeoutExpired:
-            child.process.kill()
-        _kill_group(child.process)
-        child.process.wait()
+            started.process.kill()
+        _kill_group(started.process)
+        started.process.wait()
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

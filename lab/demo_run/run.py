@@ -141,23 +141,23 @@ def run_lab(run: LabRun) -> int:
         raise BadInput("--frames goes with --blend; the demo scene has frames 1-12")
     scene = _looked_at(run) if run.blend else None
     farm = _new_farm(run)
-    children = Processes(farm.folder, (farm.password, farm.farm_token))
+    processes = Processes(farm.folder, (farm.password, farm.farm_token))
     done = False
     try:
-        with _told_by_signals():
+        with _raising_on_signals():
             client = LabClient(farm.server_url, LOGIN, farm.password)
-            project_id = _start(run, scene, farm, children, client)
-            _follow(client, project_id, children, _watch(run, farm))
+            project_id = _start(run, scene, farm, processes, client)
+            _follow(client, project_id, processes, _watch(run, farm))
             tell_result(client, client.project(project_id))
             done = True
             if run.keep:
-                _keep(farm, children)
-    except SignalReceived as told:
-        return 0 if done else 128 + told.number
+                _keep(farm, processes)
+    except SignalReceived as received:
+        return 0 if done else 128 + received.number
     finally:
         # A second Ctrl+C must not leave anything behind; this takes ten seconds at most.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        children.stop()
+        processes.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return 0
 
@@ -177,22 +177,22 @@ def _new_farm(run: LabRun) -> _Farm:
     )
 
 
-def _start(run: LabRun, scene: PreparedScene | None, farm: _Farm, children: Processes, client: LabClient) -> int:
+def _start(run: LabRun, scene: PreparedScene | None, farm: _Farm, processes: Processes, client: LabClient) -> int:
     """Bring everything up; the answer is the number of the project to follow."""
     say(f"logs and state: {farm.folder}")
-    children.start("server", ["server"] if run.blend else ["server", "--demo"], farm.server())
-    children.wait_for("the lab server", lambda: _is_healthy(farm.server_url), limit_s=SERVER_LIMIT_S)
-    children.start("coordinator", ["coordinator"], farm.coordinator())
-    children.wait_for("the coordinator", lambda: _listens(farm.coordinator_url), limit_s=COORDINATOR_LIMIT_S)
+    processes.start("server", ["server"] if run.blend else ["server", "--demo"], farm.server())
+    processes.wait_for("the lab server", lambda: _is_healthy(farm.server_url), limit_s=SERVER_LIMIT_S)
+    processes.start("coordinator", ["coordinator"], farm.coordinator())
+    processes.wait_for("the coordinator", lambda: _listens(farm.coordinator_url), limit_s=COORDINATOR_LIMIT_S)
     # Workers that share a PC share its cores.
     cores = max(1, (os.cpu_count() or 1) // run.workers) if run.workers > 1 else None
     for number in range(1, run.workers + 1):
         name = f"worker-{number:02d}"
-        children.start(name, ["worker"], farm.worker(name, cores))
+        processes.start(name, ["worker"], farm.worker(name, cores))
     say(f"lab server {farm.server_url}   coordinator {farm.coordinator_url}   workers {run.workers}")
     if scene is not None:
         return _submit(scene, run, farm, client)
-    return next(int(one["id"]) for one in client.projects() if one["name"] == DEMO)
+    return next(int(project["id"]) for project in client.projects() if project["name"] == DEMO)
 
 
 def _looked_at(run: LabRun) -> PreparedScene:
@@ -222,12 +222,12 @@ def _watch(run: LabRun, farm: _Farm) -> FarmWatch:
     return FarmWatch(read, say, workers=run.workers, stall_s=run.stall_s)
 
 
-def _follow(client: LabClient, project_id: int, children: Processes, watch: FarmWatch) -> None:
+def _follow(client: LabClient, project_id: int, processes: Processes, watch: FarmWatch) -> None:
     """Show the frames until the project is done. Raises :class:`RunFailed` when it cannot get there any more."""
     project: dict[str, Any] | None = None
     with FrameDisplay() as display:
         while True:
-            children.check()
+            processes.check()
             project = _asked(client, project_id) or project
             if project is not None:
                 display.show(project)
@@ -245,10 +245,10 @@ def _asked(client: LabClient, project_id: int) -> dict[str, Any] | None:
     except ServerRefused as error:
         if error.http_status:
             raise
-        return None  # it does not answer right now; if it died, the check of the children says so
+        return None  # it does not answer right now; if it died, the check of the processes says so
 
 
-def _keep(farm: _Farm, children: Processes) -> NoReturn:
+def _keep(farm: _Farm, processes: Processes) -> NoReturn:
     path = farm.folder / "lab.env"
     path.touch(mode=0o600)
     known = farm.account() | farm.operator()
@@ -259,21 +259,21 @@ def _keep(farm: _Farm, children: Processes) -> NoReturn:
     say(f"more frames: . {shlex.quote(str(path))} && sheepfold submit my.blend --frames 1-24 --name shot7")
     say("Ctrl+C stops everything.")
     while True:
-        children.check()
+        processes.check()
         time.sleep(POLL_S)
 
 
 @contextmanager
-def _told_by_signals() -> Generator[None]:
-    def tell(number: int, _frame: object) -> NoReturn:
+def _raising_on_signals() -> Generator[None]:
+    def raise_signal(number: int, _frame: object) -> NoReturn:
         raise SignalReceived(number)
 
-    former = {one: signal.signal(one, tell) for one in (signal.SIGINT, signal.SIGTERM)}
+    former = {number: signal.signal(number, raise_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for one, handler in former.items():
-            signal.signal(one, handler)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _is_healthy(url: str) -> bool:
@@ -294,7 +294,7 @@ def _listens(url: str) -> bool:
 
 def _free_ports(count: int) -> list[int]:
     taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
+    ports = [listener.getsockname()[1] for listener in taken]
+    for listener in taken:
+        listener.close()
     return ports

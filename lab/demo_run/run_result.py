@@ -18,9 +18,9 @@ def tell_result(client: LabClient, project: Mapping[str, Any]) -> None:
     is missing."""
     for note in project["notes"]:
         say(f"warning: {note}")
-    missing = [one["frame"] for one in project["list"] if one["state"] != "accepted"]
+    missing = [frame["frame"] for frame in project["list"] if frame["state"] != "accepted"]
     if missing:
-        failed = [one["frame"] for one in project["list"] if one["state"] == "failed"]
+        failed = [frame["frame"] for frame in project["list"] if frame["state"] == "failed"]
         missed = f"{len(missing)} of {project['frames']} frames are missing: {', '.join(missing[:20])}"
         raise RunFailed(f"{project['state']}: {missed}\n{_reasons(client, project, failed)}")
     say(f"{project['accepted']} pictures: {project['folder']}")

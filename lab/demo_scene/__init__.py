@@ -31,9 +31,9 @@ FRAMES = range(1, 13)
 BUILD_LIMIT_S = 180
 
 
-def create_demo(office: LabServices) -> Project:
+def create_demo(services: LabServices) -> Project:
     """The demo project, made unless there is one; raises :class:`NoBlender`."""
-    there = office.projects.named(NAME)
+    there = services.projects.named(NAME)
     if there is not None:
         return there
     with tempfile.TemporaryDirectory(prefix="sheepfold-demo-") as folder:
@@ -41,11 +41,11 @@ def create_demo(office: LabServices) -> Project:
         width, height = picture_size(read_scene(blend))
         packed = pack_scene(blend, Path(folder) / "project.zip")
         md5, size = file_md5(packed.path), packed.path.stat().st_size
-        shutil.move(packed.path, office.store.archive(md5))
-    return office.projects.add(
+        shutil.move(packed.path, services.store.archive(md5))
+    return services.projects.add(
         NewProject(
             name=NAME,
-            owner=office.settings.login,
+            owner=services.settings.login,
             frames=FRAMES,
             archive_md5=md5,
             archive_bytes=size,

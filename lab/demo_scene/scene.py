@@ -41,7 +41,7 @@ class Mesh:
     def add(self, vertices, faces, made, matrix=None):
         first = len(self.vertices)
         matrix = matrix or Matrix.Identity(4)
-        self.vertices += [tuple(matrix @ Vector(one)) for one in vertices]
+        self.vertices += [tuple(matrix @ Vector(vertex)) for vertex in vertices]
         self.faces += [tuple(first + index for index in face) for face in faces]
         if made not in self.materials:
             self.materials.append(made)

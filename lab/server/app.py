@@ -1,7 +1,7 @@
 """The lab server as an ASGI application, and the loop that serves it.
 
-The protocol's exchanges are in ``desk.py`` and ``frame_desk.py``, the JSON and the page in ``api.py``, injected faults
-in ``faults.py``.
+The protocol's exchanges are in ``protocol/``, the JSON in ``api/``, the page in ``page/``, injected faults in
+``fault_injection.py``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from starlette.types import ASGIApp
 from lab.errors import BadInput
 from lab.server.api.routes import add_api
 from lab.server.protocol.endpoints import ENDPOINTS, PROJECT_PATH, SPECIFIED_LOGOUT
-from lab.server.protocol.frame_routes import FrameDesk
-from lab.server.protocol.project_routes import ProjectSteps
-from lab.server.protocol.session_routes import Desk
+from lab.server.protocol.frame_routes import FrameRoutes
+from lab.server.protocol.project_routes import ProjectRoutes
+from lab.server.protocol.session_routes import SessionRoutes
 from lab.settings import ServerSettings
 
-from .fault_injection import FaultDesk, Faults
+from .fault_injection import FaultMiddleware, FaultPlan
 from .header_names import CanonicalHeaders
 from .services import LabServices
 
@@ -40,37 +40,37 @@ _GET_POST = ["GET", "POST"]
 def create_app(settings: ServerSettings, *, clock: Callable[[], float] | None = None) -> ASGIApp:
     """The server as an ASGI application. It opens its store at once and closes it at shutdown.
 
-    ``clock``: see :class:`~lab.server.services.OperatorService`.
+    ``clock``: see :class:`~lab.server.services.LabServices`.
     """
     return build(LabServices(settings, clock=clock))
 
 
-def build(office: LabServices) -> ASGIApp:
-    """The application around parts that are there already."""
+def build(services: LabServices) -> ASGIApp:
+    """The application around services that exist already, which it closes at shutdown."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
         yield
-        office.close()
+        services.close()
 
     app = Starlette(lifespan=lifespan)
-    desk, frame_desk = Desk(office), FrameDesk(office)
-    app.add_route("/server/config.php", desk.sign_in, _GET_POST)
-    app.add_route(ENDPOINTS.request_job, desk.request_job, _GET_POST)
-    app.add_route(ENDPOINTS.validate_job, frame_desk.validate, _GET_POST)
-    app.add_route(ENDPOINTS.keepmealive, frame_desk.beat, _GET_POST)
-    app.add_route(ENDPOINTS.error, frame_desk.report_error, _GET_POST)
-    app.add_route(ENDPOINTS.download_archive, desk.download, _GET_POST)
-    app.add_route(ENDPOINTS.download_binary, desk.download_binary, _GET_POST)
-    app.add_route(ENDPOINTS.download_chunk, desk.download_chunk, _GET_POST)
-    app.add_route(ENDPOINTS.speedtest_answer, desk.take_speed_test, _GET_POST)
-    app.add_route(ENDPOINTS.logout, desk.log_out, _GET_POST)
-    app.add_route(SPECIFIED_LOGOUT, desk.log_out_as_specified, _GET_POST)
-    app.add_route(PROJECT_PATH, ProjectSteps(office).step, ["POST"])
-    faults = FaultDesk(rate=office.settings.fault_rate, seed=office.settings.fault_seed)
-    scripted = office.settings.faults or office.settings.fault_rate > 0
-    add_api(app, office, sign_in=desk.sign_in, faults=faults if scripted else None)
-    return CanonicalHeaders(Faults(app, faults) if scripted else app)
+    session_routes, frame_routes = SessionRoutes(services), FrameRoutes(services)
+    app.add_route("/server/config.php", session_routes.sign_in, _GET_POST)
+    app.add_route(ENDPOINTS.request_job, session_routes.request_job, _GET_POST)
+    app.add_route(ENDPOINTS.validate_job, frame_routes.validate, _GET_POST)
+    app.add_route(ENDPOINTS.keepmealive, frame_routes.beat, _GET_POST)
+    app.add_route(ENDPOINTS.error, frame_routes.report_error, _GET_POST)
+    app.add_route(ENDPOINTS.download_archive, session_routes.download, _GET_POST)
+    app.add_route(ENDPOINTS.download_binary, session_routes.download_binary, _GET_POST)
+    app.add_route(ENDPOINTS.download_chunk, session_routes.download_chunk, _GET_POST)
+    app.add_route(ENDPOINTS.speedtest_answer, session_routes.take_speed_test, _GET_POST)
+    app.add_route(ENDPOINTS.logout, session_routes.log_out, _GET_POST)
+    app.add_route(SPECIFIED_LOGOUT, session_routes.log_out_as_specified, _GET_POST)
+    app.add_route(PROJECT_PATH, ProjectRoutes(services).step, ["POST"])
+    faults = FaultPlan(rate=services.settings.fault_rate, seed=services.settings.fault_seed)
+    scripted = services.settings.faults or services.settings.fault_rate > 0
+    add_api(app, services, sign_in=session_routes.sign_in, faults=faults if scripted else None)
+    return CanonicalHeaders(FaultMiddleware(app, faults) if scripted else app)
 
 
 class Server(uvicorn.Server):
@@ -104,14 +104,14 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         """As uvicorn's, but the signal is not raised once more at the end: being told to stop is no failure."""
         try:
-            former = {one: signal.signal(one, self._stop) for one in (signal.SIGINT, signal.SIGTERM)}
+            former = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         except ValueError:  # not the main thread: whoever runs us stops us
             former = {}
         try:
             yield
         finally:
-            for one, handler in former.items():
-                signal.signal(one, handler)
+            for number, handler in former.items():
+                signal.signal(number, handler)
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self.should_exit = True

@@ -77,7 +77,7 @@ class Fault:
             raise BadInput(f"count is 1 to {MAX_SCRIPTED}")
 
 
-class FaultDesk:
+class FaultPlan:
     """Which fault comes next, and how many there were."""
 
     def __init__(self, *, rate: float = 0.0, seed: int = 0) -> None:
@@ -127,16 +127,16 @@ class FaultDesk:
         return self._random.choice(RANDOM_DOWNLOAD_ACTIONS if exchange == "download-archive" else RANDOM_ACTIONS)
 
 
-class Faults:
+class FaultMiddleware:
     """The layer around all answers but their spelling: it alone may touch the connection."""
 
-    def __init__(self, app: ASGIApp, desk: FaultDesk) -> None:
+    def __init__(self, app: ASGIApp, plan: FaultPlan) -> None:
         self._app = app
-        self._desk = desk
+        self._plan = plan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = _exchange_of(scope)
-        action = self._desk.next(exchange) if exchange else None
+        action = self._plan.next(exchange) if exchange else None
         if exchange is None or action is None:
             await self._app(scope, receive, send)
             return

@@ -93,9 +93,9 @@ async def _read_body(request: Request) -> bytes:
 async def _read_multipart(
     request: Request, boundary: bytes, to: Path | None, limit: int
 ) -> tuple[dict[str, str], Path | None]:
-    parts = _Parts(limit=limit, keep_file=to is not None)
+    parsed = _FormParser(limit=limit, keep_file=to is not None)
     try:
-        parser = MultipartParser(boundary, parts.callbacks())
+        parser = MultipartParser(boundary, parsed.callbacks())
         if not boundary:
             raise BadForm("the form names no boundary")
     except FormParserError:
@@ -112,14 +112,14 @@ async def _read_multipart(
                 failure = BadForm(f"the form cannot be read: {error}")
             except BadForm as error:
                 failure = error
-            if to is not None and parts.pending_bytes >= WRITE_AT_BYTES:
+            if to is not None and parsed.pending_bytes >= WRITE_AT_BYTES:
                 file = file or to.open("wb")
-                await asyncio.to_thread(file.writelines, parts.take_pending())
-        if failure is None and not parts.complete:
+                await asyncio.to_thread(file.writelines, parsed.take_pending())
+        if failure is None and not parsed.complete:
             failure = BadForm("the form is cut off")
-        if to is not None and parts.has_file and failure is None:
+        if to is not None and parsed.has_file and failure is None:
             file = file or to.open("wb")
-            file.writelines(parts.take_pending())
+            file.writelines(parsed.take_pending())
     finally:
         if file is not None:
             file.close()
@@ -127,11 +127,11 @@ async def _read_multipart(
             to.unlink(missing_ok=True)
     if failure is not None:
         raise failure
-    return parts.fields, to if file is not None else None
+    return parsed.fields, to if file is not None else None
 
 
 @dataclass
-class _Parts:
+class _FormParser:
     """Collects what the parser calls out."""
 
     limit: int

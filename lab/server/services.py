@@ -1,4 +1,4 @@
-"""The server's parts put together, and the threads they work on.
+"""What the server is made of, and the threads they work on.
 
 - one *database* thread: every read and write of the store, one transaction at a time, so nothing waits for a lock
 - two *picture* threads: decoding uploads, thumbnails, checking project zips

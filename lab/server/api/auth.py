@@ -21,18 +21,18 @@ class NotAllowed(LabError):
     """Login and password are missing, wrong, or not the owner's."""
 
 
-class Gate:
+class OwnerAuth:
     """HTTP basic authentication with the owner's account."""
 
-    def __init__(self, office: LabServices) -> None:
-        self._office = office
+    def __init__(self, services: LabServices) -> None:
+        self._services = services
 
     def guarded(self, handler: Handler, *, owner_only: bool) -> Handler:
         """The handler behind authentication, with every error of ours as one line of JSON."""
 
         async def guard(request: Request) -> Response:
             try:
-                if owner_only or not self._office.settings.open_to_look:
+                if owner_only or not self._services.settings.open_to_look:
                     await self.authenticate(request)
                 return await handler(request)
             except (LabError, NotAPicture) as error:
@@ -43,7 +43,7 @@ class Gate:
     async def authenticate(self, request: Request) -> None:
         """The owner, on a page of ours; raises :class:`NotAllowed`."""
         login, password = _basic(request.headers.get("authorization", ""))
-        account = await self._office.check_password(login, password) if login else None
+        account = await self._services.check_password(login, password) if login else None
         if account is None or not account.is_owner:
             raise NotAllowed("this needs login and password of the server's owner")
         # A browser that knows the password sends it along wherever a strange page points it.

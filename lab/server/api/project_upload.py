@@ -20,11 +20,11 @@ MAX_NAME = 100
 MAX_SIDE = 65_536
 
 
-async def receive_project(request: Request, office: LabServices) -> Project:
+async def receive_project(request: Request, services: LabServices) -> Project:
     """The project of a multipart request; raises :class:`BadInput` with a line for a person."""
-    path = office.store.incoming()
+    path = services.store.incoming()
     try:
-        form = await read_form(request, to=path, limit=office.settings.max_project_bytes)
+        form = await read_form(request, to=path, limit=services.settings.max_project_bytes)
         if form.file is None:
             raise BadInput("the form holds no project archive (a file part called archive)")
         scene = form.fields.get("scene", "")
@@ -32,15 +32,15 @@ async def receive_project(request: Request, office: LabServices) -> Project:
         compute, width, height = _compute(form.fields), _side(form.fields, "width"), _side(form.fields, "height")
         notes = _notes(form.fields)
         _check_scene(scene)
-        await office.run_in_image_thread(check_project_zip, path, scene)
-        md5 = await office.run_in_image_thread(file_md5, path)
+        await services.run_in_image_thread(check_project_zip, path, scene)
+        md5 = await services.run_in_image_thread(file_md5, path)
         size = path.stat().st_size
-        await office.run_in_image_thread(rename_durably, path, office.store.archive(md5))
+        await services.run_in_image_thread(rename_durably, path, services.store.archive(md5))
     finally:
         path.unlink(missing_ok=True)
     new = NewProject(
         name=name,
-        owner=office.settings.login,
+        owner=services.settings.login,
         frames=frames,
         archive_md5=md5,
         archive_bytes=size,
@@ -52,8 +52,8 @@ async def receive_project(request: Request, office: LabServices) -> Project:
         notes=notes,
     )
     # Before the first client asks: reading a large archive takes seconds.
-    await office.chunks.of(office, md5, size)
-    return await office.run_in_db_thread(office.projects.add, new)
+    await services.chunks.of(services, md5, size)
+    return await services.run_in_db_thread(services.projects.add, new)
 
 
 def _name(fields: Mapping[str, str]) -> str:

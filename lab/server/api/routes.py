@@ -35,7 +35,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from lab.errors import BadInput, UnknownProject
 from lab.frame_range import frame_text
-from lab.server.fault_injection import Fault, FaultDesk
+from lab.server.fault_injection import Fault, FaultPlan
 from lab.server.forms import read_form
 from lab.server.page import render_page
 from lab.server.services import LabServices
@@ -44,18 +44,18 @@ from lab.server.store.pictures import make_thumbnail
 from lab.server.store.projects import Project, ProjectStep, state_in_words
 from lab.settings import Mode
 
-from .auth import Gate, Handler
+from .auth import Handler, OwnerAuth
 from .eta import seconds_left
 from .project_upload import receive_project
 
 
-def add_api(app: Starlette, office: LabServices, *, sign_in: Handler, faults: FaultDesk | None) -> None:
+def add_api(app: Starlette, services: LabServices, *, sign_in: Handler, faults: FaultPlan | None) -> None:
     """Add every route of this file."""
-    api = Api(office, sign_in=sign_in, faults=faults)
-    gate = Gate(office)
+    api = Api(services, sign_in=sign_in, faults=faults)
+    auth = OwnerAuth(services)
 
     def add(path: str, handler: Handler, *methods: str, owner_only: bool = True) -> None:
-        app.add_route(path, gate.guarded(handler, owner_only=owner_only), list(methods))
+        app.add_route(path, auth.guarded(handler, owner_only=owner_only), list(methods))
 
     app.add_route("/", api.root, ["GET", "POST"])
     app.add_route("/healthz", api.healthy, ["GET"])
@@ -78,11 +78,11 @@ def add_api(app: Starlette, office: LabServices, *, sign_in: Handler, faults: Fa
 class Api:
     """One method per route."""
 
-    def __init__(self, office: LabServices, *, sign_in: Handler, faults: FaultDesk | None) -> None:
-        self._office = office
+    def __init__(self, services: LabServices, *, sign_in: Handler, faults: FaultPlan | None) -> None:
+        self._services = services
         self._sign_in = sign_in
         self._faults = faults
-        self._show_page = Gate(office).guarded(render_page, owner_only=False)
+        self._show_page = OwnerAuth(services).guarded(render_page, owner_only=False)
 
     async def root(self, request: Request) -> Response:
         """The page; with login parameters, session creation."""
@@ -96,35 +96,35 @@ class Api:
 
     async def overview(self, _request: Request) -> Response:
         """Projects with counts, sessions, and what is rendered now."""
-        return JSONResponse(await self._office.run_in_db_thread(self._overview))
+        return JSONResponse(await self._services.run_in_db_thread(self._overview))
 
     def _overview(self) -> dict[str, Any]:
-        office = self._office
-        office.frames.expire()
-        now = office.clock()
-        names = {project.id: project.name for project in office.projects.all()}
+        services = self._services
+        services.frames.expire()
+        now = services.clock()
+        names = {project.id: project.name for project in services.projects.all()}
         sessions = [
             {"login": s.login, "platform": s.platform, "cpu": s.cpu, "cores": s.cores, "state": s.state,
              "version": s.version, "seen_s": round(now - s.seen_at), "tests_done": s.tests_done,
              "tests_wanted": s.tests_wanted, "test_render_s": s.test_render_s}
-            for s in office.sessions.known()
+            for s in services.sessions.known()
         ]  # fmt: skip
         rendering = [
             {"project": row.project_id, "name": names.get(row.project_id, ""), "frame": frame_text(row.number),
              "login": row.login, "since_s": max(0, round(now - row.granted_at)),
              "left_s": max(0, round(row.expires_at - now))}
-            for row in office.frames.leased()
+            for row in services.frames.leased()
         ]  # fmt: skip
-        overview = {"account": office.settings.login, "mode": office.mode, "projects": self._projects()}
+        overview = {"account": services.settings.login, "mode": services.mode, "projects": self._projects()}
         return {**overview, "sessions": sessions, "rendering": rendering}
 
     async def projects(self, _request: Request) -> Response:
         """All projects, the newest first."""
-        return JSONResponse({"projects": await self._office.run_in_db_thread(self._projects)})
+        return JSONResponse({"projects": await self._services.run_in_db_thread(self._projects)})
 
     def _projects(self) -> list[dict[str, Any]]:
-        counts = self._office.frames.counts()
-        return [self._shown(project, counts.get(project.id, {})) for project in self._office.projects.all()]
+        counts = self._services.frames.counts()
+        return [self._shown(project, counts.get(project.id, {})) for project in self._services.projects.all()]
 
     def _shown(self, project: Project, counts: dict[str, int]) -> dict[str, Any]:
         plain = ("id", "name", "owner", "state", "width", "height", "created_at")
@@ -133,19 +133,19 @@ class Api:
         shown |= {state.value: counts.get(state.value, 0) for state in FrameState}
         shown["state"] = state_in_words(project.state, shown["accepted"], shown["failed"])
         shown["frames"] = sum(counts.values())
-        shown["folder"] = str(self._office.frames.folder(project).resolve() / "frames")
+        shown["folder"] = str(self._services.frames.folder(project).resolve() / "frames")
         shown["notes"] = project.notes.splitlines()
-        shown["changes"] = self._office.projects.changes.get(project.id, 0)
+        shown["changes"] = self._services.projects.changes.get(project.id, 0)
         return shown
 
     async def project(self, request: Request) -> Response:
         """One project with every frame."""
-        return JSONResponse(await self._office.run_in_db_thread(self._project, request.path_params["id"]))
+        return JSONResponse(await self._services.run_in_db_thread(self._project, request.path_params["id"]))
 
     def _project(self, project_id: str) -> dict[str, Any]:
-        self._office.frames.expire()
-        project = self._office.projects.get(project_id)
-        rows = self._office.frames.rows(project)
+        self._services.frames.expire()
+        project = self._services.projects.get(project_id)
+        rows = self._services.frames.rows(project)
         counts: dict[str, int] = {}
         for row in rows:
             counts[row.state] = counts.get(row.state, 0) + 1
@@ -153,18 +153,18 @@ class Api:
             {"frame": frame_text(row.number), "state": row.state, "login": row.login, "errors": row.errors,
              "refusals": row.refusals, "render_s": row.render_s, "memory_kb": row.memory_kb, "bytes": row.bytes,
              "expires_at": row.expires_at,
-             "file": self._office.frames.picture(project, row).name if row.suffix else None}
+             "file": self._services.frames.picture(project, row).name if row.suffix else None}
             for row in rows
         ]  # fmt: skip
         began_at = min((row.granted_at for row in rows if row.granted_at is not None), default=0.0)
         accepted_at = [row.accepted_at for row in rows if row.state == FrameState.ACCEPTED]
-        eta_s = seconds_left(project.remaining, accepted_at, began_at, self._office.clock())
+        eta_s = seconds_left(project.remaining, accepted_at, began_at, self._services.clock())
         return {**self._shown(project, counts), "eta_s": eta_s, "list": listed}
 
     async def submit(self, request: Request) -> Response:
         """A new project."""
-        project = await receive_project(request, self._office)
-        shown = await self._office.run_in_db_thread(self._project, str(project.id))
+        project = await receive_project(request, self._services)
+        shown = await self._services.run_in_db_thread(self._project, str(project.id))
         return JSONResponse({key: value for key, value in shown.items() if key != "list"}, status_code=201)
 
     async def step(self, request: Request) -> Response:
@@ -173,47 +173,47 @@ class Api:
             step = ProjectStep(request.path_params["step"])
         except ValueError:
             raise BadInput("a project can pause, resume, cancel or retry") from None
-        project = await self._office.run_in_db_thread(self._office.projects.step, request.path_params["id"], step)
+        project = await self._services.run_in_db_thread(self._services.projects.step, request.path_params["id"], step)
         return JSONResponse({"id": project.id, "state": project.state})
 
     async def picture(self, request: Request) -> Response:
         """An accepted picture, or its thumbnail."""
-        path, folder = await self._office.run_in_db_thread(
+        path, folder = await self._services.run_in_db_thread(
             self._picture, request.path_params["id"], request.path_params["frame"]
         )
         if not request.query_params.get("thumb"):
             return FileResponse(path)
         thumb = folder / "thumbs" / f"{path.stem}.jpg"
         if not thumb.exists():
-            await self._office.run_in_image_thread(make_thumbnail, path, thumb)
+            await self._services.run_in_image_thread(make_thumbnail, path, thumb)
         return FileResponse(thumb, headers={"cache-control": "private, max-age=3600"})
 
     def _picture(self, project_id: str, frame: str) -> tuple[Path, Path]:
-        project = self._office.projects.get(project_id)
-        row = self._office.frames.row(project, frame)
+        project = self._services.projects.get(project_id)
+        row = self._services.frames.row(project, frame)
         if row is None or row.state != FrameState.ACCEPTED:
             raise UnknownProject(f"{project_id} frame {frame}")
-        return self._office.frames.picture(project, row), self._office.frames.folder(project)
+        return self._services.frames.picture(project, row), self._services.frames.folder(project)
 
     async def pictures(self, request: Request) -> Response:
         """All accepted pictures as one zip."""
-        name, paths = await self._office.run_in_db_thread(self._picture_paths, request.path_params["id"])
-        target = self._office.store.incoming()
-        await self._office.run_in_image_thread(_zip, paths, target)
+        name, paths = await self._services.run_in_db_thread(self._picture_paths, request.path_params["id"])
+        target = self._services.store.incoming()
+        await self._services.run_in_image_thread(_zip, paths, target)
         remove = BackgroundTask(target.unlink, missing_ok=True)
         return FileResponse(target, media_type="application/zip", filename=f"{name}.zip", background=remove)
 
     def _picture_paths(self, project_id: str) -> tuple[str, list[Path]]:
-        project = self._office.projects.get(project_id)
-        rows = self._office.frames.rows(project)
-        paths = [self._office.frames.picture(project, row) for row in rows if row.state == FrameState.ACCEPTED]
-        return self._office.frames.folder(project).name, paths
+        project = self._services.projects.get(project_id)
+        rows = self._services.frames.rows(project)
+        paths = [self._services.frames.picture(project, row) for row in rows if row.state == FrameState.ACCEPTED]
+        return self._services.frames.folder(project).name, paths
 
     async def log(self, request: Request) -> Response:
         """The last error report of a frame."""
-        project = self._office.projects.get(request.path_params["id"])
-        row = await self._office.run_in_db_thread(self._office.frames.row, project, request.path_params["frame"])
-        path = self._office.frames.folder(project) / "logs" / f"{frame_text(row.number)}.log" if row else None
+        project = self._services.projects.get(request.path_params["id"])
+        row = await self._services.run_in_db_thread(self._services.frames.row, project, request.path_params["frame"])
+        path = self._services.frames.folder(project) / "logs" / f"{frame_text(row.number)}.log" if row else None
         if path is None or not path.is_file():
             raise UnknownProject(f"{project.id} with a log of this frame")
         return FileResponse(path, media_type="text/plain; charset=utf-8")
@@ -221,7 +221,7 @@ class Api:
     async def accounting(self, _request: Request) -> Response:
         """The server's own books, and the faults that happened."""
         happened = dict(self._faults.happened) if self._faults else {}
-        return JSONResponse({**await self._office.run_in_db_thread(self._office.frames.totals), "faults": happened})
+        return JSONResponse({**await self._services.run_in_db_thread(self._services.frames.totals), "faults": happened})
 
     async def account(self, request: Request) -> Response:
         """Add an account or change it."""
@@ -230,10 +230,10 @@ class Api:
         password, may_render = asked.get("password"), asked.get("may_render", True)
         if not (password is None or (isinstance(password, str) and password)) or not isinstance(may_render, bool):
             raise BadInput('an account is {"password": "text", "may_render": true or false}')
-        owner = login == self._office.settings.login
-        put = self._office.accounts.put
+        owner = login == self._services.settings.login
+        put = self._services.accounts.put
         try:
-            await self._office.run_in_db_thread(put, login[:200], password, may_render=may_render, is_owner=owner)
+            await self._services.run_in_db_thread(put, login[:200], password, may_render=may_render, is_owner=owner)
         except KeyError:
             raise BadInput("a new account needs a password") from None
         return JSONResponse({"login": login, "may_render": may_render})
@@ -241,10 +241,10 @@ class Api:
     async def mode(self, request: Request) -> Response:
         """Maintenance (206) and overload (207), or back to normal."""
         try:
-            self._office.mode = Mode((await _json(request)).get("mode"))
+            self._services.mode = Mode((await _json(request)).get("mode"))
         except ValueError:
             raise BadInput(f"mode is {', '.join(Mode)}") from None
-        return JSONResponse({"mode": self._office.mode})
+        return JSONResponse({"mode": self._services.mode})
 
     async def fault(self, request: Request) -> Response:
         """Script a fault, or set the rate of random ones; DELETE forgets what has not happened."""
@@ -266,7 +266,7 @@ class Api:
 
     async def expire_sessions(self, _request: Request) -> Response:
         """Every session is over, as after a long idle time."""
-        return JSONResponse({"expired": await self._office.run_in_db_thread(self._office.sessions.expire_all)})
+        return JSONResponse({"expired": await self._services.run_in_db_thread(self._services.sessions.expire_all)})
 
 
 async def _json(request: Request) -> dict[str, Any]:

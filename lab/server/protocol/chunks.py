@@ -73,15 +73,15 @@ class Chunks:
         #: One at a time: two clients that ask at once do not both read a large archive.
         self._cutting = asyncio.Lock()
 
-    async def of(self, office: LabServices, archive_md5: str, archive_bytes: int) -> tuple[Chunk, ...]:
+    async def of(self, services: LabServices, archive_md5: str, archive_bytes: int) -> tuple[Chunk, ...]:
         """The pieces of an archive as they are told to a client that takes several."""
         if archive_bytes <= self._chunk_bytes:
             return whole(archive_md5)
         async with self._cutting:
-            pieces = await office.run_in_db_thread(self.known, archive_md5, archive_bytes)
+            pieces = await services.run_in_db_thread(self.known, archive_md5, archive_bytes)
             if not pieces:
-                pieces = await office.run_in_image_thread(cut, self._store.archive(archive_md5), self._chunk_bytes)
-                await office.run_in_db_thread(self.keep, archive_md5, pieces)
+                pieces = await services.run_in_image_thread(cut, self._store.archive(archive_md5), self._chunk_bytes)
+                await services.run_in_db_thread(self.keep, archive_md5, pieces)
         return tuple(Chunk(id=piece.md5, md5=piece.md5) for piece in pieces)
 
     def known(self, archive_md5: str, archive_bytes: int) -> tuple[Piece, ...]:

@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 MAX_REPORT_BYTES = 16 * 1024 * 1024
 
 
-class FrameDesk:
+class FrameRoutes:
     """Validation, heartbeat and error report; one method per exchange."""
 
-    def __init__(self, office: LabServices) -> None:
-        self._office = office
+    def __init__(self, services: LabServices) -> None:
+        self._services = services
 
     async def validate(self, request: Request) -> Response:
         """A finished frame."""
@@ -46,12 +46,12 @@ class FrameDesk:
         return xml(write_validation_answer(ValidationAnswer(status=status)))
 
     async def _validate(self, request: Request) -> ValidationStatus:
-        office = self._office
-        session = await office.run_in_db_thread(office.sessions.find, request.cookies.get(COOKIE))
+        services = self._services
+        session = await services.run_in_db_thread(services.sessions.find, request.cookies.get(COOKIE))
         welcome = session is not None and session.state is SessionState.LIVE
-        path = office.store.incoming()
+        path = services.store.incoming()
         try:
-            form = await read_form(request, to=path if welcome else None, limit=office.settings.max_frame_bytes)
+            form = await read_form(request, to=path if welcome else None, limit=services.settings.max_frame_bytes)
             if session is None or not welcome:
                 return ValidationStatus.SESSION_DEAD
             upload = read_frame_upload(form.fields)
@@ -70,46 +70,46 @@ class FrameDesk:
             path.unlink(missing_ok=True)
 
     async def _judge(self, session: WebSession, upload: FrameUpload, path: Path) -> ValidationStatus:
-        office = self._office
-        wanted = await office.run_in_db_thread(self._wanted, session, upload)
+        services = self._services
+        wanted = await services.run_in_db_thread(self._wanted, session, upload)
         if wanted is not Wanted.TAKE or upload.revision not in ("", REVISION):
             return ValidationStatus.OK if wanted is Wanted.HAVE else ValidationStatus.MISSING_PARAMETER
         try:
-            picture = await office.run_in_image_thread(inspect_upload, path)
+            picture = await services.run_in_image_thread(inspect_upload, path)
         except NotAPicture as error:
             log.warning("job %s frame %s from %s: %s", upload.job, upload.frame, session.login, error)
-            await office.run_in_db_thread(self._refuse, session, upload)
+            await services.run_in_db_thread(self._refuse, session, upload)
             return ValidationStatus.NOT_AN_IMAGE
-        return await office.run_in_db_thread(self._take, session, upload, picture, path)
+        return await services.run_in_db_thread(self._take, session, upload, picture, path)
 
     def _wanted(self, session: WebSession, upload: FrameUpload) -> Wanted:
-        tests = self._office.test_frames
+        tests = self._services.test_frames
         if tests is None or not is_test_job(upload.job):
-            return self._office.frames.wanted(session, upload.job, upload.frame)
+            return self._services.frames.wanted(session, upload.job, upload.frame)
         if tests.is_due(session, upload.job, upload.frame):
             return Wanted.TAKE
         return Wanted.HAVE if tests.is_done(session, upload.job, upload.frame) else Wanted.UNKNOWN
 
     def _refuse(self, session: WebSession, upload: FrameUpload) -> None:
-        if self._office.test_frames and is_test_job(upload.job):
-            self._office.test_frames.failed(session)
+        if self._services.test_frames and is_test_job(upload.job):
+            self._services.test_frames.failed(session)
             return
-        self._office.frames.refuse(session, upload.job, upload.frame)
-        self._office.frames.note_refusal(upload, None)
-        self._office.sessions.note_broken_frame(session)
+        self._services.frames.refuse(session, upload.job, upload.frame)
+        self._services.frames.note_refusal(upload, None)
+        self._services.sessions.note_broken_frame(session)
 
     def _take(self, session: WebSession, upload: FrameUpload, picture: Picture, path: Path) -> ValidationStatus:
-        if self._office.test_frames and is_test_job(upload.job):
-            self._office.test_frames.passed(session, upload.render_time_s)
+        if self._services.test_frames and is_test_job(upload.job):
+            self._services.test_frames.passed(session, upload.render_time_s)
             return ValidationStatus.OK
-        verdict = self._office.frames.take(session, upload, picture, path)
+        verdict = self._services.frames.take(session, upload, picture, path)
         if verdict is Verdict.ACCEPTED:
-            if picture.is_empty and (wronged := self._office.frames.take_back_refusal(upload.job, upload.frame)):
-                self._office.sessions.take_back_broken_frame(wronged)
+            if picture.is_empty and (wronged := self._services.frames.take_back_refusal(upload.job, upload.frame)):
+                self._services.sessions.take_back_broken_frame(wronged)
             return ValidationStatus.OK
-        why = self._office.frames.note_refusal(upload, picture)
+        why = self._services.frames.note_refusal(upload, picture)
         log.warning("job %s frame %s from %s is broken: %s", upload.job, upload.frame, session.login, why)
-        self._office.sessions.note_broken_frame(session)
+        self._services.sessions.note_broken_frame(session)
         return ValidationStatus.BROKEN_FRAME
 
     async def beat(self, request: Request) -> Response:
@@ -118,29 +118,29 @@ class FrameDesk:
             asked = read_beat((await read_form(request)).fields)
         except (BadForm, MalformedMessage):
             return xml(write_beat_answer(BeatAnswer(status=BeatStatus.STOP)))
-        status = await self._office.run_in_db_thread(self._beat, request.cookies.get(COOKIE), asked)
+        status = await self._services.run_in_db_thread(self._beat, request.cookies.get(COOKIE), asked)
         return xml(write_beat_answer(BeatAnswer(status=status)))
 
     def _beat(self, token: str | None, asked: Beat) -> BeatStatus | int:
-        session = self._office.sessions.find(token)
+        session = self._services.sessions.find(token)
         if session is None or not session.is_alive:
             return int(JobStatus.SESSION_DEAD)
         if asked.job is None or asked.frame is None:
-            self._office.frames.beat_all(session)
+            self._services.frames.beat_all(session)
             return BeatStatus.OK
-        tests = self._office.test_frames
+        tests = self._services.test_frames
         if tests and is_test_job(asked.job):
             return BeatStatus.OK if tests.is_due(session, asked.job, asked.frame) else BeatStatus.STOP
-        return self._office.frames.beat(session, asked.job, asked.frame)
+        return self._services.frames.beat(session, asked.job, asked.frame)
 
     async def report_error(self, request: Request) -> Response:
         """A frame that could not be rendered, with its log."""
-        path = self._office.store.incoming()
+        path = self._services.store.incoming()
         try:
             form = await _read_report(request, path)
             asked = read_error_report(form.fields)
             text = _end_of(form.file) if form.file else form.fields.get("file", "").encode()
-            status = await self._office.run_in_db_thread(self._fail, request.cookies.get(COOKIE), asked, text)
+            status = await self._services.run_in_db_thread(self._fail, request.cookies.get(COOKIE), asked, text)
         except MalformedMessage:
             status = int(ValidationStatus.MISSING_PARAMETER)
         finally:
@@ -148,18 +148,18 @@ class FrameDesk:
         return xml(write_error_answer(ErrorAnswer(status=status)))
 
     def _fail(self, token: str | None, asked: ErrorReport, text: bytes) -> ErrorStatus | int:
-        session = self._office.sessions.find(token)
+        session = self._services.sessions.find(token)
         if session is None or not session.is_alive:
             return int(JobStatus.SESSION_DEAD)
         if asked.job is None or asked.frame is None:
             log.info("%s reports trouble of type %s without a frame", session.login, asked.type)
             return ErrorStatus.OK
-        tests = self._office.test_frames
+        tests = self._services.test_frames
         if tests and is_test_job(asked.job):
             if tests.is_due(session, asked.job, asked.frame):
                 tests.failed(session)
             return ErrorStatus.OK
-        if not self._office.frames.fail(session, asked.job, asked.frame, text):
+        if not self._services.frames.fail(session, asked.job, asked.frame, text):
             log.info("%s reports job %s frame %s, which is not theirs", session.login, asked.job[:20], asked.frame[:20])
         return ErrorStatus.OK
 

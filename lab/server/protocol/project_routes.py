@@ -27,11 +27,11 @@ from .endpoints import COOKIE, xml
 log = logging.getLogger(__name__)
 
 
-class ProjectSteps:
+class ProjectRoutes:
     """One method per exchange."""
 
-    def __init__(self, office: LabServices) -> None:
-        self._office = office
+    def __init__(self, services: LabServices) -> None:
+        self._services = services
 
     async def step(self, request: Request) -> Response:
         """Cancel or resume a project, given by number or name."""
@@ -40,19 +40,19 @@ class ProjectSteps:
         except (BadForm, MalformedMessage):
             return Response(status_code=400)
         return xml(
-            write_project_answer(await self._office.run_in_db_thread(self._step, request.cookies.get(COOKIE), asked))
+            write_project_answer(await self._services.run_in_db_thread(self._step, request.cookies.get(COOKIE), asked))
         )
 
     def _step(self, token: str | None, asked: Asked) -> ProjectAnswer:
-        session = self._office.sessions.find(token)
-        account = self._office.accounts.get(session.login) if session is not None and session.is_alive else None
+        session = self._services.sessions.find(token)
+        account = self._services.accounts.get(session.login) if session is not None and session.is_alive else None
         if account is None or not account.is_owner:
             return ProjectAnswer(status=ProjectStatus.NOT_ALLOWED)
         project = self._find(asked.job)
         if project is None:
             return ProjectAnswer(status=ProjectStatus.UNKNOWN_PROJECT)
         try:
-            self._office.projects.step(project.id, ProjectStep(asked.step))
+            self._services.projects.step(project.id, ProjectStep(asked.step))
         except NotNow:
             status = ProjectStatus.NOT_NOW
         else:
@@ -62,6 +62,6 @@ class ProjectSteps:
 
     def _find(self, job: str) -> Project | None:
         try:
-            return self._office.projects.get(job)
+            return self._services.projects.get(job)
         except UnknownProject:
-            return self._office.projects.latest_named(job)
+            return self._services.projects.latest_named(job)

@@ -48,9 +48,9 @@ render.use_placeholder = False
 """
 
 _ON_CPU = """
-for one in bpy.data.scenes:
-    if hasattr(one, 'cycles'):
-        one.cycles.device = 'CPU'
+for other in bpy.data.scenes:
+    if hasattr(other, 'cycles'):
+        other.cycles.device = 'CPU'
 """
 
 

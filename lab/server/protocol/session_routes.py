@@ -46,11 +46,11 @@ ASKING_S = 180.0
 _RESTING = {Mode.MAINTENANCE: JobStatus.MAINTENANCE, Mode.OVERLOADED: JobStatus.OVERLOADED}
 
 
-class Desk:
+class SessionRoutes:
     """Sign-in, log-out, job request and downloads; one method per exchange."""
 
-    def __init__(self, office: LabServices) -> None:
-        self._office = office
+    def __init__(self, services: LabServices) -> None:
+        self._services = services
 
     async def sign_in(self, request: Request) -> Response:
         """Session creation."""
@@ -60,33 +60,33 @@ class Desk:
             return _signed_in(SignInStatus.MISSING_PARAMETER)
         if not form.fields.get("version"):
             return _signed_in(SignInStatus.NO_VERSION)
-        if _is_older(form.fields["version"], self._office.settings.min_version):
+        if _is_older(form.fields["version"], self._services.settings.min_version):
             return _signed_in(SignInStatus.CLIENT_TOO_OLD)
         try:
             asked = read_sign_in_request(form.fields)
         except MalformedMessage:
             return _signed_in(SignInStatus.MISSING_PARAMETER)
         # Not even an expired cookie is a reason to refuse: clients that are answered 103 sleep for 5 to 15 minutes.
-        signed_in = await self._office.check_sign_in(asked.credentials.login, asked.credentials.password)
+        signed_in = await self._services.check_sign_in(asked.credentials.login, asked.credentials.password)
         if signed_in is None:
             return _signed_in(SignInStatus.AUTHENTICATION_FAILED)
-        token = await self._office.run_in_db_thread(
+        token = await self._services.run_in_db_thread(
             self._open_session, signed_in.account, asked, request.cookies.get(COOKIE)
         )
         log.info("%s signed in with %s %s", signed_in.account.login, asked.hardware.os, asked.hardware.bits)
         project = PROJECT_PATH if signed_in.account.is_owner else ""
-        answer = _signed_in(SignInStatus.OK, self._office.settings.max_period_s, signed_in.public_key, project)
+        answer = _signed_in(SignInStatus.OK, self._services.settings.max_period_s, signed_in.public_key, project)
         answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
         return answer
 
     def _open_session(self, account: Account, asked: SignInRequest, former_token: str | None) -> str:
-        office = self._office
-        former = office.sessions.find(former_token)
-        tests = office.settings.test_frames
-        token = office.sessions.open(account.login, asked.version[:50], asked.hardware, tests_wanted=tests)
-        session = office.sessions.find(token)
+        services = self._services
+        former = services.sessions.find(former_token)
+        tests = services.settings.test_frames
+        token = services.sessions.open(account.login, asked.version[:50], asked.hardware, tests_wanted=tests)
+        session = services.sessions.find(token)
         if former is not None and session is not None and former.login == account.login:
-            office.frames.take_over(former, session)
+            services.frames.take_over(former, session)
         return token
 
     async def log_out_as_specified(self, request: Request) -> Response:
@@ -97,16 +97,16 @@ class Desk:
 
     async def log_out(self, request: Request) -> Response:
         """Session end: its cookie dies and its leases are free."""
-        await self._office.run_in_db_thread(self._log_out, request.cookies.get(COOKIE))
+        await self._services.run_in_db_thread(self._log_out, request.cookies.get(COOKIE))
         answer = Response(status_code=200, media_type="text/plain")
         answer.delete_cookie(COOKIE)
         return answer
 
     def _log_out(self, token: str | None) -> None:
-        session = self._office.sessions.find(token)
+        session = self._services.sessions.find(token)
         if session is not None:
-            self._office.frames.release(session)
-            self._office.sessions.close(session)
+            self._services.frames.release(session)
+            self._services.sessions.close(session)
             log.info("%s logged out", session.login)
 
     async def request_job(self, request: Request) -> Response:
@@ -119,40 +119,40 @@ class Desk:
             log.warning("an unreadable job request: %s", error)
             return xml(write_job_answer(JobAnswer(status=JobStatus.INTERNAL_ERROR)))
         token, address = request.cookies.get(COOKIE), address_of_request(request)
-        answer, cut_bytes = await self._office.run_in_db_thread(self._answer_job, token, asked, address)
+        answer, cut_bytes = await self._services.run_in_db_thread(self._answer_job, token, asked, address)
         if answer.offer is not None and cut_bytes:
-            pieces = await self._office.chunks.of(self._office, answer.offer.archive_md5, cut_bytes)
+            pieces = await self._services.chunks.of(self._services, answer.offer.archive_md5, cut_bytes)
             answer = replace(answer, offer=replace(answer.offer, chunks=pieces))
         return xml(write_job_answer(answer))
 
     def _answer_job(self, token: str | None, asked: JobRequest, address: str) -> tuple[JobAnswer, int]:
         """The answer, and the size of its archive where the client may be given it in pieces, else 0."""
-        office = self._office
-        unneeded = office.projects.no_longer_needed(asked.held_archives)
-        session = office.sessions.find(token)
+        services = self._services
+        unneeded = services.projects.no_longer_needed(asked.held_archives)
+        session = services.sessions.find(token)
         refusal = self._refusal(session)
         if session is None or refusal is not None:
             return JobAnswer(status=refusal or JobStatus.SESSION_DEAD), 0
-        renderer_md5 = office.renderers[session.platform].md5
-        if office.test_frames and (test := office.test_frames.next_job(session)):
-            work = work_of_test_frame(test, office.test_frames.scene, asked.compute_method)
+        renderer_md5 = services.renderers[session.platform].md5
+        if services.test_frames and (test := services.test_frames.next_job(session)):
+            work = work_of_test_frame(test, services.test_frames.scene, asked.compute_method)
             return self._offered(offer_of(work, renderer_md5, address), unneeded), 0
-        granted = office.frames.grant(session, asked.compute_method)
+        granted = services.frames.grant(session, asked.compute_method)
         if not isinstance(granted, Granted):
-            wait_s = wait_for_jobs_s(office.sessions.seen_within(ASKING_S))
+            wait_s = wait_for_jobs_s(services.sessions.seen_within(ASKING_S))
             return JobAnswer(status=granted, frames_remaining=0, delete_archives=unneeded, wait_s=wait_s), 0
         offer = offer_of(work_of_project(granted, asked.compute_method), renderer_md5, address)
         cut_bytes = granted.project.archive_bytes if takes_pieces(session.version) else 0
         return self._offered(offer, unneeded), cut_bytes
 
     def _offered(self, offer: JobOffer, unneeded: tuple[str, ...]) -> JobAnswer:
-        office = self._office
-        active = office.projects.active()
+        services = self._services
+        active = services.projects.active()
         return JobAnswer(
             status=JobStatus.OK,
             offer=offer,
             frames_remaining=sum(project.remaining for project in active),
-            figures=ServerFigures(renderable_projects=len(active), connected_machines=office.sessions.count()),
+            figures=ServerFigures(renderable_projects=len(active), connected_machines=services.sessions.count()),
             delete_archives=unneeded,
         )
 
@@ -161,12 +161,12 @@ class Desk:
             return JobStatus.SESSION_DEAD
         if session.state is SessionState.DISABLED:
             return JobStatus.SESSION_DISABLED
-        account = self._office.accounts.get(session.login)
+        account = self._services.accounts.get(session.login)
         if account is None or not account.may_render:
             return JobStatus.NO_RENDERING_RIGHT
-        if self._office.mode in _RESTING:
-            return _RESTING[self._office.mode]
-        return None if session.platform in self._office.renderers else JobStatus.NO_RENDERER
+        if self._services.mode in _RESTING:
+            return _RESTING[self._services.mode]
+        return None if session.platform in self._services.renderers else JobStatus.NO_RENDERER
 
     async def download(self, request: Request) -> Response:
         """A renderer or a project archive, or 404."""
@@ -185,7 +185,7 @@ class Desk:
             asked = read_archive_request((await read_form(request)).fields, kind=kind)
         except (BadForm, MalformedMessage):
             return Response(status_code=404)
-        found = await self._office.run_in_db_thread(self._archive, request.cookies.get(COOKIE), asked)
+        found = await self._services.run_in_db_thread(self._archive, request.cookies.get(COOKIE), asked)
         if isinstance(found, PieceFile) and found.path.is_file():
             return PieceResponse(found)
         if isinstance(found, Path) and found.is_file():
@@ -193,26 +193,26 @@ class Desk:
         return Response(status_code=404)
 
     def _archive(self, token: str | None, asked: ArchiveRequest) -> Path | PieceFile | None:
-        office = self._office
-        session = office.sessions.find(token)
+        services = self._services
+        session = services.sessions.find(token)
         if session is None or not session.is_alive:
             return None
-        tests = office.test_frames
+        tests = services.test_frames
         if asked.type == "chunk":
             is_test = tests is not None and asked.chunk == tests.scene.md5
-            return tests.scene.path if tests and is_test else office.chunks.find(asked.chunk or "")
+            return tests.scene.path if tests and is_test else services.chunks.find(asked.chunk or "")
         if tests is not None and is_test_job(asked.job):
             return tests.scene.path if asked.type == "job" else self._renderer(session)
         try:
-            project = office.projects.get(asked.job)
+            project = services.projects.get(asked.job)
         except UnknownProject:
             return None
         if asked.type == "job":
-            return office.store.archive(project.archive_md5) if asked.revision in (None, "", REVISION) else None
+            return services.store.archive(project.archive_md5) if asked.revision in (None, "", REVISION) else None
         return self._renderer(session)
 
     def _renderer(self, session: WebSession) -> Path | None:
-        renderer = self._office.renderers.get(session.platform)
+        renderer = self._services.renderers.get(session.platform)
         return renderer.path if renderer else None
 
     async def take_speed_test(self, request: Request) -> Response:

@@ -278,7 +278,7 @@ class Sessions:
 
     def expire_all(self) -> int:
         """Expire every live session, as if all had been idle for too long; the answer is how many that were."""
-        live = [one for one in self._sessions.values() if one.state is SessionState.LIVE]
+        live = [session for session in self._sessions.values() if session.state is SessionState.LIVE]
         for session in live:
             self._save(replace(session, state=SessionState.EXPIRED))
         return len(live)
@@ -291,7 +291,9 @@ class Sessions:
     def seen_within(self, seconds: float) -> int:
         """How many live sessions were heard of in the last so many seconds."""
         since = self._clock() - seconds
-        return sum(one.state is SessionState.LIVE and one.seen_at >= since for one in self._sessions.values())
+        return sum(
+            session.state is SessionState.LIVE and session.seen_at >= since for session in self._sessions.values()
+        )
 
     def known(self) -> list[WebSession]:
         """Sessions that are not over, the newest first."""

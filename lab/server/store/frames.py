@@ -275,7 +275,7 @@ class Frames:
         return counted
 
     def totals(self) -> dict[str, int]:
-        """The server's own books: grants, accepted, again, refusals, errors, expiries."""
+        """Counts over all projects: grants, accepted, again, refusals, errors, expiries."""
         with self._store.transaction() as db:
             sums = db.execute(sql.TOTALS).mappings().one()
             granted = db.execute(select(func.coalesce(func.sum(grants.c.times), 0))).scalar_one()

@@ -1,4 +1,4 @@
-"""A project's zip, as it came from a stranger: is it whole, harmless, and does it hold its scene?"""
+"""A project's zip, as an untrusted client sent it: is it whole, harmless, and does it hold its scene?"""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ class Projects:
 
     def named(self, name: str) -> Project | None:
         """The oldest project of this name."""
-        return next((one for one in self._projects.values() if one.name == name), None)
+        return next((project for project in self._projects.values() if project.name == name), None)
 
     def latest_named(self, name: str) -> Project | None:
         """The newest project of this name, one that still wants frames before one that does not."""
@@ -223,9 +223,9 @@ class Projects:
         if not held:
             return ()
         needed: dict[str, bool] = {}
-        for one in self._projects.values():
-            wants = one.state in (P.ACTIVE, P.PAUSED)
-            needed[one.archive_md5] = needed.get(one.archive_md5, False) or wants
+        for project in self._projects.values():
+            wants = project.state in (P.ACTIVE, P.PAUSED)
+            needed[project.archive_md5] = needed.get(project.archive_md5, False) or wants
         return tuple(md5 for md5 in held if needed.get(md5) is False)
 
     def _remember(self, project: Project) -> None:

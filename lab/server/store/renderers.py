@@ -1,4 +1,4 @@
-"""The renderer archives a server hands out, one per platform.
+"""The renderer archives a server gives, one per platform.
 
 A studio gives real ones: a zip that holds ``rend.exe`` (Windows, Linux) or ``Blender/blender.app`` (Mac). Where it
 gives none, Linux and Mac get a *launcher*: a zip of one small shell script that starts the Blender of the PC it runs

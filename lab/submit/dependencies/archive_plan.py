@@ -102,7 +102,7 @@ class ArchiveManifest:
         else:
             parts = [_OUTSIDE, *(part.strip("/\\") for part in folder.parts)]
         target = "/".join(portable(part) for part in parts if part)
-        # Room for the names below it.
+        # Space for the names below it.
         return f"_long/{short_hash(target)}" if target and is_too_long(target + "/" + 40 * "x") else target
 
     def _file_target(self, path: Path) -> str:
@@ -129,7 +129,7 @@ class ArchiveManifest:
             if changes and not reference.fields:
                 raise BadScene(f"{one_line(str(reference.path))} cannot be packed: its path cannot be rewritten")
             for field, text in changes:
-                if field.room <= len(text):
+                if field.capacity <= len(text):
                     raise BadScene(f"{one_line(str(reference.path))} cannot be packed: no room for its path")
                 rewrites[reference.blend].append((field, text))
         return rewrites
@@ -142,7 +142,7 @@ class ArchiveManifest:
         if not _leads_to(reference.stored, home, target):
             relative = posixpath.relpath("/" + target, "/" + home)
             text = b"//" + relative.encode() + (b"/" if reference.stored.endswith((b"/", b"\\")) else b"")
-            places = [field for field in reference.fields if not field.name] or [Field(offset=0, room=0)]
+            places = [field for field in reference.fields if not field.name] or [Field(offset=0, capacity=0)]
             yield from ((field, text) for field in places)
         for field in reference.fields:
             if field.name and portable(field.name) != field.name:
@@ -173,4 +173,4 @@ def _write_copy(blend: Path, copy: Path, rewrites: list[tuple[Field, bytes]]) ->
         shutil.copyfileobj(file.fileobj, writing, _PIECE)
         for field, text in rewrites:
             writing.seek(field.offset)
-            writing.write(text.ljust(field.room, b"\0"))
+            writing.write(text.ljust(field.capacity, b"\0"))

@@ -1,4 +1,4 @@
-"""Which Blender is at hand."""
+"""The version of the Blender that was found, as the program itself prints it."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Field:
 
     offset: int
     #: With the zero byte at the end.
-    room: int
+    capacity: int
     #: Of ``Kind.LISTED``: this field holds one of the names; empty: it holds the folder.
     name: str = ""
 

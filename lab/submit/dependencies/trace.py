@@ -169,7 +169,7 @@ def _of_strip(place: Any, elements: Any) -> Reference:
         raw, field = elements.get(b"name", return_field=True, array_index=index)
         name = os.fsdecode(raw)
         offset = elements.file_offset + index * elements.dna_type.size + field.offset
-        fields.append(Field(offset=offset, room=field.size, name=name))
+        fields.append(Field(offset=offset, capacity=field.size, name=name))
         names.append(name)
     return Reference(
         blend=blend,
@@ -184,14 +184,14 @@ def _of_strip(place: Any, elements: Any) -> Reference:
 def _field(block: Any, field: Any) -> Field | None:
     if field is None or field.name.is_pointer:
         return None
-    return Field(offset=block.file_offset + field.offset, room=field.size)
+    return Field(offset=block.file_offset + field.offset, capacity=field.size)
 
 
 def _checked(file: Any, stored: bytes, field: Field | None) -> tuple[Field, ...]:
     """The field, if the path is there indeed; else wherever it is."""
     if field is not None:
         file.fileobj.seek(field.offset)
-        there = file.fileobj.read(field.room).partition(b"\0")[0]
+        there = file.fileobj.read(field.capacity).partition(b"\0")[0]
         if there.replace(b"\\", b"/") == stored.replace(b"\\", b"/"):
             return (field,)
     return stored_at(Path(file.filepath), stored)
@@ -205,9 +205,9 @@ def stored_at(blend: Path, stored: bytes) -> tuple[Field, ...]:
     found: list[Field] = []
     for offset in _occurrences(file, stored + b"\0"):
         block = blocks[max(0, bisect.bisect_right(starts, offset) - 1)]
-        room = _room(block, offset - block.file_offset)
-        if room:
-            found.append(Field(offset=offset, room=room))
+        capacity = _capacity(block, offset - block.file_offset)
+        if capacity:
+            found.append(Field(offset=offset, capacity=capacity))
     return tuple(found)
 
 
@@ -221,7 +221,7 @@ def _occurrences(file: Any, wanted: bytes) -> Iterator[int]:
             at = content.find(wanted, at + 1)
 
 
-def _room(block: Any, offset: int) -> int:
+def _capacity(block: Any, offset: int) -> int:
     """Bytes of the text field that begins at this offset of the block; 0: none does."""
     if not 0 <= offset < block.size:
         return 0
@@ -230,7 +230,7 @@ def _room(block: Any, offset: int) -> int:
     size = block.dna_type.size
     if not size:
         return 0
-    return next((room for start, room in _texts(block.dna_type, 0) if start == offset % size), 0)
+    return next((capacity for start, capacity in _texts(block.dna_type, 0) if start == offset % size), 0)
 
 
 def _texts(structure: Any, base: int) -> Iterator[tuple[int, int]]:

@@ -123,7 +123,7 @@ def _becomes_side_by_side(facts: SceneFacts) -> bool:
 
 
 def note_on_version(facts: SceneFacts, blender: tuple[int, int]) -> str:
-    """What to say where the Blender at hand is older than the one that wrote the file; empty where it is not."""
+    """What to say where the Blender found here is older than the one that wrote the file; empty where it is not."""
     if blender >= facts.version:
         return ""
     wrote, have = (".".join(map(str, version)) for version in (facts.version, blender))

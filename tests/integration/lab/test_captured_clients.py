@@ -97,7 +97,7 @@ def test_a_public_client_is_answered_in_its_generations_words(lab: RunningLab, t
     told = lab.owner.project(project.id)
     assert (told["state"], told["accepted"]) == ("done", 2)
     if "logout" in [request.path.rpartition("/")[2].removesuffix(".php") for request in captured(client)]:
-        assert lab.office.sessions.known() == []
+        assert lab.services.sessions.known() == []
 
 
 @pytest.mark.parametrize("year", GENERATIONS)

@@ -122,7 +122,7 @@ def test_an_archive_that_lost_its_end_is_cut_off_and_the_server_goes_on(lab: Run
     archive = large_project(lab)
     client = lab.client(version=NEWEST)
     pieces = offered_pieces(client)
-    stored = lab.office.store.archive(hashlib.md5(archive).hexdigest())
+    stored = lab.services.store.archive(hashlib.md5(archive).hexdigest())
     stored.write_bytes(archive[: 3 * MIB + 7])
     with pytest.raises(OSError, match=r"."):
         fetch(client, pieces[3][0])

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from lab.demo_run import processes as lab_children
+from lab.demo_run import processes as demo_processes
 from lab.demo_run.processes import Processes
 from lab.errors import RunFailed
 
@@ -26,7 +26,7 @@ SERVER = {
 
 
 @pytest.fixture
-def children(tmp_path: Path):
+def processes(tmp_path: Path):
     made = Processes(tmp_path, (SECRET,))
     yield made
     made.stop()
@@ -36,57 +36,57 @@ def address_in(log: Path) -> str:
     return next((line.split(" is at ")[1] for line in log.read_text().splitlines() if " is at " in line), "")
 
 
-def test_a_server_comes_up_answers_and_is_gone_after_the_stop(children):
-    child = children.start("server", ["server"], SERVER)
-    children.wait_for("the server", lambda: bool(address_in(child.log)), limit_s=30)
-    assert requests.get(f"{address_in(child.log)}/healthz", timeout=10).ok
-    assert SECRET not in " ".join(psutil.Process(child.process.pid).cmdline())
-    children.stop()
-    assert child.process.returncode == 0
-    assert not psutil.pid_exists(child.process.pid)
+def test_a_server_comes_up_answers_and_is_gone_after_the_stop(processes):
+    started = processes.start("server", ["server"], SERVER)
+    processes.wait_for("the server", lambda: bool(address_in(started.log)), limit_s=30)
+    assert requests.get(f"{address_in(started.log)}/healthz", timeout=10).ok
+    assert SECRET not in " ".join(psutil.Process(started.process.pid).cmdline())
+    processes.stop()
+    assert started.process.returncode == 0
+    assert not psutil.pid_exists(started.process.pid)
 
 
-def test_a_child_that_dies_is_told_with_the_end_of_its_log(children):
-    child = children.start("server", ["server"], {**SERVER, "SHEEPFOLD_MAX_PERIOD_S": "never"})
-    child.process.wait(30)
+def test_a_process_that_dies_is_told_with_the_end_of_its_log(processes):
+    started = processes.start("server", ["server"], {**SERVER, "SHEEPFOLD_MAX_PERIOD_S": "never"})
+    started.process.wait(30)
     with pytest.raises(RunFailed, match=r"server ended with exit code 2(.|\n)*SHEEPFOLD_MAX_PERIOD_S"):
-        children.check()
+        processes.check()
 
 
-def test_secrets_in_a_log_are_not_shown(children, monkeypatch):
-    monkeypatch.setattr(lab_children, "sheepfold_command", lambda: [sys.executable, "-c"])
-    child = children.start("worker", [f"print({SECRET!r}); raise SystemExit(4)"], {})
-    child.process.wait(30)
+def test_secrets_in_a_log_are_not_shown(processes, monkeypatch):
+    monkeypatch.setattr(demo_processes, "sheepfold_command", lambda: [sys.executable, "-c"])
+    started = processes.start("worker", [f"print({SECRET!r}); raise SystemExit(4)"], {})
+    started.process.wait(30)
     with pytest.raises(RunFailed, match="exit code 4") as told:
-        children.check()
+        processes.check()
     assert "[secret]" in str(told.value)
     assert SECRET not in str(told.value)
 
 
-def test_a_child_that_does_not_listen_is_killed_with_its_whole_group(children, monkeypatch):
-    monkeypatch.setattr(lab_children, "sheepfold_command", lambda: [sys.executable, "-c"])
-    monkeypatch.setattr(lab_children, "STOP_WITHIN_S", 1.5)
+def test_a_process_that_does_not_listen_is_killed_with_its_whole_group(processes, monkeypatch):
+    monkeypatch.setattr(demo_processes, "sheepfold_command", lambda: [sys.executable, "-c"])
+    monkeypatch.setattr(demo_processes, "STOP_WITHIN_S", 1.5)
     deaf = (
         "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "grandchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "print(grandchild.pid, flush=True); time.sleep(600)"
     )
-    child = children.start("worker", [deaf], {})
-    children.wait_for("the grandchild", lambda: child.log.read_text().endswith("\n"), limit_s=30)
-    grandchild = psutil.Process(int(child.log.read_text()))
-    children.stop()
-    assert child.process.returncode == -signal.SIGKILL
+    started = processes.start("worker", [deaf], {})
+    processes.wait_for("the grandchild", lambda: started.log.read_text().endswith("\n"), limit_s=30)
+    grandchild = psutil.Process(int(started.log.read_text()))
+    processes.stop()
+    assert started.process.returncode == -signal.SIGKILL
     _, alive = psutil.wait_procs([grandchild], timeout=5)
-    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
-def test_children_end_when_the_lab_itself_is_killed(tmp_path):
+def test_processes_end_when_the_lab_itself_is_killed(tmp_path):
     starter = (
-        "import sys, time; from pathlib import Path; from lab import children\n"
-        "children.sheepfold_command = lambda: [sys.executable, '-c']\n"
-        "child = children.Children(Path(sys.argv[1]), ()).start('worker', ['import time; time.sleep(600)'], {})\n"
-        "print(child.process.pid, flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from lab.demo_run import processes\n"
+        "processes.sheepfold_command = lambda: [sys.executable, '-c']\n"
+        "started = processes.Processes(Path(sys.argv[1]), ()).start('worker', ['import time; time.sleep(600)'], {})\n"
+        "print(started.process.pid, flush=True); time.sleep(600)"
     )
     lab = subprocess.Popen([sys.executable, "-c", starter, str(tmp_path)], stdout=subprocess.PIPE)
     assert lab.stdout is not None
@@ -95,4 +95,4 @@ def test_children_end_when_the_lab_itself_is_killed(tmp_path):
     lab.wait()
     lab.stdout.close()
     _, alive = psutil.wait_procs([child], timeout=10)
-    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]

@@ -108,7 +108,7 @@ def test_a_session_that_signs_in_again_keeps_what_it_holds(lab: RunningLab):
 
 
 def test_another_accounts_cookie_takes_nothing_over(lab: RunningLab):
-    auth = (lab.office.settings.login, lab.office.settings.secret())
+    auth = (lab.services.settings.login, lab.services.settings.secret())
     requests.put(f"{lab.url}/api/accounts/ben", json={"password": "baa"}, auth=auth, timeout=10)
     lab.project("1")
     anna = lab.client()

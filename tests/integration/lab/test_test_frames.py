@@ -126,12 +126,12 @@ def test_there_are_none_unless_asked_for(tmp_path, png):
 def test_blender_builds_the_scene_once(blender, tmp_path, monkeypatch):
     monkeypatch.setenv("SHEEPFOLD_BLENDER", blender)
     settings = ServerSettings(login=LOGIN, password=PASSWORD, server_dir=tmp_path / "server", test_frames=1)
-    office = LabServices(settings)
-    assert office.test_frames is not None
-    built = office.test_frames.scene
+    services = LabServices(settings)
+    assert services.test_frames is not None
+    built = services.test_frames.scene
     with zipfile.ZipFile(built.path) as archive:
         assert built.scene in archive.namelist()
-    office.close()
+    services.close()
     monkeypatch.setenv("SHEEPFOLD_BLENDER", "/nowhere")
     again = LabServices(settings)
     assert again.test_frames is not None

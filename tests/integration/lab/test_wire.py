@@ -134,7 +134,7 @@ def test_both_addresses_end_a_session_and_a_stranger_to_the_query_does_not(lab: 
     for target, remains in (("/server/logout.php", 0), ("/account.php?mode=logout&worker=1", 0), ("/account.php", 1)):
         cookie = signed_in(lab)
         ask(lab, "GET", target, f"Cookie: {cookie}")
-        assert len(lab.office.sessions.known()) == remains
+        assert len(lab.services.sessions.known()) == remains
 
 
 def test_a_speed_test_nobody_asked_for_is_taken_and_forgotten(lab: RunningLab):

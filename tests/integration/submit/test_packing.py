@@ -123,12 +123,12 @@ def test_submit_brings_a_scene_to_the_server(scene, tmp_path, monkeypatch):
 
 def test_the_demo_is_made_once(blender, tmp_path):
     with running_lab(tmp_path) as lab:
-        project = create_demo(lab.office)
+        project = create_demo(lab.services)
         assert (project.name, project.remaining, project.width, project.height) == ("demo", 12, 320, 180)
-        assert create_demo(lab.office).id == project.id
+        assert create_demo(lab.services).id == project.id
 
 
 def test_a_demo_without_blender_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("SHEEPFOLD_BLENDER", str(tmp_path / "no-blender"))
     with running_lab(tmp_path) as lab, pytest.raises(NoBlender, match="SHEEPFOLD_BLENDER"):
-        create_demo(lab.office)
+        create_demo(lab.services)

@@ -31,7 +31,7 @@ class RunningLab:
     def __init__(self, folder: Path, settings: ServerSettings) -> None:
         self.folder = folder
         self.now = 1_700_000_000.0
-        self.office = LabServices(settings, clock=lambda: self.now)
+        self.services = LabServices(settings, clock=lambda: self.now)
         self.url = ""
         self.owner: LabClient
 
@@ -139,12 +139,12 @@ def running_lab(folder: Path, **settings: Any) -> Iterator[RunningLab]:
         lab.url = url
         up.set()
 
-    server = Server(build(lab.office), on_start=started)
+    server = Server(build(lab.services), on_start=started)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         assert up.wait(20), "the lab server did not start"
-        lab.owner = LabClient(lab.url, lab.office.settings.login, PASSWORD)
+        lab.owner = LabClient(lab.url, lab.services.settings.login, PASSWORD)
         yield lab
     finally:
         server.should_exit = True

@@ -3,30 +3,30 @@
 import pytest
 
 from lab.errors import BadInput
-from lab.server.fault_injection import RANDOM_ACTIONS, RANDOM_DOWNLOAD_ACTIONS, Fault, FaultDesk
+from lab.server.fault_injection import RANDOM_ACTIONS, RANDOM_DOWNLOAD_ACTIONS, Fault, FaultPlan
 
 
 def test_a_scripted_fault_hits_the_next_requests_of_its_exchange_and_no_others():
-    desk = FaultDesk()
-    desk.script(Fault(exchange="request-job", action="status:202", count=2))
-    desk.script(Fault(exchange="request-job", action="drop"))
-    assert desk.next("keepmealive") is None
-    assert [desk.next("request-job") for _ in range(4)] == ["status:202", "status:202", "drop", None]
-    assert desk.happened == {"request-job status:202": 2, "request-job drop": 1}
+    plan = FaultPlan()
+    plan.script(Fault(exchange="request-job", action="status:202", count=2))
+    plan.script(Fault(exchange="request-job", action="drop"))
+    assert plan.next("keepmealive") is None
+    assert [plan.next("request-job") for _ in range(4)] == ["status:202", "status:202", "drop", None]
+    assert plan.happened == {"request-job status:202": 2, "request-job drop": 1}
 
 
 def test_the_same_seed_gives_the_same_faults():
     def faults(seed):
-        desk = FaultDesk(rate=0.3, seed=seed)
-        return [desk.next("request-job") for _ in range(300)]
+        plan = FaultPlan(rate=0.3, seed=seed)
+        return [plan.next("request-job") for _ in range(300)]
 
     assert faults(7) == faults(7)
     assert faults(7) != faults(8)
 
 
 def test_the_rate_is_about_what_was_asked_for():
-    desk = FaultDesk(rate=0.1, seed=1)
-    happened = [desk.next("download-archive") for _ in range(3000)]
+    plan = FaultPlan(rate=0.1, seed=1)
+    happened = [plan.next("download-archive") for _ in range(3000)]
     assert 200 < sum(1 for one in happened if one) < 400
     assert {one for one in happened if one} == set(RANDOM_DOWNLOAD_ACTIONS)
 
@@ -36,10 +36,10 @@ def test_random_faults_never_lie_about_a_status():
 
 
 def test_nothing_happens_unless_asked_for():
-    desk = FaultDesk()
-    desk.script(Fault(exchange="error", action="garbage"))
-    desk.clear()
-    assert [desk.next("error") for _ in range(100)] == [None] * 100
+    plan = FaultPlan()
+    plan.script(Fault(exchange="error", action="garbage"))
+    plan.clear()
+    assert [plan.next("error") for _ in range(100)] == [None] * 100
 
 
 @pytest.mark.parametrize(

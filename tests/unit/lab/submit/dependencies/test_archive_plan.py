@@ -10,7 +10,7 @@ from lab.errors import BadScene
 from lab.submit.dependencies.archive_plan import ArchiveManifest
 from lab.submit.dependencies.references import Field, Kind, Reference
 
-PLACE = (Field(offset=10, room=1024),)
+PLACE = (Field(offset=10, capacity=1024),)
 
 
 def reference(blend: Path, stored: str, path: Path, **more: object) -> Reference:
@@ -78,7 +78,7 @@ def test_frames_that_cannot_be_told_apart_are_named(blend):
 
 
 @pytest.mark.parametrize(
-    ("fields", "why"), [((), "its path cannot be rewritten"), ((Field(offset=0, room=8),), "no room for its path")]
+    ("fields", "why"), [((), "its path cannot be rewritten"), ((Field(offset=0, capacity=8),), "no room for its path")]
 )
 def test_a_path_that_cannot_be_rewritten_is_named(blend, fields, why):
     with pytest.raises(BadScene, match=rf"wool\.png cannot be packed: {why}"):
