@@ -65,9 +65,12 @@ from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
 from coordinator.upstream.exchanges.speed_test import SpeedTests
 from coordinator.upstream.heartbeat import Heartbeat
-from coordinator.upstream.session import RETRY_CAP_S, FarmSession, FatalRefusal
+from coordinator.upstream.session import FarmSession, SessionSettings
 from coordinator.upstream.session_pool import SessionPool
+from coordinator.upstream.session_state import FatalRefusal
+from coordinator.upstream.session_waits import RETRY_CAP_S
 from coordinator.upstream.session_workers import IDLE_S, SessionLoops
+from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
 from sheepfold.backoff import Backoff
@@ -304,19 +307,22 @@ class CoordinatorApp:
         kept = f"session:{key}"
         return FarmSession(
             key=key,
-            hardware=hardware,
+            machine=DescribedMachine(hardware=hardware, hostname=platform.node()),
             client=ServerClient(
                 settings.server_url, config_path=settings.config_path, dialect=settings.sign_in_dialect()
             ),
             identity=self._identity_of(key),
-            hostname=platform.node(),
-            render_time_max_s=settings.render_limit_s,
-            no_job_wait_s=settings.no_job_wait_s,
-            retry_wait_s=settings.retry_wait_s,
-            remember=functools.partial(self._store.put_secret, kept),
-            recall=functools.partial(self._store.get_secret, kept),
-            return_offer=self._return_offer,
-            measure=self._measure,
+            settings=SessionSettings(
+                render_time_max_s=settings.render_limit_s,
+                no_job_wait_s=settings.no_job_wait_s,
+                retry_wait_s=settings.retry_wait_s,
+            ),
+            services=SessionServices(
+                remember=functools.partial(self._store.put_secret, kept),
+                recall=functools.partial(self._store.get_secret, kept),
+                return_offer=self._return_offer,
+                measure=self._measure,
+            ),
         )
 
     def _identity_of(self, key: str) -> ClientIdentity:
@@ -390,7 +396,7 @@ class CoordinatorApp:
         if has_news:
             self._account.assign(self._present())
             for node_id in self._present().keys() - known:
-                self._account[self._account.session_key(self._present()[node_id])].pc_joined()
+                self._account[self._account.session_key(self._present()[node_id])].node_joined()
             self._session_loops.open_new()
         if has_news or self._usable().keys() != self._floor.nodes().keys():
             self._look_at_floor()

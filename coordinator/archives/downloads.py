@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from coordinator.upstream.client import ArchiveGone, DownloadCancelled, ServerSilent
-from coordinator.upstream.session import FarmSession, SessionState
+from coordinator.upstream.session import FarmSession
+from coordinator.upstream.session_state import SessionState
 from sheepfold.backoff import Backoff
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.protocol.messages import ArchiveRequest

@@ -87,7 +87,7 @@ class FrameRequester:
                 # A frame that cannot be entered must not be asked for; this raises until the disk takes it again.
                 self._ledger.check_writable()
                 self._record_failed = False
-            answer = session.ask(method, archives.held())
+            answer = session.request_job(method, archives.held())
             if answer is None:
                 return False
             self.frames_remaining = answer.frames_remaining

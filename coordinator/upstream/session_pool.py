@@ -16,6 +16,7 @@ from sheepfold.contract.presence import NodeHardware, Presence
 from sheepfold.protocol.session_messages import Hardware
 
 from .session import FarmSession
+from .signing_in import DescribedMachine
 
 
 def hardware_for_server(node: NodeHardware) -> Hardware:
@@ -63,10 +64,15 @@ class SessionPool(Mapping[str, FarmSession]):
             strongest = max(nodes, key=lambda node: (node.hardware.cpu_cores, node.hardware.ram))
             session = self._open(key, strongest.hardware)
             seen = hardware_for_server(strongest.hardware)
-            if key not in self._seen or _strength(seen) > _strength(session.hardware):
+            if key not in self._seen or _strength(seen) > _strength(session.machine.hardware):
                 # Told at the next sign-in.
-                session.hardware, session.hostname = seen, strongest.name
-                session.node_id, session.gpus = strongest.node_id, strongest.hardware.gpus
+                machine = DescribedMachine(
+                    hardware=seen,
+                    hostname=strongest.name,
+                    node_id=strongest.node_id,
+                    gpus=strongest.hardware.gpus,
+                )
+                session.describe(machine)
                 self._seen.add(key)
         return groups
 

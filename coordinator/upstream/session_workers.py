@@ -20,8 +20,9 @@ from coordinator.runtime.periodic import PeriodicThread
 from coordinator.upstream.uploads.frame_limit import FrameLimit
 from coordinator.upstream.uploads.frame_uploads import Uploads
 
-from .session import FarmSession, FatalRefusal, SessionState
+from .session import FarmSession
 from .session_pool import SessionPool
+from .session_state import FatalRefusal, SessionState
 
 #: Loops look around this often even when nobody wakes them.
 IDLE_S = 1.0

@@ -13,8 +13,10 @@ from coordinator.leases.lease import Delivery, LeaseEvent, LeaseState
 from coordinator.runtime.keyed_pool import KeyedThreadPool
 from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
-from coordinator.upstream.session import FarmSession, FatalRefusal
+from coordinator.upstream.session import FarmSession
+from coordinator.upstream.session_state import FatalRefusal
 from coordinator.upstream.session_workers import THREADS, UPLOADS_AT_ONCE
+from coordinator.upstream.signing_in import DescribedMachine
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
 from sheepfold.backoff import Backoff
@@ -53,7 +55,7 @@ class Farm:
         self.client = ServerClient(url)
         self.session = FarmSession(
             key=KEY,
-            hardware=SIGN_IN.hardware,
+            machine=DescribedMachine(hardware=SIGN_IN.hardware),
             client=self.client,
             identity=ClientIdentity(credentials=SIGN_IN.credentials),
         )

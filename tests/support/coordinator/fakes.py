@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from coordinator.leases.lease import Lease
-from coordinator.upstream.session import SessionState
 from coordinator.upstream.session_pool import hardware_for_server
+from coordinator.upstream.session_state import SessionState
+from coordinator.upstream.signing_in import DescribedMachine
 from sheepfold.contract.presence import Compute, NodeHardware, Presence, SlotState, Stage
 from sheepfold.protocol.messages import (
     ArchiveRequest,
@@ -21,7 +22,7 @@ from sheepfold.protocol.messages import (
     ProjectAnswer,
     ProjectStep,
 )
-from sheepfold.protocol.session_messages import Endpoints, Hardware
+from sheepfold.protocol.session_messages import Endpoints
 from sheepfold.protocol.status import ProjectStatus
 
 KEY = "farm:linux/64bit"
@@ -76,7 +77,7 @@ class Session:
     """A server session that gives what ``answers`` holds, and archives as ``archives`` says."""
 
     key: str = KEY
-    hardware: Hardware = field(default_factory=lambda: hardware_for_server(HARDWARE))
+    machine: DescribedMachine = field(default_factory=lambda: DescribedMachine(hardware=hardware_for_server(HARDWARE)))
     state: SessionState = SessionState.SIGNED_IN
     notice: str = "signed in"
     endpoints: Endpoints | None = ENDPOINTS
@@ -86,9 +87,6 @@ class Session:
     is_flowing: bool = False
     no_job_answers: int = 0
     no_job_until: float = 0.0
-    hostname: str = ""
-    node_id: str = ""
-    gpus: tuple[str, ...] = ()
     #: One after the other; none left is "not now".
     answers: list[JobAnswer] = field(default_factory=list)
     asked: list[tuple[ComputeMethod, tuple[str, ...]]] = field(default_factory=list)
@@ -114,7 +112,10 @@ class Session:
 
     @property
     def described_node(self) -> str:
-        return self.node_id
+        return self.machine.node_id
+
+    def describe(self, machine: DescribedMachine) -> None:
+        self.machine = machine
 
     def ensure_signed_in(self) -> bool:
         return self.signed_in
@@ -122,7 +123,7 @@ class Session:
     def waits_until(self) -> float:
         return self.rests_until
 
-    def ask(self, method: ComputeMethod, held: list[str]) -> JobAnswer | None:
+    def request_job(self, method: ComputeMethod, held: list[str]) -> JobAnswer | None:
         self.asked.append((method, tuple(held)))
         return self.answers.pop(0) if self.answers else None
 

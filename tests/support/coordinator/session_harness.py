@@ -9,6 +9,7 @@ from typing import Any, cast
 from coordinator.upstream.client import ServerClient, ServerSilent
 from coordinator.upstream.client_identity import ClientIdentity
 from coordinator.upstream.session import FarmSession
+from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobOffer, JobRequest, RendererOffer, UnreadableOffer
 from sheepfold.protocol.session_messages import Credentials, Endpoints, Hardware, SignInAnswer, SignInRequest
 from sheepfold.protocol.status import JobStatus, SignInStatus
@@ -111,19 +112,21 @@ class Stage:
         self.kept: list[str] = []
         self.session = FarmSession(
             key="farm:linux/64bit",
-            hardware=HARDWARE,
+            machine=DescribedMachine(hardware=HARDWARE),
             client=cast("ServerClient", self.client),
             identity=identity,
-            return_offer=lambda _key, offer: self.returned.append(offer),
-            measure=lambda _client, targets: self.measured.append(targets),
-            remember=self.kept.append,
-            recall=lambda: remembered,
-            clock=lambda: self.now,
-            rng=rng or Even(),
+            services=SessionServices(
+                return_offer=lambda _key, offer: self.returned.append(offer),
+                measure=lambda _client, targets: self.measured.append(targets),
+                remember=self.kept.append,
+                recall=lambda: remembered,
+                clock=lambda: self.now,
+                rng=rng or Even(),
+            ),
         )
 
     def ask(self) -> JobAnswer | None:
-        return self.session.ask(ComputeMethod.CPU_ONLY, ["c" * 32])
+        return self.session.request_job(ComputeMethod.CPU_ONLY, ["c" * 32])
 
     @property
     def wait(self) -> float:

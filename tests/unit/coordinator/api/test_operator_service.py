@@ -18,8 +18,9 @@ from coordinator.nodes.pauses import NodePauses
 from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.scheduling.asking import FrameRequester
 from coordinator.settings import SessionMode
-from coordinator.upstream.session import FarmSession, SessionState
+from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_pool import SessionPool
+from coordinator.upstream.session_state import SessionState
 from sheepfold import __version__
 from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport

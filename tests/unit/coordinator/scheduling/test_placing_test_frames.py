@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coordinator.leases.lease import LeaseState
@@ -17,7 +19,7 @@ STRONG, WEAK = node("strong", hardware={"cpu_cores": 64}), node("weak", hardware
 def lan(chain: Chain) -> Chain:
     chain.present = {"strong": STRONG, "weak": WEAK}
     chain.account.assign(chain.present)
-    assert chain.session.node_id == "strong"
+    assert chain.session.machine.node_id == "strong"
     return chain
 
 
@@ -53,7 +55,7 @@ def test_a_test_frame_whose_pc_is_gone_is_given_back_and_nobody_else_renders_it(
 
 
 def test_a_test_frame_of_a_session_that_describes_no_pc_of_ours_is_given_back(lan: Chain) -> None:
-    lan.session.node_id = ""
+    lan.session.describe(replace(lan.session.machine, node_id=""))
     lease = lan.grant("0001", job_id="7")
     lan.fetched()
     lan.clock.now += MEASURED_PC_GONE_S + 1

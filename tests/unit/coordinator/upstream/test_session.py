@@ -12,14 +12,10 @@ from typing import Any, cast
 import pytest
 
 from coordinator.upstream.client import ServerClient
-from coordinator.upstream.session import (
-    LATER_WAIT_S,
-    NO_RENDERER_WAIT_S,
-    RETRY_CAP_S,
-    FarmSession,
-    FatalRefusal,
-    SessionState,
-)
+from coordinator.upstream.session import FarmSession, SessionSettings
+from coordinator.upstream.session_state import FatalRefusal, SessionState
+from coordinator.upstream.session_waits import LATER_WAIT_S, NO_RENDERER_WAIT_S, RETRY_CAP_S
+from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobRequest
 from sheepfold.protocol.status import JobStatus, SignInStatus
 from tests.support.coordinator.session_harness import FRAME, HARDWARE, IDENTITY, SILENCE, Even, Stage
@@ -219,14 +215,18 @@ def test_questions_that_were_under_way_together_make_one_wait(stage: Stage) -> N
 def test_a_lab_that_waits_a_second_first_never_waits_half_an_hour() -> None:
     stage = Stage()
     session = FarmSession(
-        key="k", hardware=HARDWARE, client=cast("ServerClient", stage.client), clock=lambda: stage.now, rng=Even(),
-        identity=IDENTITY, no_job_wait_s=1,
-    )  # fmt: skip
+        key="k",
+        machine=DescribedMachine(hardware=HARDWARE),
+        client=cast("ServerClient", stage.client),
+        identity=IDENTITY,
+        settings=SessionSettings(no_job_wait_s=1),
+        services=SessionServices(clock=lambda: stage.now, rng=Even()),
+    )
     stage.client.jobs = [JobStatus.NO_JOB]
     for _ in range(12):
-        session.ask(ComputeMethod.CPU_ONLY, [])
+        session.request_job(ComputeMethod.CPU_ONLY, [])
         stage.now = session.waits_until()
-    session.ask(ComputeMethod.CPU_ONLY, [])
+    session.request_job(ComputeMethod.CPU_ONLY, [])
     assert session.waits_until() - stage.now == 16
 
 

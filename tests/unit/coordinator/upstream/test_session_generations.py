@@ -10,7 +10,8 @@ import pytest
 
 from coordinator.upstream.client import UnknownGeneration
 from coordinator.upstream.client_identity import ClientIdentity
-from coordinator.upstream.session import FatalRefusal, SessionState
+from coordinator.upstream.session_state import FatalRefusal, SessionState
+from coordinator.upstream.signing_in import DescribedMachine
 from sheepfold.protocol.dialects import dialect_of
 from sheepfold.protocol.messages import JobAnswer, UnreadableOffer
 from sheepfold.protocol.session_messages import Credentials, Endpoints
@@ -19,6 +20,8 @@ from tests.support.coordinator.session_harness import ENDPOINTS, FRAME, HARDWARE
 
 UNREADABLE = UnreadableOffer(job="7", frame="0012", extras="x", reason="<job> has no <renderer>")
 ANSWER = JobAnswer(status=JobStatus.OK, unreadable=UNREADABLE)
+
+STRONGER = DescribedMachine(hardware=replace(HARDWARE, cpu_cores=64), node_id="n2")
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_the_sign_in_names_what_the_operator_and_the_dialect_give_it() -> None:
         hardware_id="0" * 32,
     )
     stage = Stage(identity=identity)
-    stage.session.hostname = "pc-07"
+    stage.session.describe(DescribedMachine(hardware=HARDWARE, hostname="pc-07"))
     stage.ask()
     [request] = stage.client.signed_in_with
     assert (request.version, request.extras) == ("6.22306.0", "team")
@@ -187,16 +190,16 @@ def test_a_session_whose_pc_cannot_denoise_asks_no_more_and_the_operator_is_told
 
 
 def test_a_session_describes_the_pc_it_was_signed_in_with(stage: Stage) -> None:
-    stage.session.node_id = "n1"
+    stage.session.describe(DescribedMachine(hardware=HARDWARE, node_id="n1"))
     stage.ask()
     assert stage.session.described_node == "n1"
-    stage.session.hardware, stage.session.node_id = replace(HARDWARE, cpu_cores=64), "n2"
+    stage.session.describe(STRONGER)
     assert stage.session.described_node == "", "the server does not know of it yet"
 
 
 def test_a_session_that_has_had_no_frame_begins_anew_for_a_stronger_pc(stage: Stage) -> None:
     assert stage.session.ensure_signed_in()
-    stage.session.hardware, stage.session.node_id = replace(HARDWARE, cpu_cores=64), "n2"
+    stage.session.describe(STRONGER)
     assert stage.ask() == FRAME
     assert stage.client.logged_out == 1, "no session is left behind at the server"
     assert [request.hardware.cpu_cores for request in stage.client.signed_in_with] == [8, 64]
@@ -205,7 +208,7 @@ def test_a_session_that_has_had_no_frame_begins_anew_for_a_stronger_pc(stage: St
 
 def test_a_session_that_holds_frames_goes_on(stage: Stage) -> None:
     stage.ask()
-    stage.session.hardware = replace(HARDWARE, cpu_cores=64)
+    stage.session.describe(STRONGER)
     stage.ask()
     assert (stage.client.logged_out, len(stage.client.signed_in_with)) == (0, 1)
 
@@ -213,7 +216,7 @@ def test_a_session_that_holds_frames_goes_on(stage: Stage) -> None:
 def test_a_session_from_before_a_restart_is_taken_to_describe_its_strongest_pc() -> None:
     kept = json.dumps({"login": "studio", "client": "frozen"})
     stage = Stage(remembered=kept)
-    stage.session.hardware, stage.session.node_id = replace(HARDWARE, cpu_cores=64), "n2"
+    stage.session.describe(STRONGER)
     assert stage.ask() == FRAME
     assert (stage.session.described_node, stage.client.signed_in_with) == ("n2", [])
     assert stage.client.endpoints == ENDPOINTS

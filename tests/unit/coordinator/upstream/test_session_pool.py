@@ -7,8 +7,10 @@ from typing import Any, cast
 import pytest
 
 from coordinator.settings import SessionMode
-from coordinator.upstream.session import FarmSession, SessionState
+from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_pool import SessionPool, hardware_for_server, platform_of
+from coordinator.upstream.session_state import SessionState
+from coordinator.upstream.signing_in import DescribedMachine
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.session_messages import Hardware
 from tests.support.coordinator.fakes import HARDWARE, Session, node
@@ -25,7 +27,9 @@ class Made:
 
     def __call__(self, key: str, hardware: Hardware) -> FarmSession:
         self.count += 1
-        self.sessions[key] = Session(key=key, hardware=hardware, state=SessionState.SIGNED_OUT, notice="not yet")
+        self.sessions[key] = Session(
+            key=key, machine=DescribedMachine(hardware=hardware), state=SessionState.SIGNED_OUT, notice="not yet"
+        )
         return cast("FarmSession", self.sessions[key])
 
 
@@ -35,7 +39,7 @@ def made() -> Made:
 
 
 def lan(*present: Presence) -> dict[str, Presence]:
-    return {one.node_id: one for one in present}
+    return {node.node_id: node for node in present}
 
 
 def pc(node_id: str, **hardware: Any) -> Presence:
@@ -45,28 +49,31 @@ def pc(node_id: str, **hardware: Any) -> Presence:
 def test_the_farms_session_is_there_before_the_first_pc(made: Made) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     assert list(account) == ["farm:linux/64bit"]
-    assert account["farm:linux/64bit"].hardware == hardware_for_server(HARDWARE)
+    assert account["farm:linux/64bit"].machine.hardware == hardware_for_server(HARDWARE)
 
 
 def test_a_farm_holds_one_session_a_platform(made: Made) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     present = lan(pc("a"), pc("b"), pc("c", os="windows"), pc("d", os="windows", bits="32bit"))
     groups = account.assign(present)
-    assert {key: [one.node_id for one in nodes] for key, nodes in groups.items()} == {
+    assert {key: [node.node_id for node in nodes] for key, nodes in groups.items()} == {
         "farm:linux/64bit": ["a", "b"],
         "farm:windows/64bit": ["c"],
         "farm:windows/32bit": ["d"],
     }
     assert set(account) == set(groups)
-    assert account["farm:windows/32bit"].hardware.bits == "32bit"
+    assert account["farm:windows/32bit"].machine.hardware.bits == "32bit"
 
 
 def test_machine_mode_holds_one_session_a_pc_and_none_before_the_first(made: Made) -> None:
     account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
     assert len(account) == 0
     groups = account.assign(lan(pc("a", cpu_cores=2), pc("b", cpu_cores=4)))
-    assert {key: [one.node_id for one in nodes] for key, nodes in groups.items()} == {"node:a": ["a"], "node:b": ["b"]}
-    assert [account[key].hardware.cpu_cores for key in ("node:a", "node:b")] == [2, 4]
+    assert {key: [node.node_id for node in nodes] for key, nodes in groups.items()} == {
+        "node:a": ["a"],
+        "node:b": ["b"],
+    }
+    assert [account[key].machine.hardware.cpu_cores for key in ("node:a", "node:b")] == [2, 4]
 
 
 def test_a_session_is_opened_once_however_often_pcs_are_grouped(made: Made) -> None:
@@ -89,7 +96,7 @@ def test_a_session_is_opened_once_however_often_pcs_are_grouped(made: Made) -> N
 def test_a_session_describes_the_strongest_pc_of_its_platform(made: Made) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     account.assign(lan(pc("a", cpu_cores=16, ram=8 * GIB), pc("b", cpu_cores=16, ram=64 * GIB), pc("c", ram=99 * GIB)))
-    hardware = account["farm:linux/64bit"].hardware
+    hardware = account["farm:linux/64bit"].machine.hardware
     assert (hardware.cpu_cores, hardware.ram) == (16, 64 * GIB)
 
 
@@ -97,14 +104,14 @@ def test_a_strong_pc_that_went_home_is_still_what_the_session_describes(made: Ma
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     account.assign(lan(pc("a", cpu_cores=64), pc("b", cpu_cores=2)))
     account.assign(lan(pc("b", cpu_cores=2)))
-    assert account["farm:linux/64bit"].hardware.cpu_cores == 64
+    assert account["farm:linux/64bit"].machine.hardware.cpu_cores == 64
 
 
 def test_a_session_of_another_platform_from_before_a_restart_keeps_its_platform(made: Made) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     session = account.reopen("farm:windows/32bit", HARDWARE)
     # It may have to sign in again before any of its PCs is back.
-    assert (session.hardware.os, session.hardware.bits) == ("windows", "32bit")
+    assert (session.machine.hardware.os, session.machine.hardware.bits) == ("windows", "32bit")
     assert account.reopen("farm:windows/32bit", HARDWARE) is session
 
 
@@ -113,7 +120,7 @@ def test_a_session_that_was_taken_up_again_describes_its_pcs_once_they_are_back(
     account.reopen("node:w", HARDWARE)
     made.sessions["node:w"].state = SessionState.SIGNED_IN
     account.assign(lan(pc("w", os="windows", cpu_cores=4)))
-    hardware = account["node:w"].hardware
+    hardware = account["node:w"].machine.hardware
     assert (hardware.os, hardware.cpu_cores) == ("windows", 4), "the next sign-in uses it"
 
 
@@ -162,7 +169,7 @@ def test_a_session_is_named_after_the_pc_it_describes(made: Made) -> None:
     assert account.described_node("farm:linux/64bit") == "", "the coordinator's own machine"
     account.assign(lan(node("a", name="pc-a", hardware={"cpu_cores": 2}), node("b", name="pc-b")))
     session = made.sessions["farm:linux/64bit"]
-    assert (session.hostname, session.node_id) == ("pc-b", "b")
+    assert (session.machine.hostname, session.machine.node_id) == ("pc-b", "b")
     assert account.described_node("farm:linux/64bit") == "b"
     assert account.described_node("node:nobody") == ""
 

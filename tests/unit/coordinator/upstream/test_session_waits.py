@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from coordinator.upstream.session import JOINED_EVERY_S, NO_JOB_CAP_S, FatalRefusal
+from coordinator.upstream.session_state import FatalRefusal
+from coordinator.upstream.session_waits import JOINED_EVERY_S, NO_JOB_CAP_S
 from sheepfold.protocol.messages import JobAnswer
 from sheepfold.protocol.status import JobStatus, SignInStatus
 from tests.support.coordinator.session_harness import FRAME, SILENCE, Stage
@@ -125,14 +126,14 @@ def test_nor_one_that_was_refused_for_good_or_logged_out(stage: Stage) -> None:
 def test_a_pc_that_joins_ends_a_wait_for_jobs_once_a_minute(stage: Stage) -> None:
     stage.client.jobs = [JobStatus.NO_JOB]
     stage.ask()
-    stage.session.pc_joined()
+    stage.session.node_joined()
     assert stage.wait == 0
     stage.ask()
     stage.now += JOINED_EVERY_S - 1
-    stage.session.pc_joined()
+    stage.session.node_joined()
     assert stage.wait > 0, "a server of other origin is not hammered"
     stage.now += 1
-    stage.session.pc_joined()
+    stage.session.node_joined()
     assert stage.wait == 0
 
 
@@ -141,7 +142,7 @@ def test_a_pc_that_joins_changes_nothing_about_other_waits(stage: Stage, answer:
     stage.client.jobs = [answer]
     stage.ask()
     before = stage.wait
-    stage.session.pc_joined()
+    stage.session.node_joined()
     assert stage.wait == before
 
 

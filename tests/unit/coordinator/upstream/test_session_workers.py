@@ -13,9 +13,11 @@ from coordinator.leases.lease import Delivery, LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.settings import SessionMode
 from coordinator.upstream import session_workers as session_loops
-from coordinator.upstream.session import FarmSession, FatalRefusal, SessionState
+from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_pool import SessionPool
+from coordinator.upstream.session_state import FatalRefusal, SessionState
 from coordinator.upstream.session_workers import SessionLoops
+from coordinator.upstream.signing_in import DescribedMachine
 from coordinator.upstream.uploads.frame_uploads import Uploads
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.session_messages import Hardware
@@ -104,7 +106,7 @@ class Stage:
         )
 
     def _make(self, key: str, hardware: Hardware) -> FarmSession:
-        self.sessions[key] = Session(key=key, hardware=hardware)
+        self.sessions[key] = Session(key=key, machine=DescribedMachine(hardware=hardware))
         return cast("FarmSession", self.sessions[key])
 
     def _make_uploads(self, session: FarmSession) -> Uploads:

@@ -9,7 +9,9 @@ from typing import cast
 import pytest
 
 from coordinator.upstream.client import ServerClient
-from coordinator.upstream.session import NO_JOB_WAIT_S, FarmSession
+from coordinator.upstream.session import FarmSession
+from coordinator.upstream.session_waits import NO_JOB_WAIT_S
+from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from coordinator.upstream.uploads.frame_limit import FrameLimit
 from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobRequest
 from sheepfold.protocol.session_messages import Endpoints, SignInAnswer, SignInRequest
@@ -56,11 +58,10 @@ class Farm:
         self.service, self.now, self.held = service, 1000.0, 0
         self.session = FarmSession(
             key="k",
-            hardware=HARDWARE,
+            machine=DescribedMachine(hardware=HARDWARE),
             client=cast("ServerClient", service),
             identity=IDENTITY,
-            clock=lambda: self.now,
-            rng=Even(),
+            services=SessionServices(clock=lambda: self.now, rng=Even()),
         )
         self.limit = FrameLimit(self.session, lambda: self.held, lambda: self.now)
         self.lock = threading.Lock()
@@ -68,7 +69,7 @@ class Farm:
     def ask_once(self) -> bool:
         """As the session loops ask: a frame is entered before its question ends."""
         with self.limit.question() as may_ask:
-            answer = self.session.ask(ComputeMethod.CPU_ONLY, []) if may_ask else None
+            answer = self.session.request_job(ComputeMethod.CPU_ONLY, []) if may_ask else None
             if answer is None or answer.offer is None:
                 return False
             with self.lock:
