@@ -16,7 +16,6 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Sequence
 
 from coordinator.api.app import ApiServices, create_api
 from coordinator.api.metrics import make_metrics
@@ -34,14 +33,13 @@ from coordinator.delivery.claims import ClaimListener, Claims
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.delivery.spool import Spool
 from coordinator.delivery.validation import FrameValidator
-from coordinator.jobs.blocks import BlockedBy, JobBlocks
+from coordinator.jobs.blocks import JobBlocks
 from coordinator.jobs.control import JobControl
 from coordinator.jobs.scene_faults import SceneFaults
 from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.key_value import KeyValueStore
-from coordinator.leases.lease import ACTIVE, Lease, LeaseError, LeaseEvent, LeaseState
+from coordinator.leases.lease import ACTIVE, Lease
 from coordinator.leases.ledger import Ledger
-from coordinator.leases.ledger_batch import Transition
 from coordinator.leases.ledger_database import LedgerDatabase, sqlite_url
 from coordinator.nodes.admission import NodeAdmission
 from coordinator.nodes.pauses import FIRST_PAUSE_S, PAUSE_CAP_S, NodePauses
@@ -74,7 +72,6 @@ from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
 from sheepfold.backoff import Backoff
-from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.celery_app import make_app
 from sheepfold.contract.presence import Presence
 from sheepfold.hardware import detect
@@ -84,6 +81,7 @@ from sheepfold.protocol.session_messages import Credentials, Hardware
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.steady_clock import steady_clock
 
+from .lease_events import LeaseEvents, LeaseEventServices
 from .settings import CoordinatorSettings
 from .shutdown import GracefulShutdown
 
@@ -159,37 +157,9 @@ class CoordinatorApp:
                 self._spool.discard(name)
 
     def _build_lan_side(self, redis_url: str) -> None:
-        self._conduct = NodeQuarantine(self._store, self._on_set_aside)
-        self._pauses = NodePauses(lambda: Backoff(FIRST_PAUSE_S, PAUSE_CAP_S, random.Random()))
-        self._scene_faults = SceneFaults(self._able_to_render, self._present, self._hold_job)
-        events = ClaimListener(
-            delivered=self._on_delivered,
-            failed=self._on_failed,
-            held_back=self._on_held_back,
-            overtaken=lambda lease: self._queues.cancel(lease.node_id, lease.id, lease.attempt),
-            returned=lambda _lease: self._wakeups.placing.set(),
-            gave_up=self._on_gave_up,
-            node_failed=self._on_node_failed,
-            scene_failed=self._scene_faults.failed,
-        )
-        judge = FrameValidator(
-            inspect,
-            self._conduct.ended,
-            lambda node_id: not self._conduct.is_set_aside(node_id),
-            self._ledger.pictures_of_job,
-        )
-        self._claims = Claims(
-            self._ledger,
-            self._spool,
-            judge,
-            events,
-            attempts=self._settings.attempts,
-            is_frames_fault=self._pauses.is_frames_fault,
-        )
-        self._sweeper = Reconciler(
-            self._nodes, self._present_nodes, self._ledger, self._claims, self._queues.cancel, clock=self._clock
-        )
-        self._door = NodeAdmission(self._store, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
+        self._conduct = NodeQuarantine(self._store)
+        self._pauses = NodePauses(_pause_waits)
+        self._scene_faults = SceneFaults(self._present_nodes)
         self._needs = RequirementsBuilder(
             self._ledger,
             self._tally,
@@ -200,16 +170,51 @@ class CoordinatorApp:
             tried=self._scene_faults.tried,
         )
         self._blocks = JobBlocks(self._store, self._settings.server_url)
+        self._events = LeaseEvents(
+            LeaseEventServices(
+                ledger=self._ledger,
+                spool=self._spool,
+                reports=self._reports,
+                failure_logs=self._failure_logs,
+                quarantine=self._conduct,
+                pauses=self._pauses,
+                scene_faults=self._scene_faults,
+                blocks=self._blocks,
+                nodes=self._floor,
+                present=self._present_nodes,
+                requirements=self._needs,
+                canceller=self._queues,
+                sessions=self._account,
+                wakeups=self._wakeups,
+            ),
+            self._make_claims,
+        )
+        self._claims = self._events.claims
+        self._sweeper = Reconciler(
+            self._nodes, self._present_nodes, self._ledger, self._claims, self._queues.cancel, clock=self._clock
+        )
+        self._door = NodeAdmission(self._store, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
         self._jobs = JobControl(
             self._ledger,
             self._blocks,
             self._account,
-            self._end_leases,
-            self._give_back,
+            self._events.cancel_all,
+            self._events.give_back,
             give_up=self._claims.give_up,
             on_unblocked=self._scene_faults.forget,
         )
         self._build_scheduling()
+
+    def _make_claims(self, listener: ClaimListener) -> Claims:
+        validator = FrameValidator(inspect, self._conduct.ended, self._conduct.is_trusted, self._ledger.pictures_of_job)
+        return Claims(
+            self._ledger,
+            self._spool,
+            validator,
+            listener,
+            attempts=self._settings.attempts,
+            is_frames_fault=self._pauses.is_frames_fault,
+        )
 
     def _build_scheduling(self) -> None:
         stuck = StuckFrames()
@@ -246,7 +251,7 @@ class CoordinatorApp:
         self._heartbeat = Heartbeat(
             self._ledger,
             self._account,
-            self._cancel_lease,
+            self._events.cancel,
             at_most_every_s=self._settings.heartbeat_s,
             remaining_s=self._remaining_s,
         )
@@ -255,7 +260,8 @@ class CoordinatorApp:
             self._ledger,
             self._requester,
             self._make_uploads,
-            self._lose_lease,
+            self._events.lose,
+            self._wakeups,
             self._end,
         )
         self._office = OperatorService(
@@ -354,7 +360,7 @@ class CoordinatorApp:
             reports=self._reports,
             backoff=self._backoff,
             give_up=self._claims.give_up,
-            on_broken=self._on_broken,
+            on_broken=self._events.refused_as_broken,
         )
         return Uploads(session, services)
 
@@ -495,130 +501,9 @@ class CoordinatorApp:
     def _present(self) -> dict[str, Presence]:
         return dict(self._present_nodes.nodes)
 
-    def _cancel_lease(self, lease: Lease, reason: str) -> None:
-        """Ends a lease without a report, and its renderer with it."""
-        try:
-            lease = self._ledger.apply(lease.id, LeaseEvent.CANCEL, reason=reason)
-        except LeaseError:
-            return
-        log.warning("%s cancelled: %s", lease.label, reason)
-        self._forget(lease)
 
-    def _end_leases(self, leases: Sequence[Lease], reason: str) -> list[Lease]:
-        """Ends leases and their renderers at once, without a report; those that had not ended yet."""
-        steps = [Transition(lease_id=lease.id, event=LeaseEvent.CANCEL, reason=reason) for lease in leases]
-        ended = [lease for lease in self._ledger.apply_many(steps) if isinstance(lease, Lease)]
-        for lease in ended:
-            log.warning("%s cancelled: %s", lease.label, reason)
-            self._forget(lease)
-        return ended
-
-    def _give_back(self, leases: Sequence[Lease], reason: str) -> None:
-        """Tells the server that these frames do not come, so that others may have them."""
-        for lease in leases:
-            self._reports.put(lease, FailureReport(kind=FailureKind.CANCELLED, reason=reason))
-        self._session_loops.wake_uploading()
-
-    def _lose_lease(self, lease: Lease, reason: str) -> None:
-        """Ends a lease that the server no longer knows."""
-        try:
-            lease = self._ledger.apply(lease.id, LeaseEvent.LOSE, reason=reason)
-        except LeaseError:
-            return
-        log.error("%s lost: %s", lease.label, reason)
-        self._forget(lease)
-
-    def _forget(self, lease: Lease) -> None:
-        """What is left of a lease that ended without an upload."""
-        self._claims.forget(lease.id)
-        self._queues.cancel(lease.node_id, lease.id, lease.attempt)
-        self._conduct.ended(lease)
-        self._pauses.ended(lease)
-        if lease.delivery is not None:
-            self._spool.discard(lease.delivery.picture)
-        self._claims.discard_held_back(lease)
-        if session := self._account.get(lease.session_key):
-            session.job_may_be_there()
-        self._session_loops.wake_asking()
-
-    def _on_delivered(self, lease: Lease) -> None:
-        self._conduct.succeeded(lease)
-        self._pauses.succeeded(lease)
-        self._scene_faults.rendered(lease)
-        self._wake(lease)
-
-    def _on_failed(self, lease: Lease, report: FailureReport) -> None:
-        self._failure_logs.put(lease, report, self._name_of(lease.node_id or ""))
-        if lease.node_id is not None:
-            name = self._name_of(lease.node_id)
-            self._conduct.failed(lease, lease.node_id, name, report.kind, report.reason)
-
-    def _on_node_failed(self, lease: Lease, report: FailureReport) -> None:
-        """The PC is paused; what waits there goes to others before it fails there too."""
-        node_id = lease.node_id or ""
-        self._failure_logs.put(lease, report, self._name_of(node_id))
-        if not self._pauses.failed(lease, node_id, self._name_of(node_id), report):
-            return
-        self._floor.remove(node_id)
-        for other in self._ledger.leases(LeaseState.ORDERED):
-            if other.node_id == node_id and other.id != lease.id:
-                self._queues.cancel(node_id, other.id, other.attempt)
-                self._claims.take_back(other, f"its PC is paused: {report.kind.value}")
-
-    def _hold_job(self, lease: Lease, report: FailureReport) -> None:
-        """No frame of it is rendered any more, until somebody unblocks it: each goes back with the reason."""
-        job_id, name, by = lease.offer.job_id, lease.job_name, BlockedBy.FARM
-        self._blocks.block(job_id, name, report.reason, by, kind=report.kind.value)
-        states = (LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
-        job = (lease.offer.job_id, lease.offer.revision)
-        ended = [one for one in self._ledger.leases(*states) if (one.offer.job_id, one.offer.revision) == job]
-        self._claims.give_up_all(ended, report)
-        for other in ended:
-            self._queues.cancel(other.node_id, other.id, other.attempt)
-
-    def _able_to_render(self, lease: Lease) -> set[str]:
-        """PCs that get frames and could take this one."""
-        return self._floor.able(self._needs.of(lease), lease.session_key)
-
-    def _on_held_back(self, lease: Lease, reason: str) -> None:
-        """Its PC made a broken picture, should another one's be better."""
-        node_id = lease.node_id or ""
-        self._conduct.failed(lease, node_id, self._name_of(node_id), FailureKind.BAD_PICTURE, reason)
-
-    def _on_broken(self, lease: Lease, reason: str) -> None:
-        self._conduct.refused(lease, self._name_of(lease.node_id or ""), reason)
-
-    def _on_set_aside(self, node_id: str, was_refused: bool) -> None:
-        """What the PC has in hand goes to others.
-
-        After a refusal, what it made and the server has not seen is made again: we are in the thread that uploads, so
-        none of it is on its way.
-        """
-        self._floor.remove(node_id)
-        states = [LeaseState.ORDERED, LeaseState.RENDERING] + [LeaseState.DELIVERED] * was_refused
-        for lease in self._ledger.leases(*states):
-            if lease.node_id == node_id:
-                self._queues.cancel(node_id, lease.id, lease.attempt)
-                self._claims.take_back(lease, "its PC was set aside")
-                if lease.delivery is not None:
-                    self._spool.discard(lease.delivery.picture)
-
-    def _name_of(self, node_id: str) -> str:
-        """What people call the PC; empty for one that is not here."""
-        node = self._present().get(node_id)
-        return node.name if node else ""
-
-    def _on_gave_up(self, lease: Lease, report: FailureReport) -> None:
-        self._reports.put(lease, report)
-        self._conduct.ended(lease)
-        self._pauses.ended(lease)
-        self._wake(lease)
-
-    def _wake(self, _lease: Lease) -> None:
-        """A place is free, and something waits for the server."""
-        self._wakeups.placing.set()
-        self._session_loops.wake_asking()
-        self._session_loops.wake_uploading()
+def _pause_waits() -> Backoff:
+    return Backoff(FIRST_PAUSE_S, PAUSE_CAP_S, random.Random())
 
 
 def _farm_id(store: KeyValueStore) -> str:

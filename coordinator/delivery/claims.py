@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -45,26 +44,32 @@ class PictureValidator(Protocol):
     def vouches_for(self, lease: Lease, /) -> bool: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClaimListener:
-    """Whom the claims tell: each is called after the ledger has it."""
+class ClaimListener(Protocol):
+    """Whom the claims tell (:class:`coordinator.lease_events.LeaseEvents`): each is called after the ledger has it."""
 
-    #: A picture is ready to upload.
-    delivered: Callable[[Lease], None]
-    #: An attempt failed, neither through nobody's fault nor its PC's own trouble; the lease still names its node.
-    failed: Callable[[Lease, FailureReport], None]
-    #: A picture is held back for a second opinion, for this reason; the lease still names its node.
-    held_back: Callable[[Lease, str], None]
-    #: What was held back is delivered; the lease, as it was, names the node that was to render it again, if any.
-    overtaken: Callable[[Lease], None]
-    #: The lease is GRANTED again and wants a node.
-    returned: Callable[[Lease], None]
-    #: The lease failed for good; its last log goes to the server.
-    gave_up: Callable[[Lease, FailureReport], None]
-    #: An attempt failed through its PC's own trouble; told before the lease goes back, and it still names its node.
-    node_failed: Callable[[Lease, FailureReport], None] = lambda _lease, _report: None
-    #: An attempt failed through the scene; told after the lease went back or was given up, as it was before.
-    scene_failed: Callable[[Lease, FailureReport], None] = lambda _lease, _report: None
+    def delivered(self, lease: Lease, /) -> None:
+        """A picture is ready to upload."""
+
+    def failed(self, lease: Lease, report: FailureReport, /) -> None:
+        """An attempt failed, neither through nobody's fault nor its PC's own trouble; the lease names its node."""
+
+    def held_back(self, lease: Lease, reason: str, /) -> None:
+        """A picture is held back for a second opinion, for this reason; the lease still names its node."""
+
+    def overtaken(self, lease: Lease, /) -> None:
+        """What was held back is delivered; the lease, as it was, names the node that was to render it again, if any."""
+
+    def returned(self, lease: Lease, /) -> None:
+        """The lease is GRANTED again and wants a node."""
+
+    def gave_up(self, lease: Lease, report: FailureReport, /) -> None:
+        """The lease failed for good; its last log goes to the server."""
+
+    def node_failed(self, lease: Lease, report: FailureReport, /) -> None:
+        """An attempt failed through its PC's own trouble; told before the lease goes back: it names its node."""
+
+    def scene_failed(self, lease: Lease, report: FailureReport, /) -> None:
+        """An attempt failed through the scene; told before the lease goes back or is given up."""
 
 
 class Claims:

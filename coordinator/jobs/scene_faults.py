@@ -14,13 +14,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from coordinator.leases.lease import Lease
+from coordinator.nodes.present_nodes import PresentNodes
 from sheepfold.contract.api_messages import FailureKind, FailureReport
-from sheepfold.contract.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +28,6 @@ LOOKS = 2
 MAX_JOBS = 1000
 #: Another Blender may have the engine, or read the file.
 OF_ITS_BLENDER = frozenset({FailureKind.NO_ENGINE, FailureKind.SCENE_UNREADABLE})
-
-
-class HoldJob(Protocol):
-    """Ends the leases of a job with this report, and gives back what else is offered of it."""
-
-    def __call__(self, lease: Lease, report: FailureReport, /) -> None: ...
 
 
 @dataclass
@@ -51,40 +43,38 @@ class _Job:
 
 
 class SceneFaults:
-    """Decides when a job is hopeless. Thread-safe.
+    """Decides when a job is hopeless. Thread-safe."""
 
-    ``others`` gives the ids of the PCs that could take a frame and get frames now.
-    """
-
-    def __init__(
-        self, others: Callable[[Lease], set[str]], present: Callable[[], Mapping[str, Presence]], hold: HoldJob
-    ) -> None:
-        self._others, self._present, self._hold = others, present, hold
+    def __init__(self, present: PresentNodes) -> None:
+        self._present = present
         self._lock = threading.Lock()
         self._jobs: OrderedDict[tuple[str, str], _Job] = OrderedDict()
 
-    def failed(self, lease: Lease, report: FailureReport) -> None:
-        """An attempt failed through the scene; the lease is as it was before, with its node."""
+    def failed(self, lease: Lease, report: FailureReport, able: set[str]) -> bool:
+        """An attempt failed through the scene; true, once for each job, when the job is to be put on hold.
+
+        The lease is as it was before, with its node. ``able``: ids of the PCs that could take it and get frames now.
+        """
         node_id = lease.node_id or ""
-        node = self._present().get(node_id)
+        node = self._present.nodes.get(node_id)
         with self._lock:
             job = self._job_of(lease)
             job.looks.append(node_id)
             if report.kind in OF_ITS_BLENDER and node is not None and node.blender:
                 job.blenders.add(node.blender)
             if job.was_rendered or len(job.looks) < LOOKS:
-                return
+                return False
         if len(set(job.looks)) >= LOOKS and not job.blenders:
             is_settled = True
         else:
-            is_settled = not self._others(lease) - {*job.looks, *self.tried(lease)}
+            is_settled = not able - {*job.looks, *self.tried(lease)}
         if not is_settled:
-            return
+            return False
         with self._lock:
             already, job.is_held = job.is_held, True
         if not already:
             log.error("job %s · %s is on hold: %s", lease.offer.job_id, lease.job_name, report.reason)
-            self._hold(lease, report)
+        return not already
 
     def rendered(self, lease: Lease) -> None:
         """A picture of it arrived."""
@@ -102,7 +92,7 @@ class SceneFaults:
         job = self._jobs.get((lease.offer.job_id, lease.offer.revision))
         if job is None or not job.blenders:
             return ()
-        return tuple(node_id for node_id, node in self._present().items() if node.blender in job.blenders)
+        return tuple(node_id for node_id, node in self._present.nodes.items() if node.blender in job.blenders)
 
     def _job_of(self, lease: Lease) -> _Job:
         key = (lease.offer.job_id, lease.offer.revision)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
@@ -56,15 +55,10 @@ class _Record:
 
 
 class NodeQuarantine:
-    """Marks of the LAN's PCs. Thread-safe.
+    """Marks of the LAN's PCs. Thread-safe."""
 
-    ``on_set_aside`` is called with a PC's id, and whether it was the server who refused its frame.
-    """
-
-    def __init__(
-        self, store: KeyValueStore, on_set_aside: Callable[[str, bool], None] = lambda _node_id, _was_refused: None
-    ) -> None:
-        self._store, self._on_set_aside = store, on_set_aside
+    def __init__(self, store: KeyValueStore) -> None:
+        self._store = store
         self._lock = threading.Lock()
         self._records = _read(store.get(_KEPT))
         #: Lease id → what each PC that failed it is to be marked with, should another succeed.
@@ -78,8 +72,8 @@ class NodeQuarantine:
             record = self._records.setdefault(node_id, _Record())
             record.name = name or record.name
 
-    def succeeded(self, lease: Lease) -> None:
-        """A picture that may go to the server arrived from ``lease.node_id``."""
+    def succeeded(self, lease: Lease) -> list[str]:
+        """A picture that may go to the server arrived from ``lease.node_id``; ids of PCs that this sets aside."""
         with self._lock:
             marks = self._open.pop(lease.id, {})
             marks.pop(lease.node_id or "", None)
@@ -89,19 +83,17 @@ class NodeQuarantine:
             gone = [node_id for node_id, mark in marks.items() if self._mark(node_id, mark)]
             if own is not None or marks:
                 self._keep()
-        for node_id in gone:
-            self._on_set_aside(node_id, False)
+        return gone
 
-    def refused(self, lease: Lease, name: str, reason: str) -> None:
-        """The server refused a frame as broken."""
+    def refused(self, lease: Lease, name: str, reason: str) -> bool:
+        """The server refused a frame as broken; true when this sets its PC aside."""
         with self._lock:
             record = self._records.setdefault(lease.node_id or "", _Record())
             record.name = name or record.name
             mark = Strike(kind=StrikeKind.REFUSED, what=f"{lease.label}: {reason}")
             is_new = self._mark(lease.node_id or "", mark)
             self._keep()
-        if is_new:
-            self._on_set_aside(lease.node_id or "", True)
+        return is_new
 
     def ended(self, lease: Lease) -> None:
         """The lease ended without a picture; its failures were nobody's."""
@@ -112,6 +104,10 @@ class NodeQuarantine:
         """Whether the PC gets no more frames."""
         record = self._records.get(node_id)
         return record is not None and record.set_aside
+
+    def is_trusted(self, node_id: str) -> bool:
+        """Whether the PC's pictures count for others."""
+        return not self.is_set_aside(node_id)
 
     def marks_of(self, node_id: str) -> list[str]:
         """What a person is told about the PC."""

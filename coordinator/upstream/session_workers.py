@@ -17,6 +17,7 @@ from coordinator.leases.lease import ACTIVE, Lease
 from coordinator.leases.ledger import Ledger
 from coordinator.runtime.keyed_pool import KeyedThreadPool
 from coordinator.runtime.periodic import PeriodicThread
+from coordinator.runtime.wakeups import Wakeups
 from coordinator.upstream.uploads.frame_limit import FrameLimit
 from coordinator.upstream.uploads.frame_uploads import Uploads
 
@@ -59,6 +60,7 @@ class SessionLoops:
         requester: Asker,
         make_uploads: Callable[[FarmSession], Uploads],
         lose: Callable[[Lease, str], None],
+        wakeups: Wakeups,
         on_fatal: Callable[[Exception], None],
     ) -> None:
         self._account, self._ledger, self._requester = account, ledger, requester
@@ -68,8 +70,10 @@ class SessionLoops:
         self._stopped = False
         #: Signing in was refused for good in the middle of an upload.
         self._cannot_send = False
-        self._ask = PeriodicThread("ask", self._ask_round, fatal=FatalRefusal, on_fatal=on_fatal)
-        self._upload = PeriodicThread("upload", self._upload_round, fatal=FatalRefusal, on_fatal=on_fatal)
+        self._ask = PeriodicThread("ask", self._ask_round, fatal=FatalRefusal, on_fatal=on_fatal, wake=wakeups.asking)
+        self._upload = PeriodicThread(
+            "upload", self._upload_round, fatal=FatalRefusal, on_fatal=on_fatal, wake=wakeups.uploading
+        )
         self._asking = KeyedThreadPool(
             "asking", threads=THREADS, at_once=ASKS_AT_ONCE, fatal=FatalRefusal, on_fatal=on_fatal
         )

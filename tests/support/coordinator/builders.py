@@ -16,6 +16,20 @@ from sheepfold.pictures import NotAPicture, Picture
 from sheepfold.protocol.messages import JobOffer, RendererOffer
 
 
+@dataclass(kw_only=True)
+class Listener:
+    """Tells each claim to a callback of the test's own; those that a test does not give are told nothing."""
+
+    delivered: Callable[[Lease], object] = lambda _lease: None
+    failed: Callable[[Lease, FailureReport], object] = lambda _lease, _report: None
+    held_back: Callable[[Lease, str], object] = lambda _lease, _reason: None
+    overtaken: Callable[[Lease], object] = lambda _lease: None
+    returned: Callable[[Lease], object] = lambda _lease: None
+    gave_up: Callable[[Lease, FailureReport], object] = lambda _lease, _report: None
+    node_failed: Callable[[Lease, FailureReport], object] = lambda _lease, _report: None
+    scene_failed: Callable[[Lease, FailureReport], object] = lambda _lease, _report: None
+
+
 @dataclass
 class Told:
     """What the claims told the rest of the farm."""

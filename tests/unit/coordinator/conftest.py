@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.delivery.claims import ClaimListener, Claims
+from coordinator.delivery.claims import Claims
 from coordinator.delivery.spool import Spool
 from coordinator.delivery.validation import FrameValidator
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.uploads.error_reports import ReportBox
-from tests.support.coordinator.builders import Told, look, open_ledger
+from tests.support.coordinator.builders import Listener, Told, look, open_ledger
 from tests.support.coordinator.dispatcher_harness import Chain
 
 
@@ -46,7 +46,7 @@ def told() -> Told:
 
 @pytest.fixture
 def claims(ledger: Ledger, spool: Spool, told: Told) -> Claims:
-    events = ClaimListener(
+    events = Listener(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
         held_back=lambda lease, doubt: told.held_back.append((lease.node_id, doubt)),

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.delivery.claims import ClaimListener, Claims, FrameRejected, StaleClaim
+from coordinator.delivery.claims import Claims, FrameRejected, StaleClaim
 from coordinator.delivery.spool import CutOff, Spool
 from coordinator.delivery.validation import FrameValidator
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.failure_causes import Cause, cause_of
-from tests.support.coordinator.builders import Told, look, offer, rendering, report
+from tests.support.coordinator.builders import Listener, Told, look, offer, rendering, report
 
 CRASH = FailureReport(kind=FailureKind.RENDERER_CRASHED, reason="signal 11", log="boom")
 
@@ -137,7 +137,7 @@ def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
     ledger: Ledger, spool: Spool, told: Told, kind: FailureKind
 ) -> None:
     troubled: list[Lease] = []
-    events = ClaimListener(
+    events = Listener(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
         held_back=lambda _lease, _doubt: None,
@@ -163,7 +163,7 @@ def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
 def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
     ledger: Ledger, spool: Spool, told: Told
 ) -> None:
-    events = ClaimListener(
+    events = Listener(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
         held_back=lambda _lease, _doubt: None,
@@ -186,7 +186,7 @@ def test_what_is_the_scenes_fault_is_tried_twice_however_many_attempts_others_ha
     ledger: Ledger, spool: Spool, told: Told
 ) -> None:
     scenes: list[tuple[str | None, FailureKind]] = []
-    events = ClaimListener(
+    events = Listener(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
         held_back=lambda _lease, _doubt: None,
@@ -307,7 +307,7 @@ def test_frames_behind_a_believed_one_go_as_they_were_rendered_first(
 @pytest.mark.usefixtures("lit")
 def test_a_restart_keeps_what_was_held_back(ledger: Ledger, claims: Claims, spool: Spool, told: Told) -> None:
     lease = held_back(ledger, claims, "0003")
-    events = ClaimListener(
+    events = Listener(
         delivered=told.delivered.append,
         failed=lambda _lease, _failure: None,
         held_back=lambda _lease, _doubt: None,

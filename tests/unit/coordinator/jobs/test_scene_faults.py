@@ -7,6 +7,7 @@ import pytest
 from coordinator.jobs.scene_faults import SceneFaults
 from coordinator.leases.lease import Lease
 from coordinator.leases.ledger import Ledger
+from coordinator.nodes.present_nodes import PresentNodes
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.presence import Presence
 from tests.support.coordinator.builders import rendering
@@ -25,18 +26,18 @@ class Farm:
             node_id: node(node_id, blender=version) for node_id, version in blenders.items()
         }
         self.held: list[tuple[Lease, str]] = []
-        self.faults = SceneFaults(
-            lambda _lease: set(self.present),
-            lambda: self.present,
-            lambda lease, report: self.held.append((lease, report.reason)),
-        )
+        nodes = PresentNodes()
+        nodes.nodes = self.present
+        self.faults = SceneFaults(nodes)
 
     def lease(self, node_id: str, **changes: object) -> Lease:
         self._frame += 1
         return rendering(self._ledger, f"{self._frame:04}", node_id, **changes)
 
     def fails(self, node_id: str, report: FailureReport = NO_CAMERA, **changes: object) -> None:
-        self.faults.failed(self.lease(node_id, **changes), report)
+        lease = self.lease(node_id, **changes)
+        if self.faults.failed(lease, report, set(self.present)):
+            self.held.append((lease, report.reason))
 
 
 def test_two_pcs_that_say_so_settle_it_at_once(ledger: Ledger) -> None:

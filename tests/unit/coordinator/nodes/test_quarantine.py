@@ -73,21 +73,17 @@ def test_it_is_said_once(conduct: NodeQuarantine, frames: Frames, caplog: pytest
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
 
 
-def test_whoever_is_set_aside_is_told_of_once_and_after_the_ledger(ledger: Ledger) -> None:
-    told: list[tuple[str, bool]] = []
-
-    def on_set_aside(node_id: str, was_refused: bool) -> None:
-        assert conduct.is_set_aside(node_id)
-        assert node_id in (KeyValueStore(ledger.database).get("conduct") or "")
-        told.append((node_id, was_refused))
-
-    conduct = NodeQuarantine(KeyValueStore(ledger.database), on_set_aside)
-    frames = Frames(ledger, conduct)
+def test_whoever_is_set_aside_is_told_of_once_and_after_the_ledger(ledger: Ledger, conduct: NodeQuarantine) -> None:
+    frames, told = Frames(ledger, conduct), []
     for _ in range(3):
-        frames.wrong_only_on("n1")
-    for _ in range(3):
-        conduct.refused(frames.lease("n2"), "pc-04", "status 301")
-    assert told == [("n1", False), ("n2", True)]
+        lease = frames.lease()
+        conduct.failed(lease, "n1", "pc-03", CRASHED, "signal 11")
+        told.append(conduct.succeeded(lease))
+    assert told == [[], ["n1"], []]
+    assert [conduct.refused(frames.lease("n2"), "pc-04", "status 301") for _ in range(3)] == [False, True, False]
+    kept = KeyValueStore(ledger.database).get("conduct") or ""
+    assert "n1" in kept
+    assert "n2" in kept
 
 
 def test_a_frame_that_fails_everywhere_marks_nobody(conduct: NodeQuarantine, frames: Frames) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from coordinator.leases.lease import Delivery, LeaseEvent
 from coordinator.leases.ledger import Ledger
+from coordinator.runtime.wakeups import Wakeups
 from coordinator.settings import SessionMode
 from coordinator.upstream import session_workers as session_loops
 from coordinator.upstream.session import FarmSession
@@ -102,6 +103,7 @@ class Stage:
             self.requester,
             self._make_uploads,
             lambda lease, _reason: self.lost.append(lease.id),
+            Wakeups(),
             self._on_fatal,
         )
 
