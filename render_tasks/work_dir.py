@@ -47,8 +47,9 @@ class WorkDir:
 
     @property
     def installation(self) -> str:
-        """Names this folder on this PC: a worker that is started anew here has the same name, a copy of the folder has
-        another.
+        """Names this folder on this PC.
+
+        A worker that is started anew here has the same name, a copy of the folder has another.
         """
         about = "\n".join((platform.node(), _network_card(), str(self.path.resolve())))
         return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:32]

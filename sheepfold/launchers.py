@@ -1,8 +1,8 @@
-"""Renderer archives that hold no Blender: one small script that starts the Blender of the PC it runs on. Pure but for
-reading.
+"""Renderer archives that hold no Blender: one small script that starts the Blender of the PC it runs on.
 
-Such an archive may only go to a PC that has a Blender. It is recognised by what it is: its only file is a short shell
-script that names ``SHEEPFOLD_BLENDER``. An archive that holds anything else brings its renderer along.
+Pure but for reading. Such an archive may only go to a PC that has a Blender. It is recognised by what it is: its only
+file is a short shell script that names ``SHEEPFOLD_BLENDER``. An archive that holds anything else brings its renderer
+along.
 """
 
 from __future__ import annotations

@@ -164,8 +164,10 @@ def _look_at_part(reader: oiio.ImageInput) -> _Part:
 
 
 def read_rows(reader: oiio.ImageInput, kind: str | oiio.TypeDesc = "float") -> Iterator[tuple[int, np.ndarray]]:
-    """The current part's rows from top to bottom, about :data:`CHUNK_BYTES` at a time, as (first row counted from 0,
-    samples of type ``kind``); raises :class:`NotAPicture`."""
+    """The current part's rows from top to bottom, about :data:`CHUNK_BYTES` at a time.
+
+    Each as (first row counted from 0, samples of type ``kind``); raises :class:`NotAPicture`.
+    """
     spec = reader.spec()
     _judge_header(spec, reader.format_name())
     row_bytes = spec.width * spec.nchannels * (4 if kind == "float" else spec.format.size())
@@ -209,8 +211,10 @@ def _is_combined(layer: str) -> bool:
 
 
 def shown_channels(names: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Which channels hold colour and which alpha, colours layer by layer from red to blue. A multilayer EXR is judged
-    by its combined passes if it has any."""
+    """Which channels hold colour and which alpha, colours layer by layer from red to blue.
+
+    A multilayer EXR is judged by its combined passes if it has any.
+    """
     layers = [layer_of(name) for name in names]
     kinds = [name.lower().rpartition(".")[2] for name in names]
     channels = range(len(names))

@@ -187,7 +187,7 @@ def _run(*command: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """``find_blender.py [--only WAY]``"""
+    """``python -m tools.find_blender [--only WAY]`` prints the path."""
     parser = argparse.ArgumentParser(description="Find a Blender or install one; print its path.")
     parser.add_argument("--only", choices=tuple(WAYS), action="append", help="try this way alone (may be repeated)")
     only = parser.parse_args(arguments).only

@@ -59,7 +59,7 @@ def _run(*command: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """``python -m tools.make_venv FOLDER``"""
+    """``python -m tools.make_venv FOLDER`` makes it there."""
     if len(arguments) != 1:
         print("usage: python -m tools.make_venv FOLDER", file=sys.stderr)
         return 2

@@ -26,8 +26,10 @@ class Sealer:
 
     @classmethod
     def from_file(cls, path: Path) -> Sealer:
-        """With the key in ``path``, made where there is none. Raises ``OSError``; ``ValueError`` for a file that is no
-        key."""
+        """With the key in ``path``, made where there is none.
+
+        Raises ``OSError``; ``ValueError`` for a file that is no key.
+        """
         if path.exists():
             return cls(path.read_bytes().strip())
         key = Fernet.generate_key()

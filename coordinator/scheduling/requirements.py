@@ -46,7 +46,9 @@ class RequirementsBuilder:
         is_launcher: Callable[[str], bool] = lambda _md5: False,
         tried: Callable[[Lease], tuple[str, ...]] = lambda _lease: (),
     ) -> None:
-        """``described_node``: of a session's key, the id of the PC that its server takes it for; ``is_launcher``:
+        """What requirements are made of.
+
+        ``described_node``: of a session's key, the id of the PC that its server takes it for; ``is_launcher``:
         whether a renderer archive that is here starts the PC's own Blender; ``tried``: PCs known to fail a lease's job.
         """
         self._ledger, self._tally, self._floor, self._job_tags = ledger, tally, floor, job_tags or {}

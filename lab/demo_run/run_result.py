@@ -14,8 +14,10 @@ from .frame_display import say, tell_failures
 
 
 def tell_result(client: LabClient, project: Mapping[str, Any]) -> None:
-    """Where the pictures are, and again what the person was told. Raises :class:`RunFailed` with the reasons where one
-    is missing."""
+    """Where the pictures are, and again what the person was told.
+
+    Raises :class:`RunFailed` with the reasons where one is missing.
+    """
     for note in project["notes"]:
         say(f"warning: {note}")
     missing = [frame["frame"] for frame in project["list"] if frame["state"] != "accepted"]

@@ -47,7 +47,7 @@ class Mesh:
             self.materials.append(made)
         self.slots += [self.materials.index(made)] * len(faces)
 
-    def ball(self, centre, radii, made, rings=6, segments=9, turn=0.0, jitter=0.0, rng=None):
+    def ball(self, centre, radii, made, *, rings=6, segments=9, turn=0.0, jitter=0.0, rng=None):  # noqa: PLR0913
         vertices, faces = [(0, 0, 1)], []
         for ring in range(1, rings):
             for segment in range(segments):

@@ -94,24 +94,14 @@ async def _read_multipart(
     request: Request, boundary: bytes, to: Path | None, limit: int
 ) -> tuple[dict[str, str], Path | None]:
     parsed = _FormParser(limit=limit, keep_file=to is not None)
-    try:
-        parser = MultipartParser(boundary, parsed.callbacks())
-        if not boundary:
-            raise BadForm("the form names no boundary")
-    except FormParserError:
-        raise BadForm("the form's boundary is too long") from None
+    parser = _parser(boundary, parsed)
     file: IO[bytes] | None = None
     failure: BadForm | None = None
     try:
         async for chunk in request.stream():
             if failure is not None:
                 continue
-            try:
-                parser.write(chunk)
-            except FormParserError as error:
-                failure = BadForm(f"the form cannot be read: {error}")
-            except BadForm as error:
-                failure = error
+            failure = _fed(parser, chunk)
             if to is not None and parsed.pending_bytes >= WRITE_AT_BYTES:
                 file = file or to.open("wb")
                 await asyncio.to_thread(file.writelines, parsed.take_pending())
@@ -128,6 +118,25 @@ async def _read_multipart(
     if failure is not None:
         raise failure
     return parsed.fields, to if file is not None else None
+
+
+def _parser(boundary: bytes, parsed: _FormParser) -> MultipartParser:
+    if not boundary:
+        raise BadForm("the form names no boundary")
+    try:
+        return MultipartParser(boundary, parsed.callbacks())
+    except FormParserError:
+        raise BadForm("the form's boundary is too long") from None
+
+
+def _fed(parser: MultipartParser, chunk: bytes) -> BadForm | None:
+    try:
+        parser.write(chunk)
+    except FormParserError as error:
+        return BadForm(f"the form cannot be read: {error}")
+    except BadForm as error:
+        return error
+    return None
 
 
 @dataclass

@@ -1,5 +1,6 @@
-"""Message → XML bytes or form fields. The mirror images are ``reading_requests.py`` and
-``reading_answers.py``; either side of the wire uses all three.
+"""Message → XML bytes or form fields.
+
+The mirror images are ``reading_requests.py`` and ``reading_answers.py``; either side of the wire uses all three.
 
 Requests become parameters in the order of ``protocol.txt`` (the caller decides whether they travel as query or as
 form), answers become documents in UTF-8. An optional value that is ``None`` is not written at all, an empty one is.
@@ -236,8 +237,10 @@ def write_beat_answer(answer: BeatAnswer) -> bytes:
 
 
 def write_error_report(report: ErrorReport, dialect: Dialect = SPECIFICATION) -> dict[str, str]:
-    """An error report as parameters; the log is the part ``file``. The specification's name of the time is the later
-    clients' ``render_time``."""
+    """An error report as parameters; the log is the part ``file``.
+
+    The specification's name of the time is the later clients' ``render_time``.
+    """
     return _written(
         dialect.picked(
             dialect.reporting,

@@ -167,14 +167,14 @@ class Accounts:
         if known is not None and until > self._clock():
             return replace(known, account=self._accounts[login])
         with self._store.transaction() as db:
-            row = db.execute(select(accounts).where(accounts.c.login == login)).first()
-        derived = derive(password, row.salt if row else self._dummy_salt)
-        expected = row.password_hash if row else self._nothing.password_hash
+            row = db.execute(select(accounts).where(accounts.c.login == login)).mappings().first()
+        derived = derive(password, row["salt"] if row else self._dummy_salt)
+        expected = row["password_hash"] if row else self._nothing.password_hash
         if not hmac.compare_digest(derived.password_hash, expected) or row is None:
             return None
-        if row.key_hash != derived.key_hash:  # an account from before there were keys
+        if row["key_hash"] != derived.key_hash:  # an account from before there were keys
             self._keep_key(login, derived)
-        proven = SignedIn(account=_account(**row._mapping), public_key=derived.public_key)  # pyright: ignore[reportPrivateUsage]  # public there
+        proven = SignedIn(account=_account(**row), public_key=derived.public_key)
         with self._lock:
             if len(self._trusted) >= _MAX_TRUSTED:
                 self._trusted.clear()

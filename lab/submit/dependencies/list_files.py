@@ -1,4 +1,6 @@
-"""Lists the files that the open scene wants, and which of them a render of it uses. Runs inside Blender:
+"""Lists the files that the open scene wants, and which of them a render of it uses.
+
+Runs inside Blender:
 
     blender -b --factory-startup SCENE.blend -P list_files.py -- SCENE.blend ANSWER.json
 
@@ -145,6 +147,9 @@ class Listing:
         for sound in bpy.data.sounds:
             if not sound.packed_file:
                 self.add(sound, sound.filepath, used=False)
+        self.sequences()
+
+    def sequences(self):
         for volume in getattr(bpy.data, "volumes", ()):
             if not volume.packed_file:
                 self.add(volume, volume.filepath, self.frames(volume), used=volume in self.reached)

@@ -34,8 +34,10 @@ def _add(item: Block | None, found: dict[int, Block], waiting: list[Block | None
 
 
 def has_camera(scene: Block) -> bool:
-    """Whether the scene names a camera, or a marker does that switches to one. Blender's window finds any camera; a
-    render from the command line does not."""
+    """Whether the scene names a camera, or a marker does that switches to one.
+
+    Blender's window finds any camera; a render from the command line does not.
+    """
     return any(owner.follow(b"camera") is not None for owner in (scene, *scene.listed(b"markers")))
 
 

@@ -78,7 +78,7 @@ def _parameters(handler: BaseHTTPRequestHandler) -> tuple[dict[str, str], bytes]
     return values, picture
 
 
-def _handler(job: Job, seen: Seen, password: str) -> type[BaseHTTPRequestHandler]:
+def _handler(job: Job, seen: Seen, password: str) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # a class inside
     todo, lock = list(job.frames), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
