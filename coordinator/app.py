@@ -1,8 +1,8 @@
 """The composition root: builds the coordinator's parts, runs their loops, and takes them down in order.
 
-Loops: *tenure* (the farm is ours), *sweep* (who is on the LAN), *place* (orders for granted frames), *beat* (leases
+Loops: *tenure* (the farm lock), *sweep* (who is on the LAN), *place* (orders for granted frames), *beat* (leases
 stay alive), *tidy* (archives nobody needs), and two that look after the server sessions
-(:mod:`coordinator.upstream.session_workers`). The depot serves HTTP beside them.
+(:mod:`coordinator.upstream.session_workers`). The LAN API is served beside them.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ log = logging.getLogger(__name__)
 
 EXIT_FOLLOWED = 1
 EXIT_REFUSED = 3
-#: The last renewal of our tenure, when it is under way.
+#: The last renewal of the farm lock, when it is under way (seconds).
 LOOP_ENDS_S = 0.5
 #: Redis is looked at again by the sweep; orders wait a little longer than that.
 BROKER_PAUSE_S = 5.0
@@ -111,7 +111,7 @@ class CoordinatorApp:
         self._build_lan_side(redis_url)
         self._build_server_side()
         self._build_archive_side(farm_token)
-        self._web = UvicornThread(create_api(self._depot_parts(farm_token)), settings.host, settings.port)
+        self._api_server = UvicornThread(create_api(self._api_services(farm_token)), settings.host, settings.port)
 
     def _open_stores(self, redis_url: str) -> None:
         settings, state = self._settings, self._settings.state_dir
@@ -119,16 +119,16 @@ class CoordinatorApp:
         self._database = LedgerDatabase(sqlite_url(state / "ledger.sqlite")).open()
         self._ledger = Ledger(self._database, clock=self._clock).load()
         self._store = KeyValueStore(self._database)
-        self._tally, self._floor, self._pressure = (
+        self._counters, self._node_index, self._gauge = (
             LeaseCounters(),
             NodeIndex(look_ahead=settings.look_ahead),
             InFlightGauge(),
         )
-        self._ledger.watch(self._tally.follow)
-        self._ledger.watch(self._floor.on_lease_change)
+        self._ledger.watch(self._counters.follow)
+        self._ledger.watch(self._node_index.on_lease_change)
         redis = connect(redis_url)
-        self._tenure = FarmLock(redis, _farm_id(self._store))
-        self._tenure.take()
+        self._farm_lock = FarmLock(redis, _farm_id(self._store))
+        self._farm_lock.take()
         self._nodes = NodeRegistry(redis)
         self._present_nodes, self._wakeups = PresentNodes(), Wakeups()
         self._queues = NodeQueues(make_app(redis_url), self._present_nodes)
@@ -139,13 +139,13 @@ class CoordinatorApp:
         self._archives = ArchiveStore(
             state / "archives",
             quota_bytes=settings.archive_quota,
-            pinned=self._tally.needed_archives,
+            pinned=self._counters.needed_archives,
         )
         self._speed_tests = SpeedTests()
         own = detect()
-        self._account = SessionPool(settings.sessions, own, self._make_session)
+        self._sessions = SessionPool(settings.sessions, own, self._make_session)
         for key in {lease.session_key for lease in self._ledger.leases(*ACTIVE)} | self._reports.session_keys():
-            self._account.reopen(key, own)
+            self._sessions.reopen(key, own)
 
     def _discard_orphans(self) -> None:
         """Pictures that were stored and not entered: their nodes still have them and deliver again."""
@@ -157,15 +157,15 @@ class CoordinatorApp:
                 self._spool.discard(name)
 
     def _build_lan_side(self, redis_url: str) -> None:
-        self._conduct = NodeQuarantine(self._store)
+        self._quarantine = NodeQuarantine(self._store)
         self._pauses = NodePauses(_pause_waits)
         self._scene_faults = SceneFaults(self._present_nodes)
-        self._needs = RequirementsBuilder(
+        self._requirements = RequirementsBuilder(
             self._ledger,
-            self._tally,
-            self._floor,
+            self._counters,
+            self._node_index,
             self._settings.job_tags,
-            self._account.described_node,
+            self._sessions.described_node,
             is_launcher=LauncherArchives(self._archives.path_of).is_launcher,
             tried=self._scene_faults.tried,
         )
@@ -176,28 +176,30 @@ class CoordinatorApp:
                 spool=self._spool,
                 reports=self._reports,
                 failure_logs=self._failure_logs,
-                quarantine=self._conduct,
+                quarantine=self._quarantine,
                 pauses=self._pauses,
                 scene_faults=self._scene_faults,
                 blocks=self._blocks,
-                nodes=self._floor,
+                nodes=self._node_index,
                 present=self._present_nodes,
-                requirements=self._needs,
+                requirements=self._requirements,
                 canceller=self._queues,
-                sessions=self._account,
+                sessions=self._sessions,
                 wakeups=self._wakeups,
             ),
             self._make_claims,
         )
         self._claims = self._events.claims
-        self._sweeper = Reconciler(
+        self._reconciler = Reconciler(
             self._nodes, self._present_nodes, self._ledger, self._claims, self._queues.cancel, clock=self._clock
         )
-        self._door = NodeAdmission(self._store, self._nodes, redis_url, self._settings.public_url, self._sweeper.joined)
+        self._admission = NodeAdmission(
+            self._store, self._nodes, redis_url, self._settings.public_url, self._reconciler.joined
+        )
         self._jobs = JobControl(
             self._ledger,
             self._blocks,
-            self._account,
+            self._sessions,
             self._events.cancel_all,
             self._events.give_back,
             give_up=self._claims.give_up,
@@ -206,7 +208,9 @@ class CoordinatorApp:
         self._build_scheduling()
 
     def _make_claims(self, listener: ClaimListener) -> Claims:
-        validator = FrameValidator(inspect, self._conduct.ended, self._conduct.is_trusted, self._ledger.pictures_of_job)
+        validator = FrameValidator(
+            inspect, self._quarantine.ended, self._quarantine.is_trusted, self._ledger.pictures_of_job
+        )
         return Claims(
             self._ledger,
             self._spool,
@@ -221,9 +225,9 @@ class CoordinatorApp:
         self._requester = FrameRequester(
             RequestServices(
                 ledger=self._ledger,
-                counters=self._tally,
-                nodes=self._floor,
-                gauge=self._pressure,
+                counters=self._counters,
+                nodes=self._node_index,
+                gauge=self._gauge,
                 archives=self._archives,
                 blocked=self._jobs,
                 stuck=stuck,
@@ -234,11 +238,11 @@ class CoordinatorApp:
         self._placer = FramePlacer(
             PlacementServices(
                 ledger=self._ledger,
-                nodes=self._floor,
+                nodes=self._node_index,
                 present=self._present_nodes,
-                requirements=self._needs,
-                archives=LeaseArchives(downloads, self._account, self._tally, self._wakeups),
-                orders=OrderWriter(self._queues, self._door, render_limit_s=self._settings.render_limit_s),
+                requirements=self._requirements,
+                archives=LeaseArchives(downloads, self._sessions, self._counters, self._wakeups),
+                orders=OrderWriter(self._queues, self._admission, render_limit_s=self._settings.render_limit_s),
                 returns=self._claims,
                 troubles=self._pauses,
                 blocked=self._jobs,
@@ -250,13 +254,13 @@ class CoordinatorApp:
     def _build_server_side(self) -> None:
         self._heartbeat = Heartbeat(
             self._ledger,
-            self._account,
+            self._sessions,
             self._events.cancel,
             at_most_every_s=self._settings.heartbeat_s,
             remaining_s=self._remaining_s,
         )
         self._session_loops = SessionLoops(
-            self._account,
+            self._sessions,
             self._ledger,
             self._requester,
             self._make_uploads,
@@ -264,47 +268,47 @@ class CoordinatorApp:
             self._wakeups,
             self._end,
         )
-        self._office = OperatorService(
+        self._operator = OperatorService(
             ledger=self._ledger,
-            account=self._account,
-            conduct=self._conduct,
+            account=self._sessions,
+            conduct=self._quarantine,
             pauses=self._pauses,
             requester=self._requester,
             blocks=self._blocks,
             present=self._present,
             wake_asking=self._session_loops.wake_asking,
-            on_forgiven=self._look_at_floor,
+            on_forgiven=self._update_node_index,
             failure_logs=self._failure_logs,
         )
 
     def _build_archive_side(self, farm_token: str) -> None:
         store = self._archives
-        self._plans = ManifestCache(store.path_of, store.throw_away)
-        store.on_sums = self._plans.know
-        self._desk = ArchiveTracker(
+        self._manifests = ManifestCache(store.path_of, store.throw_away)
+        store.on_sums = self._manifests.know
+        self._tracker = ArchiveTracker(
             store.path_of,
-            self._plans,
-            PeerTable(self._floor.nodes),
-            lambda reached_by: self._door.archive_url_for(reached_by, self._archive_server.port),
+            self._manifests,
+            PeerTable(self._node_index.nodes),
+            lambda reached_by: self._admission.archive_url_for(reached_by, self._archive_server.port),
         )
-        self._archive_server: ArchiveServer = open_archive_server(self._desk.shared, farm_token, self._settings)
+        self._archive_server: ArchiveServer = open_archive_server(self._tracker.shared, farm_token, self._settings)
 
     def _archive_bytes(self) -> dict[str, int]:
         return {"from_server": self._archives.bytes_fetched, "to_lan": self._archive_server.bytes_sent}
 
-    def _depot_parts(self, farm_token: str) -> ApiServices:
+    def _api_services(self, farm_token: str) -> ApiServices:
         return ApiServices(
             farm_token=farm_token,
-            pressure=self._pressure,
+            pressure=self._gauge,
             claims=self._claims,
-            join=self._door.join,
-            archives=self._desk,
-            status=self._office.status,
+            join=self._admission.join,
+            archives=self._tracker,
+            status=self._operator.status,
             jobs=self._jobs,
-            ask_now=self._office.ask_now,
-            forgive=self._office.forgive,
-            log=self._office.log,
-            redis_url=self._door.redis_url_for,
+            ask_now=self._operator.ask_now,
+            forgive=self._operator.forgive,
+            log=self._operator.log,
+            redis_url=self._admission.redis_url_for,
             metrics=make_metrics(self._ledger, self._present, self._heartbeat, self._archive_bytes),
         )
 
@@ -355,7 +359,7 @@ class CoordinatorApp:
     def _make_uploads(self, session: FarmSession) -> Uploads:
         services = UploadServices(
             ledger=self._ledger,
-            tally=self._tally,
+            tally=self._counters,
             spool=self._spool,
             reports=self._reports,
             backoff=self._backoff,
@@ -374,13 +378,13 @@ class CoordinatorApp:
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._asked_to_stop)
         self._archive_server.start()
-        self._web.start()
+        self._api_server.start()
         host = self._settings.host
         log.info(
-            "the depot listens on %s:%d, archives on port %d", host, self._settings.port, self._archive_server.port
+            "the LAN API listens on %s:%d, archives on port %d", host, self._settings.port, self._archive_server.port
         )
         self._loops = [
-            PeriodicThread("tenure", self._tenure.renew_once, fatal=FarmLocked, on_fatal=self._end),
+            PeriodicThread("tenure", self._farm_lock.renew_once, fatal=FarmLocked, on_fatal=self._end),
             PeriodicThread("sweep", self._sweep_once, fatal=FatalRefusal, on_fatal=self._end),
             PeriodicThread(
                 "place", self._place_once, fatal=FatalRefusal, on_fatal=self._end, wake=self._wakeups.placing
@@ -397,15 +401,15 @@ class CoordinatorApp:
 
     def _sweep_once(self) -> float:
         known = self._present().keys()
-        has_news = self._sweeper.sweep_once()
+        has_news = self._reconciler.sweep_once()
         self._pauses.follow(self._present())
         if has_news:
-            self._account.assign(self._present())
+            self._sessions.assign(self._present())
             for node_id in self._present().keys() - known:
-                self._account[self._account.session_key(self._present()[node_id])].node_joined()
+                self._sessions[self._sessions.session_key(self._present()[node_id])].node_joined()
             self._session_loops.open_new()
-        if has_news or self._usable().keys() != self._floor.nodes().keys():
-            self._look_at_floor()
+        if has_news or self._usable().keys() != self._node_index.nodes().keys():
+            self._update_node_index()
         return IDLE_S
 
     def _usable(self) -> dict[str, Presence]:
@@ -413,21 +417,21 @@ class CoordinatorApp:
         return {
             node_id: node
             for node_id, node in self._present().items()
-            if not self._conduct.is_set_aside(node_id) and not self._pauses.is_paused(node_id)
+            if not self._quarantine.is_set_aside(node_id) and not self._pauses.is_paused(node_id)
         }
 
-    def _look_at_floor(self) -> None:
+    def _update_node_index(self) -> None:
         """Whom frames go to from now on."""
         usable = self._usable()
-        for node_id in self._floor.nodes().keys() - usable.keys():
-            self._floor.remove(node_id)
+        for node_id in self._node_index.nodes().keys() - usable.keys():
+            self._node_index.remove(node_id)
         for node in usable.values():
-            self._floor.upsert(node, self._account.session_key(node))
+            self._node_index.upsert(node, self._sessions.session_key(node))
         self._wakeups.placing.set()
         self._session_loops.wake_asking()
 
     def _place_once(self) -> float:
-        if self._sweeper.broker_down:
+        if self._reconciler.broker_down:
             return IDLE_S
         try:
             self._placer.place_once()
@@ -460,14 +464,14 @@ class CoordinatorApp:
         log.info("stopping%s", ": pictures that are ready are uploaded first" if refused else "")
         for loop in self._loops:
             loop.stop()
-        leaving = GracefulShutdown(self._ledger, self._claims, self._account, self._session_loops, self._queues.cancel)
+        leaving = GracefulShutdown(self._ledger, self._claims, self._sessions, self._session_loops, self._queues.cancel)
         leaving.send_what_is_ready(self._asked, refused=refused)
         self._heartbeat.close()
         self._placer.close()
         leaving.log_out_all()
         # A renewal under way would take the farm again.
         self._loops[0].join(LOOP_ENDS_S)
-        self._tenure.release()
+        self._farm_lock.release()
         self._close()
         if refused:
             log.critical("%s", self._ended_by)
@@ -485,9 +489,9 @@ class CoordinatorApp:
     def _close(self) -> None:
         self._placer.close()
         self._heartbeat.close()
-        self._web.stop()
+        self._api_server.stop()
         self._archive_server.stop()
-        self._plans.close()
+        self._manifests.close()
         self._database.close()
 
     # What the parts tell each other
