@@ -46,7 +46,7 @@ class LanPeer:
         self._node_id = self._settings.node_name
         self._depot = CoordinatorClient(self._settings.coordinator_url, self._settings.farm_token.get_secret_value())
         self._counter = ArchiveSharing(self._depot, self._node_id, self._settings)
-        self._cache = self._counter.open(self._settings.work_dir / "archives", on_leaving=lambda _: None)
+        self._cache = self._counter.open(self._settings.work_dir / "archives", on_evict=lambda _: None)
         self._hardware = detect(())
 
     def join(self) -> dict[str, Any]:

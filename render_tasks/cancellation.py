@@ -1,4 +1,4 @@
-"""Stops one attempt from another thread."""
+"""Cancels one attempt from another thread: a token that is set once."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import Callable
 
 
 class CancelToken:
-    """Stops one render from another thread; the first reason counts."""
+    """Set once, by any thread; the first reason counts."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._told: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] = []
         self.reason = ""
 
     def cancel(self, reason: str) -> None:
-        """Ends the render within two seconds."""
+        """Sets the token and calls the callbacks in this thread; a render ends within two seconds."""
         with self._lock:
             if self._event.is_set():
                 return
             self.reason = reason
             self._event.set()
-            told = list(self._told)
-        for tell in told:
-            tell()
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback()
 
-    def add_callback(self, listener: Callable[[], None]) -> None:
-        """Calls ``listener`` when it is stopped, at once if it is stopped already."""
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        """Calls ``callback`` when the token is set, at once if it is set already."""
         with self._lock:
-            self._told.append(listener)
+            self._callbacks.append(callback)
             already = self._event.is_set()
         if already:
-            listener()
+            callback()
 
     def is_cancelled(self) -> bool:
-        """Whether somebody stopped it."""
+        """Whether :meth:`cancel` was called."""
         return self._event.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Sleeps unless stopped; whether it is stopped now."""
+        """Sleeps so long, or until cancelled; whether it is cancelled now."""
         return self._event.wait(seconds)

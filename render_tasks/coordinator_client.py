@@ -1,4 +1,4 @@
-"""The worker's side of the depot; the only file here that imports requests.
+"""The worker's HTTP client of the coordinator; the only file here that imports requests.
 
 Every call ends in an answer or in one of the errors of :mod:`render_tasks.errors`; which of them may be asked again is
 said there. The farm token travels in a header alone and is in no error text: those are built from the call's name and
@@ -38,16 +38,16 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 5
 #: Seconds between two bytes of an answer.
 READ_TIMEOUT_S = 30
-#: The depot reads and checks the whole picture, and writes its ledger, before it answers.
+#: The coordinator reads and checks the whole picture, and writes its ledger, before it answers.
 DELIVER_TIMEOUT_S = 120
-#: Pieces keep coming from the sources that are known.
+#: Pieces keep coming from the peers that are known.
 SOURCES_TIMEOUT_S = 3
 #: Answers that say "not now" rather than "no".
 _NOT_NOW = frozenset({408, 425, 429})
 
 
 class CoordinatorClient:
-    """One method per call. Threads may share it."""
+    """The calls of the coordinator's LAN API. Threads share it."""
 
     def __init__(self, root_url: str, token: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self._root = root_url.rstrip("/")
@@ -74,7 +74,7 @@ class CoordinatorClient:
         return _read("start", StartAnswer, answer)
 
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, picture: Path) -> None:
-        """Streams a picture from disk; returns when the depot has it on its own.
+        """Streams a picture from disk; returns when the coordinator has it on its own.
 
         Raises CoordinatorUnreachable, StaleLease, FrameRejected, TokenRefused, CoordinatorRefused, and OSError when the
         picture is gone.
@@ -110,7 +110,7 @@ class CoordinatorClient:
         )
 
     def plan(self, ref: ArchiveRef, node_id: str, own_url: str) -> ArchiveManifest:
-        """How an archive travels, and from where. ``own_url``: where this node will hand it on, empty: nowhere.
+        """How an archive travels, and from where. ``own_url``: where this node will serve it, empty: nowhere.
 
         Raises ArchiveMissing, CoordinatorUnreachable, TokenRefused, CoordinatorRefused.
         """
@@ -208,7 +208,7 @@ def _refusal(call: str, answer: requests.Response) -> Exception:
         return StaleLease(_detail(answer))
     if status == 422 and call == "deliver":
         return FrameRejected(_detail(answer))
-    # The depot answers a body that was cut off on the way with 400: it is sent again.
+    # The coordinator answers a body that was cut off on the way with 400: it is sent again.
     if status in _NOT_NOW or not 400 <= status < 500 or (status == 400 and call == "deliver"):
         return CoordinatorUnreachable(call, f"status {status}")
     return CoordinatorRefused(call, status, _detail(answer))
@@ -226,7 +226,7 @@ def _why(error: requests.RequestException) -> str:
 
 
 def _detail(answer: requests.Response) -> str:
-    """What the depot says about its refusal, in one line for a person."""
+    """What the coordinator says about its refusal, in one line for a person."""
     try:
         text = answer.text
     except (requests.RequestException, OSError):

@@ -4,24 +4,24 @@
 
     NodeError
     ├── CoordinatorError              the coordinator's side of the LAN
-    │   ├── CoordinatorUnreachable         no usable answer: ask again later
+    │   ├── CoordinatorUnreachable  no usable answer: ask again later
     │   ├── TokenRefused        401, 403: the farm token is not the coordinator's
     │   ├── StaleLease          409: this attempt is no longer ours, drop it
-    │   ├── FrameRejected       422: the depot read the picture and does not want it
-    │   ├── ArchiveMissing      404: the depot does not hold this archive
-    │   └── CoordinatorRefused        any other definite no
-    ├── AttemptFailed           one attempt gives no picture; carries the report for the depot
+    │   ├── FrameRejected       422: the coordinator read the picture and does not want it
+    │   ├── ArchiveMissing      404: the coordinator does not hold this archive
+    │   └── CoordinatorRefused  any other definite no
+    ├── AttemptFailed           one attempt gives no picture; carries the report for the coordinator
     ├── AttemptDropped          one attempt is no longer wanted; nothing is reported
     ├── ArchiveError
     │   ├── BadArchive          hostile, broken, or not what its MD5 promised
     │   │   └── ArchiveLocked   nobody here has the password that opens it
     │   └── DiskFull            no room for it
-    ├── PeerError             one source of an archive gave no piece: another one is asked
-    │   ├── PeerBusy          503: it hands out as much as it can
-    │   ├── PeerLacksPiece         404, 416: it does not have what we thought
-    │   └── PeerUnusable         silent, too slow, gone, or it sent wrong bytes
+    ├── PeerError               a peer gave no piece of an archive: another peer is asked
+    │   ├── PeerBusy            503: it sends as much as it can
+    │   ├── PeerLacksPiece      404, 416: it does not have what we thought
+    │   └── PeerUnusable        silent, too slow, gone, or it sent wrong bytes
     ├── BadOrder                the order cannot be carried out by anybody
-    └── WorkDirTaken         another worker lives in this work folder
+    └── WorkDirTaken            another worker uses this work folder
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class NodeError(Exception):
 
 
 class CoordinatorError(NodeError):
-    """The coordinator's depot did not do what was asked."""
+    """The coordinator did not do what was asked, or could not be asked."""
 
 
 class CoordinatorUnreachable(CoordinatorError):
-    """The depot gave no usable answer."""
+    """The coordinator gave no usable answer."""
 
     def __init__(self, call: str, reason: str) -> None:
         self.call, self.reason = call, reason
@@ -61,7 +61,7 @@ class StaleLease(CoordinatorError):
 
 
 class FrameRejected(CoordinatorError):
-    """The depot looked at the picture and does not want it."""
+    """The coordinator looked at the picture and does not want it."""
 
     def __init__(self, detail: str = "") -> None:
         self.detail = detail
@@ -69,7 +69,7 @@ class FrameRejected(CoordinatorError):
 
 
 class ArchiveMissing(CoordinatorError):
-    """The depot does not hold this archive."""
+    """The coordinator does not hold this archive."""
 
     def __init__(self, md5: str) -> None:
         self.md5 = md5
@@ -85,7 +85,7 @@ class CoordinatorRefused(CoordinatorError):
 
 
 class AttemptFailed(NodeError):
-    """One attempt gives no picture; ``report`` is what the depot is told."""
+    """One attempt gives no picture; ``report`` is what the coordinator is told."""
 
     def __init__(self, report: FailureReport) -> None:
         self.report = report
@@ -102,7 +102,7 @@ class AttemptDropped(NodeError):
 
 
 class ArchiveError(NodeError):
-    """An archive cannot be used."""
+    """An archive cannot be used on this node."""
 
 
 class BadArchive(ArchiveError):
@@ -119,23 +119,23 @@ class ArchiveLocked(BadArchive):
 
 
 class DiskFull(ArchiveError):
-    """There is no room for the archive."""
+    """There is no space on the disk for the archive."""
 
 
 class PeerError(NodeError):
-    """One source of an archive gave no piece."""
+    """A peer gave no piece of an archive; another peer is asked."""
 
 
 class PeerBusy(PeerError):
-    """The source hands out as much as it can."""
+    """The peer sends as much as it can right now."""
 
 
 class PeerLacksPiece(PeerError):
-    """The source does not have what was asked for."""
+    """The peer does not have what was asked for."""
 
 
 class PeerUnusable(PeerError):
-    """The source is silent, too slow or gone, or it sent wrong bytes."""
+    """The peer is silent, too slow or gone, or it sent wrong bytes."""
 
 
 class BadOrder(NodeError):
@@ -143,4 +143,4 @@ class BadOrder(NodeError):
 
 
 class WorkDirTaken(NodeError):
-    """Another worker lives in this work folder."""
+    """Another worker uses this work folder."""

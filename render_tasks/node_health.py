@@ -1,4 +1,4 @@
-"""Whether this node can take frames at all, asked of the PC itself: room on its disk, folders it can write, a Blender.
+"""Whether this node can take frames at all, asked of the PC itself: space on its disk, folders it can write, a Blender.
 
 A node that knows it is in trouble says so in its presence record and is given nothing, which is better than frames that
 fail one by one. It looks again by itself and takes frames as soon as it is mended. A missing Blender is no such
@@ -34,11 +34,11 @@ class NodeHealth:
         self,
         blender: LocalBlender,
         folders: Sequence[Path],
-        want_room: Callable[[int], None],
+        require_space: Callable[[int], None],
         on_change: Callable[[], None],
     ) -> None:
-        """``want_room`` raises :class:`DiskFull` where so many more bytes have no place."""
-        self.blender, self._folders, self._want_room, self._on_change = blender, folders, want_room, on_change
+        """``require_space`` raises :class:`DiskFull` where so many more bytes do not fit."""
+        self.blender, self._folders, self._require_space, self._on_change = blender, folders, require_space, on_change
         #: What keeps this node from taking anything, for a person; empty: nothing does.
         self.trouble = ""
         self._look_now = threading.Event()
@@ -53,7 +53,7 @@ class NodeHealth:
         self._look_now.set()
 
     def look_once(self) -> None:
-        """One look; the log and the presence record tell of a change."""
+        """Checks once; the log and the presence record tell of a change."""
         with self._lock:
             before = (self.trouble, self.blender.found)
             self.trouble = self._trouble()
@@ -66,14 +66,14 @@ class NodeHealth:
 
     def _trouble(self) -> str:
         try:
-            self._want_room(1)
+            self._require_space(1)
             for folder in self._folders:
                 _write_in(folder)
         except DiskFull as full:
             return f"disk full: {full}"
         except OSError as error:
             if error.errno in DISK_FULL:
-                return f"disk full: nothing more can be written in {self._folders[0].parent}: make room there"
+                return f"disk full: nothing more can be written in {self._folders[0].parent}: free some space there"
             said = os.strerror(error.errno or 0)
             return f"folder not usable: {error.filename}: {said}: let the worker read and write its work folder"
         return ""

@@ -26,7 +26,7 @@ AT_MOST_EVERY_S = 0.3
 SILENCE_S = 30
 
 #: Lua; keys ``PRESENCE_HASH`` and ``PRESENCE_SEEN``, arguments node and record. Stores the record with Redis' own time
-#: and gives the record that was there before: it is our own, unless another process lives under our identity.
+#: and gives the record that was there before: it is our own, unless another process runs under our identity.
 WRITE_RECORD = """
 local before = redis.call('HGET', KEYS[1], ARGV[1])
 local now = redis.call('TIME')
@@ -64,11 +64,11 @@ class PresenceWriter:
         self._thread.start()
 
     def nudge(self) -> None:
-        """Something changed: write soon."""
+        """Writes a record within :data:`AT_MOST_EVERY_S`; never waits."""
         self._changed.set()
 
     def stop(self) -> None:
-        """The last word: this node is gone, on purpose."""
+        """Ends the thread and signs off: the record goes, this node has left on purpose."""
         self._stopping.set()
         self._changed.set()
         self._thread.join(5)
@@ -89,7 +89,7 @@ class PresenceWriter:
             log.debug("no presence record: %s", type(error).__name__)
             return False
         if _is_from_elsewhere(before, record):
-            log.warning("another worker lives under the identity of this one; the coordinator is asked who is who")
+            log.warning("another worker runs under the identity of this one; the coordinator is asked who is who")
             self._on_rival()
         return True
 

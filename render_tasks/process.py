@@ -1,8 +1,8 @@
-"""``sheepfold worker``: join the farm, take orders, leave in good order.
+"""``sheepfold worker``: join the farm, take orders, deliver, leave.
 
 The process is one Celery worker on the threads pool. Around it: the guard, the presence record, and a watch on where
 Redis is: a coordinator that brings its own Redis may come back with it on another port. The worker then finishes what
-it has in hand (deliveries go over HTTP) and starts itself anew in the same process.
+it is working on (deliveries go over HTTP) and starts itself anew in the same process.
 
 Exit codes: 0 stopped, 1 Celery ended by itself, 2 a wrong setting, 3 the coordinator does not want this worker.
 """
@@ -42,7 +42,7 @@ from .coordinator_client import CoordinatorClient
 from .errors import CoordinatorError, CoordinatorRefused, CoordinatorUnreachable, TokenRefused, WorkDirTaken
 from .node_health import NodeHealth
 from .presence import PresenceWriter
-from .settings import WorkerSettings
+from .settings import WorkerSettings, cores_of_a_slot
 from .tasks import install
 from .work_dir import WorkDir
 
@@ -51,8 +51,8 @@ log = logging.getLogger(__name__)
 STOPPED, ENDED, WRONG_SETTING, REFUSED = 0, 1, 2, 3
 #: Waits between two joins while the coordinator is not up.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
-#: Orders in hand for each slot: one renders, three are ready (the coordinator's look-ahead grows to so many where
-#: frames are short), one is on its way to the depot. An order that waits costs a thread that sleeps.
+#: Orders at a time for each slot: one renders, three are ready (the coordinator's look-ahead grows to so many where
+#: frames are short), one is on its way to the coordinator. An order that waits costs a thread that sleeps.
 ORDERS_PER_SLOT = 5
 #: A worker that was told to stop is gone after this, whatever hangs; the promise is ten seconds.
 GONE_AFTER_S = 8.5
@@ -80,13 +80,14 @@ class WorkerProcess:
 
     def __init__(self, settings: WorkerSettings, folder: WorkDir) -> None:
         self._settings, self._folder = settings, folder
-        self._depot = CoordinatorClient(settings.coordinator_url, settings.farm_token.get_secret_value())
+        self._coordinator = CoordinatorClient(settings.coordinator_url, settings.farm_token.get_secret_value())
         self._outbox = Outbox(folder.outbox)
         self._blender = LocalBlender()
         self._guard = OrphanGuard()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self._moved = False
+        self._presence: PresenceWriter | None = None
         self._rejoin_lock = threading.Lock()
         self._rejoined_at = -REJOIN_EVERY_S
 
@@ -98,7 +99,7 @@ class WorkerProcess:
         try:
             joined = self._join_until_welcome()
             if joined is not None:
-                self._be(joined.node_id)
+                self._take_identity(joined.node_id)
         except (TokenRefused, CoordinatorRefused) as refused:
             log.critical("%s", _what_to_do(refused))
             return REFUSED
@@ -118,20 +119,20 @@ class WorkerProcess:
         wait = FIRST_WAIT_S
         while not self._stopping.is_set():
             try:
-                return self._depot.join(self._wish(fresh=True))
+                return self._coordinator.join(self._join_request(fresh=True))
             except CoordinatorUnreachable as silent:
                 log.warning("%s; asking again", silent)
             self._stopping.wait(wait * random.uniform(0.5, 1.0))
             wait = min(LONGEST_WAIT_S, wait * 2)
         return None
 
-    def _be(self, node_id: str) -> None:
+    def _take_identity(self, node_id: str) -> None:
         """The node that the coordinator says we are; empty: the one we said. Raises OSError."""
         if node_id and node_id != self._folder.node_id:
             log.warning("%s is a copy of another worker's: this is a node of its own from now on", self._folder.path)
             self._folder.take_identity(node_id)
 
-    def _wish(self, *, fresh: bool = False) -> JoinRequest:
+    def _join_request(self, *, fresh: bool = False) -> JoinRequest:
         return JoinRequest(
             contract_version=CONTRACT_VERSION,
             node_id=self._folder.node_id,
@@ -154,7 +155,7 @@ class WorkerProcess:
         self._node = node = self._make_node(joined)
         ask_again = self._ask_again_soon
         presence = PresenceWriter(joined.redis_url, self._folder.node_id, node.presence, ask_again, on_rival=ask_again)
-        node.on_change, node.on_forgery = presence.nudge, self._ask_again_soon
+        self._presence = presence
         self._health.look_once()
         app = make_app(joined.redis_url)
         install(app, node)
@@ -168,12 +169,12 @@ class WorkerProcess:
             log.info("left the farm")
 
     def _make_node(self, joined: JoinAnswer) -> Node:
-        settings = self._settings
-        warm = WarmBlenders(self._folder.scratch, slots=settings.slots) if settings.warm else None
-        counter = ArchiveSharing(self._depot, self._folder.node_id, settings)
-        cache = counter.open(self._folder.archives, on_leaving=warm.release if warm else lambda _: None)
-        folders = (self._folder.scratch, self._folder.outbox, self._folder.archives)
-        self._health = NodeHealth(self._blender, folders, cache.want_room, lambda: self._node.on_change())
+        settings, scratch = self._settings, self._folder.scratch
+        warm = WarmBlenders(scratch, slots=settings.slots, on_change=self._on_change) if settings.warm else None
+        sharing = ArchiveSharing(self._coordinator, self._folder.node_id, settings)
+        cache = sharing.open(self._folder.archives, on_evict=warm.release if warm else lambda _: None)
+        folders = (scratch, self._folder.outbox, self._folder.archives)
+        self._health = NodeHealth(self._blender, folders, cache.require_space, self._on_change)
         identity = NodeIdentity(
             node_id=self._folder.node_id,
             name=joined.name,
@@ -186,17 +187,23 @@ class WorkerProcess:
             installation=self._folder.installation,
             version=__version__,
         )
-        parts = NodeServices(
-            depot=self._depot,
+        services = NodeServices(
+            coordinator=self._coordinator,
             cache=cache,
-            archive_url=counter.url,
+            archive_url=sharing.url,
             outbox=self._outbox,
             guard=self._guard,
-            scratch=self._folder.scratch,
+            scratch=scratch,
             warm=warm,
             health=self._health,
         )
-        return Node(identity, parts, public_key_from(joined.order_key))
+        order_key = public_key_from(joined.order_key)
+        return Node(identity, services, order_key, on_change=self._on_change, on_forgery=self._ask_again_soon)
+
+    def _on_change(self) -> None:
+        """What the presence record says is another now."""
+        if self._presence:
+            self._presence.nudge()
 
     def _run_celery(self, app: Any, joined: JoinAnswer) -> int:
         # Celery finds its logging set up already and leaves it alone.
@@ -243,7 +250,7 @@ class WorkerProcess:
         os._exit(STOPPED)
 
     def _ask_again_soon(self) -> None:
-        """Redis is silent, a signature is wrong, or another worker has our identity: maybe there are others now."""
+        """Redis is silent, a signature is wrong, or another worker has our identity: joins again, in a thread."""
         threading.Thread(target=self._ask_again, name="rejoin", daemon=True).start()
 
     def _ask_again(self) -> None:
@@ -252,7 +259,7 @@ class WorkerProcess:
                 return
             self._rejoined_at = time.monotonic()
             try:
-                now = self._depot.join(self._wish())
+                now = self._coordinator.join(self._join_request())
                 self._node.order_key = public_key_from(now.order_key)
             except (CoordinatorError, ContractError) as error:
                 log.warning("the coordinator was asked again where Redis is: %s", error)
@@ -262,7 +269,7 @@ class WorkerProcess:
                 return
             self._moved = True
         log.warning(
-            "the coordinator tells another Redis, or another identity: starting anew when what is in hand is done"
+            "the coordinator tells another Redis, or another identity: starting anew when what is under way is done"
         )
         self._node.accepting = False
         while not self._node.wait_until_idle(1) and not self._stopping.is_set():
@@ -276,13 +283,6 @@ class WorkerProcess:
         if os.name == "posix":
             os.execv(sys.executable, argv)  # noqa: S606
         return subprocess.call(argv)  # Windows' exec would give the shell its prompt back
-
-
-def cores_of_a_slot(asked: int | None, slots: int, usable: int, present: int) -> int | None:
-    """Threads one renderer may use; ``None`` where it may use all it finds and finds no more than it may use."""
-    if asked:
-        return asked
-    return max(1, usable // slots) if slots > 1 or usable < present else None
 
 
 def _what_to_do(refused: CoordinatorError) -> str:

@@ -1,4 +1,4 @@
-"""Waiting for a coordinator that is away."""
+"""Repeats calls to a coordinator that does not answer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: First and longest wait for a silent depot; they grow between and are jittered.
+#: First and longest wait for a silent coordinator; they grow between and are jittered.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 5.0
 
 
-def retry_while_unreachable(call: Callable[[], T], switch: CancelToken, give_up_after_s: float = math.inf) -> T:
-    """Repeats a call while the depot is silent, with growing, jittered waits, until it answers or the switch is thrown.
+def retry_while_unreachable(call: Callable[[], T], cancel_token: CancelToken, give_up_after_s: float = math.inf) -> T:
+    """Repeats a call while the coordinator is silent, with growing, jittered waits, until it answers or is not wanted.
 
     A refused token is waited out too: whoever changes it restarts one side after the other.
     Raises AttemptDropped, the call's own errors, or CoordinatorUnreachable after ``give_up_after_s`` seconds of
@@ -28,8 +28,8 @@ def retry_while_unreachable(call: Callable[[], T], switch: CancelToken, give_up_
     """
     waited, wait = 0.0, FIRST_WAIT_S
     while True:
-        if switch.is_cancelled():
-            raise AttemptDropped(switch.reason)
+        if cancel_token.is_cancelled():
+            raise AttemptDropped(cancel_token.reason)
         try:
             return call()
         except (CoordinatorUnreachable, TokenRefused) as error:
@@ -37,5 +37,5 @@ def retry_while_unreachable(call: Callable[[], T], switch: CancelToken, give_up_
                 raise
             log.log(logging.ERROR if isinstance(error, TokenRefused) else logging.INFO, "%s", error)
         pause = wait * random.uniform(0.5, 1.0)
-        switch.wait(pause)
+        cancel_token.wait(pause)
         waited, wait = waited + pause, min(LONGEST_WAIT_S, wait * 2)

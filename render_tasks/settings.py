@@ -89,3 +89,10 @@ class WorkerSettings(SheepfoldSettings):
     archive_host: str = ""
     #: The port on which archives are served; 0: any free one.
     archive_port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+def cores_of_a_slot(asked: int | None, slots: int, usable: int, present: int) -> int | None:
+    """Threads one renderer may use; ``None`` where it may use all it finds and finds no more than it may use."""
+    if asked:
+        return asked
+    return max(1, usable // slots) if slots > 1 or usable < present else None

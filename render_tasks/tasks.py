@@ -64,7 +64,7 @@ class OrderRequest(Request):
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def send_event(self, type: str, **fields: Any) -> Any:  # noqa: A002 (Celery's name)
-        """Every event of this request passes here."""
+        """Celery calls this for every event of the request; ours differ as the module says."""
         if type == "task-started":
             return None  # a thread has it; it is started when a slot has it
         if "traceback" in fields:

@@ -1,4 +1,4 @@
-"""The folder a worker lives in: one process at a time, one node identity for good.
+"""The worker's folder: used by one process at a time, and one node identity for good.
 
 ::
 
@@ -41,7 +41,7 @@ class WorkDir:
         self.node_id = _identity(path / "node-id")
 
     def take_identity(self, node_id: str) -> None:
-        """From now on this folder is another node. Raises OSError."""
+        """Writes another node id, kept from now on. Raises OSError."""
         _keep_identity(self.path / "node-id", node_id)
         self.node_id = node_id
 
@@ -55,7 +55,7 @@ class WorkDir:
         return hashlib.sha256(about.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
     def close(self) -> None:
-        """Lets another worker in."""
+        """Unlocks the folder: another worker may use it."""
         self._lock.close()
 
 

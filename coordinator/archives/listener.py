@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from coordinator.runtime.http_server import AddressInUse
 from coordinator.settings import CoordinatorSettings
-from sheepfold.sharing.archive_server import COORDINATOR_SENDS_AT_ONCE, ArchiveServer, Shelf
+from sheepfold.sharing.archive_server import COORDINATOR_SENDS_AT_ONCE, ArchiveServer, ArchiveLookup
 
 #: The depot is 8420, the lab server 8421, a Redis of the composed farm 8422.
 ABOVE_DEPOT = 3
 
 
-def open_archive_server(shelf: Shelf, farm_token: str, settings: CoordinatorSettings) -> ArchiveServer:
+def open_archive_server(shelf: ArchiveLookup, farm_token: str, settings: CoordinatorSettings) -> ArchiveServer:
     """A server that is not started yet; its socket is bound. Raises AddressInUse for a port that was asked for.
 
     A port nobody asked for gives way: two farms on one machine are no mistake.
@@ -28,5 +28,5 @@ def open_archive_server(shelf: Shelf, farm_token: str, settings: CoordinatorSett
         return _open(shelf, farm_token, settings, 0)
 
 
-def _open(shelf: Shelf, farm_token: str, settings: CoordinatorSettings, port: int) -> ArchiveServer:
+def _open(shelf: ArchiveLookup, farm_token: str, settings: CoordinatorSettings, port: int) -> ArchiveServer:
     return ArchiveServer(shelf, farm_token, settings.host, port, at_once=COORDINATOR_SENDS_AT_ONCE)

@@ -74,7 +74,7 @@ class NodeAdmission:
             redis_url=self.redis_url_for(reached_by),
             queue=queue_of(wish.node_id),
             order_key=public_key_text(self.order_key),
-            depot_url=self._public_url or "",
+            coordinator_url=self._public_url or "",
             node_id=wish.node_id,
         )
 

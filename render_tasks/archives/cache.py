@@ -5,11 +5,11 @@ kept as it came, and the scene is unpacked from all of them through one file
 (:mod:`render_tasks.archives.chunked_file`). Versions of a scene share the parts that did not change.
 
 Everything appears under its final name by one rename, after the MD5 sums were right, everything was unpacked and the
-disk has it. Two slots that need the same fetch it once. Fetching and unpacking is a lane of its own, two wide: orders
-that only look ahead shall not take the disk and the cable from frames that are being rendered.
+disk has it. Two slots that need the same fetch it once. At most :data:`FETCHES_AT_ONCE` archives are fetched and
+unpacked at a time: orders that only look ahead shall not take the disk and the cable from frames being rendered.
 
 While an archive is on its way here, and afterwards as long as it is kept as it came, :meth:`~ArchiveCache.shared` says
-what of it may be handed to other nodes (:mod:`sheepfold.sharing.archive_server`).
+what of it may be sent to other nodes (:mod:`sheepfold.sharing.archive_server`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 #: Pieces that were right and a whole that is not: a plan may be wrong once or twice; the third time it is the archive.
 TRIES = 3
 #: Archives that are fetched and unpacked at the same time.
-LANE_WIDTH = 2
+FETCHES_AT_ONCE = 2
 _LOOK_EVERY_S = 0.2
 
 
@@ -63,34 +63,45 @@ class ArchiveCache:
         share: bool = True,
         limits: Limits | None = None,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
-        on_leaving: Callable[[Path], None] = lambda _folder: None,
+        on_evict: Callable[[Path], None] = lambda _folder: None,
     ) -> None:
-        """``on_leaving`` is told before an archive is thrown out: a program that still runs from it must end first."""
+        """``on_evict`` is called before an archive is evicted: a program that still runs from it must end first."""
         self._supply, self._share, self._limits = supply, share, limits or Limits()
-        self._shelf = CacheDir(folder, quota_bytes=quota_bytes, free_bytes=free_bytes, on_leaving=on_leaving)
+        self._dir = CacheDir(folder, quota_bytes=quota_bytes, free_bytes=free_bytes, on_evict=on_evict)
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
-        self._lane = threading.BoundedSemaphore(LANE_WIDTH)
+        self._fetch_slots = threading.BoundedSemaphore(FETCHES_AT_ONCE)
         self._arriving: dict[str, PartialArchive] = {}
         #: MD5 sums of parts on the disk that were right when this process looked.
         self._verified: set[str] = set()
-        self.held, self.make_room, self.want_room = self._shelf.unpacked, self._shelf.make_room, self._shelf.want_room
+
+    def held(self) -> tuple[str, ...]:
+        """Keys of the renderers and scenes that are unpacked here."""
+        return self._dir.unpacked()
+
+    def free_space(self, wanted_bytes: int) -> None:
+        """Evicts what nobody uses until quota and disk have that much space."""
+        self._dir.free_space(wanted_bytes)
+
+    def require_space(self, wanted_bytes: int) -> None:
+        """The same; raises DiskFull where the disk still lacks it (1: only the space that renders need)."""
+        self._dir.require_space(wanted_bytes)
 
     def using(self, *wanted: Sequence[ArchiveRef]) -> contextlib.AbstractContextManager[None]:
-        """Keeps renderers and scenes, each given by its archives, from being thrown out, also those still to come."""
+        """Keeps renderers and scenes, each given by its archives, from being evicted, also those still to come."""
         md5s = [[ref.md5 for ref in refs] for refs in wanted]
-        return self._shelf.using({scene_key(one): one if len(one) > 1 else () for one in md5s})
+        return self._dir.using({scene_key(parts): parts if len(parts) > 1 else () for parts in md5s})
 
     def shares(self) -> tuple[str, ...]:
         """MD5 sums of the archives that other nodes can have from here, whole."""
-        return self._shelf.zipped() if self._share else ()
+        return self._dir.zipped() if self._share else ()
 
     def shared(self, md5: str) -> SharedArchive | None:
         """What other nodes may have of an archive right now."""
         arriving = self._arriving.get(md5)
         if arriving is not None or not self._share:
             return arriving.shared() if arriving and self._share else None
-        found = self._shelf.zip_of(md5)
+        found = self._dir.zip_of(md5)
         if found is None:
             return None
         path, size = found
@@ -108,9 +119,9 @@ class ArchiveCache:
             raise BadOrder("an archive is not named by an MD5")
         key = scene_key([ref.md5 for ref in refs])
         with _held(self._lock_of(key), stopped, "another slot fetched the archive"):
-            folder = self._shelf.folder / key
+            folder = self._dir.folder / key
             if not folder.is_dir():
-                with _held(self._lane, stopped, "other archives were fetched"):
+                with _held(self._fetch_slots, stopped, "other archives were fetched"):
                     self._bring(key, refs, password, stopped)
             os.utime(folder)
             return folder
@@ -127,54 +138,54 @@ class ArchiveCache:
                 self._bring_in_parts(key, refs, password, stopped)
         except OSError as error:
             if error.errno in DISK_FULL:
-                folder = self._shelf.folder
+                folder = self._dir.folder
                 raise DiskFull(f"the disk of {folder} filled up while archive {key} was fetched") from None
             raise
 
     def _bring_whole(self, ref: ArchiveRef, password: str, stopped: Callable[[], bool]) -> None:
-        with self._shelf.place() as work:
+        with self._dir.place() as work:
             archive, content = work / "archive", work / "content"
-            self._shelf.want_room(ref.size)
+            self._dir.require_space(ref.size)
             with self._arrived(ref, archive, stopped) as is_worth_sharing:
                 self._unpack([archive], content, password, stopped)
                 if not is_worth_sharing:
                     archive.unlink()
                 sync_tree(work)
-                self._shelf.put(ref.md5, content, archive if is_worth_sharing else None)
+                self._dir.put(ref.md5, content, archive if is_worth_sharing else None)
 
     def _bring_in_parts(self, key: str, refs: Sequence[ArchiveRef], password: str, stopped: Callable[[], bool]) -> None:
-        with self._shelf.using({key: [ref.md5 for ref in refs]}), self._shelf.place() as work:
+        with self._dir.using({key: [ref.md5 for ref in refs]}), self._dir.place() as work:
             parts = [self._part(ref, stopped) for ref in refs]
             self._unpack(parts, work / "content", password, stopped)
             sync_tree(work)
-            self._shelf.put(key, work / "content", None)
+            self._dir.put(key, work / "content", None)
 
     def _part(self, ref: ArchiveRef, stopped: Callable[[], bool]) -> Path:
         """A part as it came, fetched first where it is not here."""
-        # Not the lock of a whole archive of that MD5: whoever holds that one may wait for the lane, which we hold.
+        # Not the lock of a whole archive of that MD5: whoever holds that one may wait for a fetch slot, which we hold.
         with _held(self._lock_of(f"part {ref.md5}"), stopped, "another slot fetched a part of the scene"):
-            found = self._shelf.zip_of(ref.md5)
+            found = self._dir.zip_of(ref.md5)
             if found and self._is_right(ref.md5, found[0], stopped):
                 return found[0]
-            with self._shelf.place() as work:
-                self._shelf.want_room(ref.size)
+            with self._dir.place() as work:
+                self._dir.require_space(ref.size)
                 with self._arrived(ref, work / "archive", stopped):
                     sync_tree(work)
                     self._verified.add(ref.md5)
-                    return self._shelf.put_part(ref.md5, work / "archive")
+                    return self._dir.put_part(ref.md5, work / "archive")
 
     def _is_right(self, md5: str, path: Path, stopped: Callable[[], bool]) -> bool:
         """Whether a part still is what came; of what an earlier process left the disk may have lost something."""
         if md5 not in self._verified and md5_of(path, stopped) != md5:
             log.warning("archive %s is damaged on the disk and is fetched again", md5)
-            self._shelf.drop(md5)
+            self._dir.drop(md5)
             return False
         self._verified.add(md5)
         return True
 
     def _unpack(self, parts: Sequence[Path], content: Path, password: str, stopped: Callable[[], bool]) -> None:
         with open_parts(parts) as archive:
-            self._shelf.want_room(declared_bytes(archive, self._limits))
+            self._dir.require_space(declared_bytes(archive, self._limits))
             content.mkdir()
             extract(archive, content, self._limits, stopped, password)
 

@@ -1,11 +1,11 @@
-"""What this node has of archives on its disk, and what goes first when room is needed.
+"""What this node has of archives on its disk, and what is evicted first when space is needed.
 
 ::
 
     <key>/           a renderer or a scene unpacked to its last file; its time stamp says when it was last used
     <md5>.zip        an archive as it came, or a part of one, for other nodes and for scenes that share the part; its
                      time stamp says when it was last used
-    .fetch-*         an archive on its way here; rubbish once its process is gone
+    .fetch-*         an archive on its way here; worthless once its process is gone
     .gone-*          an archive on its way out
 
 What is unpacked from one archive has that archive's MD5 for its key. Everything counts against the quota. Archives go
@@ -46,9 +46,9 @@ class CacheDir:
         *,
         quota_bytes: int,
         free_bytes: Callable[[Path], int],
-        on_leaving: Callable[[Path], None],
+        on_evict: Callable[[Path], None],
     ) -> None:
-        self.folder, self._quota, self._free_bytes, self._on_leaving = folder, quota_bytes, free_bytes, on_leaving
+        self.folder, self._quota, self._free_bytes, self._on_evict = folder, quota_bytes, free_bytes, on_evict
         self._lock = threading.Lock()
         self._in_use: Counter[str] = Counter()
         #: Key → the parts it is unpacked from, by their names on the disk.
@@ -62,7 +62,7 @@ class CacheDir:
         self._sizes = {path.name: size_of(path) for path in found}
 
     def unpacked(self) -> tuple[str, ...]:
-        """Keys of what is ready."""
+        """Keys of the renderers and scenes that are unpacked, sorted."""
         with self._lock:
             return tuple(sorted(name for name in self._sizes if not name.endswith(ZIP)))
 
@@ -84,7 +84,7 @@ class CacheDir:
 
     @contextlib.contextmanager
     def using(self, wanted: Mapping[str, Collection[str]]) -> Generator[None]:
-        """Keeps things, present or still to come, from being thrown out: key → MD5 sums of the parts it is made of."""
+        """Keeps things, present or still to come, from being evicted: key → MD5 sums of the parts it is made of."""
         parts = {key: frozenset(f"{md5}{ZIP}" for md5 in md5s) for key, md5s in wanted.items()}
         with self._lock:
             self._in_use.update(parts.keys())
@@ -97,11 +97,11 @@ class CacheDir:
                 for key in parts:
                     if not self._in_use[key]:
                         del self._in_use[key], self._parts_of[key]
-            self.make_room(0)
+            self.free_space(0)
 
     @contextlib.contextmanager
     def place(self) -> Generator[Path]:
-        """A folder for an archive on its way here."""
+        """A temporary folder for an archive that is being fetched; it goes with the block."""
         path = Path(tempfile.mkdtemp(prefix=_FETCHING, dir=self.folder))
         try:
             yield path
@@ -126,37 +126,37 @@ class CacheDir:
         return path
 
     def drop(self, md5: str) -> None:
-        """An archive as it came is damaged."""
+        """Removes an archive that was found damaged on the disk."""
         with self._lock:
             self._sizes.pop(f"{md5}{ZIP}", None)
             remove(self.folder / f"{md5}{ZIP}")
 
     def _put_zip(self, md5: str, archive: Path) -> None:
         size = archive.stat().st_size
-        self._throw_out(self._zips_oldest_first(), lambda: self._fits(size))
+        self._evict(self._zips_oldest_first(), lambda: self._fits(size))
         with self._lock, contextlib.suppress(OSError):  # Windows: somebody just reads it
             if self._fits(size):
                 archive.rename(self.folder / f"{md5}{ZIP}")
                 self._sizes[f"{md5}{ZIP}"] = size
 
-    def want_room(self, wanted_bytes: int) -> None:
-        """Makes room for an archive, or with 1 for none but the renders; raises DiskFull where the disk has none."""
-        self.make_room(wanted_bytes)
+    def require_space(self, wanted_bytes: int) -> None:
+        """Frees space for an archive, or with 1 for the renders alone; raises DiskFull where the disk lacks it."""
+        self.free_space(wanted_bytes)
         free = self._free_bytes(self.folder)
         if free < wanted_bytes + SPARE_BYTES:
-            raise DiskFull(_no_room(self.folder, wanted_bytes, free))
+            raise DiskFull(_too_little_space(self.folder, wanted_bytes, free))
 
-    def make_room(self, wanted_bytes: int) -> None:
-        """Throws out what nobody uses until quota and disk have room."""
+    def free_space(self, wanted_bytes: int) -> None:
+        """Evicts what nobody uses until quota and disk have that much space."""
 
         def enough() -> bool:
             return self._fits(wanted_bytes) and not (
                 wanted_bytes and self._free_bytes(self.folder) < wanted_bytes + SPARE_BYTES
             )
 
-        self._throw_out([*self._zips_oldest_first(), *self._oldest_first(self.unpacked())], enough)
+        self._evict([*self._zips_oldest_first(), *self._oldest_first(self.unpacked())], enough)
 
-    def _throw_out(self, names: list[str], enough: Callable[[], bool]) -> None:
+    def _evict(self, names: list[str], enough: Callable[[], bool]) -> None:
         for name in names:
             going = self.folder / f"{_GOING}{name}"
             with self._lock:
@@ -164,14 +164,14 @@ class CacheDir:
                     return
                 if self._is_needed(name) or name not in self._sizes:
                     continue
-                self._on_leaving(self.folder / name)
+                self._on_evict(self.folder / name)
                 try:
                     (self.folder / name).rename(going)
                 except OSError as error:  # Windows: somebody just reads it
                     log.info("archive %s cannot be removed yet: %s", name, error)
                     continue
                 del self._sizes[name]
-            log.info("archive %s makes room", name)
+            log.info("archive %s is evicted", name)
             remove(going)
 
     def _is_needed(self, name: str) -> bool:
@@ -202,7 +202,7 @@ def size_of(path: Path) -> int:
 
 
 def remove(path: Path) -> None:
-    """A file, or a folder with everything in it."""
+    """Deletes a file, or a folder with everything in it; what cannot be deleted is left."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -210,12 +210,12 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def _no_room(folder: Path, wanted_bytes: int, free_bytes: int) -> str:
+def _too_little_space(folder: Path, wanted_bytes: int, free_bytes: int) -> str:
     needed = f"{bytes_text(SPARE_BYTES)} to spare for renders"
     if wanted_bytes > 1:
         needed = f"{bytes_text(wanted_bytes)} for an archive and {needed}"
     free = bytes_text(free_bytes)
-    return f"{needed} are needed, {free} are free in {folder}: make room there, or give SHEEPFOLD_WORK_DIR another disk"
+    return f"{needed} are needed, {free} are free in {folder}: free some there, or give SHEEPFOLD_WORK_DIR another disk"
 
 
 def _last_used(path: Path) -> float:

@@ -38,11 +38,11 @@ class ChunkedFile(io.RawIOBase):
         self._open: tuple[int, io.FileIO] | None = None
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true, as :class:`io.RawIOBase` asks."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always true, as :class:`io.RawIOBase` asks."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -75,7 +75,7 @@ class ChunkedFile(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """The open part, too."""
+        """Closes the open part as well; may be called twice."""
         if self._open:
             self._open[1].close()
             self._open = None

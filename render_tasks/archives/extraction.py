@@ -1,4 +1,4 @@
-"""Unpacks a zip nobody vouches for into an empty folder.
+"""Unpacks an untrusted zip into an empty folder.
 
 The archive comes from a server on the internet, so every entry is looked at before anything is written:
 
@@ -34,7 +34,7 @@ from render_tasks.errors import AttemptDropped, BadArchive, DiskFull
 from .locked_zip import LockedEntries, is_locked, method_of
 
 CHUNK_BYTES = 1024 * 1024
-#: Error numbers that say "no room": the disk's own, and a user's quota (which Windows has none of).
+#: Error numbers that say "disk full": the disk's own, and a user's quota (which Windows has none of).
 DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 #: Error numbers that say something of this PC and nothing of what is written.
 THIS_PC = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -67,7 +67,7 @@ def extract(
 
     Raises BadArchive (:class:`~render_tasks.errors.ArchiveLocked` where ``password`` does not open it), DiskFull,
     OSError where this PC is at fault, or AttemptDropped when ``stopped`` turns true; what is in the folder then is
-    rubbish.
+    worthless.
     """
     try:
         _check_directory(archive, limits)
@@ -97,7 +97,7 @@ def _told_apart(error: OSError) -> Exception:
 
 
 def declared_bytes(archive: BinaryIO, limits: Limits) -> int:
-    """What the zip's table of contents claims to hold: good enough to ask for room, never trusted."""
+    """What the zip's table of contents claims to hold: good enough to reserve space, never trusted."""
     try:
         _check_directory(archive, limits)
         with zipfile.ZipFile(archive) as packed:

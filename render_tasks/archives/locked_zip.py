@@ -6,7 +6,7 @@ each entry is given to it alone, behind a header that is made here from the zip'
 that are not locked; of the archive's own header only its length is used.
 
 A wrong password is told by a check value. With ZipCrypto that is one byte, and one wrong password in 256 slips through
-and comes out as rubbish: while no entry of the archive has come out right, that too is called a wrong password.
+and gives wrong bytes: while no entry of the archive has come out right, that too is called a wrong password.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _AES_EXTRA = 0x9901
 _LOCAL_HEADER = struct.Struct("<4sHHHHHLLLHH")
 _IN_EXTRA = 0xFFFFFFFF
 #: What a wrong password that slipped through looks like.
-_RUBBISH = (UncompressError, IntegrityError, TruncatedDataError, UnexpectedSignatureError)
+_WRONG_BYTES = (UncompressError, IntegrityError, TruncatedDataError, UnexpectedSignatureError)
 _ZIP64_VERSION = 45
 
 
@@ -76,7 +76,7 @@ class LockedEntries:
         except IncorrectPasswordError:
             raise ArchiveLocked from None
         except UnzipError as error:
-            if isinstance(error, _RUBBISH) and entry.compress_type != _AES_METHOD and not self._has_opened:
+            if isinstance(error, _WRONG_BYTES) and entry.compress_type != _AES_METHOD and not self._has_opened:
                 raise ArchiveLocked from None
             raise BadArchive(f"a locked entry of the archive cannot be read: {type(error).__name__}") from None
         self._has_opened |= entry.file_size > 0

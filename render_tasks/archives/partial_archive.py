@@ -26,7 +26,7 @@ class PartialArchive:
         self._file.truncate(plan.size)
 
     def shared(self) -> SharedArchive:
-        """As much of it as can be handed on right now."""
+        """As much of it as can be sent to other nodes right now."""
         plan = self.plan
         return SharedArchive(path=self._path, size=plan.size, piece_bytes=plan.piece_bytes, pieces=self._pieces)
 
@@ -53,7 +53,7 @@ class PartialArchive:
         return md5_of(self._path, stopped)
 
     def close(self) -> None:
-        """Takes nothing more."""
+        """Closes the file; later pieces are refused. May be called twice."""
         with self._lock:
             self._file.close()
 

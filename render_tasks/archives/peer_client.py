@@ -22,13 +22,13 @@ from sheepfold.contract.api_messages import PIECES_HEADER
 
 #: Bytes of one read: how often the clock is looked at.
 _READ_BYTES = 256 * 1024
-#: What a source says it has is never longer (characters).
+#: What a peer says it has is never longer (characters).
 _MAX_TEXT = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeerTimeouts:
-    """How long a source may take."""
+    """How long a peer may take to answer."""
 
     #: Seconds until it must have taken the call.
     connect_s: float
@@ -43,14 +43,14 @@ class PeerTimeouts:
         return self.at_least_s + count / self.bytes_per_s
 
 
-#: A PC of the LAN is there at once; when it hands pieces to eight others over a slow cable, it still keeps to this.
-NODE_PATIENCE = PeerTimeouts(connect_s=1, silence_s=2, at_least_s=5, bytes_per_s=500_000)
-#: The last source of all may have fifty askers.
-COORDINATOR_PATIENCE = PeerTimeouts(connect_s=3, silence_s=10, at_least_s=20, bytes_per_s=100_000)
+#: A PC of the LAN is there at once; when it sends pieces to eight others over a slow cable, it still keeps to this.
+NODE_TIMEOUTS = PeerTimeouts(connect_s=1, silence_s=2, at_least_s=5, bytes_per_s=500_000)
+#: The last peer to fall back on may serve fifty nodes.
+COORDINATOR_TIMEOUTS = PeerTimeouts(connect_s=3, silence_s=10, at_least_s=20, bytes_per_s=100_000)
 
 
 class PeerClient:
-    """Calls to the sources of one archive."""
+    """Calls to the peers that have one archive; threads share it."""
 
     def __init__(self, md5: str, archive_pass: str) -> None:
         self._path = f"/archives/{md5}"
@@ -60,52 +60,52 @@ class PeerClient:
         self._busy: set[http.client.HTTPConnection] = set()
         self._closed = False
 
-    def piece(self, url: str, start: int, end: int, patience: PeerTimeouts) -> tuple[bytearray, str]:
-        """The bytes from ``start`` up to ``end``, unverified, and what the source says it has.
+    def piece(self, url: str, start: int, end: int, timeouts: PeerTimeouts) -> tuple[bytearray, str]:
+        """The bytes from ``start`` up to ``end``, unverified, and what the peer says it has.
 
         Raises PeerBusy, PeerLacksPiece or PeerUnusable.
         """
-        deadline = time.monotonic() + patience.deadline_s(end - start)
-        with self._answer(url, self._path, {"Range": f"bytes={start}-{end - 1}"}, patience) as answer:
+        deadline = time.monotonic() + timeouts.deadline_s(end - start)
+        with self._answer(url, self._path, {"Range": f"bytes={start}-{end - 1}"}, timeouts) as answer:
             if answer.status != 206 or answer.length != end - start:
                 raise PeerUnusable(f"answered with status {answer.status} and {answer.length} bytes")
             return self._read(answer, end - start, deadline), answer.getheader(PIECES_HEADER, "")
 
-    def pieces(self, url: str, patience: PeerTimeouts) -> str:
-        """What a source says it has. Raises PeerBusy, PeerLacksPiece or PeerUnusable."""
-        with self._answer(url, self._path + "/pieces", {}, patience) as answer:
+    def pieces(self, url: str, timeouts: PeerTimeouts) -> str:
+        """What a peer says it has. Raises PeerBusy, PeerLacksPiece or PeerUnusable."""
+        with self._answer(url, self._path + "/pieces", {}, timeouts) as answer:
             if answer.status != 200 or answer.length is None or answer.length > _MAX_TEXT:
                 raise PeerUnusable(f"answered with status {answer.status} and {answer.length} bytes")
-            deadline = time.monotonic() + patience.at_least_s
+            deadline = time.monotonic() + timeouts.at_least_s
             return bytes(self._read(answer, answer.length, deadline)).decode("ascii", "replace")
 
     def close(self) -> None:
         """Ends calls that are under way and those to come."""
         with self._lock:
             self._closed = True
-            for connection in [*self._busy, *(one for idle in self._idle.values() for one in idle)]:
+            for connection in [*self._busy, *(connection for idle in self._idle.values() for connection in idle)]:
                 _cut(connection)
 
     @contextlib.contextmanager
     def _answer(
-        self, url: str, path: str, headers: dict[str, str], patience: PeerTimeouts
+        self, url: str, path: str, headers: dict[str, str], timeouts: PeerTimeouts
     ) -> Generator[http.client.HTTPResponse]:
-        with self._connection(url, patience) as connection:
-            answer = self._asked(connection, path, headers, patience)
+        with self._connection(url, timeouts) as connection:
+            answer = self._asked(connection, path, headers, timeouts)
             if answer.status == 503:
                 answer.read(_MAX_TEXT)
-                raise PeerBusy(f"{url} hands out as much as it can")
+                raise PeerBusy(f"{url} sends as much as it can")
             if answer.status in (404, 416):
                 answer.read(_MAX_TEXT)
                 raise PeerLacksPiece(f"{url} does not have it")
             yield answer
 
     @contextlib.contextmanager
-    def _connection(self, url: str, patience: PeerTimeouts) -> Generator[http.client.HTTPConnection]:
+    def _connection(self, url: str, timeouts: PeerTimeouts) -> Generator[http.client.HTTPConnection]:
         """A connection that is kept when its answer was read to the end, whatever the answer was."""
         with self._lock:
             idle = self._idle[url]
-            connection = idle.pop() if idle else _connection_to(url, patience)
+            connection = idle.pop() if idle else _connection_to(url, timeouts)
             self._busy.add(connection)
             if self._closed:
                 _cut(connection)
@@ -127,7 +127,7 @@ class PeerClient:
                     connection.close()
 
     def _asked(
-        self, connection: http.client.HTTPConnection, path: str, headers: dict[str, str], patience: PeerTimeouts
+        self, connection: http.client.HTTPConnection, path: str, headers: dict[str, str], timeouts: PeerTimeouts
     ) -> http.client.HTTPResponse:
         for is_last in (connection.sock is None, True):
             if connection.sock is None:
@@ -135,7 +135,7 @@ class PeerClient:
                 if self._closed:
                     raise PeerUnusable("the fetch has ended")
                 assert connection.sock is not None
-                connection.sock.settimeout(patience.silence_s)
+                connection.sock.settimeout(timeouts.silence_s)
             try:
                 connection.request("GET", path, headers=self._headers | headers)
                 return connection.getresponse()
@@ -149,7 +149,7 @@ class PeerClient:
         content = bytearray(count)
         view, at = memoryview(content), 0
         while at < count:
-            # One look at the socket each: `readinto` would wait until everything is there, however slowly it drips.
+            # One read of the socket each: `readinto` would wait until everything is there, however slowly it drips.
             got = answer.fp.readinto1(view[at : at + _READ_BYTES])
             if not got:
                 raise PeerUnusable(f"cut off after {at} of {count} bytes")
@@ -160,9 +160,9 @@ class PeerClient:
         return content
 
 
-def _connection_to(url: str, patience: PeerTimeouts) -> http.client.HTTPConnection:
+def _connection_to(url: str, timeouts: PeerTimeouts) -> http.client.HTTPConnection:
     parts = urlsplit(url)
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience.connect_s)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeouts.connect_s)
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:

@@ -1,4 +1,4 @@
-"""A node's archives with both their sides: the cache that takes them in, and the server that hands them on."""
+"""The cache that fetches a node's archives, and the server that sends them to other nodes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 class ArchiveSharing:
     """Opens when the worker has joined; closes with the process."""
 
-    def __init__(self, depot: CoordinatorClient, node_id: str, settings: WorkerSettings) -> None:
-        self._depot, self._node_id, self._settings = depot, node_id, settings
+    def __init__(self, coordinator: CoordinatorClient, node_id: str, settings: WorkerSettings) -> None:
+        self._coordinator, self._node_id, self._settings = coordinator, node_id, settings
         self._server: ArchiveServer | None = None
 
-    def open(self, folder: Path, on_leaving: Callable[[Path], None]) -> ArchiveCache:
+    def open(self, folder: Path, on_evict: Callable[[Path], None]) -> ArchiveCache:
         """The node's cache; from now on other nodes are served, unless this PC is not to share or cannot."""
         settings, token = self._settings, self._settings.farm_token.get_secret_value()
         cache = ArchiveCache(
             folder,
-            Swarm(self._depot, token, self._node_id, self.url),
+            Swarm(self._coordinator, token, self._node_id, self.url),
             quota_bytes=int(settings.cache_gb * 1000**3),
             share=settings.share,
-            on_leaving=on_leaving,
+            on_evict=on_evict,
         )
         if settings.share:
             host, port = settings.archive_host, settings.archive_port
@@ -53,13 +53,13 @@ class ArchiveSharing:
         host = self._settings.archive_host
         if host in _EVERYWHERE:
             try:
-                host = self._depot.own_address()
+                host = self._coordinator.own_address()
             except OSError:
                 return ""  # no network right now
         return f"http://[{host}]:{self._server.port}" if ":" in host else f"http://{host}:{self._server.port}"
 
     def close(self) -> None:
-        """Serves nobody any more."""
+        """Stops the server; other nodes ask somebody else."""
         if self._server is not None:
             self._server.stop()
 

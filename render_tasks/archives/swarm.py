@@ -1,8 +1,9 @@
 """Fetches archives in pieces, from other nodes and from the coordinator.
 
 What to ask next is decided by :mod:`render_tasks.archives.piece_picker`; here are the threads that do it. A node that
-is slow, dead, gone or lying costs its own pieces a moment and nothing else: they are asked of somebody else, in the end
-of the coordinator. Only when nothing has come for :data:`STALLED_AFTER_S` is the fetch given up, as a silent depot.
+is slow, gone, or sends wrong bytes delays its own pieces and nothing else: they are asked of another peer, in the end
+of the coordinator. Only when nothing has come for :data:`STALLED_AFTER_S` is the fetch given up, as if the coordinator
+were silent.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import all_of, from_text, pieces_in, span_of
 
 from .partial_archive import PartialArchive
-from .peer_client import COORDINATOR_PATIENCE, NODE_PATIENCE, PeerClient
-from .piece_picker import COORDINATOR_REST_S, FULL_REST_S, LIAR_REST_S, UNFIT_REST_S, Peer, PiecePicker, PieceRequest
+from .peer_client import COORDINATOR_TIMEOUTS, NODE_TIMEOUTS, PeerClient
+from .piece_picker import BAN_S, BUSY_BACK_OFF_S, COORDINATOR_BACK_OFF_S, UNREACHABLE_S, Peer, PiecePicker, PieceRequest
 
 log = logging.getLogger(__name__)
 
 #: Requests under way for one archive.
-ERRANDS_AT_ONCE = 6
+REQUESTS_AT_ONCE = 6
 #: Seconds until the coordinator is asked for other nodes again: soon at first, because everybody begins at once.
 FIRST_ASK_S, ASK_EVERY_S = 0.1, 1.0
 #: Nothing came for this long, from anybody: long enough for a coordinator that is started anew.
@@ -48,41 +49,41 @@ WRONG_FROM_COORDINATOR = 3
 
 
 class ManifestSource(Protocol):
-    """What the depot knows about archives (:class:`render_tasks.coordinator_client.CoordinatorClient`)."""
+    """What the coordinator knows about archives (:class:`render_tasks.coordinator_client.CoordinatorClient`)."""
 
     def plan(self, ref: ArchiveRef, node_id: str, own_url: str) -> ArchiveManifest: ...
     def sources(self, md5: str, node_id: str, own_url: str) -> ArchiveSources: ...
 
 
 class Swarm:
-    """Every fetch of one node. Thread-safe."""
+    """Fetches archives for one node. Thread-safe."""
 
     def __init__(
         self,
-        desk: ManifestSource,
+        manifests: ManifestSource,
         farm_token: str,
         node_id: str,
         own_url: Callable[[], str] = lambda: "",
         *,
         stalled_after_s: float = STALLED_AFTER_S,
     ) -> None:
-        self._desk, self._token, self._node_id, self.own_url = desk, farm_token, node_id, own_url
+        self._manifests, self._token, self._node_id, self.own_url = manifests, farm_token, node_id, own_url
         self._stalled_after_s = stalled_after_s
-        #: Root URL of nodes that are not asked, and until when; whoever lied about one archive lies about others.
-        self._unfit: dict[str, float] = {}
+        #: Root URL of nodes that are not asked, and until when; who sends wrong bytes of one archive does so of others.
+        self._avoided_until: dict[str, float] = {}
 
     def plan(self, ref: ArchiveRef) -> ArchiveManifest:
         """How an archive is fetched; tells the coordinator that it is about to be.
 
         Raises CoordinatorError, BadArchive.
         """
-        plan = self._desk.plan(ref, self._node_id, self.own_url())
+        plan = self._manifests.plan(ref, self._node_id, self.own_url())
         if (plan.md5, plan.size) != (ref.md5, ref.size):
             raise BadArchive(f"archive {ref.md5} has {plan.size} bytes at the coordinator, not {ref.size}")
         return plan
 
     def fill(self, arriving: PartialArchive, stopped: Callable[[], bool]) -> None:
-        """Brings every piece.
+        """Fetches every piece.
 
         Raises CoordinatorUnreachable, ArchiveMissing, BadArchive, OSError, or AttemptDropped when ``stopped`` turns
         true.
@@ -92,25 +93,25 @@ class Swarm:
             fetch.run(stopped)
         finally:
             fetch.end()
-        log.info("archive %s is here: %s", arriving.plan.md5, fetch.told())
+        log.info("archive %s is here: %s", arriving.plan.md5, fetch.summary())
 
     def ask_again(self, md5: str) -> ArchiveSources:
-        """Where an archive can be had by now."""
-        return self._desk.sources(md5, self._node_id, self.own_url())
+        """The peers that have an archive by now. Raises CoordinatorError."""
+        return self._manifests.sources(md5, self._node_id, self.own_url())
 
     def client_for(self, md5: str) -> PeerClient:
-        """Shows sources the archive's pass."""
+        """A client that shows peers the archive's pass; the caller closes it."""
         return PeerClient(md5, archive_pass(self._token, md5))
 
     def avoid(self, url: str, seconds: float) -> None:
-        """Leaves a node alone, whatever is fetched next."""
-        self._unfit[url] = max(self._unfit.get(url, 0.0), time.monotonic() + seconds)
+        """Asks a node for nothing, of any archive, for so many seconds."""
+        self._avoided_until[url] = max(self._avoided_until.get(url, 0.0), time.monotonic() + seconds)
 
     def avoided(self) -> frozenset[str]:
         """The nodes that are left alone now."""
         now = time.monotonic()
-        self._unfit = {url: until for url, until in list(self._unfit.items()) if until > now}
-        return frozenset(self._unfit)
+        self._avoided_until = {url: until for url, until in list(self._avoided_until.items()) if until > now}
+        return frozenset(self._avoided_until)
 
     @property
     def stalled_after_s(self) -> float:
@@ -119,32 +120,32 @@ class Swarm:
 
 
 class _PieceDownload:
-    """One archive's way here."""
+    """One archive while it is fetched."""
 
     def __init__(self, swarm: Swarm, arriving: PartialArchive) -> None:
         self._swarm, self._arriving, self._plan = swarm, arriving, arriving.plan
         plan, now = self._plan, time.monotonic()
         self._count = pieces_in(plan.size, plan.piece_bytes)
         coordinator = Peer(url=plan.sources.coordinator, is_coordinator=True, pieces=all_of(self._count))
-        self._board = PiecePicker(self._count, coordinator, now, swarm.own_url())
+        self._picker = PiecePicker(self._count, coordinator, now, swarm.own_url())
         self._client = swarm.client_for(plan.md5)
         self._changed = threading.Condition()
         self._error: Exception | None = None
         self._ended = self._asking = False
         self._began_at = self._came_at = now
-        #: Bytes by the source's root URL.
+        #: Bytes by the peer's root URL.
         self._bytes: Counter[str] = Counter()
         self._wrong = 0
         self._last_trouble = ""
-        self._told(plan.sources)
+        self._add_sources(plan.sources)
 
     def run(self, stopped: Callable[[], bool]) -> None:
-        """Until everything is here."""
-        for number in range(min(ERRANDS_AT_ONCE, self._count)):
-            threading.Thread(target=self._go, name=f"piece-{number}", daemon=True).start()
+        """Returns when every piece is here; raises as :meth:`Swarm.fill` does."""
+        for number in range(min(REQUESTS_AT_ONCE, self._count)):
+            threading.Thread(target=self._work, name=f"piece-{number}", daemon=True).start()
         ask_at = self._began_at + FIRST_ASK_S
         with self._changed:
-            while self._board.missing:
+            while self._picker.missing:
                 if stopped():
                     raise AttemptDropped("stopped while an archive was fetched")
                 if self._error:
@@ -158,13 +159,13 @@ class _PieceDownload:
                 self._changed.wait(LOOK_EVERY_S)
 
     def end(self) -> None:
-        """Nobody waits any more; threads that are on their way find their way cut."""
+        """Ends the download: calls under way are cut, and their threads end."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         self._client.close()
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """For the log: how much, how long, from whom."""
         own = self._bytes[self._plan.sources.coordinator]
         others = [url for url in self._bytes if url != self._plan.sources.coordinator]
@@ -185,97 +186,97 @@ class _PieceDownload:
             self._asking = False
             self._error = self._error or error
             if sources:
-                self._told(sources)
+                self._add_sources(sources)
             self._changed.notify_all()
 
-    def _told(self, sources: ArchiveSources) -> None:
+    def _add_sources(self, sources: ArchiveSources) -> None:
         urls = [url for url in sources.nodes if ARCHIVE_URL.fullmatch(url)]
         # One piece is here from the coordinator before another node has said whether it has it.
         if self._count > 1:
-            self._board.told(urls, self._swarm.avoided(), time.monotonic())
+            self._picker.add_nodes(urls, self._swarm.avoided(), time.monotonic())
 
-    def _go(self) -> None:
-        """A thread's life: one errand after the other."""
-        while errand := self._next():
+    def _work(self) -> None:
+        """One request after the other, in a thread of its own."""
+        while request := self._next():
             try:
-                self._do(errand)
+                self._do(request)
             except Exception as error:  # the disk is full, or an error of ours: the fetch has to hear of it
                 with self._changed:
                     self._error = self._error or error
             with self._changed:
-                self._board.ended(errand)
+                self._picker.finish(request)
                 self._changed.notify_all()
 
     def _next(self) -> PieceRequest | None:
         with self._changed:
-            while not self._ended and self._board.missing and not self._error:
-                errand = self._board.next_errand(time.monotonic())
-                if errand:
-                    self._board.began(errand)
-                    return errand
+            while not self._ended and self._picker.missing and not self._error:
+                request = self._picker.next_request(time.monotonic())
+                if request:
+                    self._picker.start(request)
+                    return request
                 self._changed.wait(LOOK_EVERY_S)
         return None
 
-    def _do(self, errand: PieceRequest) -> None:
-        source = errand.source
+    def _do(self, request: PieceRequest) -> None:
+        peer = request.peer
         try:
-            if errand.piece is None:
-                said = self._client.pieces(source.url, NODE_PATIENCE)
+            if request.piece is None:
+                said = self._client.pieces(peer.url, NODE_TIMEOUTS)
             else:
-                said = self._fetch(source, errand.piece)
-            if not source.is_coordinator:
+                said = self._fetch(peer, request.piece)
+            if not peer.is_coordinator:
                 pieces = from_text(said, self._count)
                 with self._changed:
-                    self._board.heard(source, pieces, time.monotonic())
+                    self._picker.set_pieces(peer, pieces, time.monotonic())
         except (PeerError, ValueError) as error:
-            self._troubled_by(source, error)
+            self._on_error(peer, error)
 
-    def _fetch(self, source: Peer, piece: int) -> str:
+    def _fetch(self, peer: Peer, piece: int) -> str:
         plan = self._plan
         start, end = span_of(piece, plan.size, plan.piece_bytes)
-        patience = COORDINATOR_PATIENCE if source.is_coordinator else NODE_PATIENCE
-        content, said = self._client.piece(source.url, start, end, patience)
+        timeouts = COORDINATOR_TIMEOUTS if peer.is_coordinator else NODE_TIMEOUTS
+        content, said = self._client.piece(peer.url, start, end, timeouts)
         try:
             is_new = self._arriving.put(piece, content)
         except PeerUnusable as wrong:
-            self._was_wrong(source, wrong)
+            self._on_wrong_piece(peer, wrong)
             raise
         with self._changed:
-            self._bytes[source.url] += len(content)
+            self._bytes[peer.url] += len(content)
             if is_new:
                 self._came_at = time.monotonic()
-                self._board.came(piece, self._came_at)
+                self._picker.mark_received(piece, self._came_at)
         return said
 
-    def _was_wrong(self, source: Peer, wrong: PeerUnusable) -> None:
+    def _on_wrong_piece(self, peer: Peer, wrong: PeerUnusable) -> None:
         """These were not the piece's bytes."""
-        log.warning("%s sent wrong bytes: %s", source.url, wrong)
+        log.warning("%s sent wrong bytes: %s", peer.url, wrong)
         with self._changed:
-            if not source.is_coordinator:
-                self._swarm.avoid(source.url, LIAR_REST_S)
-                self._board.rest(source, LIAR_REST_S, time.monotonic())
+            if not peer.is_coordinator:
+                self._swarm.avoid(peer.url, BAN_S)
+                self._picker.back_off(peer, BAN_S, time.monotonic())
                 return
             self._wrong += 1
             if self._wrong >= WRONG_FROM_COORDINATOR:
                 self._error = BadArchive(f"archive {self._plan.md5} is broken at the coordinator: {wrong}")
 
-    def _troubled_by(self, source: Peer, error: Exception) -> None:
+    def _on_error(self, peer: Peer, error: Exception) -> None:
         with self._changed:
             if self._ended:
-                return  # we hung up ourselves
+                return  # we cut the call ourselves
             now = time.monotonic()
             if isinstance(error, PeerBusy):
-                self._board.rest(source, FULL_REST_S * self._board.chance.uniform(0.5, 1.0), now)
+                self._picker.back_off(peer, BUSY_BACK_OFF_S * self._picker.chance.uniform(0.5, 1.0), now)
                 return
             self._last_trouble = str(error)
             log.info("archive %s: %s", self._plan.md5, error)
-            if source.is_coordinator:
-                self._board.rest(source, COORDINATOR_REST_S, now)
+            if peer.is_coordinator:
+                self._picker.back_off(peer, COORDINATOR_BACK_OFF_S, now)
             elif isinstance(error, PeerLacksPiece):
-                self._board.heard(source, 0, now)  # it threw the archive out, or began anew
+                self._picker.set_pieces(peer, 0, now)  # it evicted the archive, or began anew
             else:
-                self._board.rest(source, UNFIT_REST_S, now)
-                self._swarm.avoid(source.url, UNFIT_REST_S)
+                self._picker.back_off(peer, UNREACHABLE_S, now)
+                self._swarm.avoid(peer.url, UNREACHABLE_S)
 
 
 def _mb(count: int) -> str:

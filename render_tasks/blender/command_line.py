@@ -70,7 +70,7 @@ def frame_number(frame: str) -> int:
 def scene_file(folder: Path, scene_path: str) -> Path:
     """Where the scene of an order lies inside its extracted archive. Raises :class:`BadOrder`.
 
-    Only the name is judged here; that no link inside the folder leads out of it is the business of the extraction.
+    Only the name is judged here; that no link inside the folder leads out of it is checked by the extraction.
     """
     parts = [part for part in scene_path.replace("\\", "/").split("/") if part not in ("", ".")]
     absolute = scene_path.startswith(("/", "\\")) or _DRIVE.match(scene_path)
@@ -87,7 +87,7 @@ def picture_names(prefix_name: str, frame: str) -> re.Pattern[str]:
 def newest_picture(folder: Path, prefix_name: str, frame: str) -> Path | None:
     """The picture of this frame in the output folder: not empty, the last one written."""
     return max(
-        _pictures(folder, picture_names(prefix_name, frame)), key=lambda one: one.stat().st_mtime_ns, default=None
+        _pictures(folder, picture_names(prefix_name, frame)), key=lambda path: path.stat().st_mtime_ns, default=None
     )
 
 

@@ -28,7 +28,7 @@ def renderer_binary(folder: Path, system: str = sys.platform) -> Path:
 
 
 def environment(renderer: Path, scratch: Path, mark: str, ours: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The renderer's environment."""
+    """The renderer's environment: ``ours`` without secrets, with its own folders below ``scratch`` and its mark."""
     env = {name: value for name, value in ours.items() if name in _PASSED_ON or not _OURS.search(name)}
     # An inherited BLENDER_SYSTEM_* would put another installation's add-ons under this renderer, and pointing them into
     # the scratch folder would take its own away, Cycles included: only the user's folders are moved.

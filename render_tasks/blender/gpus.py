@@ -22,10 +22,10 @@ for kind in ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI", "OPENCL"):
         if hasattr(cycles, "get_devices_for_type"):
             devices = cycles.get_devices_for_type(kind)
         else:
-            devices = [one for group in cycles.get_devices() or () for one in group]
+            devices = [device for group in cycles.get_devices() or () for device in group]
     except Exception:
         continue
-    names += [one.name for one in devices if one.type == kind and one.name not in names]
+    names += [device.name for device in devices if device.type == kind and device.name not in names]
 for name in names:
     print("{_MARK}" + name)
 """

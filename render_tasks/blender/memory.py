@@ -26,8 +26,8 @@ class TreeMemory:
 
 def measure(pid: int) -> TreeMemory:
     """What a process and its descendants hold and held."""
-    each = [_of(one) for one in _tree(pid)]
-    return TreeMemory(peak_kb=sum(one.peak_kb for one in each), now_kb=sum(one.now_kb for one in each))
+    each = [_of(process) for process in _tree(pid)]
+    return TreeMemory(peak_kb=sum(held.peak_kb for held in each), now_kb=sum(held.now_kb for held in each))
 
 
 def over_limit(pid: int, held: TreeMemory, limit_kb: int | None) -> str:
@@ -35,7 +35,7 @@ def over_limit(pid: int, held: TreeMemory, limit_kb: int | None) -> str:
     if limit_kb is None or held.now_kb <= limit_kb:
         return ""
     # A fork shares its pages with its parent and each counts them. The exact count takes long: it is made only now.
-    exactly = sum(_share_kb(one) for one in _tree(pid)) if sys.platform == "linux" else held.now_kb
+    exactly = sum(_share_kb(process) for process in _tree(pid)) if sys.platform == "linux" else held.now_kb
     if exactly <= limit_kb:
         return ""
     return f"stopped: it held {_gb(exactly)} GB, and a render on this PC may hold {_gb(limit_kb)} GB"
@@ -55,10 +55,10 @@ def take_peak_kb(pid: int) -> int:
     Linux; elsewhere a peak is that of the process's whole life.
     """
     total = 0
-    for one in _tree(pid):
-        total += _of(one).peak_kb
+    for process in _tree(pid):
+        total += _of(process).peak_kb
         with contextlib.suppress(OSError):
-            Path(f"/proc/{one.pid}/clear_refs").write_text("5")
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
     return total
 
 

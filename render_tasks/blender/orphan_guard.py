@@ -9,7 +9,7 @@ is found. One line per message::
     = <mark> <pid>      ... and this is its process (and process group)
     - <mark>            it is over, and its tree is gone
 
-The guard's half runs as a script with nothing but the standard library, so that it starts in a few milliseconds and
+The guard runs as a script with nothing but the standard library, so that it starts in a few milliseconds and
 stays small. POSIX only: on Windows :meth:`OrphanGuard.start` says so, and a worker that is killed hard there leaves its
 renderers to finish their frame.
 """
@@ -36,7 +36,7 @@ _BETWEEN_ROUNDS_S = 0.03
 
 
 class OrphanGuard:
-    """The worker's half."""
+    """Starts the guard process and tells it which renders are alive. Threads share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -168,7 +168,7 @@ def _parents_by_ps() -> dict[int, int]:
 
 
 def main() -> None:
-    """The guard's half: read until the pipe closes, then kill what is still alive."""
+    """The guard process: read until the pipe closes, then kill what is still alive."""
     for unwanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(unwanted, signal.SIG_IGN)
     alive: dict[str, int] = {}

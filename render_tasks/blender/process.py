@@ -183,7 +183,7 @@ def crash_reports(folder: Path) -> list[Path]:
     return sorted((folder / "tmp").rglob("*.crash.txt"))
 
 
-def first_of(reports: list[Path]) -> str:
+def first_readable(reports: list[Path]) -> str:
     """The first of them that can be read, for a log."""
     for path in reports:
         with contextlib.suppress(OSError), path.open("rb") as file:

@@ -25,7 +25,7 @@ from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.hardware import usable_ram
 
 from .memory import measure, over_limit
-from .process import RendererProcess, crash_reports, first_of
+from .process import RendererProcess, crash_reports, first_readable
 from .render_job import RenderedFrame, RenderJob
 
 #: How soon a stop, or the renderer's end, is noticed.
@@ -153,7 +153,7 @@ class RenderRun:
             is_whole_log=is_whole_log,
         )
         report = self.report(*diagnose(evidence))
-        return replace(report, log=report.log + first_of(crash_files))
+        return replace(report, log=report.log + first_readable(crash_files))
 
     def _measure(self, pid: int) -> None:
         held = measure(pid)

@@ -48,10 +48,10 @@ def _use(kind, device):
         if hasattr(addon.preferences, "get_devices_for_type"):
             devices = list(addon.preferences.get_devices_for_type(kind))
         else:
-            devices = [one for group in addon.preferences.get_devices() or () for one in group]
-        for one in devices:
-            one.use = one.type == kind
-        if not any(one.type == kind for one in devices):
+            devices = [item for group in addon.preferences.get_devices() or () for item in group]
+        for item in devices:
+            item.use = item.type == kind
+        if not any(item.type == kind for item in devices):
             return False
     for scene in bpy.data.scenes:
         if hasattr(scene, "cycles"):

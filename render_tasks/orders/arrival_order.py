@@ -2,7 +2,7 @@
 
 The first of them fetches the archives and the others wait for it, so all of them are ready in the same moment; which
 thread runs first then is chance. An order that is ready therefore lets those that came before it, and need the same,
-queue first; not for long, because they may have met a trouble of their own.
+queue first; not for long, because they may have failed meanwhile.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ArrivalOrder:
         self._coming: list[_Coming] = []
 
     @contextmanager
-    def one(self, needs: Hashable, came_at: float) -> Generator[None]:
-        """An order gets ready inside the block; behind it, it is its turn to queue."""
+    def preparing(self, needs: Hashable, came_at: float) -> Generator[None]:
+        """An order gets its archives inside the block; it may queue for a slot when the block is left."""
         mine = _Coming(needs=needs, came_at=came_at)
         with self._lock:
             self._coming.append(mine)
@@ -48,7 +48,7 @@ class ArrivalOrder:
 
     def _let_pass(self, mine: _Coming) -> None:
         with self._lock:
-            earlier = [one for one in self._coming if one.needs == mine.needs and one.came_at < mine.came_at]
+            earlier = [order for order in self._coming if order.needs == mine.needs and order.came_at < mine.came_at]
         until = time.monotonic() + self._patience_s
-        for one in earlier:
-            one.has_queued.wait(max(0.0, until - time.monotonic()))
+        for order in earlier:
+            order.has_queued.wait(max(0.0, until - time.monotonic()))

@@ -1,4 +1,4 @@
-"""The attempts a node has in hand, and the orders that wait for a thread."""
+"""The attempts a node is working on, and the orders that wait for a thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sheepfold.contract.presence import SlotState, Stage
 
 @dataclass(kw_only=True)
 class Attempt:
-    """One attempt in hand. Its own thread writes stage and progress; others read them and throw the switch."""
+    """One attempt under way. Its own thread writes stage and progress; others read them and cancel it."""
 
     lease_id: str
     attempt: int
@@ -27,10 +27,10 @@ class Attempt:
     came_at: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.FETCHING
     progress: Progress = field(default_factory=Progress)
-    switch: CancelToken = field(default_factory=CancelToken)
+    cancel_token: CancelToken = field(default_factory=CancelToken)
     #: Called when its renderer begins.
     on_slot: Callable[[], None] = lambda: None
-    #: The word by which the depot tells a repeated question from a repeated order.
+    #: The word by which the coordinator tells a repeated question from a repeated order.
     claim: str = field(default_factory=lambda: secrets.token_hex(8))
     _has_begun: bool = field(default=False, init=False, repr=False)
 
@@ -41,11 +41,11 @@ class Attempt:
 
     @property
     def label(self) -> str:
-        """For a person."""
+        """Frame and job, for the log."""
         return f"frame {self.frame} · {self.job_name}"
 
     def note(self, progress: Progress) -> None:
-        """What the renderer says; the first word is that it begins."""
+        """Progress of the renderer; the first call says that it begins."""
         self.progress = progress
         if not self._has_begun:
             self._has_begun = True
@@ -66,7 +66,7 @@ class Attempt:
 
 
 class ActiveAttempts:
-    """Who is where; threads share it."""
+    """The attempts by lease and number; threads share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -76,12 +76,12 @@ class ActiveAttempts:
         self._idle.set()
 
     def all(self) -> list[Attempt]:
-        """Every attempt in hand, oldest first."""
+        """Every attempt under way, oldest first."""
         with self._lock:
             return list(self._attempts.values())
 
-    def find(self, lease_id: str, attempt: int) -> Attempt | None:
-        """One attempt."""
+    def get(self, lease_id: str, attempt: int) -> Attempt | None:
+        """The attempt, ``None`` where it is not under way."""
         with self._lock:
             return self._attempts.get((lease_id, attempt))
 
@@ -104,10 +104,10 @@ class ActiveAttempts:
 
     @contextmanager
     def holding(self, attempt: Attempt) -> Generator[None]:
-        """For as long as an attempt lasts. Raises AttemptDropped when it is in hand already."""
+        """For as long as an attempt lasts. Raises AttemptDropped when it is under way already."""
         with self._lock:
             if attempt.key in self._attempts:
-                raise AttemptDropped("this attempt is already in hand")
+                raise AttemptDropped("this attempt is already under way")
             self._attempts[attempt.key] = attempt
             self._idle.clear()
         try:
@@ -119,5 +119,5 @@ class ActiveAttempts:
                     self._idle.set()
 
     def wait_until_idle(self, seconds: float | None = None) -> bool:
-        """Whether nothing is in hand any more."""
+        """Whether no attempt is under way; waits at most so many seconds, ``None``: as long as it takes."""
         return self._idle.wait(seconds)

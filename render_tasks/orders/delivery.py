@@ -1,8 +1,8 @@
-"""How an attempt ends at the depot: its frame is delivered, or its failure told.
+"""How an attempt ends at the coordinator: its frame is delivered, or its failure told.
 
-A frame goes through the outbox, so it is on disk before the first try and stays there until the depot has answered for
-good. A failure is told until the depot has heard it; if the worker ends before, the coordinator notices by itself that
-the node no longer has the lease in hand.
+A frame goes through the outbox, so it is on disk before the first try and stays there until the coordinator has given a
+definite answer. A failure is told until the coordinator has heard it; if the worker ends before, the coordinator
+notices by itself that the node no longer works on the lease.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from .outbox import Outbox, Parcel, md5_of
 
 log = logging.getLogger(__name__)
 
-#: The reason of a switch thrown because the node leaves.
+#: The reason of a cancel when the node leaves.
 LEAVING = "the node is leaving"
-#: Seconds for a last word to the depot: it is there or it is not.
+#: Seconds for a last word to the coordinator: it is there or it is not.
 LAST_WORD_S = 1.5
 
 
@@ -48,10 +48,10 @@ class LeaseApi(Protocol):
 
 
 class Deliveries:
-    """The way from a picture, or none, to the depot's answer."""
+    """The way from a picture, or none, to the coordinator's answer."""
 
-    def __init__(self, depot: LeaseApi, outbox: Outbox, node_id: str) -> None:
-        self._depot, self._outbox, self._node_id = depot, outbox, node_id
+    def __init__(self, coordinator: LeaseApi, outbox: Outbox, node_id: str) -> None:
+        self._coordinator, self._outbox, self._node_id = coordinator, outbox, node_id
 
     def keep(self, order: RenderOrder, rendered: RenderedFrame, cores: int) -> Parcel:
         """Puts a picture into the outbox. Raises OSError."""
@@ -77,15 +77,15 @@ class Deliveries:
         return self._outbox.parcels()
 
     def deliver(self, parcel: Parcel, attempt: Attempt) -> None:
-        """Returns when the depot has the frame. Raises AttemptDropped or AttemptFailed."""
-        picture = self._outbox.picture(parcel)
+        """Returns when the coordinator has the frame. Raises AttemptDropped or AttemptFailed."""
+        picture, deliver = self._outbox.picture(parcel), self._coordinator.deliver
         try:
             retry_while_unreachable(
-                lambda: self._depot.deliver(parcel.lease_id, parcel.attempt, self._node_id, parcel.report, picture),
-                attempt.switch,
+                lambda: deliver(parcel.lease_id, parcel.attempt, self._node_id, parcel.report, picture),
+                attempt.cancel_token,
             )
         except AttemptDropped:
-            if attempt.switch.reason == LEAVING:
+            if attempt.cancel_token.reason == LEAVING:
                 raise AttemptDropped("the frame is kept and delivered when this worker starts again") from None
             self._outbox.discard(parcel)
             raise
@@ -95,20 +95,21 @@ class Deliveries:
         self._outbox.discard(parcel)
 
     def report(self, attempt: Attempt, report: FailureReport) -> None:
-        """Tells the depot why there is no picture."""
+        """Tells the coordinator why there is no picture."""
         log.warning("%s failed: %s: %s", attempt.label, report.kind.value, report.reason)
         try:
             retry_while_unreachable(
-                lambda: self._depot.fail(attempt.lease_id, attempt.attempt, self._node_id, report), attempt.switch
+                lambda: self._coordinator.fail(attempt.lease_id, attempt.attempt, self._node_id, report),
+                attempt.cancel_token,
             )
         except (CoordinatorError, AttemptDropped) as error:
             log.info("%s: its failure was not reported: %s", attempt.label, error)
 
     def give_back(self, lease_id: str, attempt: int) -> bool:
-        """A last word before the node leaves; ``False`` when the depot is silent."""
+        """A last word before the node leaves; ``False`` when the coordinator is silent."""
         report = FailureReport(kind=FailureKind.NODE_LEAVING, reason=LEAVING)
         try:
-            self._depot.fail(lease_id, attempt, self._node_id, report, timeout_s=LAST_WORD_S)
+            self._coordinator.fail(lease_id, attempt, self._node_id, report, timeout_s=LAST_WORD_S)
         except CoordinatorError as error:
             log.info("the coordinator was not told that lease %s goes back: %s", lease_id, error)
             return not isinstance(error, CoordinatorUnreachable)

@@ -1,18 +1,18 @@
-"""The node at work: what happens to an order from its arrival to the depot's answer.
+"""What happens to an order from its arrival to the coordinator's answer.
 
 ::
 
-    order ─▶ start-fence ─▶ archives ─▶ a free slot ─▶ renderer ─▶ outbox ─▶ depot ─▶ done
+    order ─▶ start-fence ─▶ archives ─▶ a free slot ─▶ renderer ─▶ outbox ─▶ coordinator ─▶ done
                │ stale         │ bad       cancel │        │ no picture         │ stale, rejected
                ▼               ▼                  ▼        ▼                    ▼
              dropped         failed            dropped   failed        dropped, failed
 
-The fence comes first, so a stale order costs one request and fetches nothing. More orders are in hand than there are
-slots: while one renders, the next has its archives fetched and the last is on its way to the depot; only the
+The fence comes first, so a stale order costs one request and fetches nothing. A node works on more orders than it has
+slots: while one renders, the next has its archives fetched and the last is on its way to the coordinator; only the
 rendering itself takes a slot. Whose turn it is says :mod:`render_tasks.orders.slots`.
 
-**An attempt ends when the depot has answered**, and so does its Celery task: a task that Flower calls finished is a
-frame the coordinator has. While the coordinator is silent the attempt waits with its frame in the outbox, on disk,
+**An attempt ends when the coordinator has answered**, and so does its Celery task: a task that Flower calls finished is
+a frame the coordinator has. While the coordinator is silent the attempt waits with its frame in the outbox, on disk,
 which costs nothing: without the coordinator no other order could pass its fence anyway. A worker that is stopped
 meanwhile delivers when it is started again.
 
@@ -67,42 +67,38 @@ class Node:
     def __init__(
         self,
         identity: NodeIdentity,
-        parts: NodeServices,
+        services: NodeServices,
         order_key: Ed25519PublicKey,
         *,
         on_change: Callable[[], None] = lambda: None,
         on_forgery: Callable[[], None] = lambda: None,
     ) -> None:
-        self.identity, self._parts, self.order_key = identity, parts, order_key
-        self.on_change, self.on_forgery = on_change, on_forgery
-        #: False: what is in hand is finished and nothing more is wanted.
+        self.identity, self._services, self.order_key = identity, services, order_key
+        self._on_change, self._on_forgery = on_change, on_forgery
+        #: False: what is under way is finished and nothing more is wanted.
         self.accepting = True
-        self._renders = RenderPipeline(identity, parts, self._enter)
-        self._deliveries = Deliveries(parts.depot, parts.outbox, identity.node_id)
-        self._in_hand = ActiveAttempts()
+        self._renders = RenderPipeline(identity, services, self._enter)
+        self._deliveries = Deliveries(services.coordinator, services.outbox, identity.node_id)
+        self._attempts = ActiveAttempts()
         self._leaving = threading.Event()
-        self.expect, self.begin = self._in_hand.expect, self._in_hand.begin
-        self.wait_until_idle = self._in_hand.wait_until_idle
-        if parts.warm:
-            parts.warm.on_change = lambda: self.on_change()
 
     # What others ask or tell.
 
     def presence(self) -> Presence:
         """The record as it stands now."""
-        who, health = self.identity, self._parts.health
+        who, health = self.identity, self._services.health
         return Presence(
             node_id=who.node_id,
             name=who.name,
             hardware=who.hardware,
             slots=who.slots,
             compute=who.compute,
-            busy=tuple(one.state() for one in self._in_hand.all()),
-            archives=self._parts.cache.held(),
-            warm=tuple(sorted(self._parts.warm.warm_scenes())) if self._parts.warm else (),
+            busy=tuple(attempt.state() for attempt in self._attempts.all()),
+            archives=self._services.cache.held(),
+            warm=tuple(sorted(self._services.warm.warm_scenes())) if self._services.warm else (),
             tags=who.tags,
-            archive_url=self._parts.archive_url(),
-            shared=self._parts.cache.shares(),
+            archive_url=self._services.archive_url(),
+            shared=self._services.cache.shares(),
             accepting=self.accepting and not self._leaving.is_set(),
             trouble=health.trouble if health else "",
             blender=health.blender.found.version if health else "",
@@ -111,33 +107,45 @@ class Node:
             version=who.version,
         )
 
+    def expect(self, lease_id: str, attempt: int) -> None:
+        """An order arrived and waits for a thread."""
+        self._attempts.expect(lease_id, attempt)
+
+    def begin(self, lease_id: str, attempt: int) -> None:
+        """An expected order has its thread; :meth:`carry_out` follows."""
+        self._attempts.begin(lease_id, attempt)
+
+    def wait_until_idle(self, seconds: float | None = None) -> bool:
+        """Whether no attempt is under way; waits at most so many seconds, ``None``: as long as it takes."""
+        return self._attempts.wait_until_idle(seconds)
+
     def cancel(self, lease_id: str, attempt: int) -> bool:
-        """Ends one attempt at once; ``False`` when it is not in hand."""
-        found = self._in_hand.find(lease_id, attempt)
+        """Ends one attempt at once; ``False`` when it is not under way."""
+        found = self._attempts.get(lease_id, attempt)
         if found:
-            found.switch.cancel("cancelled")
+            found.cancel_token.cancel("cancelled")
         return found is not None
 
     def leave(self) -> None:
-        """Stops everything; takes up to :data:`LEAVING_GRACE_S` and a last word to the depot."""
+        """Stops everything; takes up to :data:`LEAVING_GRACE_S` and a last word to the coordinator."""
         self._leaving.set()
-        for one in self._in_hand.all():
-            if one.stage is not Stage.DELIVERING:
-                one.switch.cancel(LEAVING)
-        self.on_change()
-        if self._parts.warm:
-            self._parts.warm.close()
-        for order in self._in_hand.take_expected():
+        for attempt in self._attempts.all():
+            if attempt.stage is not Stage.DELIVERING:
+                attempt.cancel_token.cancel(LEAVING)
+        self._on_change()
+        if self._services.warm:
+            self._services.warm.close()
+        for order in self._attempts.take_expected():
             if not self._deliveries.give_back(*order):
                 break  # a silent coordinator will notice by itself that this node has left
         if not self.wait_until_idle(LEAVING_GRACE_S):
-            for one in self._in_hand.all():
-                one.switch.cancel(LEAVING)
+            for attempt in self._attempts.all():
+                attempt.cancel_token.cancel(LEAVING)
 
     def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None] = lambda: None) -> None:
         """One order, to its end; ``on_slot`` is called when its renderer begins.
 
-        Returns when the depot has the frame. Raises AttemptFailed (the depot knows) or AttemptDropped.
+        Returns when the coordinator has the frame. Raises AttemptFailed (the coordinator knows) or AttemptDropped.
         """
         order = self._opened(signed)
         attempt = Attempt(
@@ -155,7 +163,7 @@ class Node:
                 self._deliveries.report(attempt, failed.report)
                 raise
             except AttemptDropped as dropped:
-                if attempt.switch.reason == LEAVING and attempt.stage is not Stage.DELIVERING:
+                if attempt.cancel_token.reason == LEAVING and attempt.stage is not Stage.DELIVERING:
                     self._deliveries.give_back(attempt.lease_id, attempt.attempt)
                     raise AttemptFailed.because(FailureKind.NODE_LEAVING, LEAVING) from None
                 log.info("%s is dropped: %s", attempt.label, dropped)
@@ -180,29 +188,29 @@ class Node:
             except AttemptFailed as failed:
                 self._deliveries.report(attempt, failed.report)
 
-    # The steps of an order.
+    # The steps of an order, in its order.
 
     def _opened(self, signed: SignedOrder) -> RenderOrder:
         try:
             return open_order(signed, self.order_key, self.identity.node_id)
         except ContractError as error:
             log.error("an order is refused: %s", error)
-            self.on_forgery()
+            self._on_forgery()
             raise AttemptFailed.because(FailureKind.BAD_ORDER, str(error)) from None
 
     def _look_at_health(self, kind: FailureKind) -> None:
         """Before the failure is told: a node in trouble says so first, and gets no more orders that would fail."""
-        if self._parts.health and cause_of(kind) is Cause.NODE:
-            self._parts.health.look_once()
+        if self._services.health and cause_of(kind) is Cause.NODE:
+            self._services.health.look_once()
 
     @contextmanager
     def _holding(self, attempt: Attempt) -> Generator[None]:
-        with self._in_hand.holding(attempt):
+        with self._attempts.holding(attempt):
             if self._leaving.is_set():
-                attempt.switch.cancel(LEAVING)
-            self.on_change()
+                attempt.cancel_token.cancel(LEAVING)
+            self._on_change()
             yield
-        self.on_change()
+        self._on_change()
 
     def _through(self, order: RenderOrder, attempt: Attempt) -> None:
         try:
@@ -213,14 +221,15 @@ class Node:
         except (AttemptFailed, AttemptDropped):
             raise
         except Exception as error:
-            raise AttemptFailed.because(*_blame(error)) from None
+            raise AttemptFailed.because(*_failure_of(error)) from None
         log.info("%s delivered", attempt.label)
 
     def _ask_to_start(self, attempt: Attempt) -> StartAnswer:
-        ask = self._parts.depot.start
+        ask = self._services.coordinator.start
         try:
             return retry_while_unreachable(
-                lambda: ask(attempt.lease_id, attempt.attempt, self.identity.node_id, attempt.claim), attempt.switch
+                lambda: ask(attempt.lease_id, attempt.attempt, self.identity.node_id, attempt.claim),
+                attempt.cancel_token,
             )
         except StaleLease as stale:
             raise AttemptDropped(str(stale)) from None
@@ -228,7 +237,7 @@ class Node:
             raise AttemptFailed.because(FailureKind.INTERNAL, str(refused)) from None
 
     def _frame_of(self, order: RenderOrder, start: StartAnswer, attempt: Attempt) -> Parcel:
-        scratch = self._parts.scratch / f"{order.lease_id}.{order.attempt}"
+        scratch = self._services.scratch / f"{order.lease_id}.{order.attempt}"
         try:
             rendered = self._renders.render(order, start, attempt, scratch)
             return self._deliveries.keep(order, rendered, self.identity.cores or self.identity.hardware.cpu_cores)
@@ -237,10 +246,10 @@ class Node:
 
     def _enter(self, attempt: Attempt, stage: Stage) -> None:
         attempt.stage = stage
-        self.on_change()
+        self._on_change()
 
 
-def _blame(error: Exception) -> tuple[FailureKind, str]:
+def _failure_of(error: Exception) -> tuple[FailureKind, str]:
     """The kind of failure and one line for a person."""
     if isinstance(error, BadArchive):
         return FailureKind.BAD_ARCHIVE, str(error)

@@ -1,14 +1,16 @@
-"""Finished frames that the depot does not have yet. They survive a coordinator that is away and a worker that restarts.
+"""Finished frames that the coordinator does not have yet.
+
+They survive a coordinator that is away and a worker that restarts.
 
 On disk, below ``<work folder>/outbox``::
 
     <lease id>.<attempt>/
         delivery.json    a :class:`Parcel`
         frame_0340.png   the picture
-    .new-*               being written; rubbish once its process is gone
+    .new-*               being written; worthless once its process is gone
 
-A frame appears here by one rename after it is on disk for good, and goes when the depot has answered: taken, stale or
-rejected. Silence changes nothing.
+A frame appears here by one rename after it is on disk for good, and goes when the coordinator has answered: taken,
+stale or rejected. Silence changes nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ CHUNK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Parcel:
-    """A frame on its way."""
+    """A frame that is to be delivered; its picture lies beside it in the outbox."""
 
     lease_id: str
     attempt: int
@@ -49,7 +51,7 @@ class Parcel:
 
 
 class Outbox:
-    """The folder of frames not yet delivered."""
+    """The folder of frames not yet delivered. One per worker; threads share it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,15 +73,15 @@ class Outbox:
             raise
 
     def picture(self, parcel: Parcel) -> Path:
-        """Where the parcel's picture lies."""
+        """Where the parcel's picture lies while it is kept."""
         return self._folder / parcel.key / parcel.report.name
 
     def discard(self, parcel: Parcel) -> None:
-        """The depot has answered."""
+        """Deletes a frame: the coordinator has given its definite answer."""
         shutil.rmtree(self._folder / parcel.key, ignore_errors=True)
 
     def parcels(self) -> list[Parcel]:
-        """All frames not yet delivered, oldest first."""
+        """All frames not yet delivered, oldest first; what cannot be read is deleted."""
         found: list[Parcel] = []
         folders = [path for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith(_NEW)]
         for folder in sorted(folders, key=lambda path: path.stat().st_mtime):

@@ -14,7 +14,7 @@ from pathlib import Path
 from render_tasks.blender.command_line import scene_file
 from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from render_tasks.blender.runner import render
-from render_tasks.blender.warm.pool import key_of
+from render_tasks.blender.warm.process import key_of
 from render_tasks.cancellation import CancelToken
 from render_tasks.retry import retry_while_unreachable
 from sheepfold.contract.api_messages import StartAnswer
@@ -29,17 +29,19 @@ from .slots import Slot, Slots
 
 log = logging.getLogger(__name__)
 
-#: An archive that cannot be fetched for this long, while the depot answers everything else, is a failure.
+#: An archive that cannot be fetched for this long, while the coordinator answers everything else, is a failure.
 ARCHIVE_PATIENCE_S = 600.0
 
 
 class RenderPipeline:
-    """The slots of a node at work. Threads share it."""
+    """Renders orders on the slots of a node. Threads share it."""
 
-    def __init__(self, identity: NodeIdentity, parts: NodeServices, on_stage: Callable[[Attempt, Stage], None]) -> None:
-        self._identity, self._parts, self._on_stage = identity, parts, on_stage
-        self._slots = Slots(identity.slots, parts.warm.open_keys if parts.warm else lambda: ())
-        self._gaps, self._turns = SlotGaps(), ArrivalOrder()
+    def __init__(
+        self, identity: NodeIdentity, services: NodeServices, on_stage: Callable[[Attempt, Stage], None]
+    ) -> None:
+        self._identity, self._services, self._on_stage = identity, services, on_stage
+        self._slots = Slots(identity.slots, services.warm.open_keys if services.warm else lambda: ())
+        self._gaps, self._arrival_order = SlotGaps(), ArrivalOrder()
 
     def render(self, order: RenderOrder, start: StartAnswer, attempt: Attempt, scratch: Path) -> RenderedFrame:
         """Renders an order that passed its fence; the picture lies in ``scratch``.
@@ -47,15 +49,15 @@ class RenderPipeline:
         Raises AttemptFailed, AttemptDropped, and what the archives raise (ArchiveError, BadOrder, CoordinatorError).
         """
         needs = ((order.renderer_archive,), order.scene_archives)
-        render_one = self._parts.warm.render if self._parts.warm else render
-        with self._parts.cache.using(*needs):
-            with self._turns.one(needs, attempt.came_at):
-                job = self._job(order, *self._archives(order, start, attempt.switch), scratch)
+        render_frame = self._services.warm.render if self._services.warm else render
+        with self._services.cache.using(*needs):
+            with self._arrival_order.preparing(needs, attempt.came_at):
+                job = self._job(order, *self._archives(order, start, attempt.cancel_token), scratch)
                 self._on_stage(attempt, Stage.WAITING)
-            with self._slots.one_for(key_of(job), attempt.switch, came_at=attempt.came_at) as slot:
+            with self._slots.acquire(key_of(job), attempt.cancel_token, came_at=attempt.came_at) as slot:
                 self._on_stage(attempt, Stage.RENDERING)
                 before_at, slot.picture_at = slot.picture_at, None
-                rendered = render_one(job, attempt.switch, self._parts.guard, attempt.note)
+                rendered = render_frame(job, attempt.cancel_token, self._services.guard, attempt.note)
                 slot.picture_at = rendered.picture_at
             self._tell(attempt, slot, rendered, before_at)
             return rendered
@@ -80,18 +82,18 @@ class RenderPipeline:
             is_second_opinion=order.fresh_renderer,
         )
 
-    def _archives(self, order: RenderOrder, start: StartAnswer, switch: CancelToken) -> tuple[Path, Path]:
+    def _archives(self, order: RenderOrder, start: StartAnswer, cancel_token: CancelToken) -> tuple[Path, Path]:
         """Renderer and scene; both travel at once where neither is here."""
         with ThreadPoolExecutor(1, "archive") as beside:
-            renderer = beside.submit(self._unpacked, (order.renderer_archive,), switch)
+            renderer = beside.submit(self._unpacked, (order.renderer_archive,), cancel_token)
             password = start.scene_password if order.scene_locked else ""
-            scene = self._unpacked(order.scene_archives, switch, password)
+            scene = self._unpacked(order.scene_archives, cancel_token, password)
             return renderer.result(), scene
 
-    def _unpacked(self, refs: Sequence[ArchiveRef], switch: CancelToken, password: str = "") -> Path:
-        ensure = self._parts.cache.ensure
+    def _unpacked(self, refs: Sequence[ArchiveRef], cancel_token: CancelToken, password: str = "") -> Path:
+        ensure = self._services.cache.ensure
         return retry_while_unreachable(
-            lambda: ensure(refs, switch.is_cancelled, password=password), switch, ARCHIVE_PATIENCE_S
+            lambda: ensure(refs, cancel_token.is_cancelled, password=password), cancel_token, ARCHIVE_PATIENCE_S
         )
 
     def _tell(self, attempt: Attempt, slot: Slot, rendered: RenderedFrame, before_at: float | None) -> None:

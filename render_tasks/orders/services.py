@@ -1,4 +1,4 @@
-"""Who a node is, and what it works with."""
+"""A node's identity, and the services it is given."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NodeIdentity:
     cores: int | None
     #: Most that one slot's render may hold, kB; ``None``: no limit of ours.
     memory_limit_kb: int | None = None
-    #: What its operator calls it apt for.
+    #: Words by which jobs may ask for this node.
     tags: tuple[str, ...] = ()
     #: As in :attr:`~sheepfold.contract.api_messages.JoinRequest.installation`.
     installation: str = ""
@@ -39,9 +39,9 @@ class NodeIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeServices:
-    """What a node works with."""
+    """The parts of the worker that a node calls; all of them are shared by its threads."""
 
-    depot: LeaseApi
+    coordinator: LeaseApi
     cache: ArchiveCache
     outbox: Outbox
     guard: OrphanGuard

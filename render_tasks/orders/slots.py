@@ -28,7 +28,7 @@ PASSED_AT_MOST = 3
 
 @dataclass(kw_only=True)
 class Slot:
-    """Room for one render."""
+    """Where one frame is rendered at a time."""
 
     #: From 1, for people.
     number: int
@@ -52,9 +52,9 @@ class Waiting:
 
 def take_next(waiting: list[Waiting], warm: Collection[Hashable]) -> Waiting:
     """Takes out whose turn it is; ``waiting`` has the oldest first and is not empty."""
-    impatient = (one for one in waiting if one.passed >= PASSED_AT_MOST)
-    wanted = (one for one in waiting if one.key in warm)
-    chosen = next(impatient, None) or next(wanted, waiting[0])
+    overdue = (order for order in waiting if order.passed >= PASSED_AT_MOST)
+    wanted = (order for order in waiting if order.key in warm)
+    chosen = next(overdue, None) or next(wanted, waiting[0])
     for earlier in waiting[: waiting.index(chosen)]:
         earlier.passed += 1
     waiting.remove(chosen)
@@ -72,9 +72,9 @@ class Slots:
         self._waiting: list[Waiting] = []
 
     @contextmanager
-    def one_for(self, key: Hashable, switch: CancelToken, *, came_at: float) -> Generator[Slot]:
-        """A slot, for as long as the block lasts. Raises AttemptDropped when ``switch`` stops the wait."""
-        slot = self._take(Waiting(key=key, came_at=came_at), switch)
+    def acquire(self, key: Hashable, cancel_token: CancelToken, *, came_at: float) -> Generator[Slot]:
+        """A slot, for as long as the block lasts. Raises AttemptDropped when ``cancel_token`` stops the wait."""
+        slot = self._take(Waiting(key=key, came_at=came_at), cancel_token)
         try:
             yield slot
         finally:
@@ -85,24 +85,24 @@ class Slots:
     def waiting_keys(self) -> list[Hashable]:
         """Of the orders that wait, the oldest first."""
         with self._lock:
-            return [one.key for one in self._waiting]
+            return [order.key for order in self._waiting]
 
-    def _take(self, one: Waiting, switch: CancelToken) -> Slot:
-        switch.add_callback(one.decided.set)
+    def _take(self, order: Waiting, cancel_token: CancelToken) -> Slot:
+        cancel_token.add_callback(order.decided.set)
         with self._lock:
-            bisect.insort(self._waiting, one, key=lambda other: other.came_at)
+            bisect.insort(self._waiting, order, key=lambda other: other.came_at)
             self._serve()
-        one.decided.wait()
+        order.decided.wait()
         with self._lock:
-            if one.slot and not switch.is_cancelled():
-                return one.slot
+            if order.slot and not cancel_token.is_cancelled():
+                return order.slot
             # It was stopped, maybe in the moment in which it got its slot: that goes to the next.
-            if one.slot:
-                self._free.append(one.slot)
+            if order.slot:
+                self._free.append(order.slot)
             else:
-                self._waiting.remove(one)
+                self._waiting.remove(order)
             self._serve()
-        raise AttemptDropped(switch.reason)
+        raise AttemptDropped(cancel_token.reason)
 
     def _serve(self) -> None:
         while self._free and self._waiting:

@@ -44,7 +44,7 @@ class ArchiveSources:
 
     #: Root URLs of nodes that have it or parts of it, a few of them by chance.
     nodes: tuple[str, ...] = ()
-    #: Root URL of the coordinator's archive server, the last source of all.
+    #: Root URL of the coordinator's archive server, the peer to ask when no node has it.
     coordinator: str
 
 
@@ -104,8 +104,8 @@ class JoinAnswer:
     queue: str
     #: Ed25519 public key, raw bytes in base64: orders are signed with it.
     order_key: str
-    #: Where to find the depot from now on; empty: where the join was answered.
-    depot_url: str = ""
+    #: Where to find the coordinator from now on; empty: where the join was answered.
+    coordinator_url: str = ""
     #: Who the node is from now on, where the id it came with is another living node's; empty: who it said it is.
     node_id: str = ""
 
@@ -155,7 +155,7 @@ class FailureKind(StrEnum):
     BAD_ORDER = "bad order"
     #: The node is stopping; nobody's fault, and no attempt is used up.
     NODE_LEAVING = "node leaving"
-    #: The depot could not be reached for an archive.
+    #: The coordinator could not be reached for an archive.
     NO_ARCHIVE = "archive not fetched"
     #: What came out is no picture, or not one that may go to the server.
     BAD_PICTURE = "bad picture"
@@ -183,6 +183,6 @@ class FailureReport:
 def archive_pass(farm_token: str, md5: str) -> str:
     """What an archive server wants to see: made of the farm token, which PCs do not show to each other.
 
-    A source's address may have been given to somebody else's PC by now: all it learns is a way to this one archive.
+    A peer's address may have been given to somebody else's PC by now: all it learns is a way to this one archive.
     """
     return hmac.new(farm_token.encode(), f"archive {md5}".encode(), hashlib.sha256).hexdigest()

@@ -53,7 +53,7 @@ CAUSES: dict[FailureKind, Cause] = {kind: cause for cause, kinds in _KINDS.items
 
 #: What its operator does about a node's own trouble.
 REMEDIES: dict[FailureKind, str] = {
-    FailureKind.DISK_FULL: "make room on the disk of its work folder",
+    FailureKind.DISK_FULL: "free some space on the disk of its work folder",
     FailureKind.FOLDER: "let the worker read and write its work folder",
     FailureKind.NO_BLENDER: "install Blender there, or let SHEEPFOLD_BLENDER name it",
     FailureKind.MISSING_LIBRARIES: "install what is missing there",

@@ -48,7 +48,7 @@ def celery_name_of(node_name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveRef:
-    """An archive the depot holds, by content."""
+    """An archive the coordinator holds, by content."""
 
     #: Lower-case hex; it becomes a path, so nothing else is let through.
     md5: str

@@ -15,7 +15,7 @@ PRESENCE_HASH = "sheepfold:presence"
 
 PRESENCE_SEEN = "sheepfold:seen"
 
-#: The time of a node that left on purpose: silence has to be waited for, a goodbye has not.
+#: The time of a node that left on purpose: silence has to be waited for, signing off has not.
 PRESENCE_LEFT = 0
 
 #: A record is written this often.
@@ -92,17 +92,17 @@ class Presence:
     #: Frames rendered side by side.
     slots: int
     compute: Compute
-    #: Leases in hand, at most ``slots`` of them rendering.
+    #: Leases it works on, at most ``slots`` of them rendering.
     busy: tuple[SlotState, ...] = ()
     #: What is unpacked in this node's cache: renderers by MD5, scenes by :func:`scene_key`.
     archives: tuple[str, ...] = ()
     #: Root URL of this node's archive server; empty: it has none.
     archive_url: str = ""
-    #: MD5 sums of archives it hands to other nodes, parts of scenes among them.
+    #: MD5 sums of archives it sends to other nodes, parts of scenes among them.
     shared: tuple[str, ...] = ()
     #: Keys of scenes that an open Blender holds right now.
     warm: tuple[str, ...] = ()
-    #: What its operator calls it apt for; a job may ask for some of these words.
+    #: Words that describe it; a job may ask for some of them.
     tags: tuple[str, ...] = ()
     #: False while the node takes nothing more (it is about to stop).
     accepting: bool = True

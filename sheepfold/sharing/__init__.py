@@ -1,1 +1,1 @@
-"""The exchange of archive pieces on the LAN: what both ends of it need."""
+"""The exchange of archive pieces on the LAN: what the client and the server of it need."""

@@ -1,9 +1,10 @@
-"""Hands archives to whoever is of the farm: pieces of those that are here and right, over HTTP, by ``sendfile``.
+"""Serves archives to the farm: pieces that are here and right, over HTTP, by ``sendfile``.
 
-The coordinator and every node run one. Whoever asks shows the archive's pass (:func:`~.contract.archive_pass`). Bytes
-that are not in a verified piece never leave, so an archive may be handed on while it is still arriving. When too many
-ask at once they are told so (503): they go elsewhere, or ask again in a moment. An asker that reads too slowly is cut
-off. Own thread, own event loop; the only file here that imports aiohttp.
+The coordinator and every node run one. Whoever asks shows the archive's pass
+(:func:`~sheepfold.contract.api_messages.archive_pass`). Bytes that are not in a verified piece never leave, so an
+archive may be served while it is still arriving. When too many ask at once they are told so (503): they go elsewhere,
+or ask again in a moment. A client that reads too slowly is cut off. Own thread, own event loop; the only file here that
+imports aiohttp.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from .pieces import to_text
 
 log = logging.getLogger(__name__)
 
-#: Askers served at the same time: the coordinator has the whole farm before it, a node renders beside it.
+#: Answers sent at the same time: the coordinator serves the whole farm, a node renders at the same time.
 COORDINATOR_SENDS_AT_ONCE, NODE_SENDS_AT_ONCE = 32, 8
-#: An asker gets this long for an answer, and as much more as its bytes need at the slowest pace we go along with.
+#: An answer may take so long, and as much more as its bytes need at the slowest pace that is accepted.
 ANSWER_S, SLOWEST_BYTES_PER_S = 15.0, 100_000
 #: Connections without a request are closed after this (seconds).
 IDLE_S = 30.0
@@ -43,15 +44,15 @@ BACKLOG = 128
 #: How the system wants to be told: Windows has short numbers.
 _LINGER = "hh" if sys.platform == "win32" else "ii"
 
-Shelf = Callable[[str], SharedArchive | None]
+ArchiveLookup = Callable[[str], SharedArchive | None]
 
 
 class ArchiveServer:
-    """Serves what ``shelf`` has under an MD5. The socket is bound at once, so that a taken port is told at once."""
+    """Serves what ``lookup`` has under an MD5. The socket is bound at once, so that a taken port is told at once."""
 
     def __init__(
         self,
-        shelf: Shelf,
+        lookup: ArchiveLookup,
         farm_token: str,
         host: str,
         port: int,
@@ -60,10 +61,10 @@ class ArchiveServer:
         answer_s: float = ANSWER_S,
     ) -> None:
         """``host`` may be empty: every interface. Raises OSError when nothing can listen there."""
-        self._shelf, self._token, self._at_once, self._answer_s = shelf, farm_token, at_once, answer_s
+        self._lookup, self._token, self._at_once, self._answer_s = lookup, farm_token, at_once, answer_s
         self._socket = _listening(host, port)
         self.port: int = self._socket.getsockname()[1]
-        #: Bytes of archives that were handed out.
+        #: Bytes of archives that were sent.
         self.bytes_sent = 0
         self._sending = 0
         self._loop = _loop()
@@ -71,7 +72,7 @@ class ArchiveServer:
         self._thread = threading.Thread(target=self._run, name="archives", daemon=True)
 
     def start(self) -> None:
-        """Serves from now on."""
+        """Serves in a thread of its own; returns when it listens."""
         self._thread.start()
         self._ready.wait()
 
@@ -138,7 +139,7 @@ class ArchiveServer:
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, f"Bearer {archive_pass(self._token, md5)}".encode()):
             raise web.HTTPUnauthorized(text="this is not the archive's pass: compare SHEEPFOLD_FARM_TOKEN")
-        shared = self._shelf(md5)
+        shared = self._lookup(md5)
         if shared is None:
             raise web.HTTPNotFound(text="this archive is not here")
         return shared

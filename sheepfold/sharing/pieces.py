@@ -1,6 +1,6 @@
 """Archives in pieces: how long a piece is, what its sum is, and which pieces somebody has. Pure.
 
-An archive travels in pieces, so that a node can hand on the first while the last is still on its way. Pieces of one
+An archive travels in pieces, so that a node can serve the first while the last is still on its way. Pieces of one
 archive have one length, which follows from the archive's: 1 MiB up to 4 GiB, then longer ones, so that there are never
 more than :data:`MAX_PIECES`.
 
@@ -33,7 +33,7 @@ def piece_bytes_of(size: int) -> int:
 
 
 def pieces_in(size: int, piece_bytes: int) -> int:
-    """How many pieces an archive has."""
+    """How many pieces an archive of ``size`` bytes has; 0 for an empty one."""
     return -(-size // piece_bytes)
 
 
@@ -48,22 +48,22 @@ class BlockSums:
     def __init__(self) -> None:
         self._sums: list[bytes] = []
         self._block = hashlib.sha256()
-        self._room = BLOCK_BYTES
+        self._missing = BLOCK_BYTES
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         """The next bytes of the archive, however many."""
         rest = memoryview(data)
         while rest:
-            part, rest = rest[: self._room], rest[self._room :]
+            part, rest = rest[: self._missing], rest[self._missing :]
             self._block.update(part)
-            self._room -= len(part)
-            if not self._room:
+            self._missing -= len(part)
+            if not self._missing:
                 self._sums.append(self._block.digest())
-                self._block, self._room = hashlib.sha256(), BLOCK_BYTES
+                self._block, self._missing = hashlib.sha256(), BLOCK_BYTES
 
     def of_pieces(self, piece_bytes: int) -> tuple[str, ...]:
         """The sum of each piece, lower-case hex, of what came in so far."""
-        blocks = [*self._sums, self._block.digest()] if self._room < BLOCK_BYTES else self._sums
+        blocks = [*self._sums, self._block.digest()] if self._missing < BLOCK_BYTES else self._sums
         step = piece_bytes // BLOCK_BYTES
         return tuple(
             hashlib.sha256(b"".join(blocks[first : first + step])).hexdigest() for first in range(0, len(blocks), step)
@@ -71,7 +71,7 @@ class BlockSums:
 
 
 def sum_of(piece: bytes | bytearray | memoryview) -> str:
-    """The sum of one piece."""
+    """The sum of one piece, lower-case hex, as in an :class:`ArchiveManifest`."""
     sums = BlockSums()
     sums.update(piece)
     # A length that no piece exceeds: everything is one piece.
@@ -84,12 +84,12 @@ def all_of(count: int) -> int:
 
 
 def numbers_in(pieces: int) -> list[int]:
-    """The pieces one by one, in their order."""
+    """The numbers of the pieces in a bit set, ascending."""
     return [number for number, bit in enumerate(reversed(f"{pieces:b}")) if bit == "1"]
 
 
 def to_text(pieces: int, count: int) -> str:
-    """What somebody has, as it travels."""
+    """A bit set of pieces as text: ``all``, or hexadecimal."""
     return ALL if pieces == all_of(count) else f"{pieces:x}"
 
 

@@ -1,4 +1,4 @@
-"""What an archive server may hand out of one archive."""
+"""What an archive server may send of one archive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .pieces import all_of, pieces_in
 
 @dataclass(frozen=True, kw_only=True)
 class SharedArchive:
-    """What an archive server may hand out of one archive."""
+    """What an archive server may send of one archive."""
 
     path: Path
     #: Bytes.

@@ -72,30 +72,30 @@ class ExitEvidence:
     is_whole_log: bool = False
 
 
-def diagnose(remains: ExitEvidence) -> tuple[FailureKind, str]:
+def diagnose(evidence: ExitEvidence) -> tuple[FailureKind, str]:
     """The kind of failure and one line for a person: Blender's own last ``Error:`` where it gave one."""
-    log = remains.log
-    died_of = _signal(remains.exit_code)
+    log = evidence.log
+    died_of = _signal(evidence.exit_code)
     said = blender_error(log)
     if _DISK.search(log):
         return FailureKind.DISK_FULL, "the disk filled up while rendering"
-    if died_of == "SIGTERM" or (died_of == "SIGKILL" and remains.memory_kb < remains.ram_kb * MEMORY_SHARE):
+    if died_of == "SIGTERM" or (died_of == "SIGKILL" and evidence.memory_kb < evidence.ram_kb * MEMORY_SHARE):
         return FailureKind.RENDERER_CRASHED, f"the renderer was killed from outside ({died_of})"
     if died_of == "SIGKILL" or _MEMORY.search(log):
-        return FailureKind.OUT_OF_MEMORY, f"memory ran out, the renderer held {remains.memory_kb // 1024} MB"
+        return FailureKind.OUT_OF_MEMORY, f"memory ran out, the renderer held {evidence.memory_kb // 1024} MB"
     if _LIBRARIES.search(log):
         return FailureKind.MISSING_LIBRARIES, _library_line(log)
-    if no_blender := _no_blender(remains):
+    if no_blender := _no_blender(evidence):
         return FailureKind.NO_BLENDER, no_blender
-    if remains.exit_code == 127 and remains.ran_s < LOADER_FAILS_WITHIN_S:
+    if evidence.exit_code == 127 and evidence.ran_s < LOADER_FAILS_WITHIN_S:
         return FailureKind.MISSING_LIBRARIES, _library_line(log)
     if died_of:
         return FailureKind.RENDERER_CRASHED, _and_blender_says(f"the renderer died of {died_of}", said)
-    if remains.crash_file or _CRASHED.search(log):
+    if evidence.crash_file or _CRASHED.search(log):
         return FailureKind.RENDERER_CRASHED, _and_blender_says("the renderer left a crash report", said)
     if fault := scene_fault(said, log):
         return fault
-    ended = f"the renderer ended with exit code {remains.exit_code} and left no picture"
+    ended = f"the renderer ended with exit code {evidence.exit_code} and left no picture"
     return FailureKind.NO_OUTPUT, f"{said} ({ended})" if said else ended
 
 

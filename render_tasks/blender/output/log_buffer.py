@@ -30,7 +30,7 @@ class LogBuffer:
         self._line = bytearray()
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes, cut anywhere."""
+        """The next bytes, cut anywhere; ``on_line`` is called in this thread."""
         self._keep(chunk)
         *whole, rest = chunk.replace(b"\r", b"\n").split(b"\n")
         for part in whole:
@@ -39,11 +39,11 @@ class LogBuffer:
         self._add(rest)
 
     def close(self) -> None:
-        """A last line needs no line end."""
+        """Gives out a last line that has no line end."""
         self._emit()
 
     def text(self) -> str:
-        """The log so far."""
+        """The log so far, undecodable bytes replaced; at most head, tail and one line about the gap."""
         gap = f"\n... {self._dropped} bytes not kept ...\n".encode() if self._dropped else b""
         return (bytes(self._head) + gap + b"".join(self._tail)).decode("utf-8", "replace")
 
@@ -57,10 +57,10 @@ class LogBuffer:
             self._on_line(line)
 
     def _keep(self, chunk: bytes) -> None:
-        room = self._head_bytes - len(self._head)
-        if room > 0:
-            self._head += chunk[:room]
-            chunk = chunk[room:]
+        missing = self._head_bytes - len(self._head)
+        if missing > 0:
+            self._head += chunk[:missing]
+            chunk = chunk[missing:]
         if chunk:
             self._tail.append(chunk)
             self._tail_size += len(chunk)

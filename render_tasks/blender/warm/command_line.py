@@ -54,18 +54,18 @@ def _unknown(words: list[str]) -> str:
     if words[:1] != [".e"]:
         return "its command line does not begin with .e"
     rest = words[1:]
-    places: list[str] = []
+    placeholders: list[str] = []
     while rest:
         word = rest.pop(0)
         if word in _VALUES:
             if not rest or not _VALUES[word].fullmatch(rest[0]):
                 return f"its command line has {word} with something unknown"
-            places += [value for value in (rest.pop(0),) if value in (".o", ".f")]
+            placeholders += [value for value in (rest.pop(0),) if value in (".o", ".f")]
         elif word == ".c":
-            places.append(word)
+            placeholders.append(word)
         elif word not in _FLAGS:
             return f"its command line has {word[:40]!r}"
-    return "" if places == [".c", ".o", ".f"] else "its command line is not scene, output, frame"
+    return "" if placeholders == [".c", ".o", ".f"] else "its command line is not scene, output, frame"
 
 
 def looks_like_a_scene(head: bytes) -> bool:

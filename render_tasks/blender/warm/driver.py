@@ -1,7 +1,7 @@
-"""The half of a warm Blender that runs inside Blender: renders one frame after the other, as it is told.
+"""Runs inside a warm Blender: renders one frame after the other, as it is told.
 
-Runs as ``-P warm_driver.py`` in the Python of Blender 2.80 (Python 3.7) to 5.x, so it imports the standard library and
-nothing of ours. What is said on which pipe stands in ``warm_wire.py``.
+Started with ``-P driver.py`` in the Python of Blender 2.80 (Python 3.7) to 5.x, so it imports the standard library and
+nothing of ours. What is said on which pipe stands in ``wire.py``.
 
 A frame is rendered by ``bpy.ops.render.render(animation=True)`` over a range of one frame: the very function behind
 ``-f``, which names the file, pads the number and adds the extension. ``write_still`` would do none of these. The range
@@ -59,13 +59,13 @@ class Driver:
         if self._takes_a_range:
             done = self._bpy.ops.render.render(animation=True, frame_start=frame, frame_end=frame)
         else:
-            with self._range_of_one(frame):
+            with self._range_of_frame(frame):
                 done = self._bpy.ops.render.render(animation=True)
         if "FINISHED" not in done:
             raise RuntimeError("the render was cancelled")
 
     @contextlib.contextmanager
-    def _range_of_one(self, frame: int) -> Generator[None]:
+    def _range_of_frame(self, frame: int) -> Generator[None]:
         """The scene's range is this frame until Blender has taken note of it."""
         scene, handlers = self._scene, self._bpy.app.handlers.render_init
         own = scene.frame_start, scene.frame_end
@@ -98,7 +98,7 @@ class Driver:
         tree = getattr(self._scene, "compositing_node_group", None) or getattr(self._scene, "node_tree", None)
         if tree is not None:
             scenes += [node.scene for node in tree.nodes if node.type == "R_LAYERS" and node.scene]
-        others = [one.render.engine for one in scenes if one.render.engine not in ENGINES]
+        others = [scene.render.engine for scene in scenes if scene.render.engine not in ENGINES]
         return f"engine {others[0]}" if others else ""
 
     def _settings(self) -> str:
@@ -119,9 +119,9 @@ class Driver:
             if any(node.bl_idname.startswith("GeometryNodeSimulation") for node in group.nodes):
                 return f"a simulation in geometry nodes ({group.name})"
         for item in self._bpy.data.objects:
-            if any(one.type in SIMULATIONS for one in item.modifiers):
+            if any(modifier.type in SIMULATIONS for modifier in item.modifiers):
                 return f"a simulation ({item.name})"
-            if any(one.settings.type != "HAIR" or one.use_hair_dynamics for one in item.particle_systems):
+            if any(system.settings.type != "HAIR" or system.use_hair_dynamics for system in item.particle_systems):
                 return f"particles ({item.name})"
             if item.pose is not None and item.pose.ik_solver == "ITASC":
                 return f"simulated inverse kinematics ({item.name})"
@@ -130,12 +130,13 @@ class Driver:
     def _movies(self) -> str:
         """A movie is decoded from where the frame before left off."""
         data = self._bpy.data
-        movies = [one.name for one in data.images if one.source == "MOVIE"] + [one.name for one in data.movieclips]
+        movies = [image.name for image in data.images if image.source == "MOVIE"]
+        movies += [clip.name for clip in data.movieclips]
         return f"a movie ({movies[0]})" if movies else ""
 
 
 class Wire:
-    """The pipes."""
+    """Orders on standard input, replies on standard output."""
 
     def __init__(self) -> None:
         self._orders: BinaryIO = os.fdopen(os.dup(0), "rb")
@@ -163,7 +164,7 @@ class Wire:
 
 
 def flush() -> None:
-    """Python's and Blender's own buffers."""
+    """Writes out what Python and Blender keep in buffers."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -190,7 +191,7 @@ def serve(driver: Driver, wire: Wire) -> None:
 
 
 def main() -> None:
-    """Called by ``-P``."""
+    """Serves until the node closes the pipe; ends the process."""
     serve(Driver(importlib.import_module("bpy")), Wire())
     flush()
     # No orderly end: there is nothing to keep, and it may take longer than a frame.

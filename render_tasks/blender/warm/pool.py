@@ -5,7 +5,7 @@
     order ─▶ may it be warm? ─ no ─────────────────────────────────▶ a Blender of its own (:mod:`..runner`)
                 │ yes                                                     ▲
                 ▼                                                         │ the same attempt; the key stays cold
-        one is open for this key? ─ no ─▶ make room, start one            │
+        one is open for this key? ─ no ─▶ close another, start one        │
                 │ yes                          │                          │
                 ▼                              ▼                          │
              render ◀──────────────────────────┘ ─ no picture, unsuited ──┘
@@ -14,9 +14,9 @@
         kept for the next order with this key, unless it is worn out
 
 Two orders share a Blender when renderer archive, scene archives, revision, scene path, command line, script, device and
-core limit are the same (:class:`Key`). No more Blenders are alive than there are slots: one that waits for work is
-closed when another key, or a cold render, needs its place, when it has waited for :data:`IDLE_S`, when an archive it
-lives on goes (:meth:`WarmBlenders.release`), and when the node leaves.
+core limit are the same (:class:`~render_tasks.blender.warm.process.Key`). No more Blenders are alive than there are
+slots: one that waits for work is closed when another key, or a cold render, needs its place, when it has waited for
+:data:`IDLE_S`, when an archive it runs from goes (:meth:`WarmBlenders.release`), and when the node leaves.
 
 **The same picture** is the promise; what cannot keep it is rendered cold:
 
@@ -39,11 +39,11 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from render_tasks.blender import runner as blender
+from render_tasks.blender import runner
 from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.output.progress import Progress
 from render_tasks.blender.render_job import RenderedFrame, RenderJob
@@ -52,7 +52,7 @@ from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.failure_causes import Cause, cause_of
 
 from .command_line import BLEND_HEAD_BYTES, looks_like_a_scene, why_not_warm
-from .process import NotReusable, WarmBlender, WarmFailed
+from .process import Key, NotReusable, WarmBlender, WarmFailed, key_of
 
 log = logging.getLogger(__name__)
 
@@ -66,41 +66,13 @@ COLD_KEYS = 1000
 WARM_LOG_CHARS = 32 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """What an open Blender was started with."""
-
-    renderer_md5: str
-    scene_key: str
-    revision: str
-    #: Where they are unpacked, and the .blend in there.
-    renderer: Path
-    scene: Path
-    command_line: str
-    script: str
-    gpu: bool
-    cores: int | None
-
-
-def key_of(job: RenderJob) -> Key:
-    """Everything in an order that Blender is started with."""
-    return Key(
-        renderer_md5=job.renderer_md5,
-        scene_key=job.scene_key,
-        revision=job.revision,
-        renderer=job.renderer,
-        scene=job.scene,
-        command_line=job.command_line,
-        script=job.script,
-        gpu=job.gpu,
-        cores=job.cores,
-    )
-
-
 class WarmBlenders:
     """Renders as :func:`render_tasks.blender.runner.render` does, sooner. Threads share it."""
 
-    def __init__(self, folder: Path, *, slots: int, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self, folder: Path, *, slots: int, idle_s: float = IDLE_S, on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        """``on_change`` is called when :meth:`warm_scenes` gives another answer than before."""
         self._folder, self._slots, self._idle_s = folder, slots, idle_s
         self._changed = threading.Condition()
         #: The one used last stands last.
@@ -111,35 +83,34 @@ class WarmBlenders:
         self._started = 0
         self._cold: OrderedDict[Key, None] = OrderedDict()
         self._closed = False
-        self._sweeper: threading.Thread | None = None
-        #: Called when :meth:`warm_scenes` gives another answer than before.
-        self.on_change: Callable[[], None] = lambda: None
+        self._idle_closer: threading.Thread | None = None
+        self._on_change = on_change
         self._told: frozenset[str] = frozenset()
 
     def render(
-        self, job: RenderJob, switch: CancelToken, guard: OrphanGuard, on_progress: Callable[[Progress], None]
+        self, job: RenderJob, cancel_token: CancelToken, guard: OrphanGuard, on_progress: Callable[[Progress], None]
     ) -> RenderedFrame:
         """Renders one frame; ``on_progress`` is called first when it begins.
 
-        Raises AttemptFailed with the report, AttemptDropped when ``switch`` stopped it, BadOrder.
+        Raises AttemptFailed with the report, AttemptDropped when ``cancel_token`` stopped it, BadOrder.
         """
-        if switch.is_cancelled():
-            raise AttemptDropped(switch.reason)
+        if cancel_token.is_cancelled():
+            raise AttemptDropped(cancel_token.reason)
         key = key_of(job)
         why_cold = self._why_cold(job, key)
         if why_cold:
             log.debug("frame %s has a Blender of its own: %s", job.frame, why_cold)
-        one = self._take(None if why_cold else key, guard)
+        blender = self._take(None if why_cold else key, guard)
         keep: WarmBlender | None = None
         try:
-            if one is None:
-                return blender.render(job, switch, guard, on_progress)
+            if blender is None:
+                return runner.render(job, cancel_token, guard, on_progress)
             try:
-                rendered = self._warm(one, job, switch, on_progress)
+                rendered = self._warm(blender, job, cancel_token, on_progress)
             except (NotReusable, WarmFailed) as refusal:
                 self._stay_cold(key)
-                return _cold_after_all(refusal, job, switch, guard, on_progress)
-            keep = one
+                return _cold_after_all(refusal, job, cancel_token, guard, on_progress)
+            keep = blender
             return rendered
         finally:
             self._give_back(keep)
@@ -147,23 +118,25 @@ class WarmBlenders:
     def open_keys(self) -> frozenset[Key]:
         """What a Blender waits for: an order with such a key needs no start."""
         with self._changed:
-            return frozenset(one.key for one in self._idle if isinstance(one.key, Key))
+            return frozenset(blender.key for blender in self._idle if isinstance(blender.key, Key))
 
     def warm_scenes(self) -> frozenset[str]:
         """Keys of the scenes with an open Blender, whether it waits or renders."""
         with self._changed:
-            keys = [one.key for one in (*self._idle, *self._rendering)]
+            keys = [blender.key for blender in (*self._idle, *self._rendering)]
             return frozenset(key.scene_key for key in keys if isinstance(key, Key))
 
     def release(self, folder: Path) -> None:
         """Closes what lives on an archive that is about to go."""
-        self._close_some(lambda one: any(path.is_relative_to(folder) for path in one.folders), "its archive goes")
+        self._close_some(
+            lambda blender: any(path.is_relative_to(folder) for path in blender.folders), "its archive goes"
+        )
 
     def close_idle_once(self, now: float) -> float | None:
         """Closes what nobody has used for long; the time the next one is due, ``None`` when there is none."""
-        self._close_some(lambda one: now - one.idle_since >= self._idle_s, "nobody needs it")
+        self._close_some(lambda blender: now - blender.idle_since >= self._idle_s, "nobody needs it")
         with self._changed:
-            return min((one.idle_since + self._idle_s for one in self._idle), default=None)
+            return min((blender.idle_since + self._idle_s for blender in self._idle), default=None)
 
     def close(self) -> None:
         """Ends those that wait; one that renders ends with its attempt, and no new one stays open."""
@@ -171,8 +144,8 @@ class WarmBlenders:
             self._closed = True
             self._changed.notify_all()
         self._close_some(lambda _: True, "the node leaves")
-        if self._sweeper:
-            self._sweeper.join(CLOSING_S)
+        if self._idle_closer:
+            self._idle_closer.join(CLOSING_S)
 
     def _why_cold(self, job: RenderJob, key: Key) -> str:
         if job.is_test:
@@ -188,69 +161,67 @@ class WarmBlenders:
         return why_not_warm(job.command_line, job.script) or ("" if _is_scene(job.scene) else "the scene is no .blend")
 
     def _take(self, key: Key | None, guard: OrphanGuard) -> WarmBlender | None:
-        """A place to render in, with a Blender for ``key`` if there is one; the others make room."""
+        """Takes a place to render in, with the Blender for ``key`` if one is given; others are closed for it."""
         with self._changed:
-            gone = [one for one in self._idle if not one.is_alive()]
-            self._idle = [one for one in self._idle if one not in gone]
-            one = next((one for one in reversed(self._idle) if one.key == key), None)
-            if one:
-                self._idle.remove(one)
+            gone = [blender for blender in self._idle if not blender.is_alive()]
+            self._idle = [blender for blender in self._idle if blender not in gone]
+            blender = next((blender for blender in reversed(self._idle) if blender.key == key), None)
+            if blender:
+                self._idle.remove(blender)
             self._busy += 1
             surplus = self._idle[: max(0, self._busy + len(self._idle) - self._slots)]
             del self._idle[: len(surplus)]
-            if one is None and key:
+            if blender is None and key:
                 self._started += 1
-                one = WarmBlender(key, self._folder / f"warm-{self._started}", guard)
-            self._rendering += [one] if one else []
+                blender = WarmBlender(key, self._folder / f"warm-{self._started}", guard)
+            self._rendering += [blender] if blender else []
         self._tell_if_changed()
-        for other in gone:
-            _close(other, "somebody ended it while it waited")
-        for other in surplus:
-            _close(other, "another needs its place")
-        return one
+        _close_all(gone, "somebody ended it while it waited")
+        _close_all(surplus, "another needs its place")
+        return blender
 
     def _warm(
-        self, one: WarmBlender, job: RenderJob, switch: CancelToken, on_progress: Callable[[Progress], None]
+        self, blender: WarmBlender, job: RenderJob, cancel_token: CancelToken, on_progress: Callable[[Progress], None]
     ) -> RenderedFrame:
         try:
-            return one.render(job, switch, on_progress)
+            return blender.render(job, cancel_token, on_progress)
         except BaseException as error:
             with self._changed:
-                self._rendering.remove(one)
-            one.close()
+                self._rendering.remove(blender)
+            blender.close()
             if isinstance(error, AttemptFailed) and cause_of(error.report.kind) is Cause.UNKNOWN:
                 # A limit ended it, or it could not be started: the next frame shall not meet the same trap.
                 self._stay_cold(key_of(job))
             raise
 
-    def _give_back(self, one: WarmBlender | None) -> None:
-        """The place is free again; ``one`` waits there for more, unless it is worn out."""
-        why = one.why_close() if one else ""
+    def _give_back(self, blender: WarmBlender | None) -> None:
+        """The place is free again; ``blender`` waits there for more, unless it is worn out."""
+        why = blender.why_close() if blender else ""
         with self._changed:
             self._busy -= 1
             why = "the node leaves" if self._closed else why
-            if one:
-                self._rendering.remove(one)
-            if one and not why:
-                one.idle_since = time.monotonic()
-                self._idle.append(one)
-                self._wake_sweeper()
+            if blender:
+                self._rendering.remove(blender)
+            if blender and not why:
+                blender.idle_since = time.monotonic()
+                self._idle.append(blender)
+                self._wake_idle_closer()
         self._tell_if_changed()
-        if one and why:
-            _close(one, why)
+        if blender and why:
+            _close_all([blender], why)
 
     def _tell_if_changed(self) -> None:
         now = self.warm_scenes()
         with self._changed:
             changed, self._told = now != self._told, now
         if changed:
-            self.on_change()
+            self._on_change()
 
-    def _wake_sweeper(self) -> None:
+    def _wake_idle_closer(self) -> None:
         self._changed.notify_all()
-        if self._sweeper is None:
-            self._sweeper = threading.Thread(target=self._sweep, name="idle blenders", daemon=True)
-            self._sweeper.start()
+        if self._idle_closer is None:
+            self._idle_closer = threading.Thread(target=self._close_idle, name="idle blenders", daemon=True)
+            self._idle_closer.start()
 
     def _stay_cold(self, key: Key) -> None:
         with self._changed:
@@ -260,13 +231,12 @@ class WarmBlenders:
 
     def _close_some(self, which: Callable[[WarmBlender], bool], why: str) -> None:
         with self._changed:
-            going = [one for one in self._idle if which(one)]
-            self._idle = [one for one in self._idle if one not in going]
-        for one in going:
-            _close(one, why)
+            going = [blender for blender in self._idle if which(blender)]
+            self._idle = [blender for blender in self._idle if blender not in going]
+        _close_all(going, why)
         self._tell_if_changed()
 
-    def _sweep(self) -> None:
+    def _close_idle(self) -> None:
         while not self._closed:
             due = self.close_idle_once(time.monotonic())
             with self._changed:
@@ -274,21 +244,22 @@ class WarmBlenders:
                     self._changed.wait(None if due is None else max(0.0, due - time.monotonic()))
 
 
-def _close(one: WarmBlender, why: str) -> None:
-    log.info("a warm Blender is closed after %d frame(s): %s", one.frames, why)
-    one.close()
+def _close_all(blenders: Iterable[WarmBlender], why: str) -> None:
+    for blender in blenders:
+        log.info("a warm Blender is closed after %d frame(s): %s", blender.frames, why)
+        blender.close()
 
 
 def _cold_after_all(
     refusal: NotReusable | WarmFailed,
     job: RenderJob,
-    switch: CancelToken,
+    cancel_token: CancelToken,
     guard: OrphanGuard,
     on_progress: Callable[[Progress], None],
 ) -> RenderedFrame:
     if isinstance(refusal, NotReusable):
         log.info("%s is rendered by one Blender per frame: it has %s", job.scene.name, refusal)
-        return blender.render(job, switch, guard, on_progress)
+        return runner.render(job, cancel_token, guard, on_progress)
     log.warning(
         "frame %s of %s failed in a warm Blender (%s): rendered again, and from now on, by one Blender per frame",
         job.frame,
@@ -296,7 +267,7 @@ def _cold_after_all(
         refusal.reason,
     )
     try:
-        return blender.render(job, switch, guard, on_progress)
+        return runner.render(job, cancel_token, guard, on_progress)
     except AttemptFailed as failed:
         before = f"\n# before, in a warm Blender: {refusal.reason}\n{refusal.log_text[-WARM_LOG_CHARS:]}"
         raise AttemptFailed(replace(failed.report, log=failed.report.log + before)) from None

@@ -11,6 +11,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from pathlib import Path
 
 from render_tasks.blender.command_line import frame_number, newest_picture
@@ -49,6 +50,37 @@ class WarmFailed(Exception):
 
 class NotReusable(Exception):
     """The driver says that this scene must not be rendered in an open Blender."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """What an open Blender was started with."""
+
+    renderer_md5: str
+    scene_key: str
+    revision: str
+    #: Where they are unpacked, and the .blend in there.
+    renderer: Path
+    scene: Path
+    command_line: str
+    script: str
+    gpu: bool
+    cores: int | None
+
+
+def key_of(job: RenderJob) -> Key:
+    """Everything in an order that Blender is started with."""
+    return Key(
+        renderer_md5=job.renderer_md5,
+        scene_key=job.scene_key,
+        revision=job.revision,
+        renderer=job.renderer,
+        scene=job.scene,
+        command_line=job.command_line,
+        script=job.script,
+        gpu=job.gpu,
+        cores=job.cores,
+    )
 
 
 class WarmBlender:

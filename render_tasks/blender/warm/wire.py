@@ -11,7 +11,7 @@ both keeps them in order: what stands before a frame's reply belongs to that fra
 
     9f0c...{"number": 1, "kind": "done", "why": ""}
 
-The other half, which runs inside Blender, is :mod:`render_tasks.blender.warm.driver`.
+Its counterpart, which runs inside Blender, is :mod:`render_tasks.blender.warm.driver`.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Reply:
 
 
 def hello(word: str) -> bytes:
-    """The first line."""
+    """The first line to Blender: the word that its replies begin with."""
     return json.dumps({"word": word}).encode("ascii") + b"\n"
 
 
 def frame_order(number: int, frame: int, prefix: str) -> bytes:
-    """One frame, please."""
+    """Asks for one frame; ``prefix`` is the path of its picture without number and suffix."""
     return json.dumps({"number": number, "frame": frame, "prefix": prefix}).encode("ascii") + b"\n"
 
 
@@ -68,7 +68,7 @@ class Replies:
         self._inside_a_line = False
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes."""
+        """The next bytes; calls back in this thread, in the order of the output."""
         *lines, rest = (self._held + chunk).split(b"\n")
         noise = bytearray()
         for line in lines:

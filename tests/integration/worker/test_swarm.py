@@ -120,7 +120,7 @@ def liar(lan: Lan, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], ArchiveSer
 def test_a_node_that_sends_wrong_bytes_is_found_out_and_left_alone(
     lan: Lan, liar: Callable[[ArchiveRef], ArchiveServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("render_tasks.archives.swarm.UNFIT_REST_S", 0.0)  # a lie weighs more than a failure
+    monkeypatch.setattr("render_tasks.archives.swarm.UNREACHABLE_S", 0.0)  # a lie weighs more than a failure
     ref, node = lan.archive(LARGE), lan.node()
     lying = liar(ref)
     path = lan.store.path_of(ref.md5)

@@ -31,7 +31,7 @@ class Pc:
         self.cache = cache
         (folder / "scratch").mkdir()
         self.health = NodeHealth(
-            self.blender, (folder / "scratch", folder / "archives"), cache.want_room, self._changed
+            self.blender, (folder / "scratch", folder / "archives"), cache.require_space, self._changed
         )
 
     def _changed(self) -> None:
@@ -57,7 +57,7 @@ def test_a_full_disk_says_what_is_kept_free_what_is_free_and_where(pc: Pc) -> No
     pc.free, before = 200 * MB, pc.changes
     assert pc.look() == (
         f"disk full: 256 MB to spare for renders are needed, 200 MB are free in {pc.folder}/archives: "
-        "make room there, or give SHEEPFOLD_WORK_DIR another disk"
+        "free some there, or give SHEEPFOLD_WORK_DIR another disk"
     )
     pc.look()
     assert pc.changes == before + 1, "it is told once"
@@ -70,7 +70,7 @@ def test_archives_that_nobody_uses_make_room_first(tmp_path: Path) -> None:
     unused = tmp_path / "archives" / ("a" * 32)
     unused.mkdir(parents=True)
     pc = Pc(tmp_path)
-    pc.cache._shelf._free_bytes = lambda _path: 10 * MB if unused.exists() else 10 * SPARE_BYTES
+    pc.cache._dir._free_bytes = lambda _path: 10 * MB if unused.exists() else 10 * SPARE_BYTES
     assert pc.look() == ""
     assert not unused.exists()
 

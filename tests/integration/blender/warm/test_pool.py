@@ -81,7 +81,11 @@ class Bench:
         self.renderer.mkdir(exist_ok=True)
         (self.renderer / "rend.exe").write_text(_PROGRAM)
         (self.renderer / "rend.exe").chmod(0o755)
-        self.pool = WarmBlenders(folder / "warm", slots=slots)
+        #: The warm scenes after each change that was told.
+        self.told: list[frozenset[str]] = []
+        self.pool = WarmBlenders(
+            folder / "warm", slots=slots, on_change=lambda: self.told.append(self.pool.warm_scenes())
+        )
 
     def starts(self) -> list[list[str]]:
         path = self.renderer / "starts"
@@ -235,8 +239,6 @@ def test_half_of_the_limit_is_as_much_as_a_renderer_may_grow_to(bench: Bench, mo
 
 
 def test_scenes_are_warm_from_the_start_of_a_renderer_to_its_end_and_each_change_is_told(bench: Bench) -> None:
-    seen: list[frozenset[str]] = []
-    bench.pool.on_change = lambda: seen.append(bench.pool.warm_scenes())
     first, other = bench.job(1), bench.job(1, "other.blend")
     while_rendering: list[frozenset[str]] = []
     bench.pool.render(first, CancelToken(), bench.guard, lambda _: while_rendering.append(bench.pool.warm_scenes()))
@@ -244,7 +246,7 @@ def test_scenes_are_warm_from_the_start_of_a_renderer_to_its_end_and_each_change
     bench.render(bench.job(2))
     bench.render(other)
     bench.render(bench.job(52, "other.blend"))  # fails warm, is rendered cold
-    assert seen == [{first.scene_key}, {other.scene_key}, frozenset()]
+    assert bench.told == [{first.scene_key}, {other.scene_key}, frozenset()]
 
 
 def test_a_cancel_takes_children_along_and_blames_nobody(bench: Bench) -> None:
@@ -365,10 +367,10 @@ def test_an_archive_that_makes_room_takes_its_renderer_along(bench: Bench) -> No
     scene = bench.folder / "archives" / md5 / "scene.blend"
     scene.parent.mkdir(parents=True)
     scene.write_bytes(b"BLENDER-v304RENDH")
-    cache = ArchiveCache(bench.folder / "archives", lambda *_: None, quota_bytes=1, on_leaving=bench.pool.release)
+    cache = ArchiveCache(bench.folder / "archives", lambda *_: None, quota_bytes=1, on_evict=bench.pool.release)
     bench.render(bench.job(1, scene=str(scene), scratch=bench.folder / "attempt"))
     assert bench.alive()
-    cache.make_room(0)
+    cache.free_space(0)
     assert not scene.exists()
     assert not bench.alive()
 

@@ -113,13 +113,13 @@ def test_a_worker_finds_redis_where_it_found_the_depot(open_door, redis_url: str
 def test_the_public_address_wins_over_the_one_a_worker_happened_to_use(open_door, public_url: str, host: str) -> None:
     door = open_door(public_url=public_url)
     assert door.redis_url_for("10.0.0.7") == f"redis://:s3cret@{host}:6390/0"
-    assert door.join(wish(), "10.0.0.7", "10.0.0.9").depot_url == public_url
+    assert door.join(wish(), "10.0.0.7", "10.0.0.9").coordinator_url == public_url
 
 
 def test_a_worker_that_joins_gets_all_it_needs(open_door, joined: list[JoinRequest]) -> None:
     door = open_door()
     answer = door.join(wish(), "farm.lan", "10.0.0.9")
-    assert (answer.name, answer.queue, answer.depot_url) == ("pc-02", "farm.n1", "")
+    assert (answer.name, answer.queue, answer.coordinator_url) == ("pc-02", "farm.n1", "")
     assert answer.redis_url == "redis://:s3cret@farm.lan:6390/0"
     assert joined == [wish()]
 

@@ -66,7 +66,9 @@ def test_the_operator_is_told_once_with_what_to_do(
         clock.now += 1000
     warnings = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
     assert len(warnings) == 1
-    assert warnings[0].endswith("disk full: the disk of this PC is full: make room on the disk of its work folder")
+    assert warnings[0].endswith(
+        "disk full: the disk of this PC is full: free some space on the disk of its work folder"
+    )
 
 
 def test_a_pc_that_says_its_trouble_gets_nothing_until_it_says_that_it_is_mended(

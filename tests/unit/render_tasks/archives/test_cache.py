@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from render_tasks.archives.cache import LANE_WIDTH, TRIES
+from render_tasks.archives.cache import FETCHES_AT_ONCE, TRIES
 from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, CoordinatorUnreachable, DiskFull
 from sheepfold.contract.orders import ArchiveRef
 from tests.support.nodes.archive_cache_harness import LARGE, Source, cache_in, names_in
@@ -165,15 +165,15 @@ def test_a_zip_is_not_kept_at_the_price_of_another_archive(tmp_path: Path, sourc
 
 
 def test_no_more_archives_are_fetched_at_once_than_the_lane_is_wide(tmp_path: Path, source: Source) -> None:
-    cache, refs = cache_in(tmp_path, source), [source.zip(100) for _ in range(LANE_WIDTH + 1)]
+    cache, refs = cache_in(tmp_path, source), [source.zip(100) for _ in range(FETCHES_AT_ONCE + 1)]
     source.gate.clear()
     with ThreadPoolExecutor(len(refs)) as pool:
-        fetching = [pool.submit(cache.ensure, [ref]) for ref in refs[:LANE_WIDTH]]
+        fetching = [pool.submit(cache.ensure, [ref]) for ref in refs[:FETCHES_AT_ONCE]]
         for _ in fetching:
             assert source.filling.acquire(timeout=10)
         with pytest.raises(AttemptDropped):
             cache.ensure([refs[-1]], lambda: True)
-        assert len(source.fetches) == LANE_WIDTH
+        assert len(source.fetches) == FETCHES_AT_ONCE
         source.gate.set()
         for one in fetching:
             one.result(10)

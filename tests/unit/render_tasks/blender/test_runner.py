@@ -18,7 +18,7 @@ from render_tasks.blender.environment import environment, renderer_binary
 from render_tasks.blender.output.diagnosis import ExitEvidence, diagnose, missing_engine
 from render_tasks.blender.output.log_buffer import MAX_LINE_BYTES, LogBuffer
 from render_tasks.blender.startup_script import SCENE_MARK, our_script
-from render_tasks.process import cores_of_a_slot
+from render_tasks.settings import cores_of_a_slot
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.failure_causes import CAUSES, REMEDIES, Cause
 

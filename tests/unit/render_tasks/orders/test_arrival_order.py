@@ -12,7 +12,7 @@ def queue(turns: ArrivalOrder, came: dict[str, float], needs: dict[str, str], re
     inside, go, queued = threading.Semaphore(0), {name: threading.Event() for name in came}, []
 
     def one(name: str) -> None:
-        with turns.one(needs.get(name, "archives"), came[name]):
+        with turns.preparing(needs.get(name, "archives"), came[name]):
             inside.release()
             assert go[name].wait(5)
         queued.append(name)

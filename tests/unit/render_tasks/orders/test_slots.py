@@ -74,7 +74,7 @@ class Queue:
 
     def _wait(self, name: str, switch: CancelToken, came_at: float) -> None:
         try:
-            with self.slots.one_for(name[0], switch, came_at=came_at):
+            with self.slots.acquire(name[0], switch, came_at=came_at):
                 self.served.append(name)
                 self.warm = {name[0]}
                 self._served_one.release()
@@ -129,25 +129,25 @@ def test_a_stop_ends_the_wait_at_once_and_the_slot_goes_to_the_next() -> None:
 def test_an_order_that_was_stopped_before_takes_no_slot() -> None:
     slots, switch = Slots(1), CancelToken()
     switch.cancel("cancelled")
-    with pytest.raises(AttemptDropped, match="cancelled"), slots.one_for("a", switch, came_at=0):
+    with pytest.raises(AttemptDropped, match="cancelled"), slots.acquire("a", switch, came_at=0):
         pass
-    with slots.one_for("a", CancelToken(), came_at=0) as slot:
+    with slots.acquire("a", CancelToken(), came_at=0) as slot:
         assert slot.number == 1
 
 
 def test_the_slot_used_last_is_taken_first() -> None:
     slots = Slots(3)
-    with slots.one_for("a", CancelToken(), came_at=0) as one:
+    with slots.acquire("a", CancelToken(), came_at=0) as one:
         pass
-    with slots.one_for("a", CancelToken(), came_at=0) as two, slots.one_for("a", CancelToken(), came_at=0) as three:
+    with slots.acquire("a", CancelToken(), came_at=0) as two, slots.acquire("a", CancelToken(), came_at=0) as three:
         assert (one.number, two.number, three.number) == (1, 1, 2)
 
 
 def test_a_render_that_fails_gives_its_slot_back() -> None:
     slots = Slots(1)
-    with contextlib.suppress(ZeroDivisionError), slots.one_for("a", CancelToken(), came_at=0):
+    with contextlib.suppress(ZeroDivisionError), slots.acquire("a", CancelToken(), came_at=0):
         raise ZeroDivisionError
-    with slots.one_for("a", CancelToken(), came_at=0) as slot:
+    with slots.acquire("a", CancelToken(), came_at=0) as slot:
         assert slot.number == 1
 
 
@@ -164,7 +164,7 @@ def test_many_threads_share_a_few_slots_and_each_has_its_turn() -> None:
 
     def some(key: int) -> None:
         for _ in range(50):
-            with slots.one_for(key, CancelToken(), came_at=0) as slot:
+            with slots.acquire(key, CancelToken(), came_at=0) as slot:
                 use(slot)
 
     threads = [threading.Thread(target=some, args=(key,)) for key in range(12)]

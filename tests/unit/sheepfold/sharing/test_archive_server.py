@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from render_tasks.archives.partial_archive import PartialArchive
-from render_tasks.archives.peer_client import NODE_PATIENCE, PeerClient, PeerTimeouts
+from render_tasks.archives.peer_client import NODE_TIMEOUTS, PeerClient, PeerTimeouts
 from render_tasks.errors import PeerBusy, PeerLacksPiece, PeerUnusable
 from sheepfold.contract.api_messages import PIECES_HEADER, ArchiveManifest, ArchiveSources, archive_pass
 from sheepfold.sharing.archive_server import ArchiveServer
@@ -179,10 +179,10 @@ def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
     stuck = [StuckReader(server) for _ in range(2)]
     assert all(one.began.startswith(b"HTTP/1.1") for one in stuck)
     with pytest.raises(PeerBusy):
-        client.piece(url, 0, 10, NODE_PATIENCE)
-    assert client.pieces(url, NODE_PATIENCE) == "all", "what it has can still be asked"
+        client.piece(url, 0, 10, NODE_TIMEOUTS)
+    assert client.pieces(url, NODE_TIMEOUTS) == "all", "what it has can still be asked"
     assert all(one.is_cut_off(within_s=10) for one in stuck)
-    assert client.piece(url, 0, 10, NODE_PATIENCE)[0] == CONTENT[:10]
+    assert client.piece(url, 0, 10, NODE_TIMEOUTS)[0] == CONTENT[:10]
     server.stop()
 
 
@@ -190,14 +190,14 @@ def test_a_client_asks_over_one_connection_and_tells_refusals_apart(server: Arch
     fill(shelf, 0)
     client = PeerClient(MD5, archive_pass(TOKEN, MD5))
     url = f"http://127.0.0.1:{server.port}"
-    assert client.piece(url, 0, BLOCK_BYTES, NODE_PATIENCE) == (PIECES[0], "1")
+    assert client.piece(url, 0, BLOCK_BYTES, NODE_TIMEOUTS) == (PIECES[0], "1")
     with pytest.raises(PeerLacksPiece):
-        client.piece(url, BLOCK_BYTES, 2 * BLOCK_BYTES, NODE_PATIENCE)
+        client.piece(url, BLOCK_BYTES, 2 * BLOCK_BYTES, NODE_TIMEOUTS)
     with pytest.raises(PeerUnusable):
-        PeerClient(MD5, "wrong").pieces(url, NODE_PATIENCE)
+        PeerClient(MD5, "wrong").pieces(url, NODE_TIMEOUTS)
     client.close()
     with pytest.raises(PeerUnusable):
-        client.pieces(url, NODE_PATIENCE)
+        client.pieces(url, NODE_TIMEOUTS)
 
 
 def test_a_source_that_drips_is_given_up_in_bounded_time() -> None:
