@@ -83,8 +83,8 @@ def test_a_silent_coordinator_only_delays_a_delivery(fresh: OneNode) -> None:
 
 def test_a_worker_follows_the_coordinator_to_another_redis_and_loses_no_frame(fresh: OneNode, tmp_path: Path) -> None:
     fresh.program = (
-        "import functools, sys; from render_tasks import cli;"
-        "cli.PresenceWriter = functools.partial(cli.PresenceWriter, silence_s=1); sys.exit(cli.worker())"
+        "import functools, sys; from render_tasks import process;"
+        "process.PresenceWriter = functools.partial(process.PresenceWriter, silence_s=1); sys.exit(process.worker())"
     )
     fresh.start().until_ready()
     order = fresh.order(TWO_SECONDS)

@@ -224,7 +224,7 @@ def test_pieces_that_are_right_and_a_whole_that_is_not_are_tried_again_and_given
     lan: Lan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref, node = lan.archive(1000), lan.node()
-    monkeypatch.setattr("render_tasks.archives.partial_archive.Arriving.md5", lambda *_: "f" * 32)
+    monkeypatch.setattr("render_tasks.archives.partial_archive.PartialArchive.md5", lambda *_: "f" * 32)
     with pytest.raises(BadArchive):
         node.cache.ensure([ref])
     assert len(lan.shelf.asked) == TRIES
