@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.runtime.http_server import AddressInUse
 from coordinator.settings import CoordinatorSettings
-from sheepfold.sharing.archive_server import COORDINATOR_SENDS_AT_ONCE, ArchiveServer, ArchiveLookup
+from sheepfold.sharing.archive_server import COORDINATOR_SENDS_AT_ONCE, ArchiveLookup, ArchiveServer
 
 #: The depot is 8420, the lab server 8421, a Redis of the composed farm 8422.
 ABOVE_DEPOT = 3
