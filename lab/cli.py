@@ -79,7 +79,7 @@ def submit(
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Submit even if files are missing.")] = False,
 ) -> None:
     """Pack a scene and give it to a lab server."""
-    from lab.submit.archive_names import project_name
+    from lab.archive_names import project_name
     from lab.submit.client import LabClient
     from lab.submit.dependencies.blender_files import blender_at_hand
     from lab.submit.packing import pack_scene

@@ -16,11 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from lab.server.protocol.chunks import Chunks
-from lab.server.store.accounts import Account, Accounts, Sessions, SignedIn
+from lab.server.store.accounts import Account, Accounts, SignedIn
 from lab.server.store.database import Store
 from lab.server.store.frames import Frames
 from lab.server.store.projects import Projects
 from lab.server.store.renderers import gather_renderers
+from lab.server.store.web_sessions import Sessions
 from lab.settings import MIB, ServerSettings
 from sheepfold.steady_clock import steady_clock
 

@@ -12,9 +12,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.server.store.accounts import Sessions, WebSession
 from lab.server.store.database import Store
 from lab.server.store.renderers import file_md5
+from lab.server.store.web_sessions import Sessions, WebSession
 from sheepfold.atomic_files import rename_durably
 
 #: Jobs under 20 measure one machine; clients of this protocol know them by that.

@@ -17,13 +17,12 @@ from pathlib import Path
 
 from blender_asset_tracer import blendfile
 
+from lab.archive_names import one_line
 from lab.errors import BadScene
 from lab.submit.dependencies.archive_plan import ArchiveManifest
 from lab.submit.dependencies.blender_files import NotAsked, not_held, wanted_files
 from lab.submit.dependencies.references import Reference
 from lab.submit.dependencies.trace import trace
-
-from .archive_names import one_line
 
 #: Compressed already.
 _STORED = {".jpg", ".jpeg", ".png", ".exr", ".webp", ".mp4", ".mov", ".mkv", ".zip", ".gz", ".vdb"}

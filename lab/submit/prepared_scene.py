@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.archive_names import one_line
 from lab.errors import BadFrameRange, BadInput, BadScene
 from lab.frame_range import parse_frames
-from lab.server.store.projects import MAX_NOTE, MAX_NOTES, Compute
+from lab.project_rules import MAX_NOTE, MAX_NOTES, Compute
 from lab.submit.scene.facts import SceneFacts, read_scene
 from lab.submit.scene.notes import notes_on, picture_size, refuse_hopeless
-
-from .archive_names import one_line
 
 
 @dataclass(frozen=True, kw_only=True)

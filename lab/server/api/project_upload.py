@@ -6,14 +6,15 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
+from lab.archive_names import first_unprintable
 from lab.errors import BadInput
 from lab.frame_range import parse_frames
+from lab.project_rules import MAX_NOTE, MAX_NOTES, Compute
+from lab.server.api.project_zip import check_project_zip, trouble_with
 from lab.server.forms import read_form
 from lab.server.services import LabServices
-from lab.server.store.project_zip import check_project_zip, trouble_with
-from lab.server.store.projects import MAX_NOTE, MAX_NOTES, Compute, NewProject, Project
+from lab.server.store.projects import NewProject, Project
 from lab.server.store.renderers import file_md5
-from lab.submit.archive_names import first_unprintable
 from sheepfold.atomic_files import rename_durably
 
 MAX_NAME = 100

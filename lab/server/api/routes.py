@@ -38,9 +38,9 @@ from lab.frame_range import frame_text
 from lab.server.fault_injection import Fault, FaultPlan
 from lab.server.forms import read_form
 from lab.server.page import render_page
+from lab.server.pictures import make_thumbnail
 from lab.server.services import LabServices
-from lab.server.store.frames import FrameState
-from lab.server.store.pictures import make_thumbnail
+from lab.server.store.frame_views import FrameState
 from lab.server.store.projects import Project, ProjectStep, state_in_words
 from lab.settings import Mode
 
@@ -113,7 +113,7 @@ class Api:
             {"project": row.project_id, "name": names.get(row.project_id, ""), "frame": frame_text(row.number),
              "login": row.login, "since_s": max(0, round(now - row.granted_at)),
              "left_s": max(0, round(row.expires_at - now))}
-            for row in services.frames.leased()
+            for row in services.frames.views.leased()
         ]  # fmt: skip
         overview = {"account": services.settings.login, "mode": services.mode, "projects": self._projects()}
         return {**overview, "sessions": sessions, "rendering": rendering}
@@ -123,7 +123,7 @@ class Api:
         return JSONResponse({"projects": await self._services.run_in_db_thread(self._projects)})
 
     def _projects(self) -> list[dict[str, Any]]:
-        counts = self._services.frames.counts()
+        counts = self._services.frames.views.counts()
         return [self._shown(project, counts.get(project.id, {})) for project in self._services.projects.all()]
 
     def _shown(self, project: Project, counts: dict[str, int]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Api:
         shown |= {state.value: counts.get(state.value, 0) for state in FrameState}
         shown["state"] = state_in_words(project.state, shown["accepted"], shown["failed"])
         shown["frames"] = sum(counts.values())
-        shown["folder"] = str(self._services.frames.folder(project).resolve() / "frames")
+        shown["folder"] = str(self._services.frames.views.folder(project).resolve() / "frames")
         shown["notes"] = project.notes.splitlines()
         shown["changes"] = self._services.projects.changes.get(project.id, 0)
         return shown
@@ -145,7 +145,7 @@ class Api:
     def _project(self, project_id: str) -> dict[str, Any]:
         self._services.frames.expire()
         project = self._services.projects.get(project_id)
-        rows = self._services.frames.rows(project)
+        rows = self._services.frames.views.rows(project)
         counts: dict[str, int] = {}
         for row in rows:
             counts[row.state] = counts.get(row.state, 0) + 1
@@ -153,7 +153,7 @@ class Api:
             {"frame": frame_text(row.number), "state": row.state, "login": row.login, "errors": row.errors,
              "refusals": row.refusals, "render_s": row.render_s, "memory_kb": row.memory_kb, "bytes": row.bytes,
              "expires_at": row.expires_at,
-             "file": self._services.frames.picture(project, row).name if row.suffix else None}
+             "file": self._services.frames.views.picture(project, row).name if row.suffix else None}
             for row in rows
         ]  # fmt: skip
         began_at = min((row.granted_at for row in rows if row.granted_at is not None), default=0.0)
@@ -190,10 +190,10 @@ class Api:
 
     def _picture(self, project_id: str, frame: str) -> tuple[Path, Path]:
         project = self._services.projects.get(project_id)
-        row = self._services.frames.row(project, frame)
+        row = self._services.frames.views.row(project, frame)
         if row is None or row.state != FrameState.ACCEPTED:
             raise UnknownProject(f"{project_id} frame {frame}")
-        return self._services.frames.picture(project, row), self._services.frames.folder(project)
+        return self._services.frames.views.picture(project, row), self._services.frames.views.folder(project)
 
     async def pictures(self, request: Request) -> Response:
         """All accepted pictures as one zip."""
@@ -205,15 +205,17 @@ class Api:
 
     def _picture_paths(self, project_id: str) -> tuple[str, list[Path]]:
         project = self._services.projects.get(project_id)
-        rows = self._services.frames.rows(project)
-        paths = [self._services.frames.picture(project, row) for row in rows if row.state == FrameState.ACCEPTED]
-        return self._services.frames.folder(project).name, paths
+        rows = self._services.frames.views.rows(project)
+        paths = [self._services.frames.views.picture(project, row) for row in rows if row.state == FrameState.ACCEPTED]
+        return self._services.frames.views.folder(project).name, paths
 
     async def log(self, request: Request) -> Response:
         """The last error report of a frame."""
         project = self._services.projects.get(request.path_params["id"])
-        row = await self._services.run_in_db_thread(self._services.frames.row, project, request.path_params["frame"])
-        path = self._services.frames.folder(project) / "logs" / f"{frame_text(row.number)}.log" if row else None
+        row = await self._services.run_in_db_thread(
+            self._services.frames.views.row, project, request.path_params["frame"]
+        )
+        path = self._services.frames.views.folder(project) / "logs" / f"{frame_text(row.number)}.log" if row else None
         if path is None or not path.is_file():
             raise UnknownProject(f"{project.id} with a log of this frame")
         return FileResponse(path, media_type="text/plain; charset=utf-8")
@@ -221,7 +223,9 @@ class Api:
     async def accounting(self, _request: Request) -> Response:
         """The server's own books, and the faults that happened."""
         happened = dict(self._faults.happened) if self._faults else {}
-        return JSONResponse({**await self._services.run_in_db_thread(self._services.frames.totals), "faults": happened})
+        return JSONResponse(
+            {**await self._services.run_in_db_thread(self._services.frames.views.totals), "faults": happened}
+        )
 
     async def account(self, request: Request) -> Response:
         """Add an account or change it."""

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-from sqlalchemy import delete, insert, select
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from lab.server.store.database import Store, chunks
+from lab.server.store.chunk_table import ChunkTable, Piece
+from lab.server.store.database import Store
 from sheepfold.protocol.messages import Chunk
 
 if TYPE_CHECKING:
@@ -30,16 +30,6 @@ FIRST_VERSION_WITH_PIECES = 7
 #: Read from disk and sent at a time.
 READ_BYTES = 256 * 1024
 _MD5 = re.compile("[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """A stretch of an archive."""
-
-    md5: str
-    #: Bytes.
-    offset: int
-    bytes: int
 
 
 def takes_pieces(version: str) -> bool:
@@ -69,6 +59,7 @@ class Chunks:
 
     def __init__(self, store: Store, *, chunk_bytes: int) -> None:
         self._store = store
+        self._table = ChunkTable(store)
         self._chunk_bytes = chunk_bytes
         #: One at a time: two clients that ask at once do not both read a large archive.
         self._cutting = asyncio.Lock()
@@ -81,23 +72,14 @@ class Chunks:
             pieces = await services.run_in_db_thread(self.known, archive_md5, archive_bytes)
             if not pieces:
                 pieces = await services.run_in_image_thread(cut, self._store.archive(archive_md5), self._chunk_bytes)
-                await services.run_in_db_thread(self.keep, archive_md5, pieces)
+                await services.run_in_db_thread(self._table.put, archive_md5, pieces)
         return tuple(Chunk(id=piece.md5, md5=piece.md5) for piece in pieces)
 
     def known(self, archive_md5: str, archive_bytes: int) -> tuple[Piece, ...]:
         """The pieces made earlier; none where there are none, or they have another size."""
-        listed = select(chunks).where(chunks.c.archive_md5 == archive_md5).order_by(chunks.c.position)
-        with self._store.transaction() as db:
-            pieces = tuple(Piece(md5=row.md5, offset=row.offset, bytes=row.bytes) for row in db.execute(listed))
+        pieces = self._table.pieces_of(archive_md5)
         fits = pieces and pieces[0].bytes == min(self._chunk_bytes, archive_bytes)
         return pieces if fits else ()
-
-    def keep(self, archive_md5: str, pieces: tuple[Piece, ...]) -> None:
-        """Remember an archive's pieces, in place of earlier ones."""
-        rows = [{"archive_md5": archive_md5, "position": i, **vars(piece)} for i, piece in enumerate(pieces)]
-        with self._store.transaction() as db:
-            db.execute(delete(chunks).where(chunks.c.archive_md5 == archive_md5))
-            db.execute(insert(chunks), rows)
 
     def find(self, chunk_id: str) -> PieceFile | None:
         """Where a piece lies; ``None`` for an unknown one. A whole archive is a piece as well."""
@@ -106,11 +88,11 @@ class Chunks:
         archive = self._store.archive(chunk_id)
         if archive.is_file():
             return PieceFile(path=archive, offset=0, bytes=archive.stat().st_size)
-        with self._store.transaction() as db:
-            row = db.execute(select(chunks).where(chunks.c.md5 == chunk_id).limit(1)).first()
-        if row is None:
+        found = self._table.find(chunk_id)
+        if found is None:
             return None
-        return PieceFile(path=self._store.archive(row.archive_md5), offset=row.offset, bytes=row.bytes)
+        archive_md5, piece = found
+        return PieceFile(path=self._store.archive(archive_md5), offset=piece.offset, bytes=piece.bytes)
 
 
 def whole(archive_md5: str) -> tuple[Chunk, ...]:

@@ -14,10 +14,11 @@ from starlette.responses import Response
 
 from lab.errors import BadForm
 from lab.server.forms import Form, read_form
+from lab.server.pictures import inspect_upload
 from lab.server.services import LabServices
-from lab.server.store.accounts import SessionState, WebSession
-from lab.server.store.frames import MAX_LOG_BYTES, Verdict, Wanted
-from lab.server.store.pictures import inspect_upload
+from lab.server.store.frame_views import Verdict, Wanted
+from lab.server.store.frames import MAX_LOG_BYTES
+from lab.server.store.web_sessions import SessionState, WebSession
 from lab.server.test_frames import is_test_job
 from sheepfold.pictures import NotAPicture, Picture
 from sheepfold.protocol.errors import MalformedMessage

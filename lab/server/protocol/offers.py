@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
-from lab.server.store.frames import Granted
-from lab.server.store.projects import Compute
+from lab.project_rules import Compute
+from lab.server.store.frame_views import Granted
 from lab.server.test_frames import FRAME, MachineTestScene
 from sheepfold.protocol.messages import ComputeMethod, JobOffer, RendererOffer
 

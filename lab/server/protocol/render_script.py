@@ -6,16 +6,13 @@ changes about a picture is told before the scene is sent (:mod:`lab.submit.scene
 
 from __future__ import annotations
 
+from lab.project_rules import KEPT_FORMATS
+
 from .compute_device import SET_COMPUTE_DEVICE
 
 COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
 #: How a client reads progress from what Blender prints.
 UPDATE_METHOD = "remainingtime"
-#: Pictures that come back in the scene's own format; everything else becomes PNG.
-KEPT_FORMATS = (
-    "BMP", "PNG", "JPEG", "TARGA", "TARGA_RAW", "TIFF", "OPEN_EXR", "OPEN_EXR_MULTILAYER", "HDR", "DPX", "CINEON",
-    "WEBP", "JPEG2000", "IRIS",
-)  # fmt: skip
 
 _SCRIPT = f"""import bpy
 

@@ -17,8 +17,9 @@ from starlette.responses import FileResponse, Response
 from lab.errors import BadForm, UnknownProject
 from lab.server.forms import read_form
 from lab.server.services import LabServices
-from lab.server.store.accounts import Account, SessionState, WebSession
-from lab.server.store.frames import Granted
+from lab.server.store.accounts import Account
+from lab.server.store.frame_views import Granted
+from lab.server.store.web_sessions import SessionState, WebSession
 from lab.server.test_frames import is_test_job
 from lab.settings import Mode
 from sheepfold.protocol.errors import MalformedMessage

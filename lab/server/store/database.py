@@ -62,7 +62,7 @@ accounts = Table(
     metadata,
     Column("login", String, primary_key=True),
     Column("salt", LargeBinary, nullable=False),
-    #: scrypt of the password; see ``public_keys.py`` for its parameters.
+    #: scrypt of the password; see ``accounts.py`` for its parameters.
     Column("password_hash", LargeBinary, nullable=False),
     #: SHA-256 of the public key; null until the password is seen for the first time.
     Column("key_hash", LargeBinary),

@@ -5,7 +5,7 @@ A frame's life::
     WAITING ──grant──▶ LEASED ──picture taken──▶ ACCEPTED
        ▲                 │
        ├──no sign of life┤   (:mod:`lab.server.store.lease_expiry`), or logged out, or its project rests
-       ├──refused────────┤   no picture, wrong size, black where others are not (:mod:`lab.server.store.black_frames`)
+       ├──refused────────┤   no picture, wrong size, black where others are not (:mod:`lab.server.store.refusals`)
        └──error report───┴──too many, or the scene's fault──▶ FAILED ──retry──▶ WAITING
 
 A lease belongs to the *account*: a new session of the same account goes on beating, and its beat makes the lease the
@@ -26,12 +26,10 @@ Every method is one transaction. Only the server's database thread calls them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row
 
 from lab.errors import UnknownProject
 from lab.frame_range import frame_number, frame_text
@@ -41,13 +39,13 @@ from sheepfold.protocol.error_log import is_scenes_fault, reason_in, write_error
 from sheepfold.protocol.messages import ComputeMethod, FrameUpload
 from sheepfold.protocol.status import BeatStatus, JobStatus
 
-from . import black_frames
 from . import frame_queries as sql
-from .accounts import WebSession
-from .database import Store, frames, grants
+from . import refusals
+from .database import Store
+from .frame_views import FrameState, FrameViews, Granted, Verdict, Wanted
 from .lease_expiry import LeaseExpiry
-from .pictures import why_refused
 from .projects import Project, Projects, ProjectState
+from .web_sessions import WebSession
 
 #: Frames that fail through the scene before the others of their project are given up with them.
 HOPELESS_AFTER = 3
@@ -55,42 +53,8 @@ HOPELESS_AFTER = 3
 MAX_LOG_BYTES = 256 * 1024
 
 
-class FrameState(StrEnum):
-    """Where a frame stands."""
-
-    WAITING = "waiting"
-    LEASED = "leased"
-    ACCEPTED = "accepted"
-    FAILED = "failed"
-
-
-class Wanted(Enum):
-    """What an upload's frame is to us."""
-
-    TAKE = auto()
-    #: It is here already.
-    HAVE = auto()
-    #: No such frame, or it was never this account's.
-    UNKNOWN = auto()
-
-
-class Verdict(Enum):
-    """What became of a picture."""
-
-    ACCEPTED = auto()
-    BROKEN = auto()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Granted:
-    """A frame somebody may render now."""
-
-    project: Project
-    frame: str
-
-
 class Frames:
-    """All frames of all projects."""
+    """All frames of all projects. What only looks at them is in :attr:`views`."""
 
     def __init__(
         self,
@@ -110,6 +74,7 @@ class Frames:
         self._max_errors = max_errors
         self._max_unvalidated = max_unvalidated
         self._clock = clock
+        self.views = FrameViews(store)
         with store.transaction() as db:
             db.execute(sql.BEGIN_ANEW, {"until": clock() + lease_s})
 
@@ -180,11 +145,11 @@ class Frames:
             row = self._row(db, (project, number))
             if row is None or row.state == FrameState.ACCEPTED:
                 return Verdict.ACCEPTED
-            broken = _is_misshapen(project, picture)
+            broken = refusals.is_misshapen(picture, project.width, project.height)
             if not broken and picture.is_empty and not upload.is_confirmed:
-                broken = black_frames.is_odd(db, project.id, number)
+                broken = refusals.is_odd(db, project.id, number)
                 if broken:
-                    black_frames.note_refusal(db, project.id, number, session.id)
+                    refusals.note_refusal(db, project.id, number, session.id)
             if broken:
                 db.execute(sql.COUNT_REFUSAL, {"project": project.id, "frame": number})
                 db.execute(sql.END_LEASE, {"project": project.id, "frame": number, "who": session.login})
@@ -197,7 +162,7 @@ class Frames:
         """The frame was accepted black: the session that an earlier refusal counts against, told once."""
         project, number = self._must_find(job, frame)
         with self._store.transaction() as db:
-            return black_frames.take_back_refusal(db, project.id, number)
+            return refusals.take_back_refusal(db, project.id, number)
 
     def refuse(self, session: WebSession, job: str, frame: str) -> None:
         """What came is no picture: the frame waits for somebody else, or is given up."""
@@ -211,7 +176,7 @@ class Frames:
     def note_refusal(self, upload: FrameUpload, picture: Picture | None) -> str:
         """Writes down why a frame was refused, where its error reports are; ``None``: what came was no picture."""
         project, number = self._must_find(upload.job, upload.frame)
-        why = why_refused(picture, project.width, project.height)
+        why = refusals.why_refused(picture, project.width, project.height)
         self._write_log(project, number, why.encode())
         return why
 
@@ -247,47 +212,6 @@ class Frames:
         """End the leases nobody beats for, as every job request does; a page that shows leases wants it too."""
         with self._store.transaction() as db:
             self._expire(db, self._clock())
-
-    def rows(self, project: Project) -> list[Row[Any]]:
-        """Every frame of a project, ascending."""
-        with self._store.transaction() as db:
-            return list(db.execute(select(frames).where(frames.c.project_id == project.id).order_by(frames.c.number)))
-
-    def row(self, project: Project, frame: str) -> Row[Any] | None:
-        """One frame."""
-        number = frame_number(frame)
-        if number is None:
-            return None
-        with self._store.transaction() as db:
-            return self._row(db, (project, number))
-
-    def leased(self) -> list[Row[Any]]:
-        """What is being rendered now, the longest first."""
-        with self._store.transaction() as db:
-            return list(db.execute(sql.LEASED))
-
-    def counts(self) -> dict[int, dict[str, int]]:
-        """Frames by state of every project."""
-        counted: dict[int, dict[str, int]] = {}
-        with self._store.transaction() as db:
-            for row in db.execute(sql.COUNTS):
-                counted.setdefault(row.project_id, {})[row.state] = row.times
-        return counted
-
-    def totals(self) -> dict[str, int]:
-        """Counts over all projects: grants, accepted, again, refusals, errors, expiries."""
-        with self._store.transaction() as db:
-            sums = db.execute(sql.TOTALS).mappings().one()
-            granted = db.execute(select(func.coalesce(func.sum(grants.c.times), 0))).scalar_one()
-        return {"grants": int(granted), **{key: int(value or 0) for key, value in sums.items()}}
-
-    def picture(self, project: Project, row: Row[Any]) -> Path:
-        """Where an accepted picture lies."""
-        return self.folder(project) / "frames" / f"{frame_text(row.number)}.{row.suffix}"
-
-    def folder(self, project: Project) -> Path:
-        """The project's folder."""
-        return self._store.project_folder(project.id, project.name)
 
     def _find(self, job: str, frame: str) -> tuple[Project, int] | None:
         number = frame_number(frame)
@@ -332,7 +256,7 @@ class Frames:
         values |= {"ending": picture.suffix, "size": path.stat().st_size, "empty": picture.is_empty}
         db.execute(sql.ACCEPT, values)
         changed = self._projects.count_down(db, project) if row.state != FrameState.FAILED else project
-        target = self.folder(project) / "frames" / f"{frame_text(row.number)}.{picture.suffix}"
+        target = self.views.folder(project) / "frames" / f"{frame_text(row.number)}.{picture.suffix}"
         target.parent.mkdir(parents=True, exist_ok=True)
         # Last, and inside the transaction: a move that fails rolls the row back, and two uploads of one frame that
         # arrive together cannot both be kept.
@@ -356,11 +280,6 @@ class Frames:
         return (self._projects.count_down(db, project, len(numbers)) if numbers else project), numbers
 
     def _write_log(self, project: Project, number: int, log: bytes) -> None:
-        path = self.folder(project) / "logs" / f"{frame_text(number)}.log"
+        path = self.views.folder(project) / "logs" / f"{frame_text(number)}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(log[-MAX_LOG_BYTES:])
-
-
-def _is_misshapen(project: Project, picture: Picture) -> bool:
-    asked = (project.width, project.height)
-    return bool(project.width and project.height) and (picture.width, picture.height) != asked

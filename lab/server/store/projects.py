@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from lab.errors import NotNow, UnknownProject
+from lab.project_rules import Compute
 from sheepfold.protocol.messages import ComputeMethod
 
 from .database import Store, frames, projects
@@ -65,24 +66,12 @@ PROJECT_STEPS: dict[tuple[ProjectState, ProjectStep], ProjectState] = {
 }
 
 
-class Compute(StrEnum):
-    """What a project may be rendered with."""
-
-    CPU = "cpu"
-    GPU = "gpu"
-    EITHER = "either"
-
-
 #: What a client that offers this may be given.
 SUITS: dict[ComputeMethod, tuple[Compute, ...]] = {
     ComputeMethod.CPU_OR_GPU: (Compute.CPU, Compute.GPU, Compute.EITHER),
     ComputeMethod.CPU_ONLY: (Compute.CPU, Compute.EITHER),
     ComputeMethod.GPU_ONLY: (Compute.GPU, Compute.EITHER),
 }
-
-
-#: Lines that a person was told of a scene, and characters of each.
-MAX_NOTES, MAX_NOTE = 100, 1000
 
 
 @dataclass(frozen=True, kw_only=True)

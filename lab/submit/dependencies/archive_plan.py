@@ -17,8 +17,8 @@ from typing import Any
 
 from blender_asset_tracer import blendfile
 
+from lab.archive_names import is_too_long, one_line, portable, portable_scene, short_hash, shortened
 from lab.errors import BadScene
-from lab.submit.archive_names import is_too_long, one_line, portable, portable_scene, short_hash, shortened
 
 from .references import Field, Kind, Reference
 

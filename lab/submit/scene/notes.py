@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lab.errors import BadScene
-from lab.server.protocol.render_script import KEPT_FORMATS
+from lab.project_rules import KEPT_FORMATS
 
 from .facts import MOVIES, SceneFacts, Views
 

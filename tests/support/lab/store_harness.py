@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab.server.store.accounts import Sessions, WebSession
 from lab.server.store.database import Store
 from lab.server.store.frames import Frames
 from lab.server.store.projects import NewProject, Project, Projects
+from lab.server.store.web_sessions import Sessions, WebSession
 from sheepfold.pictures import Picture
 from sheepfold.protocol.messages import FrameUpload
 from sheepfold.protocol.session_messages import Hardware

@@ -4,8 +4,9 @@ import pytest
 from sqlalchemy import text
 
 from lab.errors import StoreTooNew
-from lab.server.store.accounts import FORGET_AFTER_S, Accounts, SessionState
+from lab.server.store.accounts import Accounts
 from lab.server.store.database import Store
+from lab.server.store.web_sessions import FORGET_AFTER_S, SessionState
 from tests.support.lab.store_harness import HARDWARE, Parts
 
 

@@ -3,8 +3,10 @@
 import pytest
 
 from lab.errors import NotNow
-from lab.server.store.frames import HOPELESS_AFTER, Granted, Verdict, Wanted
-from lab.server.store.projects import PROJECT_STEPS, Compute, ProjectState, ProjectStep
+from lab.project_rules import Compute
+from lab.server.store.frame_views import Granted, Verdict, Wanted
+from lab.server.store.frames import HOPELESS_AFTER
+from lab.server.store.projects import PROJECT_STEPS, ProjectState, ProjectStep
 from sheepfold.protocol.error_log import reason_in, write_error_log
 from sheepfold.protocol.messages import ComputeMethod
 from sheepfold.protocol.status import BeatStatus, JobStatus
@@ -87,7 +89,7 @@ def test_a_frame_reported_in_error_is_given_up_after_three_times(parts):
     assert granted(parts, session) == (project.id, "0002")
     parts.upload(session, project.id, "0002")
     assert parts.projects.get(project.id).state is ProjectState.DONE
-    assert parts.frames.counts()[project.id] == {"failed": 1, "accepted": 1}
+    assert parts.frames.views.counts()[project.id] == {"failed": 1, "accepted": 1}
 
 
 def test_an_error_report_that_comes_twice_counts_once(parts):
@@ -95,7 +97,7 @@ def test_an_error_report_that_comes_twice_counts_once(parts):
     granted(parts, session)
     assert parts.frames.fail(session, str(project.id), "0001", b"")
     assert not parts.frames.fail(session, str(project.id), "0001", b"")
-    assert parts.frames.totals()["errors"] == 1
+    assert parts.frames.views.totals()["errors"] == 1
 
 
 def test_frames_that_were_given_up_can_be_tried_again(parts):
@@ -121,7 +123,7 @@ def test_a_black_frame_between_others_is_refused_once_and_believed_when_it_comes
     assert parts.upload(again, project.id, "0002", empty=True) is Verdict.ACCEPTED
     assert parts.frames.take_back_refusal(str(project.id), "0002") == session.id
     assert parts.frames.take_back_refusal(str(project.id), "0002") is None
-    assert parts.frames.totals()["refusals"] == 1
+    assert parts.frames.views.totals()["refusals"] == 1
 
 
 def test_a_black_frame_that_was_made_sure_of_is_believed_at_once(parts):
@@ -235,7 +237,7 @@ def test_everything_is_there_after_a_restart(parts, tmp_path):
     again = Parts(tmp_path / "server")
     assert again.projects.get(project.id).remaining == 1
     assert again.frames.beat(session, str(project.id), "0002") is BeatStatus.OK
-    assert again.frames.totals()["accepted"] == 1
+    assert again.frames.views.totals()["accepted"] == 1
     again.store.close()
 
 
@@ -246,8 +248,8 @@ def test_a_frame_that_every_client_would_fail_is_given_up_at_once(parts):
     session, project = parts.session(), parts.project((1, 2))
     job, frame = granted(parts, session)
     assert parts.frames.fail(session, str(job), frame, NO_CAMERA)
-    assert parts.frames.row(project, frame).state == "failed"
-    assert parts.frames.row(project, "0002").state == "waiting"
+    assert parts.frames.views.row(project, frame).state == "failed"
+    assert parts.frames.views.row(project, "0002").state == "waiting"
 
 
 def test_a_project_whose_scene_cannot_be_rendered_ends_with_the_reason_after_a_few_frames(parts):
@@ -258,8 +260,8 @@ def test_a_project_whose_scene_cannot_be_rendered_ends_with_the_reason_after_a_f
         assert parts.frames.fail(session, str(held[0]), held[1], NO_CAMERA)
     ended = parts.projects.get(project.id)
     assert (ended.state, ended.remaining) == (ProjectState.DONE, 0)
-    assert {row.state for row in parts.frames.rows(project)} == {"failed"}
-    logs = parts.frames.folder(project) / "logs"
+    assert {row.state for row in parts.frames.views.rows(project)} == {"failed"}
+    logs = parts.frames.views.folder(project) / "logs"
     assert {reason_in(path.read_text()) for path in logs.iterdir()} == {"no camera: Cannot render, no camera"}
     assert len(list(logs.iterdir())) == 250
     parts.projects.step(project.id, ProjectStep.RETRY)
@@ -281,4 +283,4 @@ def test_other_failures_leave_a_frame_its_chances(parts):
     for state in ("waiting", "waiting", "failed"):
         job, frame = granted(parts, session)
         parts.frames.fail(session, str(job), frame, write_error_log("renderer crashed: SIGSEGV", "").encode())
-        assert parts.frames.row(project, frame).state == state
+        assert parts.frames.views.row(project, frame).state == state

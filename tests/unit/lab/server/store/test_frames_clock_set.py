@@ -28,4 +28,4 @@ def test_leases_survive_a_server_that_comes_back_with_another_time(tmp_path: Pat
     assert after.frames.grant(session, CPU) is JobStatus.NO_JOB
     after.now += 1
     assert after.frames.grant(session, CPU) is not JobStatus.NO_JOB, "nobody beats for it any more"
-    assert after.frames.totals()["expiries"] == 1
+    assert after.frames.views.totals()["expiries"] == 1

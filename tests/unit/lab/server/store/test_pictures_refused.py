@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.server.store.pictures import why_refused
+from lab.server.store.refusals import why_refused
 from sheepfold.pictures import Picture
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from lab.errors import BadFrameRange, BadInput, BadScene
-from lab.server.protocol.render_script import KEPT_FORMATS, script_for
+from lab.project_rules import KEPT_FORMATS
+from lab.server.protocol.render_script import script_for
 from lab.submit.prepared_scene import own_frames, prepare_scene
 from lab.submit.scene.facts import FORMATS, SceneFacts, Views, cropped
 from lab.submit.scene.notes import note_on_version, notes_on, picture_size, refuse_hopeless

@@ -8,8 +8,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from lab.archive_names import first_unprintable
 from lab.errors import BadArchive
-from lab.submit.archive_names import first_unprintable
 
 MAX_ENTRIES = 100_000
 MAX_NAME = 1000

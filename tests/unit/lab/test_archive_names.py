@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.submit.archive_names import (
+from lab.archive_names import (
     MAX_PART,
     MAX_PATH,
     MAX_PROJECT_NAME,

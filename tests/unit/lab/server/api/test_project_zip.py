@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from lab.errors import BadArchive
-from lab.server.store.project_zip import check_project_zip
+from lab.server.api.project_zip import check_project_zip
 from lab.server.store.renderers import BINARY_PATHS, launcher
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from coordinator.delivery.validation import BrokenPicture, FrameValidator
 from coordinator.leases.lease import Lease
-from lab.server.store.pictures import inspect_upload, make_thumbnail
+from lab.server.pictures import inspect_upload, make_thumbnail
 from sheepfold.pictures import BLACK_UP_TO, LINEAR_TO_SCREEN, NotAPicture, inspect
 from tests.support.coordinator.builders import offer
 from tests.support.pictures import write_picture, write_rows
@@ -136,7 +136,7 @@ def test_a_grey_picture_smaller_than_a_thumbnail_keeps_its_size(tmp_path: Path) 
 def test_a_large_picture_is_looked_at_and_made_small_in_parts(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.png", 16_384, 8_192, light_at=0)
     code = (
-        "import resource, sys; from pathlib import Path; from lab.server.store.pictures import *\n"
+        "import resource, sys; from pathlib import Path; from lab.server.pictures import *\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; path = Path(sys.argv[1])\n"
         "inspect_upload(path); make_thumbnail(path, path.with_suffix('.jpg'))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

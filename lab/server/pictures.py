@@ -1,4 +1,4 @@
-"""Pictures that clients uploaded: looked at, kept safe, made small for the page, refused in words.
+"""Pictures that clients uploaded: looked at, kept safe, made small for the page.
 
 Looking and shrinking may take long: they run in a thread of their own, never on the server's event loop.
 """
@@ -67,12 +67,3 @@ def _shown_colours(names: tuple[str, ...]) -> list[int]:
 def _screen_colours(linear: np.ndarray) -> np.ndarray:
     """Linear light as sRGB."""
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-def why_refused(picture: Picture | None, width: int | None, height: int | None) -> str:
-    """What is wrong with an upload, in one line for a person; ``None``: it was no picture. Sizes are the project's."""
-    if picture is None:
-        return "refused (302): what came is no picture"
-    if width and (picture.width, picture.height) != (width, height):
-        return f"refused (301): {picture.width} x {picture.height} pixels, not {width} x {height}"
-    return "refused (301): it is all black, and other frames are not"
