@@ -70,7 +70,8 @@ from coordinator.upstream.session_waits import RETRY_CAP_S
 from coordinator.upstream.session_workers import IDLE_S, SessionLoops
 from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from coordinator.upstream.uploads.error_reports import ReportBox
-from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
+from coordinator.upstream.uploads.frame_uploads import Uploads
+from coordinator.upstream.uploads.upload_services import UploadServices
 from sheepfold.backoff import Backoff
 from sheepfold.contract.celery_app import make_app
 from sheepfold.contract.presence import Presence

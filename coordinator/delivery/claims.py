@@ -172,8 +172,8 @@ class Claims:
     def give_up_all(self, leases: Sequence[Lease], report: FailureReport) -> None:
         """These leases have failed for good, for one reason; one transaction, however many they are."""
         steps = [
-            Transition(lease_id=one.id, event=LeaseEvent.GIVE_UP, attempt=one.attempt, reason=_line(report))
-            for one in leases
+            Transition(lease_id=lease.id, event=LeaseEvent.GIVE_UP, attempt=lease.attempt, reason=_line(report))
+            for lease in leases
         ]
         for lease, outcome in zip(leases, self._ledger.apply_many(steps), strict=True):
             if isinstance(outcome, LeaseError):

@@ -1,6 +1,6 @@
 """What is counted about leases, step by step as the ledger writes them. Pure: no I/O, no clock.
 
-Nobody looks through three thousand leases to learn that one frame was granted.
+Nothing looks through three thousand leases to learn that one frame was granted.
 """
 
 from __future__ import annotations
@@ -64,25 +64,25 @@ class LeaseCounters:
         with self._lock:
             return self._peaks.get((job_id, revision), 0)
 
-    def _add(self, lease: Lease, one: int) -> None:
+    def _add(self, lease: Lease, change: int) -> None:
         if lease.state not in ACTIVE:
             return
         held, gpu = self._held[lease.session_key], lease.offer.use_gpu
-        granted = one * (lease.state is LeaseState.GRANTED)
+        granted = change * (lease.state is LeaseState.GRANTED)
         held = replace(
             held,
             granted_cpu=held.granted_cpu + granted * (not gpu),
             granted_gpu=held.granted_gpu + granted * gpu,
-            delivered=held.delivered + one * (lease.state is LeaseState.DELIVERED),
-            synchronous=held.synchronous + one * lease.offer.synchronous_upload,
-            active=held.active + one,
+            delivered=held.delivered + change * (lease.state is LeaseState.DELIVERED),
+            synchronous=held.synchronous + change * lease.offer.synchronous_upload,
+            active=held.active + change,
         )
         self._held[lease.session_key] = held
         if not held.active:
             del self._held[lease.session_key]
         if lease.state in _NEEDS_ARCHIVES:
             for md5 in (*lease.offer.scene_md5s, lease.offer.renderer.md5):
-                self._needed[md5] += one
+                self._needed[md5] += change
                 if not self._needed[md5]:
                     del self._needed[md5]
 

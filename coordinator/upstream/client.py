@@ -36,16 +36,15 @@ from coordinator.upstream.exchanges.offers import usable
 from coordinator.upstream.exchanges.server_session import ServerSession
 from coordinator.upstream.exchanges.sign_in import UnknownGeneration, base_after, sign_in_call
 from coordinator.upstream.exchanges.speed_test import SpeedTests
+from coordinator.upstream.transport.addresses import public
 from coordinator.upstream.transport.deadline import Deadline
+from coordinator.upstream.transport.errors import BadAnswer, ServerSilent
 from coordinator.upstream.transport.http_transport import (
     ANSWER_DEADLINE_S,
-    BadAnswer,
     HttpCall,
     HttpTransport,
-    ServerSilent,
     SharedJar,
     multipart,
-    public,
 )
 from sheepfold.protocol import reading_answers, writing
 from sheepfold.protocol.dialects import SPECIFICATION, Dialect, spoken_with

@@ -35,7 +35,7 @@ BEATS_AT_ONCE = 4
 
 
 class BeatClient(Protocol):
-    """The one exchange this room needs."""
+    """The only exchange that heartbeats need."""
 
     @property
     def endpoints(self) -> Endpoints | None: ...
@@ -43,7 +43,7 @@ class BeatClient(Protocol):
 
 
 class BeatSession(Protocol):
-    """The session this room needs."""
+    """What heartbeats need of a session."""
 
     @property
     def client(self) -> BeatClient: ...

@@ -1,6 +1,6 @@
 """What runs for the server sessions: frames are asked for, frames and reports go back, several at a time.
 
-Two loops look which session has something to do; the work itself is done by two crews of threads that all sessions
+Two loops look which session has something to do; the work itself is done by two pools of threads that all sessions
 share, so that a farm with a session for every PC has as many threads as one with a single session.
 """
 
@@ -65,7 +65,7 @@ class SessionLoops:
     ) -> None:
         self._account, self._ledger, self._requester = account, ledger, requester
         self._make_uploads, self._lose, self._on_fatal = make_uploads, lose, on_fatal
-        self._desks: dict[str, _ActiveSession] = {}
+        self._active: dict[str, _ActiveSession] = {}
         self._lock = threading.Lock()
         self._stopped = False
         #: Signing in was refused for good in the middle of an upload.
@@ -97,10 +97,10 @@ class SessionLoops:
             if self._stopped:
                 return
             for key, session in self._account.items():
-                if key not in self._desks:
+                if key not in self._active:
                     uploads = self._make_uploads(session)
                     limit = FrameLimit(session, uploads.held)
-                    self._desks[key] = _ActiveSession(session=session, uploads=uploads, limit=limit)
+                    self._active[key] = _ActiveSession(session=session, uploads=uploads, limit=limit)
 
     def wake_asking(self) -> None:
         """A place may be free."""
@@ -125,7 +125,7 @@ class SessionLoops:
 
     def can_send_more(self) -> bool:
         """Whether something waits for the server, and somebody may still send it."""
-        return not self._cannot_send and any(not desk.uploads.idle() for desk in self._all())
+        return not self._cannot_send and any(not active.uploads.idle() for active in self._all())
 
     def join_asking(self, timeout_s: float) -> bool:
         """Waits for questions that are under way; false when they take longer."""
@@ -133,15 +133,15 @@ class SessionLoops:
 
     def _all(self) -> list[_ActiveSession]:
         with self._lock:
-            return list(self._desks.values())
+            return list(self._active.values())
 
     # Asking
 
     def _ask_round(self) -> float:
         now, wait_s = time.monotonic(), IDLE_S
-        for desk in self._all():
-            session = desk.session
-            wanted = int(min(self._requester.wanted(session.key), desk.limit.room()))
+        for active in self._all():
+            session = active.session
+            wanted = int(min(self._requester.wanted(session.key), active.limit.room()))
             # Without a PC too: a wrong password is told at once.
             if wanted <= 0 and session.state is not SessionState.SIGNED_OUT:
                 continue
@@ -151,16 +151,16 @@ class SessionLoops:
                 continue
             # One tries whether there are frames; the others follow when there are.
             self._asking.submit(
-                session.key, wanted if session.is_flowing else 1, functools.partial(self._ask_once, desk)
+                session.key, wanted if session.is_flowing else 1, functools.partial(self._ask_once, active)
             )
         return wait_s
 
-    def _ask_once(self, desk: _ActiveSession) -> bool:
-        session = desk.session
+    def _ask_once(self, active: _ActiveSession) -> bool:
+        session = active.session
         was_flowing = session.is_flowing
         if not session.ensure_signed_in():
             return False
-        with desk.limit.question() as may_ask:
+        with active.limit.question() as may_ask:
             if not may_ask or not self._requester.ask_once(session):
                 return False
         if not was_flowing:
@@ -170,18 +170,18 @@ class SessionLoops:
     # Uploading
 
     def _upload_round(self) -> float:
-        for desk in self._all():
-            waiting = desk.uploads.pending()
+        for active in self._all():
+            waiting = active.uploads.pending()
             if waiting:
-                self._uploading.submit(desk.session.key, waiting, functools.partial(self._upload_once, desk))
-            elif desk.session.state is SessionState.DISABLED:
-                self._leave_disabled(desk.session, desk.uploads)
+                self._uploading.submit(active.session.key, waiting, functools.partial(self._upload_once, active))
+            elif active.session.state is SessionState.DISABLED:
+                self._leave_disabled(active.session, active.uploads)
         return IDLE_S
 
-    def _upload_once(self, desk: _ActiveSession) -> bool:
-        if not desk.uploads.flush_once():
-            if desk.session.is_over:
-                self._leave_disabled(desk.session, desk.uploads)
+    def _upload_once(self, active: _ActiveSession) -> bool:
+        if not active.uploads.flush_once():
+            if active.session.is_over:
+                self._leave_disabled(active.session, active.uploads)
             return False
         self._ask.wake()
         return True

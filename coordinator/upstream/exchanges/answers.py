@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeVar
 
 from coordinator.upstream.transport.deadline import Deadline
-from coordinator.upstream.transport.http_transport import LATER, SLOWEST_TRANSFER, BadResponse, Response, pieces_of
+from coordinator.upstream.transport.errors import BadResponse
+from coordinator.upstream.transport.http_transport import LATER, SLOWEST_TRANSFER, Response
 from sheepfold.protocol import reading_answers
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import ValidationAnswer
@@ -15,6 +16,7 @@ from sheepfold.protocol.xml_document import MAX_MESSAGE_BYTES
 
 #: The picture is larger than the server, or a proxy before it, takes.
 TOO_LARGE = 413
+PIECE_BYTES = 64 * 1024
 
 T = TypeVar("T")
 
@@ -53,3 +55,18 @@ def save(response: Response, deadline: Deadline, target: BinaryIO, limit: int) -
     for piece in pieces_of(response, limit):
         deadline.extend(len(piece) / SLOWEST_TRANSFER)
         target.write(piece)
+
+
+def pieces_of(response: Response, limit: int) -> Iterator[bytes]:
+    """The body, at most ``limit`` bytes of it."""
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise BadResponse("the body is compressed, which nobody asked for")
+    length = response.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limit:
+        raise BadResponse(f"a body of {length[:20]} bytes is larger than the limit of {limit}")
+    size = 0
+    for piece in response.raw.stream(PIECE_BYTES, decode_content=False):
+        size += len(piece)
+        if size > limit:
+            raise BadResponse(f"the body is larger than the limit of {limit} bytes")
+        yield piece

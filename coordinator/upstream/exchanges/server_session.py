@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from http.cookiejar import Cookie
 from typing import Any
 
-from coordinator.upstream.transport.http_transport import BadAnswer, HttpCall, SharedJar, public
+from coordinator.upstream.transport.addresses import public
+from coordinator.upstream.transport.errors import BadAnswer
+from coordinator.upstream.transport.http_transport import HttpCall, SharedJar
 from sheepfold.protocol.dialects import Dialect, dialect_of
 from sheepfold.protocol.messages import ArchiveRequest
 from sheepfold.protocol.session_messages import Endpoints

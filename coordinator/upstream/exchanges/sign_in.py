@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode, urljoin
 
-from coordinator.upstream.transport.http_transport import HttpCall, SharedJar, public
+from coordinator.upstream.transport.addresses import public
+from coordinator.upstream.transport.http_transport import HttpCall, SharedJar
 from sheepfold.protocol import writing
 from sheepfold.protocol.dialects import DIALECTS, Dialect
 from sheepfold.protocol.session_messages import Endpoints, SignInRequest

@@ -17,16 +17,10 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from coordinator.upstream.transport.addresses import public
 from coordinator.upstream.transport.deadline import Deadline
-from coordinator.upstream.transport.http_transport import (
-    BadResponse,
-    HttpCall,
-    HttpTransport,
-    Response,
-    ServerSilent,
-    SharedJar,
-    public,
-)
+from coordinator.upstream.transport.errors import BadResponse, ServerSilent
+from coordinator.upstream.transport.http_transport import HttpCall, HttpTransport, Response, SharedJar
 from sheepfold.protocol import writing
 from sheepfold.protocol.session_messages import SpeedTestResult
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import ipaddress
 import logging
 import ssl
 import threading
@@ -30,7 +29,7 @@ from http.client import HTTPException
 from http.cookiejar import Cookie
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -38,7 +37,9 @@ from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
 
+from .addresses import is_this_machine, public, resolve
 from .deadline import HELD_POOLS, Deadline, DeadlinePassed
+from .errors import BadAnswer, BadResponse, ServerSilent
 
 logging.getLogger("urllib3").setLevel(logging.WARNING)
 # Its warning about a repeated request shows the whole URL.
@@ -48,7 +49,6 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 ANSWER_DEADLINE_S = 120.0
 #: A transfer that is slower than this on average is as good as dead. Bytes per second.
 SLOWEST_TRANSFER = 8 * 1024
-PIECE_BYTES = 64 * 1024
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: Below 500, the statuses that say "later" to the client as a whole: request timeout, too many requests.
@@ -63,36 +63,6 @@ except PackageNotFoundError:
 
 T = TypeVar("T")
 Response = requests.Response
-
-
-class ServerSilent(Exception):
-    """The server gave no usable answer: unreachable, too slow, HTTP 5xx, or not a message of the protocol.
-
-    ``url`` has neither query nor user name; ``reason`` is one line for a person.
-    """
-
-    def __init__(self, exchange: str, url: str, reason: str) -> None:
-        self.exchange, self.url, self.reason = exchange, url, reason
-        super().__init__(f"{exchange} at {url}: {reason}")
-
-
-class BadAnswer(ServerSilent):
-    """The server is there, and what it said to this exchange is nothing we can use.
-
-    ``code`` is the HTTP status; 0 where it never came to one (an address where no server may send us).
-    """
-
-    def __init__(self, exchange: str, url: str, reason: str, code: int) -> None:
-        self.code = code
-        super().__init__(exchange, url, reason)
-
-
-class BadResponse(Exception):
-    """What came is no answer; the text says why. ``code`` is its HTTP status, 0: it has none."""
-
-    def __init__(self, reason: str, code: int = 0) -> None:
-        self.code = code
-        super().__init__(reason)
 
 
 class SharedJar(RequestsCookieJar):
@@ -225,7 +195,7 @@ class HttpTransport:
 
     def _answer(self, call: HttpCall, deadline: Deadline) -> requests.Response:
         """The answer at the end of all redirects, its body unread."""
-        url, method, params = _allowed(call.base, call.path), call.method, call.params
+        url, method, params = resolve(call.base, call.path), call.method, call.params
         # A deadline can cut a connection, but not an attempt to make one.
         connect_s, read_s = self._timeouts
         timeouts = (min(connect_s, call.deadline_s), min(read_s, call.deadline_s))
@@ -240,7 +210,7 @@ class HttpTransport:
                 data=body,
                 headers={"Content-Type": content_type} if content_type else None,
                 timeout=timeouts,
-                proxies=_NO_PROXY if _is_this_machine(url) else None,
+                proxies=_NO_PROXY if is_this_machine(url) else None,
                 allow_redirects=False,
                 stream=True,
             )
@@ -248,7 +218,7 @@ class HttpTransport:
             if response.status_code not in REDIRECTS or not location:
                 return response
             response.close()
-            url = _allowed(response.url, location.encode("latin-1", "replace").decode("utf-8", "replace"))
+            url = resolve(response.url, location.encode("latin-1", "replace").decode("utf-8", "replace"))
             method, params = ("GET" if response.status_code == 303 else method), None
         raise BadResponse(f"more than {MAX_REDIRECTS} redirects")
 
@@ -288,49 +258,11 @@ _NETWORK_ERRORS = (
 )
 
 
-def _allowed(base: str, reference: str) -> str:
-    """The URL that ``reference`` means, unless it leads where no server may send us."""
-    try:
-        url = urljoin(base, reference)
-        parts = urlsplit(url)
-    except ValueError:
-        raise BadResponse("the server names an address that is no URL") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadResponse("the server names an address that is neither http nor https")
-    if parts.scheme == "http" and urlsplit(base).scheme == "https":
-        raise BadResponse("the server would leave https for http")
-    return url
-
-
-def _is_this_machine(url: str) -> bool:
-    """The lab lives on loopback, where no studio's proxy leads; requests would send it there."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _shown(call: HttpCall) -> str:
     try:
         return public(urljoin(call.base, call.path))
     except ValueError:
         return public(call.base)
-
-
-def pieces_of(response: requests.Response, limit: int) -> Iterator[bytes]:
-    """The body, at most ``limit`` bytes of it."""
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise BadResponse("the body is compressed, which nobody asked for")
-    length = response.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > limit:
-        raise BadResponse(f"a body of {length[:20]} bytes is larger than the limit of {limit}")
-    size = 0
-    for piece in response.raw.stream(PIECE_BYTES, decode_content=False):
-        size += len(piece)
-        if size > limit:
-            raise BadResponse(f"the body is larger than the limit of {limit} bytes")
-        yield piece
 
 
 def multipart(name: str, content: Any, kind: str, deadline: Deadline) -> tuple[Any, str]:
@@ -346,12 +278,6 @@ def multipart(name: str, content: Any, kind: str, deadline: Deadline) -> tuple[A
     return MultipartEncoderMonitor(encoder, moved), encoder.content_type
 
 
-def public(url: str) -> str:
-    """The URL as it may be shown: no user, query or fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def _reason(error: BaseException) -> str:
     """Why there was no answer, in words that hold no URL (the texts of requests and urllib3 do)."""
     if isinstance(error, requests.ConnectTimeout):
@@ -361,7 +287,7 @@ def _reason(error: BaseException) -> str:
     cause = error
     for _ in range(10):
         inner = [getattr(cause, "reason", None), *cause.args, cause.__cause__]
-        following = next((one for one in inner if isinstance(one, BaseException) and one is not cause), None)
+        following = next((other for other in inner if isinstance(other, BaseException) and other is not cause), None)
         if following is None:
             break
         cause = following

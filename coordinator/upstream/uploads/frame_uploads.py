@@ -28,14 +28,8 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
-from coordinator.delivery.spool import Spool
-from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Delivery, Lease, LeaseError, LeaseEvent, LeaseState
-from coordinator.leases.ledger import Ledger
 from coordinator.upstream.client import BadAnswer, ServerSilent
 from coordinator.upstream.reactions import (
     BROKEN,
@@ -46,50 +40,16 @@ from coordinator.upstream.reactions import (
     GIVEN_UP_SYNCHRONOUS,
     REFUSALS,
 )
-from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
-from sheepfold.protocol.messages import FrameUpload, ValidationAnswer
+from sheepfold.protocol.messages import FrameUpload
 from sheepfold.protocol.status import ErrorStatus, ValidationStatus, explain
 
-from .error_reports import ReportBox, ReportClient, send_report
+from .error_reports import send_report
 from .report_rate import ReportRate
 from .retries import Failures, RetryTable
+from .upload_services import UploadServices, UploadSession
 
 log = logging.getLogger(__name__)
-
-
-class UploadClient(ReportClient, Protocol):
-    """The two exchanges that uploads need."""
-
-    def validate(self, upload: FrameUpload, picture: Path, url: str | None = None) -> ValidationAnswer: ...
-
-
-class UploadSession(Protocol):
-    """The session that uploads need."""
-
-    key: str
-
-    @property
-    def client(self) -> UploadClient: ...
-    def ensure_signed_in(self) -> bool: ...
-    def session_died(self) -> None: ...
-    def job_may_be_there(self) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class UploadServices:
-    """What the uploads of all sessions stand on."""
-
-    ledger: Ledger
-    tally: LeaseCounters
-    spool: Spool
-    reports: ReportBox
-    #: Makes the waits of a session, of a frame or of a report.
-    backoff: Callable[[], Backoff]
-    #: A frame will not be stored: ends its lease and puts its report into ``reports``.
-    give_up: Callable[[Lease, FailureReport], None]
-    #: The server refused a frame as broken, in these words.
-    on_broken: Callable[[Lease, str], None] = lambda _lease, _reason: None
 
 
 class Uploads:

@@ -18,7 +18,8 @@ from coordinator.upstream.session_state import FatalRefusal
 from coordinator.upstream.session_workers import THREADS, UPLOADS_AT_ONCE
 from coordinator.upstream.signing_in import DescribedMachine
 from coordinator.upstream.uploads.error_reports import ReportBox
-from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
+from coordinator.upstream.uploads.frame_uploads import Uploads
+from coordinator.upstream.uploads.upload_services import UploadServices
 from sheepfold.backoff import Backoff
 from sheepfold.protocol.messages import JobOffer, RendererOffer
 from tests.support.coordinator.builders import open_ledger

@@ -14,7 +14,8 @@ from coordinator.leases.lease import Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.client import BadAnswer, ServerSilent
 from coordinator.upstream.uploads.error_reports import ReportBox
-from coordinator.upstream.uploads.frame_uploads import Uploads, UploadServices
+from coordinator.upstream.uploads.frame_uploads import Uploads
+from coordinator.upstream.uploads.upload_services import UploadServices
 from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureReport
 from sheepfold.protocol.messages import ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
