@@ -1,7 +1,6 @@
 """The lab's commands: `sheepfold server`, `sheepfold submit` and `sheepfold lab`.
 
-Exit codes: 0, 2 for a wrong setting or input, 3 when the server refuses, 1 for everything else. Heavy imports wait
-until a command runs.
+Errors go to :func:`sheepfold.cli.main`, which knows their exit codes. Heavy imports wait until a command runs.
 """
 
 from __future__ import annotations
@@ -10,12 +9,9 @@ import logging
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from .errors import LabError
 
 log = logging.getLogger("lab")
 
@@ -39,7 +35,7 @@ def server(
     from lab.server.app import Server, build, listen
     from lab.server.services import LabServices
 
-    from .errors import LabError
+    from .errors import BadInput
     from .settings import ServerSettings, parse_renderers
 
     _log_to_stderr()
@@ -53,19 +49,16 @@ def server(
         settings = ServerSettings(**given)  # pyright: ignore[reportArgumentType, reportCallIssue]
     except ValueError as error:
         if type(error) is ValueError:  # not pydantic's, which names the variable itself
-            _stop(f"--renderer {error}", 2)
+            raise BadInput(f"--renderer {error}") from None
         raise
     for caution in settings.cautions():
         log.warning("%s", caution)
-    try:
-        listener = listen(settings.server_host, settings.server_port)
-        services = LabServices(settings)
-        if demo:
-            from .demo_scene import create_demo
+    listener = listen(settings.server_host, settings.server_port)
+    services = LabServices(settings)
+    if demo:
+        from .demo_scene import create_demo
 
-            create_demo(services)
-    except LabError as error:
-        _stop_for(error)
+        create_demo(services)
     running = Server(build(services), on_start=lambda url: log.info("the lab server is at %s", url))
     running.run(sockets=[listener])
 
@@ -85,23 +78,19 @@ def submit(
     from lab.submit.packing import pack_scene
     from lab.submit.prepared_scene import prepare_scene
 
-    from .errors import LabError
     from .settings import AccountSettings
 
     settings = AccountSettings(**({"server_url": url} if url else {}))  # pyright: ignore[reportArgumentType, reportCallIssue]
-    try:
-        prepared = prepare_scene(scene, frames, compute)
-        for note in prepared.notes:
-            print(f"warning: {note}", file=sys.stderr)
-        with tempfile.TemporaryDirectory(prefix="sheepfold-submit-") as folder:
-            archive = Path(folder) / "project.zip"
-            packed = pack_scene(scene, archive, allow_missing=allow_missing, blender=blender_at_hand())
-            for warning in packed.warnings:
-                print(f"warning: {warning}", file=sys.stderr)
-            fields = prepared.fields(name or project_name(scene.stem), packed.scene, packed.warnings)
-            taken = LabClient(settings.server_url, settings.login, settings.secret()).submit(packed.path, fields)
-    except LabError as error:
-        _stop_for(error)
+    prepared = prepare_scene(scene, frames, compute)
+    for note in prepared.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(prefix="sheepfold-submit-") as folder:
+        archive = Path(folder) / "project.zip"
+        packed = pack_scene(scene, archive, allow_missing=allow_missing, blender=blender_at_hand())
+        for warning in packed.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        fields = prepared.fields(name or project_name(scene.stem), packed.scene, packed.warnings)
+        taken = LabClient(settings.server_url, settings.login, settings.secret()).submit(packed.path, fields)
     range_text = f" ({prepared.frames}, the scene's own)" if prepared.frames_are_its_own else ""
     print(f"project {taken.id} {taken.name!r}: {taken.frames} frames{range_text}, {settings.server_url}")
 
@@ -118,35 +107,18 @@ def lab(
     """Run server, coordinator and workers on this computer and render a scene through all of them."""
     from lab.demo_run.run import LabRun, run_lab
 
-    from .errors import LabError
-
     _log_to_stderr(logging.WARNING)
-    try:
-        run = LabRun(
-            blend=blend,
-            frames=frames,
-            workers=workers,
-            keep=keep,
-            folder=folder,
-            stall_s=stall_s,
-            allow_missing=allow_missing,
-        )
-        code = run_lab(run)
-    except LabError as error:
-        _stop_for(error)
-    raise typer.Exit(code)
+    run = LabRun(
+        blend=blend,
+        frames=frames,
+        workers=workers,
+        keep=keep,
+        folder=folder,
+        stall_s=stall_s,
+        allow_missing=allow_missing,
+    )
+    raise typer.Exit(run_lab(run))
 
 
 def _log_to_stderr(level: int = logging.INFO) -> None:
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
-def _stop_for(error: LabError) -> NoReturn:
-    from .errors import BadInput, NoBlender, ServerRefused
-
-    _stop(str(error), 2 if isinstance(error, (BadInput, NoBlender)) else 3 if isinstance(error, ServerRefused) else 1)
-
-
-def _stop(text: str, code: int) -> NoReturn:
-    print(text, file=sys.stderr)
-    raise typer.Exit(code)

@@ -11,23 +11,30 @@
     │   └── BadForm           ... a body that is no form, or too large
     ├── UnknownProject        no project with this number
     ├── NotNow                the project's state does not allow it
+    ├── NotAllowed            login or password is missing, wrong, or not the owner's
     ├── NoBlender             the demo scene needs a Blender and there is none
+    ├── NoAnswerFromBlender   Blender was not able to open the packed scene
     ├── ServerRefused         the server we submit to says no
     ├── StoreTooNew           the database was written by a later sheepfold
     └── RunFailed             `sheepfold lab` did not reach its end
 
-Every text is written for a person: one line, no password, no stack.
+``lab.demo_run.run.SignalReceived`` is none of them: it carries a signal out of a run and must pass every
+``except Exception``.
 """
 
 from __future__ import annotations
 
+from sheepfold.errors import ExitCode, SheepfoldError
 
-class LabError(Exception):
+
+class LabError(SheepfoldError):
     """Something went wrong in the lab server or its commands."""
 
 
 class BadInput(LabError):
-    """What was given cannot be used; the text says why."""
+    """What was given cannot be used."""
+
+    exit_code = ExitCode.WRONG_SETTING
 
 
 class BadFrameRange(BadInput):
@@ -66,7 +73,8 @@ class UnknownProject(LabError):
     """There is no such project."""
 
     def __init__(self, project_id: object) -> None:
-        super().__init__(f"there is no project {str(project_id)[:20]}")
+        self.project_id = str(project_id)[:20]
+        super().__init__(f"there is no project {self.project_id}")
 
 
 class NotNow(LabError):
@@ -80,19 +88,32 @@ class NotNow(LabError):
 class NoBlender(LabError):
     """No Blender was found, or the one that was found failed."""
 
+    exit_code = ExitCode.WRONG_SETTING
+
+
+class NoAnswerFromBlender(LabError):
+    """Blender gave no answer about the packed scene."""
+
 
 class ServerRefused(LabError):
     """The server did not take it. ``http_status`` is 0 where it did not answer at all."""
+
+    exit_code = ExitCode.REFUSED
 
     def __init__(self, reason: str, http_status: int = 0) -> None:
         self.http_status = http_status
         super().__init__(reason)
 
 
+class NotAllowed(LabError):
+    """Login and password are missing, wrong, or not the owner's."""
+
+
 class StoreTooNew(LabError):
     """The database was written by a later version of sheepfold."""
 
     def __init__(self, found: int, known: int) -> None:
+        self.found, self.known = found, known
         super().__init__(f"the server's database has schema {found}; this sheepfold knows {known} and older")
 
 

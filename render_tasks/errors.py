@@ -3,38 +3,48 @@
 ::
 
     NodeError
-    ├── CoordinatorError              the coordinator's side of the LAN
+    ├── CoordinatorError            the coordinator's side of the LAN
     │   ├── CoordinatorUnreachable  no usable answer: ask again later
-    │   ├── TokenRefused        401, 403: the farm token is not the coordinator's
-    │   ├── StaleLease          409: this attempt is no longer ours, drop it
-    │   ├── FrameRejected       422: the coordinator read the picture and does not want it
-    │   ├── ArchiveMissing      404: the coordinator does not hold this archive
-    │   └── CoordinatorRefused  any other definite no
-    ├── AttemptFailed           one attempt gives no picture; carries the report for the coordinator
-    ├── AttemptDropped          one attempt is no longer wanted; nothing is reported
+    │   ├── TokenRefused            401, 403: the farm token is not the coordinator's
+    │   ├── StaleLease              409: this attempt is no longer ours, drop it
+    │   ├── FrameRejected           422: the coordinator read the picture and does not want it
+    │   ├── ArchiveMissing          404: the coordinator does not hold this archive
+    │   └── CoordinatorRefused      any other definite no
+    ├── AttemptFailed               one attempt gives no picture; carries the report for the coordinator
+    ├── AttemptDropped              one attempt is no longer wanted; nothing is reported
+    ├── FrameFailed                 what Celery and Flower see of an AttemptFailed
+    ├── WarmBlenderError            an open Blender is of no use for this frame: one of its own may be
+    │   ├── WarmFailed              ... it gave no picture
+    │   └── NotReusable             ... it must not be used for this scene
     ├── ArchiveError
-    │   ├── BadArchive          hostile, broken, or not what its MD5 promised
-    │   │   └── ArchiveLocked   nobody here has the password that opens it
-    │   └── DiskFull            no room for it
-    ├── PeerError               a peer gave no piece of an archive: another peer is asked
-    │   ├── PeerBusy            503: it sends as much as it can
-    │   ├── PeerLacksPiece      404, 416: it does not have what we thought
-    │   └── PeerUnusable        silent, too slow, gone, or it sent wrong bytes
-    ├── BadOrder                the order cannot be carried out by anybody
-    └── WorkDirTaken            another worker uses this work folder
+    │   ├── BadArchive              hostile, broken, or not what its MD5 promised
+    │   │   └── ArchiveLocked       nobody here has the password that opens it
+    │   └── DiskFull                no space for it
+    ├── PeerError                   one peer gave no piece of an archive: another one is asked
+    │   ├── PeerBusy                503: it hands out as much as it can
+    │   ├── PeerLacksPiece          404, 416: it does not have what we thought
+    │   └── PeerUnusable            silent, too slow, gone, or it sent wrong bytes
+    ├── BadOrder                    the order cannot be carried out by anybody
+    └── WorkDirUnusable             the work folder cannot be used: a setting is wrong
+        └── WorkDirTaken            ... another worker has it
+
+``render_tasks.tasks.FrameDropped`` is none of them: it is Celery's ``Ignore``, which Celery's worker asks for by type.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sheepfold.contract.api_messages import FailureKind, FailureReport
+from sheepfold.errors import ExitCode, SheepfoldError
 
 
-class NodeError(Exception):
+class NodeError(SheepfoldError):
     """Something went wrong on this node."""
 
 
 class CoordinatorError(NodeError):
-    """The coordinator did not do what was asked, or could not be asked."""
+    """The coordinator did not do what was asked."""
 
 
 class CoordinatorUnreachable(CoordinatorError):
@@ -46,26 +56,17 @@ class CoordinatorUnreachable(CoordinatorError):
 
 
 class TokenRefused(CoordinatorError):
-    """The coordinator does not accept this farm token."""
+    """SHEEPFOLD_FARM_TOKEN: the coordinator does not accept this farm token."""
 
-    def __init__(self) -> None:
-        super().__init__("the coordinator does not accept this farm token")
+    exit_code = ExitCode.REFUSED
 
 
 class StaleLease(CoordinatorError):
     """This attempt is no longer ours."""
 
-    def __init__(self, detail: str = "") -> None:
-        self.detail = detail
-        super().__init__(detail or "this attempt is no longer ours")
-
 
 class FrameRejected(CoordinatorError):
-    """The coordinator looked at the picture and does not want it."""
-
-    def __init__(self, detail: str = "") -> None:
-        self.detail = detail
-        super().__init__(detail or "the picture was not accepted")
+    """The coordinator read the picture and does not want it."""
 
 
 class ArchiveMissing(CoordinatorError):
@@ -77,7 +78,9 @@ class ArchiveMissing(CoordinatorError):
 
 
 class CoordinatorRefused(CoordinatorError):
-    """A definite no that waiting can't mend."""
+    """The coordinator refuses, and waiting can't mend it."""
+
+    exit_code = ExitCode.REFUSED
 
     def __init__(self, call: str, status: int, detail: str = "") -> None:
         self.call, self.status, self.detail = call, status, detail
@@ -101,8 +104,28 @@ class AttemptDropped(NodeError):
     """One attempt is no longer wanted; nothing is reported."""
 
 
+class FrameFailed(NodeError):
+    """What Celery and Flower see of a failed attempt: its reason in one line."""
+
+
+class WarmBlenderError(NodeError):
+    """An open Blender is of no use for this frame."""
+
+
+class WarmFailed(WarmBlenderError):
+    """No picture came of it; a Blender of the frame's own may do better."""
+
+    def __init__(self, reason: str, log_text: str) -> None:
+        self.reason, self.log_text = reason, log_text
+        super().__init__(reason)
+
+
+class NotReusable(WarmBlenderError):
+    """The driver says that this scene must not be rendered in an open Blender."""
+
+
 class ArchiveError(NodeError):
-    """An archive cannot be used on this node."""
+    """An archive cannot be used."""
 
 
 class BadArchive(ArchiveError):
@@ -110,24 +133,19 @@ class BadArchive(ArchiveError):
 
 
 class ArchiveLocked(BadArchive):
-    """A zip wants a password, and what the server gave is none that opens it."""
-
-    def __init__(
-        self, reason: str = "the scene archive is locked and the password the server gave does not open it"
-    ) -> None:
-        super().__init__(reason)
+    """The scene archive is locked and the password the server gave does not open it."""
 
 
 class DiskFull(ArchiveError):
-    """There is no space on the disk for the archive."""
+    """There is no space for the archive."""
 
 
 class PeerError(NodeError):
-    """A peer gave no piece of an archive; another peer is asked."""
+    """One peer gave no piece of an archive."""
 
 
 class PeerBusy(PeerError):
-    """The peer sends as much as it can right now."""
+    """The peer hands out as much as it can."""
 
 
 class PeerLacksPiece(PeerError):
@@ -142,5 +160,18 @@ class BadOrder(NodeError):
     """The order cannot be carried out, here or anywhere."""
 
 
-class WorkDirTaken(NodeError):
+class WorkDirUnusable(NodeError):
+    """SHEEPFOLD_WORK_DIR: the folder cannot be used."""
+
+    exit_code = ExitCode.WRONG_SETTING
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"SHEEPFOLD_WORK_DIR: {reason}")
+
+
+class WorkDirTaken(WorkDirUnusable):
     """Another worker uses this work folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(f"another worker uses {folder}: give each worker its own")

@@ -4,7 +4,7 @@ The process is one Celery worker on the threads pool. Around it: the guard, the 
 Redis is: a coordinator that brings its own Redis may come back with it on another port. The worker then finishes what
 it is working on (deliveries go over HTTP) and starts itself anew in the same process.
 
-Exit codes: 0 stopped, 1 Celery ended by itself, 2 a wrong setting, 3 the coordinator does not want this worker.
+Exit code 0: stopped; 1: Celery ended by itself. What else ends it is an error, with an exit code of its own.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from sheepfold.contract.celery_app import make_app
 from sheepfold.contract.errors import ContractError
 from sheepfold.contract.orders import celery_name_of, public_key_from
 from sheepfold.contract.presence import Compute
+from sheepfold.errors import ExitCode
 from sheepfold.hardware import detect
 
 from .coordinator_client import CoordinatorClient
-from .errors import CoordinatorError, CoordinatorRefused, CoordinatorUnreachable, TokenRefused, WorkDirTaken
+from .errors import CoordinatorError, CoordinatorUnreachable
 from .node_health import NodeHealth
 from .presence import PresenceWriter
 from .settings import WorkerSettings, cores_of_a_slot
 from .tasks import install
-from .work_dir import WorkDir
+from .work_dir import WorkDir, unusable_is_typed
 
 log = logging.getLogger(__name__)
 
-STOPPED, ENDED, WRONG_SETTING, REFUSED = 0, 1, 2, 3
 #: Waits between two joins while the coordinator is not up.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
 #: Orders at a time for each slot: one renders, three are ready (the coordinator's look-ahead grows to so many where
@@ -61,17 +61,15 @@ REJOIN_EVERY_S = 20.0
 
 
 def worker() -> int:
-    """Runs until stopped; the exit code. Raises pydantic's ValidationError for a wrong setting."""
+    """Runs until stopped; the exit code.
+
+    Raises pydantic's ValidationError for a wrong setting, WorkDirUnusable, and TokenRefused or CoordinatorRefused where
+    the coordinator does not want this worker.
+    """
     settings = WorkerSettings()  # type: ignore[call-arg]
     _log_to_stderr()
-    try:
+    with unusable_is_typed(settings.work_dir):
         folder = WorkDir(settings.work_dir)
-    except WorkDirTaken as taken:
-        log.critical("SHEEPFOLD_WORK_DIR: %s", taken)
-        return WRONG_SETTING
-    except OSError as error:
-        log.critical("SHEEPFOLD_WORK_DIR: %s cannot be used: %s", settings.work_dir, os.strerror(error.errno or 0))
-        return WRONG_SETTING
     return WorkerProcess(settings, folder).run()
 
 
@@ -96,18 +94,11 @@ class WorkerProcess:
             signal.signal(number, lambda _number, _frame: self._stopping.set())
         self._blender.look()
         self._hardware = detect(self._blender.gpus() if self._settings.compute is not Compute.CPU else ())
-        try:
-            joined = self._join_until_welcome()
-            if joined is not None:
-                self._take_identity(joined.node_id)
-        except (TokenRefused, CoordinatorRefused) as refused:
-            log.critical("%s", _what_to_do(refused))
-            return REFUSED
-        except OSError as error:
-            log.critical("SHEEPFOLD_WORK_DIR: %s cannot be used: %s", self._folder.path, os.strerror(error.errno or 0))
-            return WRONG_SETTING
+        joined = self._join_until_welcome()
         if joined is None:
-            return STOPPED
+            return ExitCode.DONE
+        with unusable_is_typed(self._folder.path):
+            self._take_identity(joined.node_id)
         self._blender.tell()
         log.info("joined as %s, %d slot(s), node %s", joined.name, self._settings.slots, self._folder.node_id)
         code = self._work(joined)
@@ -223,7 +214,7 @@ class WorkerProcess:
             loglevel="INFO",
         )
         celery_worker.start()
-        return STOPPED if self._stopping.is_set() else celery_worker.exitcode or ENDED
+        return ExitCode.DONE if self._stopping.is_set() else celery_worker.exitcode or ExitCode.FAILED
 
     # Stopping, and starting anew.
 
@@ -247,7 +238,7 @@ class WorkerProcess:
         if self._moved:
             self._start_anew()
         logging.shutdown()
-        os._exit(STOPPED)
+        os._exit(ExitCode.DONE)
 
     def _ask_again_soon(self) -> None:
         """Redis is silent, a signature is wrong, or another worker has our identity: joins again, in a thread."""
@@ -283,12 +274,6 @@ class WorkerProcess:
         if os.name == "posix":
             os.execv(sys.executable, argv)  # noqa: S606
         return subprocess.call(argv)  # Windows' exec would give the shell its prompt back
-
-
-def _what_to_do(refused: CoordinatorError) -> str:
-    if isinstance(refused, TokenRefused):
-        return "SHEEPFOLD_FARM_TOKEN: the coordinator does not accept this farm token"
-    return str(refused)
 
 
 def _log_to_stderr() -> None:

@@ -26,7 +26,7 @@ from celery.worker.request import Request
 from sheepfold.contract.celery_app import attempt_of
 from sheepfold.contract.orders import CANCEL_COMMAND, RENDER_TASK, SignedOrder
 
-from .errors import AttemptDropped, AttemptFailed
+from .errors import AttemptDropped, AttemptFailed, FrameFailed
 
 
 class OrderTaker(Protocol):
@@ -36,10 +36,6 @@ class OrderTaker(Protocol):
     def begin(self, lease_id: str, attempt: int) -> None: ...
     def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None]) -> None: ...
     def cancel(self, lease_id: str, attempt: int) -> bool: ...
-
-
-class FrameFailed(Exception):
-    """What Celery and Flower see of a failed attempt: its reason in one line."""
 
 
 class FrameDropped(Ignore):

@@ -17,12 +17,13 @@ import os
 import platform
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from sheepfold.atomic_files import write_atomically
 
-from .errors import WorkDirTaken
+from .errors import WorkDirTaken, WorkDirUnusable
 
 
 class WorkDir:
@@ -59,6 +60,15 @@ class WorkDir:
         self._lock.close()
 
 
+@contextlib.contextmanager
+def unusable_is_typed(path: Path) -> Iterator[None]:
+    """Turns the system's errors about this folder into :class:`WorkDirUnusable`."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkDirUnusable(f"{path} cannot be used: {os.strerror(error.errno or 0)}") from error
+
+
 def _locked(path: Path) -> IO[str]:
     file = path.open("a")
     try:
@@ -72,7 +82,7 @@ def _locked(path: Path) -> IO[str]:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
     except OSError:
         file.close()
-        raise WorkDirTaken(f"another worker uses {path.parent}: give each worker its own") from None
+        raise WorkDirTaken(path.parent) from None
     return file
 
 

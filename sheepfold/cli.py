@@ -1,7 +1,6 @@
 """The ``sheepfold`` command. Each part of the farm is imported only when its command runs.
 
-Exit codes: 0 done or stopped on request, 1 something failed, 2 a wrong setting or argument, 3 a refusal that waiting
-can't mend.
+Exit codes are in :class:`sheepfold.errors.ExitCode`.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ import logging
 import os
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from lab import cli as lab_cli
 
 from . import __version__
 from .config import unknown_settings
+from .errors import CommandFailed, ExitCode, SheepfoldError, WrongArgument
 
 app = typer.Typer(
     name="sheepfold",
@@ -36,8 +37,6 @@ app.add_typer(node_app, name="node")
 app.command("server")(lab_cli.server)
 app.command("submit")(lab_cli.submit)
 app.command("lab")(lab_cli.lab)
-
-EXIT_WRONG_SETTING = 2
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -132,7 +131,7 @@ def ask() -> None:
     asked = OperatorClient(FarmSettings()).ask()
     for session in asked:
         typer.echo(f"{session['name']}: {session['said']}")
-    raise typer.Exit(0 if any(session["asked"] for session in asked) else 1)
+    raise typer.Exit(ExitCode.DONE if any(session["asked"] for session in asked) else ExitCode.FAILED)
 
 
 @app.command()
@@ -143,7 +142,7 @@ def log(target: Annotated[str, typer.Argument(metavar="JOB:FRAME", help="Which f
 
     job, colon, frame = target.rpartition(":")
     if not colon or not job or not frame:
-        _fail(f"{target!r} names no frame: JOB:FRAME, for example film:0012", EXIT_WRONG_SETTING)
+        raise WrongArgument(f"{target!r} names no frame: JOB:FRAME, for example film:0012")
     found = OperatorClient(FarmSettings()).log(job, frame)
     typer.echo(found["text"])
     if found["path"]:
@@ -159,7 +158,7 @@ def flower() -> None:
 
     log_to_stderr()
     settings = FlowerSettings()
-    raise typer.Exit(run_flower(settings, lambda: OperatorClient(FarmSettings()).redis_url()))
+    run_flower(settings, lambda: OperatorClient(FarmSettings()).redis_url())
 
 
 @node_app.command()
@@ -169,7 +168,7 @@ def forgive(name: Annotated[str, typer.Argument(help="The PC's name, as the stat
     from coordinator.settings import FarmSettings
 
     if not OperatorClient(FarmSettings()).forgive(name):
-        _fail(f"no PC called {name!r} has a mark; sheepfold status shows who was set aside", 1)
+        raise CommandFailed(f"no PC called {name!r} has a mark; sheepfold status shows who was set aside")
     typer.echo(f"{name} may render again")
 
 
@@ -182,16 +181,16 @@ def backup(file: Annotated[Path, typer.Argument(help="Where the copy goes.")]) -
 
     source = FarmSettings().state_dir / "ledger.sqlite"
     if not source.is_file():
-        _fail(f"there is no ledger at {source}: is SHEEPFOLD_STATE_DIR the coordinator's?", EXIT_WRONG_SETTING)
+        raise WrongArgument(f"there is no ledger at {source}: is SHEEPFOLD_STATE_DIR the coordinator's?")
     if file.is_dir():
-        _fail(f"{file} is a folder: name a file in it", EXIT_WRONG_SETTING)
+        raise WrongArgument(f"{file} is a folder: name a file in it")
     # Not made here: where a disk for backups is not mounted, its folder must not appear on another disk.
     if not file.absolute().parent.is_dir():
-        _fail(f"there is no folder {file.absolute().parent}: make it first, or name another place", EXIT_WRONG_SETTING)
+        raise WrongArgument(f"there is no folder {file.absolute().parent}: make it first, or name another place")
     try:
         backup_ledger(source, file)
     except LedgerError as error:
-        _fail(f"{file} was not written: {error}", 1)
+        raise CommandFailed(f"{file} was not written: {error}") from None
     typer.echo(f"{file} holds the ledger")
 
 
@@ -204,16 +203,19 @@ def log_to_stderr() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def main() -> None:
-    """Entry point: turns the errors an operator can mend into one line each."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: an error of ours becomes one line on stderr and its exit code.
+
+    ``arguments`` come from the command line where none are given. Always ends with SystemExit.
+    """
     try:
-        app()
+        app(arguments)
     except ValidationError as error:
-        _fail("\n".join(_setting_line(one) for one in error.errors()), EXIT_WRONG_SETTING)
+        _fail("\n".join(_setting_line(one) for one in error.errors()), ExitCode.WRONG_SETTING)
     except (SettingsError, tomllib.TOMLDecodeError) as error:
-        _fail(f"sheepfold.toml cannot be read: {error}", EXIT_WRONG_SETTING)
-    except OperatorError as error:
-        _fail(str(error), error.exit_code)
+        _fail(f"sheepfold.toml cannot be read: {error}", ExitCode.WRONG_SETTING)
+    except SheepfoldError as error:
+        _fail(error.operator_line, error.exit_code)
 
 
 def _setting_line(error: Any) -> str:
@@ -224,12 +226,10 @@ def _setting_line(error: Any) -> str:
     return f"{name}: {'is required' if error['type'] == 'missing' else message}"
 
 
-def _fail(line: str, code: int) -> None:
+def _fail(line: str, code: ExitCode) -> NoReturn:
     print(line, file=sys.stderr)
     sys.exit(code)
 
-
-from coordinator.operator.client import OperatorError  # noqa: E402  (light: needs only the standard library at import)
 
 if __name__ == "__main__":
     main()

@@ -20,6 +20,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from .errors import BadSecretFile
+
 PREFIX = "SHEEPFOLD_"
 #: In the working directory.
 FILE = Path("sheepfold.toml")
@@ -77,10 +79,6 @@ def _http_address(text: str) -> str:
 
 #: Root of an HTTP server; kept without a slash at its end.
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
-
-
-class BadSecretFile(ValueError):
-    """A file that should hold a password holds none. The text says what to do and shows nothing of the file."""
 
 
 def read_secret_file(path: Path, setting: str) -> str:

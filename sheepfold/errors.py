@@ -5,8 +5,10 @@
     SheepfoldError
     ├── CommandFailed         a command's request cannot be carried out
     │   └── WrongArgument     ... because of what was typed
+    ├── BadSecretFile         a file that should hold a password holds none
     ├── DiskFull              no space is left where a file goes
     ├── TooLarge              a file is larger than it may be
+    ├── NotAPicture           a file cannot be decoded as a picture
     ├── ProtocolError         sheepfold.protocol.errors: the render server's wire
     ├── ContractError         sheepfold.contract.errors: messages between coordinator and worker
     ├── NodeError             render_tasks.errors
@@ -73,6 +75,15 @@ class WrongArgument(CommandFailed):
     exit_code = ExitCode.WRONG_SETTING
 
 
+class BadSecretFile(SheepfoldError, ValueError):
+    """A file that should hold a password holds none. The text says what to do and shows nothing of the file.
+
+    A ValueError too: a settings class that reads such a file gets a validation error of it.
+    """
+
+    exit_code = ExitCode.WRONG_SETTING
+
+
 class DiskFull(SheepfoldError):
     """The disk has no space left."""
 
@@ -87,3 +98,11 @@ class TooLarge(SheepfoldError):
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         super().__init__(f"more than {limit_bytes} bytes")
+
+
+class NotAPicture(SheepfoldError):
+    """The file is no whole picture that could be handed on."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = " ".join(reason.split())[:300]
+        super().__init__(f"not a picture: {self.reason}")

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO as oiio
 
+from .errors import NotAPicture
+
 #: Pixels along a side, pixels in all, channels: a 16k multilayer EXR is just below.
 MAX_SIDE = 32_768
 MAX_PIXELS = 16_384 * 16_384
@@ -57,14 +59,6 @@ _ALPHAS = frozenset({"a", "alpha"})
 oiio.attribute("limits:imagesize_MB", MAX_PIXELS // (1024 * 1024) * MAX_CHANNELS * 4)
 oiio.attribute("limits:resolution", MAX_SIDE)
 oiio.attribute("limits:channels", MAX_CHANNELS)
-
-
-class NotAPicture(Exception):
-    """The file is no whole picture that could be handed on."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = " ".join(reason.split())[:300]
-        super().__init__(f"not a picture: {self.reason}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator.leases.lease import Delivery, Lease
-from sheepfold.pictures import NotAPicture, Picture
+from sheepfold.errors import NotAPicture
+from sheepfold.pictures import Picture
 
 #: Jobs remembered; a farm works on a few at a time.
 MAX_JOBS = 256

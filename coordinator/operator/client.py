@@ -10,6 +10,8 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import CoordinatorUnreachable, NoFarmToken, NotFound
+
 if TYPE_CHECKING:
     from coordinator.settings import FarmSettings
 
@@ -23,26 +25,6 @@ _NOT_FOUND = 404
 
 # A studio's proxy has no business between us and our own coordinator.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-class OperatorError(Exception):
-    """A command cannot be carried out; the text is for the operator."""
-
-    exit_code = 1
-
-
-class CoordinatorUnreachable(OperatorError):
-    """No coordinator answers at this address."""
-
-
-class NotFound(OperatorError):
-    """The coordinator knows nothing of that name; the text is its own."""
-
-
-class NoFarmToken(OperatorError):
-    """The farm token is neither set nor in the state folder."""
-
-    exit_code = 2
 
 
 def token_file(state_dir: Path) -> Path:

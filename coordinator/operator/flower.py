@@ -22,8 +22,10 @@ from pydantic import Field, SecretStr
 
 from coordinator.settings import FarmSettings
 from sheepfold.atomic_files import write_atomically
-from sheepfold.config import BadSecretFile, read_secret_file
+from sheepfold.config import read_secret_file
 from sheepfold.contract.celery_app import make_app
+
+from .errors import FlowerAddressTaken
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,6 @@ STOP_WITHIN_S = 8
 #: page opens with the newest on top as long as ``received`` is among them.
 COLUMNS = "args,state,worker,received,started,runtime,exception"
 COLUMN_TITLES = {"args": "Frame", "worker": "PC", "exception": "Reason"}
-EXIT_WRONG_SETTING = 2
 
 
 class FlowerSettings(FarmSettings):
@@ -55,29 +56,22 @@ class FlowerSettings(FarmSettings):
     flower_password: SecretStr | None = Field(default=None, min_length=8)
 
 
-def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> int:
-    """Serve Flower until SIGTERM or Ctrl+C; the exit code.
+def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> None:
+    """Serve Flower until SIGTERM or Ctrl+C. Raises :class:`FlowerAddressTaken` or :class:`BadSecretFile`.
 
     ``ask_redis_url`` is called where the settings name no Redis; what it raises goes to the caller.
     """
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else ask_redis_url()
-    try:
-        password = _password(settings)
-    except BadSecretFile as error:
-        log.error("%s", error)
-        return EXIT_WRONG_SETTING
-    flower = _make_flower(redis_url, settings, password)
+    flower = _make_flower(redis_url, settings, _password(settings))
     try:
         flower.start_http_server()
     except OSError as error:
-        address = f"{settings.flower_host}:{settings.flower_port}"
-        log.error("SHEEPFOLD_FLOWER_PORT: cannot listen on %s: %s", address, error.strerror)
-        return EXIT_WRONG_SETTING
+        reason = error.strerror or str(error)
+        raise FlowerAddressTaken(settings.flower_host, settings.flower_port, reason) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: flower.io_loop.add_callback_from_signal(_stop, flower))
     log.info("Flower is at http://%s:%s, user %s", settings.flower_host, settings.flower_port, settings.flower_user)
     flower.start()
-    return 0
 
 
 def _stop(flower: Any) -> None:

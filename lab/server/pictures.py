@@ -11,7 +11,8 @@ import numpy as np
 import OpenImageIO as oiio
 
 from sheepfold.atomic_files import atomically_replaced, sync
-from sheepfold.pictures import NotAPicture, Picture, inspect, layer_of, open_picture, read_rows, shown_channels
+from sheepfold.errors import NotAPicture
+from sheepfold.pictures import Picture, inspect, layer_of, open_picture, read_rows, shown_channels
 
 #: Pixels.
 THUMB_WIDTH = 192

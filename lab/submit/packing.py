@@ -18,9 +18,9 @@ from pathlib import Path
 from blender_asset_tracer import blendfile
 
 from lab.archive_names import one_line
-from lab.errors import BadScene
+from lab.errors import BadScene, NoAnswerFromBlender
 from lab.submit.dependencies.archive_plan import ArchiveManifest
-from lab.submit.dependencies.blender_files import NotAsked, not_held, wanted_files
+from lab.submit.dependencies.blender_files import not_held, wanted_files
 from lab.submit.dependencies.references import Reference
 from lab.submit.dependencies.trace import trace
 
@@ -104,7 +104,7 @@ def _plan(blend: Path, blender: str | None) -> tuple[ArchiveManifest, dict[str, 
             plan = ArchiveManifest(blend, [*plan.references, *found])
             wanted, packed = wanted_files(blender, plan)
             lacking = not_held(plan, wanted, packed)
-    except NotAsked as error:
+    except NoAnswerFromBlender as error:
         return plan, _absent(plan, []), [_NOT_CHECKED.format(error)]
     left = sorted({one_line(str(path)) for reference in lacking for path in reference.files()})
     if left:

@@ -16,10 +16,8 @@ from typing import Any
 import numpy as np
 import OpenImageIO as oiio
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from sheepfold.cli import app
+from tests.support.commands import EndedCommand, run_command
 from tests.support.farm.running_farm import RunningFarm, running_farm, wait_for
 from tests.support.scenes.blender_scripts import run_scene_script
 from tests.support.scenes.make_scenes import CASES
@@ -41,7 +39,7 @@ class SubmittedScenes:
 
     def __init__(self, farm: RunningFarm, folder: Path) -> None:
         self.farm, self.folder = farm, folder
-        self.said: dict[str, Result] = {}
+        self.said: dict[str, EndedCommand] = {}
 
     def file(self, name: str) -> Path:
         return self.folder / f"{CASES[name].get('file', name)}.blend"
@@ -51,7 +49,7 @@ class SubmittedScenes:
         frames = () if frame == "own" else ("--frames", str(frame))
         arguments = ["submit", *frames, "--name", name, "--", str(self.file(name))]
         environment = {**self.farm.environment(), "SHEEPFOLD_ALL_SCENES": None}
-        self.said[name] = CliRunner().invoke(app, arguments, env=environment)
+        self.said[name] = run_command(arguments, environment)
 
     def projects(self) -> list[dict[str, Any]]:
         return self.farm.projects()["projects"]

@@ -9,16 +9,12 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from lab.errors import BadForm, LabError, NotNow, UnknownProject
+from lab.errors import BadForm, LabError, NotAllowed, NotNow, UnknownProject
 from lab.server.services import LabServices
-from sheepfold.pictures import NotAPicture
+from sheepfold.errors import NotAPicture
 
 Handler = Callable[[Request], Awaitable[Response]]
 _CHANGES_NOTHING = ("GET", "HEAD")
-
-
-class NotAllowed(LabError):
-    """Login and password are missing, wrong, or not the owner's."""
 
 
 class OwnerAuth:

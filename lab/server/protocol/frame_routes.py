@@ -20,7 +20,8 @@ from lab.server.store.frame_views import Verdict, Wanted
 from lab.server.store.frames import MAX_LOG_BYTES
 from lab.server.store.web_sessions import SessionState, WebSession
 from lab.server.test_frames import is_test_job
-from sheepfold.pictures import NotAPicture, Picture
+from sheepfold.errors import NotAPicture
+from sheepfold.pictures import Picture
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import Beat, BeatAnswer, ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
 from sheepfold.protocol.reading_requests import read_beat, read_error_report, read_frame_upload

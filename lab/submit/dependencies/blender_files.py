@@ -18,7 +18,7 @@ from typing import cast
 
 import psutil
 
-from lab.errors import NoBlender
+from lab.errors import NoAnswerFromBlender, NoBlender
 
 from .archive_plan import ArchiveManifest
 from .bounded_run import run_bounded
@@ -43,10 +43,6 @@ class WantedFile:
     used: bool
 
 
-class NotAsked(Exception):
-    """Blender gave no answer; the text says why."""
-
-
 def find_blender() -> str:
     """``$SHEEPFOLD_BLENDER`` or the one on PATH; raises :class:`NoBlender`."""
     named = os.environ.get("SHEEPFOLD_BLENDER", "")
@@ -68,7 +64,7 @@ def blender_at_hand() -> str | None:
 def wanted_files(blender: str, plan: ArchiveManifest) -> tuple[list[WantedFile], Path]:
     """What Blender asks for when it opens the packed scene, and the folder that it was packed in.
 
-    Raises :class:`NotAsked`.
+    Raises :class:`NoAnswerFromBlender`.
     """
     with tempfile.TemporaryDirectory(prefix="sheepfold-check-") as name:
         folder = Path(name).resolve()
@@ -103,15 +99,15 @@ def _ask(blender: str, scene: Path, home: Path, reads: list[Path]) -> list[Wante
     try:
         ended = run_bounded(command, home, reads=reads, limit_s=OPEN_LIMIT_S, memory_bytes=memory)
     except OSError as error:
-        raise NotAsked(f"{blender} cannot be started: {error.strerror}") from None
+        raise NoAnswerFromBlender(f"{blender} cannot be started: {error.strerror}") from None
     if ended.code is None:
-        raise NotAsked(f"{blender} did not open the scene within {OPEN_LIMIT_S} s")
+        raise NoAnswerFromBlender(f"{blender} did not open the scene within {OPEN_LIMIT_S} s")
     try:
         found = json.loads(answer.read_text(encoding="utf-8"))["files"]
         return [_wanted(entry) for entry in found]
     except (OSError, ValueError, KeyError, TypeError):
         last = ended.said.splitlines()[-1][:200] if ended.said else "it said nothing"
-        raise NotAsked(f"{blender} ended with exit code {ended.code}: {last}") from None
+        raise NoAnswerFromBlender(f"{blender} ended with exit code {ended.code}: {last}") from None
 
 
 def _wanted(entry: Mapping[str, object]) -> WantedFile:

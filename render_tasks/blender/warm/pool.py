@@ -48,11 +48,11 @@ from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.output.progress import Progress
 from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from render_tasks.cancellation import CancelToken
-from render_tasks.errors import AttemptDropped, AttemptFailed
+from render_tasks.errors import AttemptDropped, AttemptFailed, NotReusable, WarmFailed
 from sheepfold.contract.failure_causes import Cause, cause_of
 
 from .command_line import BLEND_HEAD_BYTES, looks_like_a_scene, why_not_warm
-from .process import Key, NotReusable, WarmBlender, WarmFailed, key_of
+from .process import Key, WarmBlender, key_of
 
 log = logging.getLogger(__name__)
 

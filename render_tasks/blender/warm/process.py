@@ -22,7 +22,7 @@ from render_tasks.blender.output.progress import Progress
 from render_tasks.blender.process import RendererProcess, binary_of, furnish
 from render_tasks.blender.render_job import PREFIX, RenderedFrame, RenderJob
 from render_tasks.cancellation import CancelToken
-from render_tasks.errors import AttemptDropped, AttemptFailed
+from render_tasks.errors import AttemptDropped, AttemptFailed, NotReusable, WarmFailed
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.failure_causes import Cause, cause_of
 
@@ -38,18 +38,6 @@ GROWN_BY = 1.5
 #: ... which is worth a start only where it takes memory that a PC's owner would miss, or half of what it may hold.
 SMALL_KB = 2 * 1024**2
 _DRIVER = Path(__file__).with_name("driver.py")
-
-
-class WarmFailed(Exception):
-    """No picture came of it; a Blender of the frame's own may do better."""
-
-    def __init__(self, reason: str, log_text: str) -> None:
-        self.reason, self.log_text = reason, log_text
-        super().__init__(reason)
-
-
-class NotReusable(Exception):
-    """The driver says that this scene must not be rendered in an open Blender."""
 
 
 @dataclass(frozen=True, kw_only=True)

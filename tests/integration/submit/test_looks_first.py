@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from sheepfold.cli import app
+from tests.support.commands import run_command
 from tests.support.scenes.blender_scripts import run_scene_script
 from tests.support.servers.running_lab import LOGIN, PASSWORD, running_lab
 
@@ -32,7 +31,7 @@ def an_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blender: str) ->
 
 
 def run(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return run_command(arguments)
 
 
 def test_a_hopeless_scene_is_refused_without_a_server(scenes: Path):

@@ -7,13 +7,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from lab.demo_scene import create_demo
 from lab.errors import BadScene, NoBlender
 from lab.server.store.renderers import file_md5
 from lab.submit.packing import pack_scene
-from sheepfold.cli import app
+from tests.support.commands import run_command
 from tests.support.servers.running_lab import LOGIN, PASSWORD, picture, running_lab
 
 pytestmark = pytest.mark.blender
@@ -110,13 +109,13 @@ def test_submit_brings_a_scene_to_the_server(scene, tmp_path, monkeypatch):
         (tmp_path / "password").write_text(PASSWORD + "\n")
         monkeypatch.setenv("SHEEPFOLD_PASSWORD_FILE", str(tmp_path / "password"))
         arguments = ["submit", str(scene), "--name", "shot7", "--url", lab.url, "--frames"]
-        done = CliRunner().invoke(app, [*arguments, "1-10x3,20"])
+        done = run_command([*arguments, "1-10x3,20"])
         assert done.exit_code == 0, done.output
         [project] = lab.owner.projects()
         assert (project["name"], project["frames"], project["width"], project["height"]) == ("shot7", 5, 100, 50)
-        assert CliRunner().invoke(app, [*arguments, "10-1"]).exit_code == 2
+        assert run_command([*arguments, "10-1"]).exit_code == 2
         monkeypatch.setenv("SHEEPFOLD_PASSWORD", "wrong")
-        refused = CliRunner().invoke(app, [*arguments, "1"])
+        refused = run_command([*arguments, "1"])
         assert refused.exit_code == 3
         assert len(lab.owner.projects()) == 1
 

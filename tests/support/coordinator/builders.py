@@ -12,7 +12,8 @@ from coordinator.leases.lease import Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_database import LedgerDatabase, sqlite_url
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport
-from sheepfold.pictures import NotAPicture, Picture
+from sheepfold.errors import NotAPicture
+from sheepfold.pictures import Picture
 from sheepfold.protocol.messages import JobOffer, RendererOffer
 
 

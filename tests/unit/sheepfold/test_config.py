@@ -7,23 +7,15 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from typer.testing import CliRunner
 
 from coordinator.operator.flower import FlowerSettings
 from coordinator.settings import CoordinatorSettings
 from lab.settings import ServerSettings
 from render_tasks.blender.orphan_guard import MARK_VARIABLE
 from render_tasks.settings import WorkerSettings
-from sheepfold.cli import app
-from sheepfold.config import (
-    MAX_SECRET_CHARS,
-    PREFIX,
-    SETTINGS,
-    VARIABLES,
-    BadSecretFile,
-    read_secret_file,
-    unknown_settings,
-)
+from sheepfold.config import MAX_SECRET_CHARS, PREFIX, SETTINGS, VARIABLES, read_secret_file, unknown_settings
+from sheepfold.errors import BadSecretFile
+from tests.support.commands import run_command
 
 PROJECT = Path(__file__).parents[3]
 
@@ -91,7 +83,7 @@ def test_a_file_that_cannot_be_read_is_left_to_the_command(tmp_path, toml):
 def test_every_command_warns_before_it_does_anything(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHEEPFOLD_STATE_DIRECTORY", str(tmp_path))
-    done = CliRunner().invoke(app, ["ledger", "backup", "copy.sqlite"])
+    done = run_command(["ledger", "backup", "copy.sqlite"])
     assert "warning: SHEEPFOLD_STATE_DIRECTORY is no setting" in done.output.splitlines()[0]
     assert "did you mean SHEEPFOLD_STATE_DIR?" in done.output
 

@@ -14,7 +14,8 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from sheepfold.pictures import MAX_CHANNELS, MAX_PIXELS, NotAPicture, inspect
+from sheepfold.errors import NotAPicture
+from sheepfold.pictures import MAX_CHANNELS, MAX_PIXELS, inspect
 
 WIDTH, HEIGHT = 160, 90
 #: File name → channels, sample type, attributes; every way in which the formats of the specification are written.

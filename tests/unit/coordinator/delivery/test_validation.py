@@ -10,7 +10,8 @@ import pytest
 
 from coordinator.delivery.validation import MAX_JOBS, BrokenPicture, FrameValidator, Verdict
 from coordinator.leases.lease import Delivery, HeldBack, Lease
-from sheepfold.pictures import NotAPicture, Picture
+from sheepfold.errors import NotAPicture
+from sheepfold.pictures import Picture
 from tests.support.coordinator.builders import offer
 
 USUAL = (1920, 1080)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from coordinator.operator import flower
 from coordinator.operator.flower import FlowerSettings, password_file, readable
+from sheepfold.errors import BadSecretFile, ExitCode
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +37,13 @@ def test_a_password_is_made_once_and_only_its_owner_reads_it(tmp_path: Path, cap
     assert made not in caplog.text
 
 
-def test_an_empty_password_file_is_told_and_nothing_is_served(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_empty_password_file_is_told_and_nothing_is_served(tmp_path: Path) -> None:
     password_file(tmp_path).write_text("\n")
     settings = FlowerSettings(state_dir=tmp_path)
-    assert flower.run_flower(settings, lambda: "redis://127.0.0.1:1/0") == 2
-    assert f"the first line of {password_file(tmp_path)} is empty" in caplog.text
+    with pytest.raises(BadSecretFile, match="is empty") as refused:
+        flower.run_flower(settings, lambda: "redis://127.0.0.1:1/0")
+    assert str(password_file(tmp_path)) in str(refused.value)
+    assert refused.value.exit_code == ExitCode.WRONG_SETTING
 
 
 def test_a_password_that_was_given_is_taken_and_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

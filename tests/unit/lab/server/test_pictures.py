@@ -13,7 +13,8 @@ import pytest
 from coordinator.delivery.validation import BrokenPicture, FrameValidator
 from coordinator.leases.lease import Lease
 from lab.server.pictures import inspect_upload, make_thumbnail
-from sheepfold.pictures import BLACK_UP_TO, LINEAR_TO_SCREEN, NotAPicture, inspect
+from sheepfold.errors import NotAPicture
+from sheepfold.pictures import BLACK_UP_TO, LINEAR_TO_SCREEN, inspect
 from tests.support.coordinator.builders import offer
 from tests.support.pictures import write_picture, write_rows
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from render_tasks.tasks import FrameDropped, FrameFailed
+from render_tasks.errors import FrameFailed
+from render_tasks.tasks import FrameDropped
 from sheepfold.contract.celery_app import attempt_of, cancel_order, make_app, send_order, task_id_of
 from sheepfold.contract.orders import CANCEL_COMMAND, ArchiveRef, RenderOrder, celery_name_of, queue_of, sign_order
 
