@@ -5,8 +5,9 @@ each entry is given to it alone, behind a header that is made here from the zip'
 :mod:`render_tasks.archives.extraction` has checked. So the table alone says what an entry is, as it does for entries
 that are not locked; of the archive's own header only its length is used.
 
-A wrong password is told by a check value. With ZipCrypto that is one byte, and one wrong password in 256 slips through
-and gives wrong bytes: while no entry of the archive has come out right, that too is called a wrong password.
+A wrong password is told by a check value: one byte with ZipCrypto, two with AES. So one wrong password in 256, or in
+65,536, passes the check and gives wrong bytes: while no entry of the archive has come out right, that too is called a
+wrong password. The archive itself is as the server has it: its MD5 was checked.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class LockedEntries:
         except IncorrectPasswordError:
             raise ArchiveLocked from None
         except UnzipError as error:
-            if isinstance(error, _WRONG_BYTES) and entry.compress_type != _AES_METHOD and not self._has_opened:
+            if isinstance(error, _WRONG_BYTES) and not self._has_opened:
                 raise ArchiveLocked from None
             raise BadArchive(f"a locked entry of the archive cannot be read: {type(error).__name__}") from None
         self._has_opened |= entry.file_size > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import struct
@@ -78,10 +79,27 @@ def test_both_manners_of_zipcrypto_are_opened(folder: Path, *, sizes_behind: boo
 
 def test_no_wrong_password_opens_anything_and_each_is_told_as_such(folder: Path, lock: object) -> None:
     content = lock(FILES, PASSWORD)  # type: ignore[operator]
-    for number in range(600):  # one in 256 passes ZipCrypto's check value
+    for number in range(600):  # one in 256 passes ZipCrypto's check value, one in 65,536 that of AES
         with pytest.raises(ArchiveLocked, match="locked and the password the server gave does not open it") as told:
             unpack(content, folder, f"secret-{number}")
         assert "secret" not in repr(told.value)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("files", [FILES, {"scene.blend": WORDS}], ids=["an empty file first", "one file"])
+def test_a_wrong_password_that_passes_the_check_value_of_aes_is_told_as_such(
+    folder: Path, files: dict[str, bytes], version: int
+) -> None:
+    content = bytearray(locked_with_aes(files, PASSWORD, bits=256, version=version))
+    name_bytes, extra_bytes = struct.unpack_from("<HH", content, 26)
+    salt_at = 30 + name_bytes + extra_bytes
+    salt = bytes(content[salt_at : salt_at + 16])
+    # Behind the keys of 32 bytes each, PBKDF2 gives the check value.
+    content[salt_at + 16 : salt_at + 18] = hashlib.pbkdf2_hmac("sha1", b"wrong", salt, 1000, 66)[64:]
+    with pytest.raises(ArchiveLocked, match="does not open it"):
+        unpack(bytes(content), folder, "wrong")
+    with pytest.raises(ArchiveLocked, match="does not open it"):
+        unpack(bytes(content), folder, PASSWORD)
 
 
 def test_without_a_password_a_locked_archive_is_told_as_such(folder: Path, lock: object) -> None:
