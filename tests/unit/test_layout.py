@@ -1,0 +1,52 @@
+"""Unit tests lie where their source lies: ``tests/unit/PACKAGE/test_MODULE.py`` tests ``PACKAGE/MODULE.py``.
+
+A test file may carry more words behind the module's name (``test_session_waits.py`` is about ``session.py``), and in
+the folder of a package it may begin with the package's own name (``protocol/test_protocol_round_trips.py``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parent
+PROJECT = UNIT.parents[1]
+#: Test files without a source of their own, and why.
+WITHOUT_SOURCE = {"test_layout.py": "it is about the tests"}
+
+
+def subjects(folder: Path) -> set[str]:
+    """What a test file may be about, in the mirror of this source folder."""
+    modules = {path.stem for path in folder.glob("*.py")}
+    packages = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    return modules | packages | ({folder.name} if folder != PROJECT else set())
+
+
+def is_mirrored(test: Path) -> bool:
+    """Whether a path below ``tests/unit`` has a source at the mirrored place."""
+    subject = test.stem.removeprefix("test_")
+    known = subjects(PROJECT / test.parent)
+    return any(subject == name or subject.startswith(f"{name}_") for name in known)
+
+
+def unit_tests() -> list[Path]:
+    """Every unit test file, relative to ``tests/unit``."""
+    return [path.relative_to(UNIT) for path in sorted(UNIT.rglob("test_*.py"))]
+
+
+@pytest.mark.parametrize("test", unit_tests(), ids=str)
+def test_a_unit_test_lies_where_its_source_lies(test: Path) -> None:
+    assert is_mirrored(test) != (str(test) in WITHOUT_SOURCE), f"no source for {test}, or no reason any more"
+
+
+def test_a_file_without_a_source_is_noticed() -> None:
+    assert is_mirrored(Path("coordinator/test_settings.py"))
+    assert is_mirrored(Path("coordinator/upstream/test_session_waits.py"))
+    assert not is_mirrored(Path("coordinator/test_no_such_module.py"))
+    assert not is_mirrored(Path("no_such_package/test_settings.py"))
+
+
+@pytest.mark.parametrize("test", sorted((PROJECT / "tests").rglob("*.py")), ids=lambda path: str(path.name))
+def test_no_file_of_the_tests_is_longer_than_420_lines(test: Path) -> None:
+    assert len(test.read_text(encoding="utf-8").splitlines()) <= 420
