@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.network_namespaces import Lan, NoCables
+from benchmarks.network_namespaces import NoNamespaces, SimulatedLan
 from tests.support.farm.scripted_renderer import SCENE, pack_renderer, scene_text
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ class OutOfTime(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanCopies:
+class FanoutFigures:
     """What was measured."""
 
     #: What its namespaces' names began with.
@@ -150,10 +150,10 @@ class _Process:
         return self.answer()
 
 
-class _Stage:
+class _FanoutRun:
     """Server, coordinator and PCs of one run."""
 
-    def __init__(self, lan: Lan, folder: Path, deadline: float) -> None:
+    def __init__(self, lan: SimulatedLan, folder: Path, deadline: float) -> None:
         self._lan, self._folder, self._deadline = lan, folder, deadline
         self._token, self.password = secrets.token_urlsafe(16), secrets.token_urlsafe(12)
         self.server_url = f"http://{lan.plug_in('server')}:{SERVER_PORT}"
@@ -202,10 +202,10 @@ class _Stage:
 
 def measure(
     *, nodes: int = 10, megabytes: int = 200, mbit: int = 100, limit_s: float = 300, folder: Path | None = None
-) -> LanCopies:
-    """One run; nothing of it is left. Raises NoCables or OutOfTime."""
-    with _work_folder(folder, (nodes + 3) * 2 * megabytes * 1_000_000) as work, Lan(mbit) as lan:
-        stage = _Stage(lan, work, time.monotonic() + limit_s)
+) -> FanoutFigures:
+    """One run; nothing of it is left. Raises NoNamespaces or OutOfTime."""
+    with _work_folder(folder, (nodes + 3) * 2 * megabytes * 1_000_000) as work, SimulatedLan(mbit) as lan:
+        stage = _FanoutRun(lan, work, time.monotonic() + limit_s)
         stage.open(pack_renderer(work / "renderer.zip"))
         archive = _archive(work / "project.zip", megabytes * 1_000_000)
         ref = {"md5": _md5(archive), "size": archive.stat().st_size}
@@ -221,7 +221,7 @@ def measure(
             pc.tell("fetch", **ref)
         each_s = tuple(pc.answer()["ended"] - began for pc in pcs)
         after, wire_after = alone.ask("figures"), lan.bytes_sent("coordinator")
-        return LanCopies(
+        return FanoutFigures(
             run=lan.run,
             nodes=nodes,
             size=ref["size"],
@@ -280,7 +280,7 @@ def main(argv: list[str]) -> int:
         found = measure(
             nodes=given.nodes, megabytes=given.megabytes, mbit=given.mbit, limit_s=given.limit_s, folder=given.dir
         )
-    except NoCables as reason:
+    except NoNamespaces as reason:
         print(f"cannot be measured here: {reason}", file=sys.stderr)
         return CANNOT_RUN
     except OutOfTime as late:

@@ -47,7 +47,7 @@ def with_samples(blender: str, scene: Path, samples: int) -> Path:
     return heavy
 
 
-class Bare:
+class BareTimes:
     """Blender processes that render side by side what the farm renders."""
 
     def __init__(self, blender: str, scene: Path, folder: Path, *, threads: int | None) -> None:

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.chaos_report import ChaosReport, Killed, read_books
+from benchmarks.chaos_report import ChaosReport, KillOutcome, read_books
 from tests.support.farm.faulty_farm import FaultyFarm, Project
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +103,7 @@ class Chaos:
     plan: Plan
     farm: FaultyFarm
     projects: list[Project] = field(default_factory=list)
-    killed: list[Killed] = field(default_factory=list)
+    killed: list[KillOutcome] = field(default_factory=list)
     #: Process name → when it is started again (monotonic).
     away: dict[str, float] = field(default_factory=dict)
     #: Stored picture → its bytes' hash when it was first seen.
@@ -161,7 +161,7 @@ class Chaos:
         left = self._left_behind(kill.pc, renderers) if kill.kind == "worker" else 0
         say(f"{kill.at_s:6.1f} s  kill -9 {name}" + (f", away for {kill.away_s:.1f} s" if name in self.away else ""))
         self.killed.append(
-            Killed(kind=kill.kind, name=name, node_id=node_id, at=at, away_s=kill.away_s, renderers_left=left)
+            KillOutcome(kind=kill.kind, name=name, node_id=node_id, at=at, away_s=kill.away_s, renderers_left=left)
         )
 
     def _left_behind(self, pc: str, renderers: list[int]) -> int:

@@ -47,7 +47,7 @@ SOON_S = 15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Killed:
+class KillOutcome:
     """One process that was killed."""
 
     kind: str
@@ -111,7 +111,7 @@ class ChaosReport:
 def read_books(
     farm: FaultyFarm,
     projects: Sequence[Project],
-    killed: Sequence[Killed],
+    killed: Sequence[KillOutcome],
     first_seen: Mapping[Path, int],
     *,
     took_s: float,
@@ -190,7 +190,7 @@ def _is_accepted(lease: Mapping[str, Any], project: Project) -> bool:
 
 
 def _recoveries(
-    killed: Sequence[Killed],
+    killed: Sequence[KillOutcome],
     leases: Sequence[Mapping[str, Any]],
     attempts: Sequence[Mapping[str, Any]],
 ) -> dict[str, list[float]]:
@@ -215,7 +215,7 @@ def _recoveries(
     return found
 
 
-def _of_coordinator(one: Killed, steps: Sequence[float]) -> dict[str, float | None]:
+def _of_coordinator(one: KillOutcome, steps: Sequence[float]) -> dict[str, float | None]:
     if one.started_at is None:
         return {}
     step = next((at for at in steps if at > one.started_at), None)
@@ -225,7 +225,7 @@ def _of_coordinator(one: Killed, steps: Sequence[float]) -> dict[str, float | No
     }
 
 
-def _of_worker(one: Killed, attempts: Sequence[Mapping[str, Any]]) -> float | None:
+def _of_worker(one: KillOutcome, attempts: Sequence[Mapping[str, Any]]) -> float | None:
     """``None`` for a worker that held nothing."""
     ordered = {(row["lease_id"], row["attempt"]): row["ordered_at"] for row in attempts}
     whole_again = [

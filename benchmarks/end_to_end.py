@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bare_blender import Bare, demo_scene, find_blender, say
+from benchmarks.bare_blender import BareTimes, demo_scene, find_blender, say
 from benchmarks.cpu_contention import CpuContention
 from benchmarks.frame_timeline import FrameTimeline, idle_farm, send_through
 from lab.submit.packing import pack_scene
@@ -54,7 +54,7 @@ ONE_SLOT, TWO_SLOTS = Case(frames=12, slots=1), Case(frames=48, slots=2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class EndToEndFigures:
     """Pairs of one case."""
 
     case: Case
@@ -109,12 +109,12 @@ class Measured:
         return [*lines, f"{'goal for the median':34}{GAP_GOAL_MS:9}"]
 
 
-def measure(case: Case, folder: Path, *, pairs: int = 5) -> Measured:
+def measure(case: Case, folder: Path, *, pairs: int = 5) -> EndToEndFigures:
     """Chain, bare, chain, bare, ...; nothing is left running."""
     blender = find_blender()
     scene = demo_scene(blender, folder)
     packed = pack_scene(scene, folder / "scene.zip")
-    bare = Bare(blender, scene, folder / "bare", threads=case.threads)
+    bare = BareTimes(blender, scene, folder / "bare", threads=case.threads)
     passages: list[FrameTimeline] = []
     bare_s: list[float] = []
     others: list[tuple[float, float]] = []
@@ -127,7 +127,7 @@ def measure(case: Case, folder: Path, *, pairs: int = 5) -> Measured:
             bare_s.append(bare.render(*case.ranges()))
         others.append((first.share, second.share))
         say(f"pair {number + 1}: chain {passages[-1].took_s:.2f} s, bare {bare_s[-1]:.2f} s")
-    return Measured(case=case, passages=tuple(passages), bare_s=tuple(bare_s), others=tuple(others))
+    return EndToEndFigures(case=case, passages=tuple(passages), bare_s=tuple(bare_s), others=tuple(others))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bare_blender import Bare, demo_scene, find_blender, say, with_samples
+from benchmarks.bare_blender import BareTimes, demo_scene, find_blender, say, with_samples
 from benchmarks.frame_timeline import FrameTimeline, idle_farm, send_through
 from lab.submit.packing import pack_scene
 
@@ -31,7 +31,7 @@ TRIALS = (16, 160)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class HeavyFrameFigures:
     """One run."""
 
     passage: FrameTimeline
@@ -64,7 +64,7 @@ class Measured:
         return "\n".join(lines + [f"{name:38}{figure}" for name, figure in rows])
 
 
-def measure(folder: Path, *, frames: int = 6, seconds: float = 11.0) -> Measured:
+def measure(folder: Path, *, frames: int = 6, seconds: float = 11.0) -> HeavyFrameFigures:
     """Calibrates, renders through a farm and without one; nothing is left running."""
     blender = find_blender()
     light = demo_scene(blender, folder)
@@ -76,14 +76,14 @@ def measure(folder: Path, *, frames: int = 6, seconds: float = 11.0) -> Measured
     with idle_farm(place, blender, slots=1, cores=None) as farm:
         packed = pack_scene(heavy, folder / "scene.zip")
         passage = send_through(farm, packed, frames=frames, slots=1, limit_s=LIMIT_S)
-    bare_s = Bare(blender, heavy, folder / "bare", threads=None).render((1, frames))
-    return Measured(passage=passage, samples=samples, bare_s=bare_s)
+    bare_s = BareTimes(blender, heavy, folder / "bare", threads=None).render((1, frames))
+    return HeavyFrameFigures(passage=passage, samples=samples, bare_s=bare_s)
 
 
 def _samples_for(seconds: float, blender: str, light: Path, folder: Path) -> int:
     times = []
     for samples in TRIALS:
-        bare = Bare(blender, with_samples(blender, light, samples), folder / "trial", threads=None)
+        bare = BareTimes(blender, with_samples(blender, light, samples), folder / "trial", threads=None)
         bare.render((1, 2))
         times.append(min(bare.frame_times_s()))
     each = (times[1] - times[0]) / (TRIALS[1] - TRIALS[0])

@@ -27,27 +27,27 @@ LATENCY = "40ms"
 _GONE_WITHIN_S = 3.0
 
 
-class NoCables(Exception):
+class NoNamespaces(Exception):
     """Network namespaces cannot be made here."""
 
 
 def check_rights() -> None:
-    """Raises NoCables with the reason when this machine or user cannot lay cables."""
+    """Raises NoNamespaces with the reason when this machine or user cannot lay cables."""
     if sys.platform != "linux":
-        raise NoCables("network namespaces are Linux' own")
+        raise NoNamespaces("network namespaces are Linux' own")
     missing = [name for name in ("ip", "tc") if shutil.which(name) is None]
     if missing:
-        raise NoCables(f"{' and '.join(missing)} not found: install iproute2")
+        raise NoNamespaces(f"{' and '.join(missing)} not found: install iproute2")
     if os.geteuid() != 0:
-        raise NoCables("only root may make network namespaces: run it with sudo")
+        raise NoNamespaces("only root may make network namespaces: run it with sudo")
     name = f"sheepfold-{secrets.token_hex(3)}-probe"
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, timeout=10)
     if made.returncode:
-        raise NoCables(f"no network namespaces here: {made.stderr.strip()}")
+        raise NoNamespaces(f"no network namespaces here: {made.stderr.strip()}")
     subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=10)
 
 
-class Lan:
+class SimulatedLan:
     """The switch, and the hosts that were plugged in. A context manager."""
 
     def __init__(self, mbit: int) -> None:
@@ -57,7 +57,7 @@ class Lan:
         self._names: list[str] = []
         self._hosts: dict[str, str] = {}
 
-    def __enter__(self) -> Lan:
+    def __enter__(self) -> SimulatedLan:
         check_rights()
         try:
             self._switch = self._namespace("switch")
@@ -109,7 +109,7 @@ class Lan:
 def _do(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     if done.returncode:
-        raise NoCables(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise NoNamespaces(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
 
 

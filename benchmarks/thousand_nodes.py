@@ -53,7 +53,7 @@ ENVIRONMENT = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class FleetFigures:
     """What one number of nodes came to."""
 
     nodes: int
@@ -91,10 +91,10 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class ScalingFigures:
     """A row for each number of nodes, fewest first."""
 
-    rows: tuple[Figures, ...]
+    rows: tuple[FleetFigures, ...]
     #: One push and one blocking pop, one after the other, by one client of a Redis that has nothing else to do.
     redis_trips_per_s: float
 
@@ -136,7 +136,7 @@ MEMORY_GOAL_MB = 200
 #: The coordinator's cost of a frame is flat when a hundred times the nodes make it at most this many times as dear.
 FLAT_WITHIN = 1.5
 
-_LINES: tuple[tuple[str, Callable[[Figures], float], str, str], ...] = (
+_LINES: tuple[tuple[str, Callable[[FleetFigures], float], str, str], ...] = (
     ("frames/s, full cycle", lambda one: one.frames_per_s, ".0f", f">= {FRAMES_GOAL}"),
     ("coordinator, CPU ms a frame", lambda one: one.coordinator_ms, ".2f", ""),
     ("server, CPU ms a frame", lambda one: one.server_ms, ".2f", ""),
@@ -150,30 +150,32 @@ _LINES: tuple[tuple[str, Callable[[Figures], float], str, str], ...] = (
     ("heartbeats answered/s", lambda one: one.beats_per_s, ".0f", ""),
     ("missed heartbeats", lambda one: one.missed_beats, ".0f", "0"),
 )
-_LIMITS: tuple[tuple[str, Callable[[Figures], float], str, str], ...] = (
+_LIMITS: tuple[tuple[str, Callable[[FleetFigures], float], str, str], ...] = (
     ("all cores busy, frames/s", lambda one: one.limit_per_s, ".0f", ""),
     ("measured / that limit", lambda one: one.frames_per_s / one.limit_per_s, ".2f", ""),
 )
 
 
-def _line(name: str, figure: Callable[[Figures], float], shape: str, goal: str, rows: Sequence[Figures]) -> str:
+def _line(
+    name: str, figure: Callable[[FleetFigures], float], shape: str, goal: str, rows: Sequence[FleetFigures]
+) -> str:
     return f"{name:30}" + "".join(f"{figure(one):>10{shape}}" for one in rows) + (f"  {goal}" if goal else "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
+class CpuTimes:
     """Seconds of CPU so far, children left out."""
 
     at: float
     seconds: dict[str, float]
 
     @staticmethod
-    def now(processes: dict[str, psutil.Process]) -> Spent:
+    def now(processes: dict[str, psutil.Process]) -> CpuTimes:
         used = {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
-        return Spent(at=time.time(), seconds=used)
+        return CpuTimes(at=time.time(), seconds=used)
 
 
-def measure(nodes: int, *, seconds: float, demand: float, folder: Path) -> Figures:
+def measure(nodes: int, *, seconds: float, demand: float, folder: Path) -> FleetFigures:
     """One farm with that many nodes, from its start to its end."""
     farm = FaultyFarm(folder, environment=ENVIRONMENT)
     with contextlib.ExitStack() as stack:
@@ -186,16 +188,16 @@ def measure(nodes: int, *, seconds: float, demand: float, folder: Path) -> Figur
         return _observe(farm, project, crowd, nodes, seconds)
 
 
-def _observe(farm: FaultyFarm, project: Project, crowd: SimulatedFleet, nodes: int, seconds: float) -> Figures:
+def _observe(farm: FaultyFarm, project: Project, crowd: SimulatedFleet, nodes: int, seconds: float) -> FleetFigures:
     server, coordinator = (farm.processes[name].pid for name in ("server", "coordinator"))
     record = json.loads((farm.folder / "coordinator" / "redis" / "redis.json").read_text())
     pids = {"server": server, "coordinator": coordinator, "redis": record["pid"], "nodes": crowd.process.pid}
     processes = {name: psutil.Process(pid) for name, pid in pids.items()}
     wait_for("the first frames are accepted", lambda: _accepted(farm) >= nodes + 50, 90)
     time.sleep(WARM_UP_S)
-    before, beats = Spent.now(processes), _metric(farm, "beats")
+    before, beats = CpuTimes.now(processes), _metric(farm, "beats")
     time.sleep(seconds)
-    after, beats = Spent.now(processes), _metric(farm, "beats") - beats
+    after, beats = CpuTimes.now(processes), _metric(farm, "beats") - beats
     memory_mb = _peak_mb(coordinator)
     cancels = dict(_cancel_some(farm, project))
     missed = _metric(farm, "missed_beats") + farm.books()["expiries"]
@@ -212,12 +214,12 @@ def _figures(
     farm: FaultyFarm,
     seen: Result,
     nodes: int,
-    before: Spent,
-    after: Spent,
+    before: CpuTimes,
+    after: CpuTimes,
     memory_mb: float,
     cancels: dict[str, float],
     beats: tuple[int, int],
-) -> Figures:
+) -> FleetFigures:
     within = (before.at, after.at)
     accepted = farm.rows(
         "SELECT count(*) AS n FROM leases WHERE state = 'accepted' AND ended_at BETWEEN ? AND ?", *within
@@ -231,7 +233,7 @@ def _figures(
     )
     told = sorted((seen.cancelled[key] - asked) * 1000 for key, asked in cancels.items() if key in seen.cancelled)
     ms = {name: (after.seconds[name] - before.seconds[name]) * 1000 / frames for name in before.seconds}
-    return Figures(
+    return FleetFigures(
         nodes=nodes,
         frames_per_s=frames / (after.at - before.at),
         coordinator_ms=ms["coordinator"],
@@ -288,14 +290,14 @@ def bare_redis_trips_per_s(url: str, trips: int = 5000) -> float:
     return trips / (time.monotonic() - began)
 
 
-def measure_all(counts: Sequence[int], *, seconds: float, demand: float) -> Measured:
+def measure_all(counts: Sequence[int], *, seconds: float, demand: float) -> ScalingFigures:
     """A farm for each number of nodes, one after the other; nothing of them is left."""
     rows = []
     for nodes in sorted(counts):
         with tempfile.TemporaryDirectory(prefix="sheepfold-nodes-") as folder:
             rows.append(measure(nodes, seconds=seconds, demand=demand, folder=Path(folder)))
     with tempfile.TemporaryDirectory(prefix="sheepfold-redis-") as folder, EmbeddedRedis(Path(folder)) as bare:
-        return Measured(rows=tuple(rows), redis_trips_per_s=bare_redis_trips_per_s(bare.url))
+        return ScalingFigures(rows=tuple(rows), redis_trips_per_s=bare_redis_trips_per_s(bare.url))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,39 +10,39 @@ import subprocess
 
 import pytest
 
-from benchmarks.archive_fanout import CANNOT_RUN, COORDINATOR_COPIES, TIMES_OF_ONE, LanCopies, main, measure
-from benchmarks.network_namespaces import NoCables, check_rights
+from benchmarks.archive_fanout import CANNOT_RUN, COORDINATOR_COPIES, TIMES_OF_ONE, FanoutFigures, main, measure
+from benchmarks.network_namespaces import NoNamespaces, check_rights
 
 
 @pytest.fixture(scope="module")
-def copies() -> LanCopies:
+def copies() -> FanoutFigures:
     try:
         check_rights()
-    except NoCables as reason:
+    except NoNamespaces as reason:
         if os.environ.get("CI"):
             pytest.fail(str(reason))
         pytest.skip(str(reason))
     return measure(nodes=4, megabytes=40, mbit=100, limit_s=100)
 
 
-def test_the_server_sends_an_archive_once(copies: LanCopies) -> None:
+def test_the_server_sends_an_archive_once(copies: FanoutFigures) -> None:
     assert copies.from_server == copies.size
     assert copies.server_wire < 1.05 * copies.size
 
 
-def test_the_coordinator_sends_less_than_four_copies_and_less_than_one_for_each(copies: LanCopies) -> None:
+def test_the_coordinator_sends_less_than_four_copies_and_less_than_one_for_each(copies: FanoutFigures) -> None:
     assert copies.coordinator_wire < min(COORDINATOR_COPIES, 0.75 * copies.nodes) * copies.size
     assert copies.to_lan >= copies.size
 
 
-def test_all_have_it_within_twice_the_time_of_one_copy(copies: LanCopies) -> None:
+def test_all_have_it_within_twice_the_time_of_one_copy(copies: FanoutFigures) -> None:
     print(copies.table())
     assert copies.one_s >= 0.9 * copies.line_s, "the cable was shaped"
     assert copies.all_s <= TIMES_OF_ONE * copies.one_s
     assert copies.broken() == []
 
 
-def test_nothing_of_the_lan_is_left(copies: LanCopies) -> None:
+def test_nothing_of_the_lan_is_left(copies: FanoutFigures) -> None:
     left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, timeout=10)
     assert copies.run not in left.stdout
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.farm.evidence import COMMAND_LINE, LAUNCHER, pixels, redis_contents, rendered_directly, zipped
 from tests.support.farm.running_farm import RunningFarm, running_farm, wait_for
-from tests.support.servers.generation_server import GENERATIONS, Job, Seen, generation_server
+from tests.support.servers.generation_server import GENERATIONS, Job, ReceivedRequests, generation_server
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(300)]
 
@@ -83,7 +83,7 @@ def test_a_server_of_each_generation_gets_its_frames(
     assert [(where, secret) for where, data in everything.items() for secret in SECRETS if secret in data] == []
 
 
-def assert_what_this_year_does(year: int, seen: Seen) -> None:
+def assert_what_this_year_does(year: int, seen: ReceivedRequests) -> None:
     generation = GENERATIONS[year]
     scene = [f"chunk {number}" for number in range(generation.in_chunks)] or ["job"]
     assert sorted(seen.downloads) == sorted(["binary", *scene]), "each archive is fetched once"

@@ -11,7 +11,7 @@ from coordinator.broker.embedded_redis import EmbeddedRedis
 from coordinator.broker.redis_discovery import NoRedis, find_redis
 from coordinator.upstream.client import ServerClient
 from sheepfold.protocol.status import SignInStatus
-from tests.support.servers.misbehaving_server import SIGN_IN, RenderServer
+from tests.support.servers.misbehaving_server import SIGN_IN, MisbehavingServer
 
 
 @pytest.fixture(scope="session")
@@ -34,14 +34,14 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
 
 
 @pytest.fixture
-def server() -> Iterator[RenderServer]:
-    running = RenderServer()
+def server() -> Iterator[MisbehavingServer]:
+    running = MisbehavingServer()
     yield running
     running.stop()
 
 
 @pytest.fixture
-def client(server: RenderServer) -> Iterator[ServerClient]:
+def client(server: MisbehavingServer) -> Iterator[ServerClient]:
     made = ServerClient(server.url, connect_timeout_s=2, read_timeout_s=2, answer_deadline_s=4)
     yield made
     made.close()

@@ -36,7 +36,7 @@ PC = NodeHardware(
 )
 
 
-class Clock:
+class ManualClock:
     """The coordinator's own clock, beside Redis'."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ def a_record(node_id: str, name: str = "pc", **fields: Any) -> Presence:
     return dataclasses.replace(presence, **fields)
 
 
-class Lan:
+class RegistryHarness:
     """Nodes that write their records."""
 
     def __init__(self, client: redis.Redis) -> None:
@@ -75,22 +75,22 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def lan(client: redis.Redis) -> Lan:
-    return Lan(client)
+def lan(client: redis.Redis) -> RegistryHarness:
+    return RegistryHarness(client)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def nodes(client: redis.Redis, clock: Clock) -> NodeRegistry:
+def nodes(client: redis.Redis, clock: ManualClock) -> NodeRegistry:
     return NodeRegistry(client, clock=clock)
 
 
 @pytest.fixture
-def settled(nodes: NodeRegistry, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> NodeRegistry:
+def settled(nodes: NodeRegistry, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> NodeRegistry:
     """Nodes that were looked at long enough for absence to mean something."""
     monkeypatch.setattr("coordinator.nodes.registry.CLOCK_JUMP_S", 10**9)
     nodes.sweep()
@@ -99,26 +99,26 @@ def settled(nodes: NodeRegistry, clock: Clock, monkeypatch: pytest.MonkeyPatch) 
     return nodes
 
 
-def test_a_node_is_present_while_its_records_are_fresh(nodes: NodeRegistry, lan: Lan) -> None:
+def test_a_node_is_present_while_its_records_are_fresh(nodes: NodeRegistry, lan: RegistryHarness) -> None:
     lan.write("n1")
     lan.write("n2", age_s=NODE_SILENT_AFTER_S - 3)
     lan.write("n3", age_s=NODE_SILENT_AFTER_S + 1)
     assert nodes.present() == {"n1": a_record("n1"), "n2": a_record("n2")}
 
 
-def test_a_node_whose_clock_redis_does_not_share_is_no_matter(nodes: NodeRegistry, lan: Lan) -> None:
+def test_a_node_whose_clock_redis_does_not_share_is_no_matter(nodes: NodeRegistry, lan: RegistryHarness) -> None:
     lan.write("n1", age_s=-2)
     assert set(nodes.present()) == {"n1"}
 
 
-def test_a_new_record_replaces_the_old_one(nodes: NodeRegistry, lan: Lan) -> None:
+def test_a_new_record_replaces_the_old_one(nodes: NodeRegistry, lan: RegistryHarness) -> None:
     lan.write("n1")
     nodes.present()
     lan.write("n1", to_json(a_record("n1", accepting=False)))
     assert nodes.present()["n1"].accepting is False
 
 
-def test_a_sweep_tells_who_came_and_who_was_lost(settled: NodeRegistry, lan: Lan) -> None:
+def test_a_sweep_tells_who_came_and_who_was_lost(settled: NodeRegistry, lan: RegistryHarness) -> None:
     lan.write("n1")
     lan.write("n2")
     first = settled.sweep()
@@ -130,12 +130,14 @@ def test_a_sweep_tells_who_came_and_who_was_lost(settled: NodeRegistry, lan: Lan
     assert settled.sweep().returned == ("n2",)
 
 
-def test_at_the_start_absence_proves_nothing(nodes: NodeRegistry, lan: Lan, clock: Clock) -> None:
+def test_at_the_start_absence_proves_nothing(nodes: NodeRegistry, lan: RegistryHarness, clock: ManualClock) -> None:
     lan.write("n1", age_s=NODE_SILENT_AFTER_S + 1)
     assert (nodes.sweep().settled, nodes.sweep().present) == (False, {})
 
 
-def test_a_goodbye_counts_at_once_even_when_silence_would_prove_nothing(nodes: NodeRegistry, lan: Lan) -> None:
+def test_a_goodbye_counts_at_once_even_when_silence_would_prove_nothing(
+    nodes: NodeRegistry, lan: RegistryHarness
+) -> None:
     lan.write("n1")
     assert set(nodes.sweep().present) == {"n1"}
     lan.goodbye("n1")
@@ -145,7 +147,7 @@ def test_a_goodbye_counts_at_once_even_when_silence_would_prove_nothing(nodes: N
     assert nodes.sweep().returned == ("n1",)
 
 
-def test_while_redis_was_away_nobody_is_lost(settled: NodeRegistry, lan: Lan, clock: Clock) -> None:
+def test_while_redis_was_away_nobody_is_lost(settled: NodeRegistry, lan: RegistryHarness, clock: ManualClock) -> None:
     lan.write("n1")
     settled.sweep()
     real, settled._redis = settled._redis, connect(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0")
@@ -161,7 +163,7 @@ def test_while_redis_was_away_nobody_is_lost(settled: NodeRegistry, lan: Lan, cl
 
 
 def test_a_jump_of_the_clock_makes_nobody_lost(
-    settled: NodeRegistry, lan: Lan, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    settled: NodeRegistry, lan: RegistryHarness, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lan.write("n1")
     settled.sweep()
@@ -173,7 +175,7 @@ def test_a_jump_of_the_clock_makes_nobody_lost(
 
 
 def test_a_node_that_is_lost_when_the_clock_is_set_back_does_not_live_on_for_an_hour(
-    settled: NodeRegistry, lan: Lan, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    settled: NodeRegistry, lan: RegistryHarness, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lan.write("n1")
     lan.write("n2")
@@ -214,7 +216,7 @@ def test_a_node_that_is_lost_when_the_clock_is_set_back_does_not_live_on_for_an_
     ids=range(14),
 )
 def test_a_hostile_or_old_record_hides_its_own_node_only_and_is_logged_once(
-    nodes: NodeRegistry, lan: Lan, caplog: pytest.LogCaptureFixture, record: str | bytes
+    nodes: NodeRegistry, lan: RegistryHarness, caplog: pytest.LogCaptureFixture, record: str | bytes
 ) -> None:
     lan.write("good")
     lan.write("bad", record)
@@ -226,18 +228,18 @@ def test_a_hostile_or_old_record_hides_its_own_node_only_and_is_logged_once(
 
 
 @pytest.mark.parametrize("node_id", ["", "../../x", "a b", "n\n1", "x" * 65, "é", "a:1"])
-def test_a_hostile_node_id_is_nobody(node_id: str, lan: Lan) -> None:
+def test_a_hostile_node_id_is_nobody(node_id: str, lan: RegistryHarness) -> None:
     with pytest.raises(MalformedContract):
         read_presence(node_id, to_json(a_record(node_id)).encode())
 
 
-def test_a_later_workers_unknown_fields_are_no_matter(nodes: NodeRegistry, lan: Lan) -> None:
+def test_a_later_workers_unknown_fields_are_no_matter(nodes: NodeRegistry, lan: RegistryHarness) -> None:
     lan.write("n1", json.dumps(json.loads(to_json(a_record("n1"))) | {"new": [1]}))
     assert set(nodes.present()) == {"n1"}
 
 
 def test_a_forgotten_node_loses_its_orders_and_its_record_and_nobody_elses(
-    nodes: NodeRegistry, lan: Lan, client: redis.Redis
+    nodes: NodeRegistry, lan: RegistryHarness, client: redis.Redis
 ) -> None:
     for node_id in ("n1", "n10"):
         lan.write(node_id)
@@ -266,7 +268,9 @@ def test_a_name_with_a_number_of_its_own_is_not_taken_for_a_variant(nodes: NodeR
     assert nodes.unique_name("n4", "pc-02") == "pc-02-02"
 
 
-def test_a_name_a_present_node_bears_is_taken_even_when_redis_forgot_it(nodes: NodeRegistry, lan: Lan) -> None:
+def test_a_name_a_present_node_bears_is_taken_even_when_redis_forgot_it(
+    nodes: NodeRegistry, lan: RegistryHarness
+) -> None:
     lan.write("n1", to_json(a_record("n1", name="pc")))
     nodes.sweep()
     assert nodes.unique_name("n2", "pc") == "pc-02"
@@ -333,7 +337,7 @@ def test_without_redis_every_call_says_so_in_bounded_time_and_without_its_addres
     assert time.monotonic() - began < 5
 
 
-def test_a_thousand_nodes_are_swept_quickly(nodes: NodeRegistry, lan: Lan, client: redis.Redis) -> None:
+def test_a_thousand_nodes_are_swept_quickly(nodes: NodeRegistry, lan: RegistryHarness, client: redis.Redis) -> None:
     now = client.time()[0]
     archives = tuple(f"{n:032x}" for n in range(20))
     records = {f"n{n}": to_json(a_record(f"n{n}", name=f"pc-{n}", archives=archives)) for n in range(1000)}

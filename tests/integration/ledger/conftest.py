@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.leases.ledger import Ledger
 from tests.support.coordinator.builders import open_ledger
-from tests.support.coordinator.ledger_harness import Clock
+from tests.support.coordinator.ledger_harness import TickingClock
 
 
 @pytest.fixture
@@ -19,6 +19,6 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(path, Clock())
+    opened = open_ledger(path, TickingClock())
     yield opened
     opened.database.close()

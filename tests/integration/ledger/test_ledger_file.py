@@ -24,7 +24,7 @@ from coordinator.leases.lease import (
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_database import LedgerDatabase, backup_ledger, engine_of, sqlite_url
 from tests.support.coordinator.builders import open_ledger
-from tests.support.coordinator.ledger_harness import SESSION, Clock, delivered, held_back
+from tests.support.coordinator.ledger_harness import SESSION, TickingClock, delivered, held_back
 from tests.support.coordinator.ledger_writer import offer
 
 S, E = LeaseState, LeaseEvent
@@ -136,7 +136,7 @@ def test_a_ledger_of_version_1_goes_on(ledger: Ledger, path: Path) -> None:
         # Deliveries did not say then how the picture looks.
         raw.execute("UPDATE leases SET delivery = json_remove(delivery, '$.is_empty', '$.is_confirmed')")
         raw.execute("UPDATE schema_version SET version = 1")
-    after = open_ledger(path, Clock())
+    after = open_ledger(path, TickingClock())
     assert after.get(lease.id) == lease
     other = held_back(after)
     assert after.get(other.id).held_back

@@ -25,15 +25,17 @@ from tests.support.servers.misbehaving_server import (
     SCENE,
     SIGN_IN,
     UPLOAD,
-    RenderServer,
-    Visit,
+    MisbehavingServer,
+    ReceivedRequest,
     download,
 )
 
 # Every exchange as the specification has it
 
 
-def test_signing_in_sends_every_parameter_and_keeps_the_endpoints(server: RenderServer, client: ServerClient) -> None:
+def test_signing_in_sends_every_parameter_and_keeps_the_endpoints(
+    server: MisbehavingServer, client: ServerClient
+) -> None:
     answer = client.sign_in(SIGN_IN)
 
     assert answer.endpoints is client.endpoints
@@ -48,7 +50,7 @@ def test_signing_in_sends_every_parameter_and_keeps_the_endpoints(server: Render
     assert visit.headers["User-Agent"].startswith("sheepfold")
 
 
-def test_a_refused_sign_in_keeps_the_session_there_was(server: RenderServer, signed_in: ServerClient) -> None:
+def test_a_refused_sign_in_keeps_the_session_there_was(server: MisbehavingServer, signed_in: ServerClient) -> None:
     before = signed_in.endpoints
     server.pages["/server/config.php"] = lambda visit: visit.answer('<config status="102" />', 401)
 
@@ -57,7 +59,7 @@ def test_a_refused_sign_in_keeps_the_session_there_was(server: RenderServer, sig
 
 
 def test_a_job_request_has_its_method_in_the_query_and_the_held_archives_in_the_body(
-    server: RenderServer, signed_in: ServerClient
+    server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
     server.pages["/server/request_job.php"] = lambda visit: visit.answer('<jobrequest status="200" />')
 
@@ -68,7 +70,7 @@ def test_a_job_request_has_its_method_in_the_query_and_the_held_archives_in_the_
 
 
 def test_a_frame_travels_as_the_part_file_and_its_facts_in_the_query(
-    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+    server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
     server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0340.png"
@@ -85,7 +87,7 @@ def test_a_frame_travels_as_the_part_file_and_its_facts_in_the_query(
 
 
 def test_an_upload_is_named_after_job_and_frame_and_nothing_else_of_theirs_gets_into_its_name(
-    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+    server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
     server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
     picture = tmp_path / "3f2a.1.exr"
@@ -98,7 +100,7 @@ def test_an_upload_is_named_after_job_and_frame_and_nothing_else_of_theirs_gets_
 
 
 def test_a_picture_that_is_too_large_for_the_proxy_is_too_large_for_the_server(
-    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+    server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
     server.pages["/server/send_frame.php"] = lambda visit: visit.answer("<html>too large</html>", 413)
     picture = tmp_path / "0340.png"
@@ -111,9 +113,9 @@ WHOLE_URL = "/elsewhere/frame.php?job=1&token=a%2Fb%2Bc%3D%3D&empty=&extras=%25"
 
 
 def test_an_offers_own_address_is_kept_as_it_is_and_appended_to(
-    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+    server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
-    other = RenderServer()
+    other = MisbehavingServer()
     other.pages["/elsewhere/frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0340.png"
     picture.write_bytes(b"picture")
@@ -131,7 +133,7 @@ def test_an_offers_own_address_is_kept_as_it_is_and_appended_to(
 
 
 def test_an_offers_own_address_without_a_query_gets_one(
-    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+    server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
     server.pages["/frame"] = lambda visit: visit.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0340.png"
@@ -142,7 +144,7 @@ def test_an_offers_own_address_without_a_query_gets_one(
 
 
 def test_a_server_without_an_address_for_frames_is_sent_none(
-    server: RenderServer, client: ServerClient, tmp_path: Path
+    server: MisbehavingServer, client: ServerClient, tmp_path: Path
 ) -> None:
     server.pages["/server/config.php"] = lambda visit: visit.answer(
         re.sub('<request type="validate-job"[^>]*>', "", CONFIG)
@@ -157,7 +159,7 @@ def test_a_server_without_an_address_for_frames_is_sent_none(
 
 
 def test_only_a_server_that_reads_it_is_told_that_a_black_frame_is_confirmed(
-    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+    server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
     server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0340.png"
@@ -177,7 +179,7 @@ def test_only_a_server_that_reads_it_is_told_that_a_black_frame_is_confirmed(
 
 
 def test_a_large_frame_is_sent_without_being_read_into_memory(
-    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+    server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
     server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0001.exr"
@@ -194,14 +196,16 @@ def test_a_large_frame_is_sent_without_being_read_into_memory(
     assert peak < 4_000_000
 
 
-def test_a_heartbeat_says_which_frame_and_hears_when_to_stop(server: RenderServer, signed_in: ServerClient) -> None:
+def test_a_heartbeat_says_which_frame_and_hears_when_to_stop(
+    server: MisbehavingServer, signed_in: ServerClient
+) -> None:
     server.pages["/server/keepmealive.php"] = lambda visit: visit.answer('<keepmealive status="400" />')
 
     assert signed_in.beat(BEAT).status == BeatStatus.STOP
     assert server.visits[-1].query == {"job": "1", "frame": "0340", "extras": ""}
 
 
-def test_an_error_report_carries_its_log(server: RenderServer, signed_in: ServerClient) -> None:
+def test_an_error_report_carries_its_log(server: MisbehavingServer, signed_in: ServerClient) -> None:
     server.pages["/server/error.php"] = lambda visit: visit.answer('<error status="0" />')
 
     signed_in.report_error(ErrorReport(job="1", frame="2", render_time_s=3), "Fehler: größer als 💾 and \ud800")
@@ -212,7 +216,7 @@ def test_an_error_report_carries_its_log(server: RenderServer, signed_in: Server
     assert "größer als 💾 and ?" in visit.body.decode()
 
 
-def test_a_server_that_takes_no_error_reports_counts_as_told(server: RenderServer, client: ServerClient) -> None:
+def test_a_server_that_takes_no_error_reports_counts_as_told(server: MisbehavingServer, client: ServerClient) -> None:
     server.pages["/server/config.php"] = lambda visit: visit.answer(re.sub('<request type="error"[^>]*>', "", CONFIG))
     client.sign_in(SIGN_IN)
 
@@ -220,7 +224,9 @@ def test_a_server_that_takes_no_error_reports_counts_as_told(server: RenderServe
     assert len(server.visits) == 1
 
 
-def test_logging_out_ends_the_session_even_if_nobody_listens(server: RenderServer, signed_in: ServerClient) -> None:
+def test_logging_out_ends_the_session_even_if_nobody_listens(
+    server: MisbehavingServer, signed_in: ServerClient
+) -> None:
     server.pages["/account.php"] = lambda visit: visit.answer("bye")
 
     signed_in.log_out()
@@ -235,7 +241,7 @@ def test_logging_out_ends_the_session_even_if_nobody_listens(server: RenderServe
 # Archives
 
 
-def test_an_archive_arrives_whole(server: RenderServer, signed_in: ServerClient) -> None:
+def test_an_archive_arrives_whole(server: MisbehavingServer, signed_in: ServerClient) -> None:
     data = os.urandom(300_000)
     server.pages["/server/download.php"] = lambda visit: visit.answer(data)
 
@@ -248,7 +254,7 @@ def test_a_404_means_that_the_archive_is_gone(signed_in: ServerClient) -> None:
         download(signed_in)
 
 
-def test_half_a_download_is_no_download(server: RenderServer, signed_in: ServerClient) -> None:
+def test_half_a_download_is_no_download(server: MisbehavingServer, signed_in: ServerClient) -> None:
     server.pages["/server/download.php"] = lambda visit: visit.raw(
         b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 500
     )
@@ -257,7 +263,7 @@ def test_half_a_download_is_no_download(server: RenderServer, signed_in: ServerC
         download(signed_in)
 
 
-def test_half_a_chunk_is_no_download(server: RenderServer, signed_in: ServerClient) -> None:
+def test_half_a_chunk_is_no_download(server: MisbehavingServer, signed_in: ServerClient) -> None:
     server.pages["/server/download.php"] = lambda visit: visit.raw(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n" + b"x" * 500
     )
@@ -267,7 +273,7 @@ def test_half_a_chunk_is_no_download(server: RenderServer, signed_in: ServerClie
 
 
 def test_an_archive_above_the_limit_is_refused_before_and_while_it_arrives(
-    server: RenderServer, signed_in: ServerClient
+    server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
     server.pages["/server/download.php"] = lambda visit: visit.answer(b"x" * 300_000)
     with pytest.raises(ServerSilent, match="larger than the limit"):
@@ -278,10 +284,10 @@ def test_an_archive_above_the_limit_is_refused_before_and_while_it_arrives(
         download(signed_in, limit=200_000)
 
 
-def test_a_download_that_stalls_can_be_given_up(server: RenderServer, signed_in: ServerClient) -> None:
+def test_a_download_that_stalls_can_be_given_up(server: MisbehavingServer, signed_in: ServerClient) -> None:
     gone, given_up = threading.Event(), threading.Event()
 
-    def drip(visit: Visit) -> None:
+    def drip(visit: ReceivedRequest) -> None:
         visit.raw(b"HTTP/1.1 200 OK\r\n\r\n")
         given_up.set()
         visit.drip(b"x", gone)
@@ -293,7 +299,7 @@ def test_a_download_that_stalls_can_be_given_up(server: RenderServer, signed_in:
     assert gone.wait(5)
 
 
-def test_a_full_disk_is_not_the_servers_silence(server: RenderServer, signed_in: ServerClient) -> None:
+def test_a_full_disk_is_not_the_servers_silence(server: MisbehavingServer, signed_in: ServerClient) -> None:
     class FullDisk(io.BytesIO):
         def write(self, _data: object) -> int:
             raise OSError(28, "No space left on device")
@@ -307,7 +313,9 @@ def test_a_full_disk_is_not_the_servers_silence(server: RenderServer, signed_in:
 # Cookies and sessions
 
 
-def test_the_cookie_goes_back_whatever_its_name_and_in_every_thread(server: RenderServer, client: ServerClient) -> None:
+def test_the_cookie_goes_back_whatever_its_name_and_in_every_thread(
+    server: MisbehavingServer, client: ServerClient
+) -> None:
     server.pages["/server/config.php"] = lambda visit: visit.answer(CONFIG, Set_Cookie="odd.name=a%20b; HttpOnly")
     server.pages["/server/keepmealive.php"] = lambda visit: visit.answer(
         '<keepmealive status="0" />', Set_Cookie=f"rotating{len(server.visits)}=1"
@@ -330,13 +338,13 @@ def test_the_cookie_goes_back_whatever_its_name_and_in_every_thread(server: Rend
     assert all("odd.name=a%20b" in visit.headers["Cookie"] for visit in beats)
 
 
-def test_each_sign_in_begins_with_fresh_cookies(server: RenderServer, signed_in: ServerClient) -> None:
+def test_each_sign_in_begins_with_fresh_cookies(server: MisbehavingServer, signed_in: ServerClient) -> None:
     signed_in.sign_in(SIGN_IN)
 
     assert server.visits[-1].headers["Cookie"] is None
 
 
-def test_a_session_outlives_the_process(server: RenderServer, signed_in: ServerClient) -> None:
+def test_a_session_outlives_the_process(server: MisbehavingServer, signed_in: ServerClient) -> None:
     server.pages["/server/keepmealive.php"] = lambda visit: visit.answer('<keepmealive status="0" />')
     later = ServerClient(server.url)
 

@@ -27,8 +27,8 @@ from tests.support.servers.misbehaving_server import (
     JOB,
     SIGN_IN,
     UPLOAD,
-    RenderServer,
-    Visit,
+    MisbehavingServer,
+    ReceivedRequest,
     download,
     everything_about,
 )
@@ -49,7 +49,7 @@ from tests.support.servers.misbehaving_server import (
     ],
 )
 def test_what_is_no_answer_is_silence(
-    server: RenderServer, signed_in: ServerClient, body: str, code: int, reason: str
+    server: MisbehavingServer, signed_in: ServerClient, body: str, code: int, reason: str
 ) -> None:
     server.pages["/server/send_frame.php"] = lambda visit: visit.answer(body, code)
 
@@ -74,7 +74,7 @@ def test_what_is_no_answer_is_silence(
     ],
 )
 def test_a_server_that_says_something_is_told_from_one_that_is_not_there(
-    server: RenderServer, signed_in: ServerClient, body: str, code: int, is_there: bool
+    server: MisbehavingServer, signed_in: ServerClient, body: str, code: int, is_there: bool
 ) -> None:
     server.pages["/server/send_frame.php"] = lambda visit: visit.answer(body, code)
 
@@ -85,7 +85,7 @@ def test_a_server_that_says_something_is_told_from_one_that_is_not_there(
         assert silent.value.code == code
 
 
-def test_an_answer_with_a_4xx_status_is_still_an_answer(server: RenderServer, signed_in: ServerClient) -> None:
+def test_an_answer_with_a_4xx_status_is_still_an_answer(server: MisbehavingServer, signed_in: ServerClient) -> None:
     server.pages["/server/request_job.php"] = lambda visit: visit.answer('<jobrequest status="202" />', 403)
 
     assert signed_in.request_job(JOB).status == JobStatus.SESSION_DEAD
@@ -96,12 +96,12 @@ def test_an_answer_with_a_4xx_status_is_still_an_answer(server: RenderServer, si
     [b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n<keepmealive"],
     ids=["status line", "header", "body"],
 )
-def test_a_server_that_drips_holds_nobody_longer_than_the_deadline(server: RenderServer, opening: bytes) -> None:
+def test_a_server_that_drips_holds_nobody_longer_than_the_deadline(server: MisbehavingServer, opening: bytes) -> None:
     gone = threading.Event()
     client = ServerClient(server.url, connect_timeout_s=2, read_timeout_s=2, answer_deadline_s=1)
     client.sign_in(SIGN_IN)
 
-    def drip(visit: Visit) -> None:
+    def drip(visit: ReceivedRequest) -> None:
         visit.raw(opening)
         visit.drip(b" ", gone)
 
@@ -114,12 +114,12 @@ def test_a_server_that_drips_holds_nobody_longer_than_the_deadline(server: Rende
     assert gone.wait(5)
 
 
-def test_a_cut_answer_without_a_length_is_not_taken_for_whole(server: RenderServer) -> None:
+def test_a_cut_answer_without_a_length_is_not_taken_for_whole(server: MisbehavingServer) -> None:
     gone = threading.Event()
     client = ServerClient(server.url, answer_deadline_s=0.5)
     client.sign_in(SIGN_IN)
 
-    def whole_but_open(visit: Visit) -> None:
+    def whole_but_open(visit: ReceivedRequest) -> None:
         visit.raw(b'HTTP/1.1 200 OK\r\n\r\n<keepmealive status="0"/>')
         visit.drip(b" ", gone)
 
@@ -156,7 +156,7 @@ def frozen_for(client: ServerClient) -> str:
     return json.dumps({"root": root, "key": None, "session": session})
 
 
-def test_a_lost_connection_is_told_in_plain_words(server: RenderServer, signed_in: ServerClient) -> None:
+def test_a_lost_connection_is_told_in_plain_words(server: MisbehavingServer, signed_in: ServerClient) -> None:
     signed_in.close()
     server.stop()
 
@@ -164,8 +164,8 @@ def test_a_lost_connection_is_told_in_plain_words(server: RenderServer, signed_i
         signed_in.request_job(JOB)
 
 
-def test_heartbeats_are_repeated_and_job_requests_are_not(server: RenderServer, signed_in: ServerClient) -> None:
-    def second_time(visit: Visit) -> None:
+def test_heartbeats_are_repeated_and_job_requests_are_not(server: MisbehavingServer, signed_in: ServerClient) -> None:
+    def second_time(visit: ReceivedRequest) -> None:
         times = sum(one.path == visit.path for one in server.visits)
         body = {"/server/keepmealive.php": "<keepmealive status='0'/>"}.get(visit.path, "<jobrequest status='200'/>")
         visit.answer(body, 503 if times == 1 else 200)
@@ -177,7 +177,7 @@ def test_heartbeats_are_repeated_and_job_requests_are_not(server: RenderServer, 
         signed_in.request_job(JOB)
 
 
-def test_a_compressed_body_nobody_asked_for_is_not_unpacked(server: RenderServer, signed_in: ServerClient) -> None:
+def test_a_compressed_body_nobody_asked_for_is_not_unpacked(server: MisbehavingServer, signed_in: ServerClient) -> None:
     server.pages["/server/keepmealive.php"] = lambda visit: visit.answer(b"\x1f\x8b bomb", Content_Encoding="gzip")
 
     with pytest.raises(ServerSilent, match="compressed"):
@@ -186,9 +186,9 @@ def test_a_compressed_body_nobody_asked_for_is_not_unpacked(server: RenderServer
 
 
 def test_an_answer_larger_than_any_message_is_not_read_to_its_end(
-    server: RenderServer, signed_in: ServerClient
+    server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
-    def endless(visit: Visit) -> None:
+    def endless(visit: ReceivedRequest) -> None:
         visit.raw(b"HTTP/1.1 200 OK\r\n\r\n")
         for _ in range(2000):
             visit.raw(b"x" * 65536)
@@ -203,7 +203,7 @@ def test_an_answer_larger_than_any_message_is_not_read_to_its_end(
 
 
 def test_a_redirected_upload_keeps_its_method_and_its_body(
-    server: RenderServer, signed_in: ServerClient, tmp_path: Path
+    server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
     server.pages["/server/send_frame.php"] = lambda visit: visit.answer("", 301, Location="/new/place?token=1")
     server.pages["/new/place"] = lambda visit: visit.answer('<jobvalidate status="0" />')
@@ -215,7 +215,7 @@ def test_a_redirected_upload_keeps_its_method_and_its_body(
     assert b"a picture" in server.visits[-1].body
 
 
-def test_redirects_in_a_circle_end(server: RenderServer, signed_in: ServerClient) -> None:
+def test_redirects_in_a_circle_end(server: MisbehavingServer, signed_in: ServerClient) -> None:
     server.pages["/server/keepmealive.php"] = lambda visit: visit.answer("", 302, Location="/server/keepmealive.php")
 
     with pytest.raises(ServerSilent, match="redirects"):
@@ -223,7 +223,9 @@ def test_redirects_in_a_circle_end(server: RenderServer, signed_in: ServerClient
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[broken", "gopher:x"])
-def test_no_server_sends_us_anywhere_but_to_http(server: RenderServer, signed_in: ServerClient, address: str) -> None:
+def test_no_server_sends_us_anywhere_but_to_http(
+    server: MisbehavingServer, signed_in: ServerClient, address: str
+) -> None:
     server.pages["/server/keepmealive.php"] = lambda visit: visit.answer("", 302, Location=address)
 
     with pytest.raises(ServerSilent, match="names an address"):
@@ -231,9 +233,9 @@ def test_no_server_sends_us_anywhere_but_to_http(server: RenderServer, signed_in
 
 
 def test_endpoints_belong_to_the_host_that_the_sign_in_was_redirected_to(
-    server: RenderServer, client: ServerClient
+    server: MisbehavingServer, client: ServerClient
 ) -> None:
-    other = RenderServer()
+    other = MisbehavingServer()
     other.pages["/server/keepmealive.php"] = lambda visit: visit.answer('<keepmealive status="0" />')
     server.pages["/server/config.php"] = lambda visit: visit.answer("", 301, Location=other.url + visit.handler.path)
     try:
@@ -245,9 +247,9 @@ def test_endpoints_belong_to_the_host_that_the_sign_in_was_redirected_to(
 
 
 def test_an_endpoint_on_another_host_does_not_get_the_session_cookie(
-    server: RenderServer, client: ServerClient
+    server: MisbehavingServer, client: ServerClient
 ) -> None:
-    other = RenderServer()
+    other = MisbehavingServer()
     elsewhere = f"http://localhost:{other.http.server_port}/files"
     other.pages["/files"] = lambda visit: visit.answer(b"archive")
     server.pages["/server/config.php"] = lambda visit: visit.answer(
@@ -265,7 +267,9 @@ def test_an_endpoint_on_another_host_does_not_get_the_session_cookie(
 
 
 @pytest.fixture
-def tls_server(server: RenderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[RenderServer, Path]:
+def tls_server(
+    server: MisbehavingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[MisbehavingServer, Path]:
     """The server behind TLS on localhost, with the certificate it shows."""
     certificate = self_signed(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -299,7 +303,7 @@ def self_signed(folder: Path) -> Path:
     return path
 
 
-def test_a_certificate_nobody_vouches_for_is_not_trusted(tls_server: tuple[RenderServer, Path]) -> None:
+def test_a_certificate_nobody_vouches_for_is_not_trusted(tls_server: tuple[MisbehavingServer, Path]) -> None:
     server, _ = tls_server
 
     with pytest.raises(ServerSilent, match="certificate verify failed") as silent:
@@ -309,7 +313,7 @@ def test_a_certificate_nobody_vouches_for_is_not_trusted(tls_server: tuple[Rende
 
 
 def test_a_drip_inside_tls_ends_with_the_deadline(
-    tls_server: tuple[RenderServer, Path], monkeypatch: pytest.MonkeyPatch
+    tls_server: tuple[MisbehavingServer, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, certificate = tls_server
     gone = threading.Event()
@@ -317,7 +321,7 @@ def test_a_drip_inside_tls_ends_with_the_deadline(
     client = ServerClient(server.url, answer_deadline_s=1)
     client.sign_in(SIGN_IN)
 
-    def drip(visit: Visit) -> None:
+    def drip(visit: ReceivedRequest) -> None:
         visit.raw(b"HTTP/1.1 200 OK\r\n\r\n<keep")
         visit.drip(b" ", gone)
 
@@ -338,7 +342,7 @@ def test_a_handshake_that_drips_ends_with_the_deadline() -> None:
 
 
 def test_nothing_leads_from_https_to_http(
-    tls_server: tuple[RenderServer, Path], monkeypatch: pytest.MonkeyPatch
+    tls_server: tuple[MisbehavingServer, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, certificate = tls_server
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
@@ -357,7 +361,7 @@ def test_nothing_leads_from_https_to_http(
 
 
 def test_an_offers_own_address_does_not_lead_from_https_to_http_and_its_query_is_told_to_nobody(
-    tls_server: tuple[RenderServer, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tls_server: tuple[MisbehavingServer, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, certificate = tls_server
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
@@ -374,7 +378,7 @@ def test_an_offers_own_address_does_not_lead_from_https_to_http_and_its_query_is
 
 
 def test_no_proxy_stands_between_us_and_this_machine(
-    server: RenderServer, signed_in: ServerClient, monkeypatch: pytest.MonkeyPatch
+    server: MisbehavingServer, signed_in: ServerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.pages["/server/keepmealive.php"] = lambda visit: visit.answer('<keepmealive status="0" />')
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

@@ -8,16 +8,22 @@ from collections.abc import Callable
 import pytest
 
 from coordinator.upstream.client import ServerClient, ServerSilent
-from tests.support.servers.misbehaving_server import PASSWORD, SIGN_IN, RenderServer, Visit, everything_about
+from tests.support.servers.misbehaving_server import (
+    PASSWORD,
+    SIGN_IN,
+    MisbehavingServer,
+    ReceivedRequest,
+    everything_about,
+)
 
 # The password
 
 
-def echo_of_the_password(visit: Visit) -> None:
+def echo_of_the_password(visit: ReceivedRequest) -> None:
     visit.answer(f"<config status='{PASSWORD.replace('&', '&amp;')}'/>")
 
 
-BAD_SIGN_INS: dict[str, Callable[[Visit], None]] = {
+BAD_SIGN_INS: dict[str, Callable[[ReceivedRequest], None]] = {
     "cut off": lambda visit: visit.raw(b""),
     "half": lambda visit: visit.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n<config"),
     "5xx": lambda visit: visit.answer(visit.handler.path, 500),
@@ -32,7 +38,7 @@ BAD_SIGN_INS: dict[str, Callable[[Visit], None]] = {
 
 @pytest.mark.parametrize("name", BAD_SIGN_INS)
 def test_the_password_is_in_no_exception_and_no_log(
-    server: RenderServer, client: ServerClient, caplog: pytest.LogCaptureFixture, name: str
+    server: MisbehavingServer, client: ServerClient, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.pages["/server/config.php"] = BAD_SIGN_INS[name]
@@ -46,7 +52,7 @@ def test_the_password_is_in_no_exception_and_no_log(
     assert silent.value.__context__ is None
 
 
-def test_the_password_is_in_no_exception_when_nobody_listens(client: ServerClient, server: RenderServer) -> None:
+def test_the_password_is_in_no_exception_when_nobody_listens(client: ServerClient, server: MisbehavingServer) -> None:
     server.stop()
 
     with pytest.raises(ServerSilent) as silent:

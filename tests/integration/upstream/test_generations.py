@@ -16,7 +16,7 @@ from sheepfold.protocol.dialects import DIALECTS, Dialect, dialect_of
 from sheepfold.protocol.messages import ArchiveRequest, Beat, Chunk, ErrorReport
 from sheepfold.protocol.session_messages import Credentials
 from sheepfold.protocol.status import SignInStatus
-from tests.support.servers.misbehaving_server import JOB, SIGN_IN, RenderServer, Visit
+from tests.support.servers.misbehaving_server import JOB, SIGN_IN, MisbehavingServer, ReceivedRequest
 
 REQUESTS = {
     2015: ("validate-job", "request-job", "download-archive", "error", "keepmealive", "logout"),
@@ -37,12 +37,12 @@ def config(kinds: tuple[str, ...], more: str = "") -> str:
     return f'<config status="0" publickey="the-key">{requests}{more}</config>'
 
 
-def answers(body: str) -> Callable[[Visit], None]:
+def answers(body: str) -> Callable[[ReceivedRequest], None]:
     return lambda visit: visit.answer(body)
 
 
 @pytest.fixture
-def of_year(server: RenderServer) -> Iterator[Callable[..., ServerClient]]:
+def of_year(server: MisbehavingServer) -> Iterator[Callable[..., ServerClient]]:
     made: list[ServerClient] = []
 
     def sign_in(year: int, kinds: tuple[str, ...] | None = None) -> ServerClient:
@@ -65,7 +65,7 @@ def of_year(server: RenderServer) -> Iterator[Callable[..., ServerClient]]:
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.year))
 def test_the_sign_in_travels_as_its_generation_sends_it(
-    server: RenderServer, of_year: Callable[..., ServerClient], dialect: Dialect
+    server: MisbehavingServer, of_year: Callable[..., ServerClient], dialect: Dialect
 ) -> None:
     of_year(dialect.year)
     [visit] = server.visits
@@ -85,7 +85,7 @@ def test_the_sign_in_travels_as_its_generation_sends_it(
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.year))
 def test_questions_beats_and_reports_speak_the_sessions_generation(
-    server: RenderServer, of_year: Callable[..., ServerClient], dialect: Dialect
+    server: MisbehavingServer, of_year: Callable[..., ServerClient], dialect: Dialect
 ) -> None:
     client = of_year(dialect.year)
     client.request_job(QUESTION)
@@ -101,14 +101,14 @@ def test_questions_beats_and_reports_speak_the_sessions_generation(
 
 
 def test_a_server_that_answers_every_generation_is_spoken_to_in_the_one_signed_in_with(
-    server: RenderServer, of_year: Callable[..., ServerClient]
+    server: MisbehavingServer, of_year: Callable[..., ServerClient]
 ) -> None:
     of_year(2015, EVERYTHING).beat(BEAT)
     assert set(server.visits[-1].query) == {"job", "frame", "extras"}
 
 
 def test_a_server_of_another_generation_is_spoken_to_in_its_own_after_the_sign_in(
-    server: RenderServer, of_year: Callable[..., ServerClient]
+    server: MisbehavingServer, of_year: Callable[..., ServerClient]
 ) -> None:
     client = of_year(2015, REQUESTS[2024])
     client.request_job(QUESTION)
@@ -117,7 +117,7 @@ def test_a_server_of_another_generation_is_spoken_to_in_its_own_after_the_sign_i
 
 
 def test_a_restart_goes_on_in_the_sessions_generation_and_with_its_key(
-    server: RenderServer, of_year: Callable[..., ServerClient]
+    server: MisbehavingServer, of_year: Callable[..., ServerClient]
 ) -> None:
     frozen = of_year(2015, REQUESTS[2024]).freeze()
     later = ServerClient(server.url)
@@ -129,7 +129,7 @@ def test_a_restart_goes_on_in_the_sessions_generation_and_with_its_key(
 
 
 def test_a_key_outlives_its_session_but_goes_to_no_other_server(
-    server: RenderServer, of_year: Callable[..., ServerClient]
+    server: MisbehavingServer, of_year: Callable[..., ServerClient]
 ) -> None:
     client = of_year(2022)
     client.log_out()
@@ -154,7 +154,7 @@ def test_a_key_outlives_its_session_but_goes_to_no_other_server(
     ],
 )
 def test_each_archive_comes_from_where_the_server_has_it(
-    server: RenderServer,
+    server: MisbehavingServer,
     of_year: Callable[..., ServerClient],
     kinds: tuple[str, ...],
     request_: ArchiveRequest,
@@ -190,7 +190,7 @@ CHUNKS = (Chunk(id="c1", md5="c" * 32), Chunk(id="c2", md5="d" * 32))
     [(2015, EVERYTHING, False), (2022, EVERYTHING, False), (2024, EVERYTHING, True), (2015, REQUESTS[2024], True)],
 )
 def test_an_offer_that_names_its_scene_twice_has_one_way_to_it(
-    server: RenderServer,
+    server: MisbehavingServer,
     of_year: Callable[..., ServerClient],
     year: int,
     kinds: tuple[str, ...],
@@ -212,7 +212,7 @@ def test_an_offer_that_names_its_scene_twice_has_one_way_to_it(
     ],
 )
 def test_an_offer_that_this_server_gives_no_way_to_carry_out_is_told_as_one_nobody_can_follow(
-    server: RenderServer, of_year: Callable[..., ServerClient], kinds: tuple[str, ...], text: str, missing: str
+    server: MisbehavingServer, of_year: Callable[..., ServerClient], kinds: tuple[str, ...], text: str, missing: str
 ) -> None:
     client = of_year(2022, kinds)
     server.pages["/request-job"] = answers(text)
@@ -227,7 +227,7 @@ def test_an_offer_that_this_server_gives_no_way_to_carry_out_is_told_as_one_nobo
 
 
 def test_a_server_whose_language_nobody_speaks_is_logged_out_of_and_described(
-    server: RenderServer, client: ServerClient
+    server: MisbehavingServer, client: ServerClient
 ) -> None:
     server.pages["/server/config.php"] = lambda visit: visit.answer(
         config(("stream-job", "keepmealive", "logout")), Set_Cookie="WORKER=42; path=/"
@@ -244,8 +244,8 @@ def test_a_server_whose_language_nobody_speaks_is_logged_out_of_and_described(
 
 
 @pytest.mark.parametrize("year", [2015, 2022])
-def test_a_public_key_is_in_no_exception(server: RenderServer, year: int) -> None:
-    def echo(visit: Visit) -> None:
+def test_a_public_key_is_in_no_exception(server: MisbehavingServer, year: int) -> None:
+    def echo(visit: ReceivedRequest) -> None:
         sent = visit.query or dict(parse_qsl(visit.body.decode()))
         visit.answer(f"<config status='{sent['password']}'/>")
 

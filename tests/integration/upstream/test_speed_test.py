@@ -16,7 +16,7 @@ from coordinator.upstream.exchanges.speed_test import MAX_TARGETS, MOST_BYTES, M
 from sheepfold.protocol.dialects import dialect_of
 from sheepfold.protocol.reading_requests import read_speed_test_report
 from sheepfold.protocol.session_messages import SpeedTestResult
-from tests.support.servers.misbehaving_server import SIGN_IN, RenderServer, Visit
+from tests.support.servers.misbehaving_server import SIGN_IN, MisbehavingServer, ReceivedRequest
 
 KINDS = ("request-job", "keepmealive", "download-archive", "speedtest-answer")
 CONFIG = '<config status="0">' + "".join(f'<request type="{kind}" path="/{kind}"/>' for kind in KINDS) + "</config>"
@@ -24,7 +24,7 @@ BIG = bytes(1024 * 1024)
 
 
 @pytest.fixture
-def signed_in(server: RenderServer) -> ServerClient:
+def signed_in(server: MisbehavingServer) -> ServerClient:
     server.pages["/server/config.php"] = lambda visit: visit.answer(CONFIG)
     server.pages["/speedtest-answer"] = lambda visit: visit.answer("")
     client = ServerClient(server.url, dialect=dialect_of(2022))
@@ -32,18 +32,18 @@ def signed_in(server: RenderServer) -> ServerClient:
     return client
 
 
-def told(server: RenderServer) -> tuple[SpeedTestResult, ...]:
+def told(server: MisbehavingServer) -> tuple[SpeedTestResult, ...]:
     [visit] = [visit for visit in server.visits if visit.path == "/speedtest-answer"]
     assert (visit.method, visit.headers["Content-Type"]) == ("POST", "application/xml; charset=utf-8")
     return read_speed_test_report(visit.body)
 
 
-def fetched(server: RenderServer, path: str) -> int:
+def fetched(server: MisbehavingServer, path: str) -> int:
     return sum(visit.path == path for visit in server.visits)
 
 
-def test_each_address_is_measured_and_told(server: RenderServer, signed_in: ServerClient) -> None:
-    def slow(visit: Visit) -> None:
+def test_each_address_is_measured_and_told(server: MisbehavingServer, signed_in: ServerClient) -> None:
+    def slow(visit: ReceivedRequest) -> None:
         time.sleep(0.2)
         visit.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + bytes(100_000))
         time.sleep(0.5)
@@ -61,19 +61,19 @@ def test_each_address_is_measured_and_told(server: RenderServer, signed_in: Serv
 
 
 def test_an_endless_address_is_left_after_so_many_bytes_and_a_dripping_one_after_so_many_seconds(
-    server: RenderServer, signed_in: ServerClient, monkeypatch: pytest.MonkeyPatch
+    server: MisbehavingServer, signed_in: ServerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed_test, "MOST_S", 1.0)
     sent = 0
 
-    def endless(visit: Visit) -> None:
+    def endless(visit: ReceivedRequest) -> None:
         nonlocal sent
         visit.raw(b"HTTP/1.1 200 OK\r\n\r\n")
         for _ in range(200):
             visit.raw(BIG)
             sent += len(BIG)
 
-    def dripping(visit: Visit) -> None:
+    def dripping(visit: ReceivedRequest) -> None:
         visit.raw(b"HTTP/1.1 200 OK\r\n\r\n")
         for _ in range(100):
             visit.raw(bytes(speed_test.PIECE_BYTES))
@@ -90,11 +90,11 @@ def test_an_endless_address_is_left_after_so_many_bytes_and_a_dripping_one_after
 
 
 def test_what_came_of_a_line_that_stalls_is_counted(
-    server: RenderServer, signed_in: ServerClient, monkeypatch: pytest.MonkeyPatch
+    server: MisbehavingServer, signed_in: ServerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed_test, "MOST_S", 0.4)
 
-    def stalls(visit: Visit) -> None:
+    def stalls(visit: ReceivedRequest) -> None:
         visit.raw(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(40_000))
         time.sleep(3)
 
@@ -105,7 +105,7 @@ def test_what_came_of_a_line_that_stalls_is_counted(
 
 
 def test_only_so_many_addresses_are_looked_at_and_each_once_an_hour_for_all_sessions(
-    server: RenderServer, signed_in: ServerClient
+    server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
     now = 0.0
     server.pages |= {f"/{number}": lambda visit: visit.answer(b"x") for number in range(20)}
@@ -120,7 +120,7 @@ def test_only_so_many_addresses_are_looked_at_and_each_once_an_hour_for_all_sess
 
 
 def test_a_server_that_asks_for_no_test_or_takes_no_answer_is_told_nothing(
-    server: RenderServer, signed_in: ServerClient
+    server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
     signed_in.run_speed_test(SpeedTests(), ())
     server.pages["/server/config.php"] = lambda visit: visit.answer(CONFIG.replace("speedtest-answer", "other"))
@@ -129,7 +129,7 @@ def test_a_server_that_asks_for_no_test_or_takes_no_answer_is_told_nothing(
     assert fetched(server, "/speedtest-answer") == fetched(server, "/fast") == 0
 
 
-def test_nobody_is_hurt_by_a_server_that_does_not_listen(server: RenderServer, signed_in: ServerClient) -> None:
+def test_nobody_is_hurt_by_a_server_that_does_not_listen(server: MisbehavingServer, signed_in: ServerClient) -> None:
     server.pages |= {"/fast": lambda visit: visit.answer(b"x"), "/speedtest-answer": lambda visit: visit.raw(b"")}
     with pytest.raises(ServerSilent):
         signed_in.run_speed_test(SpeedTests(), (f"{server.url}/fast",))
@@ -172,7 +172,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     ],
 )
 @pytest.mark.usefixtures("names")
-def test_a_server_on_the_internet_cannot_make_us_look_at_this_network(server: RenderServer, address: str) -> None:
+def test_a_server_on_the_internet_cannot_make_us_look_at_this_network(server: MisbehavingServer, address: str) -> None:
     server.pages["/fast"] = lambda visit: visit.answer(b"x")
     exchanges = ServerClient(server.url)._exchanges
     url = address.format(port=server.http.server_port)
@@ -182,7 +182,7 @@ def test_a_server_on_the_internet_cannot_make_us_look_at_this_network(server: Re
 
 
 @pytest.mark.usefixtures("names")
-def test_nor_by_a_redirect(server: RenderServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_by_a_redirect(server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FOUND, "outside.example", "93.184.215.15")
     asked: list[str] = []
     server.pages["/secret"] = lambda visit: visit.answer(b"x")
@@ -201,7 +201,7 @@ def test_nor_by_a_redirect(server: RenderServer, monkeypatch: pytest.MonkeyPatch
     assert [visit.path for visit in server.visits] == ["/"]
 
 
-def test_a_server_on_this_network_may_ask_about_it(server: RenderServer, signed_in: ServerClient) -> None:
+def test_a_server_on_this_network_may_ask_about_it(server: MisbehavingServer, signed_in: ServerClient) -> None:
     server.pages["/fast"] = lambda visit: visit.answer(b"x" * 100)
     signed_in.run_speed_test(SpeedTests(), (f"{server.url}/fast",))
     [result] = told(server)

@@ -23,7 +23,7 @@ from coordinator.upstream.uploads.upload_services import UploadServices
 from sheepfold.backoff import Backoff
 from sheepfold.protocol.messages import JobOffer, RendererOffer
 from tests.support.coordinator.builders import open_ledger
-from tests.support.servers.misbehaving_server import SIGN_IN, RenderServer, Visit
+from tests.support.servers.misbehaving_server import SIGN_IN, MisbehavingServer, ReceivedRequest
 
 FRAMES = 40
 #: What the server takes for each frame.
@@ -32,8 +32,8 @@ MOST_OF_THE_UNDISTURBED_TIME = 1.2
 KEY = "farm:linux/64bit"
 
 
-def answers(bad: dict[str, Callable[[Visit], None]]) -> Callable[[Visit], None]:
-    def page(visit: Visit) -> None:
+def answers(bad: dict[str, Callable[[ReceivedRequest], None]]) -> Callable[[ReceivedRequest], None]:
+    def page(visit: ReceivedRequest) -> None:
         time.sleep(STORING_S)
         store = bad.get(visit.query["frame"], lambda visit: visit.answer('<jobvalidate status="0" />'))
         store(visit)
@@ -45,7 +45,7 @@ NEVER_STORED = {"0000": lambda visit: visit.answer('<jobvalidate status="303" />
 TOO_LARGE = {"0001": lambda visit: visit.answer("<html>413 Request Entity Too Large</html>", 413)}
 
 
-class Farm:
+class UploadingSession:
     """Uploads of one session with forty frames in its spool, and the threads that the coordinator gives it."""
 
     def __init__(self, folder: Path, url: str) -> None:
@@ -112,13 +112,13 @@ class Farm:
 
 
 def test_one_frame_that_is_never_stored_and_one_that_is_too_large_delay_no_other(
-    server: RenderServer, tmp_path: Path
+    server: MisbehavingServer, tmp_path: Path
 ) -> None:
     server.pages["/server/send_frame.php"] = answers({})
-    undisturbed_s = Farm(tmp_path / "undisturbed", server.url).seconds_until(FRAMES)
+    undisturbed_s = UploadingSession(tmp_path / "undisturbed", server.url).seconds_until(FRAMES)
 
     server.pages["/server/send_frame.php"] = answers(NEVER_STORED | TOO_LARGE)
-    disturbed = Farm(tmp_path / "disturbed", server.url)
+    disturbed = UploadingSession(tmp_path / "disturbed", server.url)
     disturbed_s = disturbed.seconds_until(FRAMES - 2)
     print(f"undisturbed {undisturbed_s:.2f} s, disturbed {disturbed_s:.2f} s: {disturbed_s / undisturbed_s:.2f} times")
     assert disturbed_s <= MOST_OF_THE_UNDISTURBED_TIME * undisturbed_s

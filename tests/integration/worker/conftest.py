@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.broker.redis_discovery import NoRedis, find_redis
-from tests.support.nodes.worker_harness import OneNode
+from tests.support.nodes.worker_harness import WorkerHarness
 
 
 @pytest.fixture(scope="session")
@@ -23,15 +23,15 @@ def redis_is_here() -> None:
 
 
 @pytest.fixture
-def fresh(redis_is_here: None, tmp_path: Path) -> Iterator[OneNode]:
+def fresh(redis_is_here: None, tmp_path: Path) -> Iterator[WorkerHarness]:
     """A node of this test's own, not yet started."""
-    with contextlib.closing(OneNode(tmp_path)) as node:
+    with contextlib.closing(WorkerHarness(tmp_path)) as node:
         yield node
 
 
 @pytest.fixture(scope="module")
-def node(redis_is_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
+def node(redis_is_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerHarness]:
     """A running node that the tests of this file share; none of them ends it."""
     settings = {"SHEEPFOLD_SLOTS": "2", "SHEEPFOLD_TAGS": "fast, lab", "SHEEPFOLD_MEMORY_GB": "0.25"}
-    with contextlib.closing(OneNode(tmp_path_factory.mktemp("node"), **settings)) as node:
+    with contextlib.closing(WorkerHarness(tmp_path_factory.mktemp("node"), **settings)) as node:
         yield node.start().until_ready()

@@ -23,9 +23,9 @@ from coordinator.broker.redis_discovery import NoRedis, find_redis
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.orders import ArchiveRef, scene_key
 from sheepfold.sharing.pieces import BLOCK_BYTES
-from tests.support.nodes.node_group import Lan
+from tests.support.nodes.node_group import NodeGroup
 from tests.support.nodes.null_renderer import packed, renderer_archive
-from tests.support.nodes.worker_harness import OneNode, wait_for
+from tests.support.nodes.worker_harness import WorkerHarness, wait_for
 from tests.support.wire.locked_zips import locked_with_aes, locked_with_zipcrypto
 
 #: Enough pieces in a part for everybody to have something to hand on.
@@ -46,30 +46,30 @@ def ref_of(content: bytes) -> ArchiveRef:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[OneNode]:
+def node(tmp_path: Path) -> Iterator[WorkerHarness]:
     try:
         find_redis(install=False)
     except NoRedis as error:
         pytest.skip(str(error))
-    with contextlib.closing(OneNode(tmp_path)) as node:
+    with contextlib.closing(WorkerHarness(tmp_path)) as node:
         yield node.start().until_ready()
 
 
-def scene_in_parts(node: OneNode, content: bytes, count: int) -> tuple[ArchiveRef, ...]:
+def scene_in_parts(node: WorkerHarness, content: bytes, count: int) -> tuple[ArchiveRef, ...]:
     """The depot has the parts; what an order says of them."""
     parts = cut(content, count)
-    node.depot.archives |= {ref_of(part).md5: part for part in parts}
+    node.coordinator.archives |= {ref_of(part).md5: part for part in parts}
     return tuple(map(ref_of, parts))
 
 
-def locked_order(node: OneNode, frame: str, password: str, **places: Any) -> str:
+def locked_order(node: WorkerHarness, frame: str, password: str, **places: Any) -> str:
     """The lease of an order whose scene is locked; the depot knows the password before the order is sent."""
     lease_id = hashlib.md5(f"{frame} {password} {places}".encode()).hexdigest()
-    node.depot.passwords[lease_id] = password
+    node.coordinator.passwords[lease_id] = password
     return node.order(frame, lease_id=lease_id, scene_locked=True, **places).lease_id
 
 
-def in_redis(node: OneNode) -> bytes:
+def in_redis(node: WorkerHarness) -> bytes:
     """Everything Redis holds."""
     keys = node.redis.client.keys("*")
     return b"\n".join([*keys, *(node.redis.client.dump(key) or b"" for key in keys)])
@@ -98,22 +98,22 @@ def on_disk(folder: Path) -> bytes:
 @pytest.mark.redis
 @pytest.mark.parametrize("lock", [None, "zipcrypto", "aes"])
 def test_a_scene_in_parts_renders_as_it_does_in_one_piece_and_its_password_is_nowhere(
-    node: OneNode, blender: str, demo_scene: Path, lock: str | None
+    node: WorkerHarness, blender: str, demo_scene: Path, lock: str | None
 ) -> None:
     files = {"shots/demo.blend": demo_scene.read_bytes(), "notes.txt": b"none"}
     renderer = packed({"rend.exe": f'#!/bin/sh\nexec "{blender}" "$@"\n'.encode()})
     whole = packed(files)
-    node.depot.archives |= {ref.md5: content for ref, content in (renderer, whole)}
+    node.coordinator.archives |= {ref.md5: content for ref, content in (renderer, whole)}
     places = {"renderer_archive": renderer[0], "scene_path": "shots/demo.blend", "script": "import bpy\n"}
     in_one = node.order("3", scene_archives=(whole[0],), **places).lease_id
     parts = scene_in_parts(node, LOCKS[lock](files, PASSWORD) if lock else whole[1], 5)
     in_five = locked_order(node, "3", PASSWORD if lock else "", scene_archives=parts, **places)
     everywhere = []
-    while not {in_one, in_five} <= {*node.depot.frames, *node.depot.failures}:
+    while not {in_one, in_five} <= {*node.coordinator.frames, *node.coordinator.failures}:
         everywhere += [in_redis(node), command_lines().encode()]
         time.sleep(0.2)
-    assert not node.depot.failures
-    one, five = (pixels(node.folder / "picture.png", node.depot.frames[lease]) for lease in (in_one, in_five))
+    assert not node.coordinator.failures
+    one, five = (pixels(node.folder / "picture.png", node.coordinator.frames[lease]) for lease in (in_one, in_five))
     assert one.std() > 0
     assert (one == five).all()
     key = scene_key([ref.md5 for ref in parts])
@@ -127,26 +127,28 @@ def test_a_scene_in_parts_renders_as_it_does_in_one_piece_and_its_password_is_no
 @pytest.mark.parametrize("lock", LOCKS)
 @pytest.mark.parametrize(("password", "said"), [("", "gave no password"), ("wrong horse", "does not open it")])
 def test_a_password_that_does_not_open_the_scene_is_the_scenes_trouble(
-    node: OneNode, lock: str, password: str, said: str
+    node: WorkerHarness, lock: str, password: str, said: str
 ) -> None:
     parts = scene_in_parts(node, LOCKS[lock]({"shots/scene.blend": b"BLENDER" * 100}, PASSWORD), 3)
     lease = locked_order(node, "1", password, scene_archives=parts)
-    report = wait_for(lambda: node.depot.failures.get(lease), 30)
+    report = wait_for(lambda: node.coordinator.failures.get(lease), 30)
     assert report.kind is FailureKind.BAD_ARCHIVE
     assert said in report.reason
     assert "wrong horse" not in report.reason + report.log + node.log.read_text()
     again = locked_order(node, "2", PASSWORD, scene_archives=parts)
-    wait_for(lambda: again in node.depot.frames, 30, "the right password opens it")
-    assert sorted(node.depot.fetched) == sorted({ref.md5 for ref in (*parts, renderer_archive()[0])}), "each part once"
+    wait_for(lambda: again in node.coordinator.frames, 30, "the right password opens it")
+    assert sorted(node.coordinator.fetched) == sorted({ref.md5 for ref in (*parts, renderer_archive()[0])}), (
+        "each part once"
+    )
 
 
 @pytest.mark.redis
-def test_the_password_opens_no_renderer(node: OneNode) -> None:
+def test_the_password_opens_no_renderer(node: WorkerHarness) -> None:
     program = zipfile.ZipFile(io.BytesIO(renderer_archive()[1])).read("rend.exe")
     renderer = locked_with_zipcrypto({"rend.exe": program}, PASSWORD)
-    node.depot.archives[ref_of(renderer).md5] = renderer
+    node.coordinator.archives[ref_of(renderer).md5] = renderer
     lease = locked_order(node, "1", PASSWORD, renderer_archive=ref_of(renderer))
-    report = wait_for(lambda: node.depot.failures.get(lease), 30)
+    report = wait_for(lambda: node.coordinator.failures.get(lease), 30)
     assert report.kind is FailureKind.BAD_ARCHIVE
 
 
@@ -163,7 +165,7 @@ def test_nodes_hand_parts_on_to_each_other(tmp_path: Path) -> None:
         content = buffer.getvalue()
         versions.append([content[at : at + PART_BYTES] for at in range(0, len(content), PART_BYTES)])
     assert versions[0][:2] == versions[1][:2]
-    with contextlib.closing(Lan(tmp_path, coordinator_at_once=1)) as lan:
+    with contextlib.closing(NodeGroup(tmp_path, coordinator_at_once=1)) as lan:
         scenes = [[lan.has(part) for part in parts] for parts in versions]
         nodes = [lan.node() for _ in range(5)]
         with ThreadPoolExecutor(5) as pool:

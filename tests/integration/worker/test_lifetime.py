@@ -13,7 +13,7 @@ import pytest
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.orders import queue_of
 from sheepfold.contract.presence import Stage
-from tests.support.nodes.worker_harness import OneNode, RedisServer, wait_for
+from tests.support.nodes.worker_harness import RedisServer, WorkerHarness, wait_for
 from tests.support.nodes.worker_probes import alive, daemon_of, renderers_of, rendering
 
 FOREVER, CRASH, NO_LIBRARIES, NO_PICTURE, DISK_FULL = "900", "901", "902", "903", "904"
@@ -21,7 +21,7 @@ TWO_SECONDS, GREEDY, NO_SUFFIX = "905", "906", "907"
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_node_that_is_told_to_stop_gives_everything_back_and_is_gone(fresh: OneNode, how: int) -> None:
+def test_a_node_that_is_told_to_stop_gives_everything_back_and_is_gone(fresh: WorkerHarness, how: int) -> None:
     fresh.start().until_ready()
     first = fresh.order(FOREVER)
     daemon = daemon_of(fresh)
@@ -34,13 +34,13 @@ def test_a_node_that_is_told_to_stop_gives_everything_back_and_is_gone(fresh: On
     assert not renderers_of(fresh)
     assert fresh.presence() is None
     still_in_redis = fresh.redis.client.llen(queue_of(fresh.node_id))
-    given_back = [one for one in (first, *waiting) if one.lease_id in fresh.depot.failures]
+    given_back = [one for one in (first, *waiting) if one.lease_id in fresh.coordinator.failures]
     assert len(given_back) + still_in_redis >= 6
     assert first in given_back
-    assert {fresh.depot.failures[one.lease_id].kind for one in given_back} == {FailureKind.NODE_LEAVING}
+    assert {fresh.coordinator.failures[one.lease_id].kind for one in given_back} == {FailureKind.NODE_LEAVING}
 
 
-def test_no_renderer_outlives_a_worker_that_is_killed_with_minus_9(fresh: OneNode) -> None:
+def test_no_renderer_outlives_a_worker_that_is_killed_with_minus_9(fresh: WorkerHarness) -> None:
     fresh.start().until_ready()
     fresh.order(FOREVER)
     daemon = daemon_of(fresh)
@@ -53,35 +53,37 @@ def test_no_renderer_outlives_a_worker_that_is_killed_with_minus_9(fresh: OneNod
     wait_for(lambda: not alive(guard.pid), 5)
 
 
-def test_a_frame_outlives_a_silent_coordinator_and_a_worker_restart(fresh: OneNode) -> None:
+def test_a_frame_outlives_a_silent_coordinator_and_a_worker_restart(fresh: WorkerHarness) -> None:
     fresh.start().until_ready()
     order = fresh.order(TWO_SECONDS)
     wait_for(lambda: rendering(fresh, order))
-    fresh.depot.silent = True
+    fresh.coordinator.silent = True
     wait_for(lambda: any((fresh.work_dir / "outbox").iterdir()), what="a kept frame")
     assert fresh.stop() < 10
-    fresh.depot.silent = False
+    fresh.coordinator.silent = False
     fresh.start()
-    wait_for(lambda: order.lease_id in fresh.depot.frames)
+    wait_for(lambda: order.lease_id in fresh.coordinator.frames)
     wait_for(lambda: not any((fresh.work_dir / "outbox").iterdir()))
-    before, after = fresh.depot.joins
+    before, after = fresh.coordinator.joins
     assert after.kept == (f"{order.lease_id}.1",)
     assert before.fresh
     assert after.fresh
     assert before.node_id == after.node_id
 
 
-def test_a_silent_coordinator_only_delays_a_delivery(fresh: OneNode) -> None:
+def test_a_silent_coordinator_only_delays_a_delivery(fresh: WorkerHarness) -> None:
     fresh.start().until_ready()
     order = fresh.order(TWO_SECONDS)
     wait_for(lambda: rendering(fresh, order))
-    fresh.depot.silent = True
+    fresh.coordinator.silent = True
     wait_for(lambda: (record := fresh.presence()) and record.busy and record.busy[0].stage is Stage.DELIVERING)
-    fresh.depot.silent = False
-    wait_for(lambda: order.lease_id in fresh.depot.frames)
+    fresh.coordinator.silent = False
+    wait_for(lambda: order.lease_id in fresh.coordinator.frames)
 
 
-def test_a_worker_follows_the_coordinator_to_another_redis_and_loses_no_frame(fresh: OneNode, tmp_path: Path) -> None:
+def test_a_worker_follows_the_coordinator_to_another_redis_and_loses_no_frame(
+    fresh: WorkerHarness, tmp_path: Path
+) -> None:
     fresh.program = (
         "import functools, sys; from render_tasks import process;"
         "process.PresenceWriter = functools.partial(process.PresenceWriter, silence_s=1); sys.exit(process.worker())"
@@ -93,36 +95,36 @@ def test_a_worker_follows_the_coordinator_to_another_redis_and_loses_no_frame(fr
     pid, old = fresh.process.pid, fresh.redis
     old.stop()
     fresh.redis = RedisServer(tmp_path)
-    fresh.depot.redis_url = fresh.redis.url
-    wait_for(lambda: order.lease_id in fresh.depot.frames)
+    fresh.coordinator.redis_url = fresh.redis.url
+    wait_for(lambda: order.lease_id in fresh.coordinator.frames)
     wait_for(fresh.presence, 30, "presence in the other Redis")
     again = fresh.order("7")
-    wait_for(lambda: again.lease_id in fresh.depot.frames)
+    wait_for(lambda: again.lease_id in fresh.coordinator.frames)
     assert fresh.process.pid == pid
     assert fresh.process.poll() is None
     assert fresh.stop() < 10
 
 
-def test_a_worker_rides_out_a_redis_restart(fresh: OneNode) -> None:
+def test_a_worker_rides_out_a_redis_restart(fresh: WorkerHarness) -> None:
     fresh.start().until_ready()
     order = fresh.order(TWO_SECONDS)
     wait_for(lambda: rendering(fresh, order))
     fresh.redis.stop()
-    wait_for(lambda: order.lease_id in fresh.depot.frames)
+    wait_for(lambda: order.lease_id in fresh.coordinator.frames)
     fresh.redis.start()
     again = fresh.order("8")
-    wait_for(lambda: again.lease_id in fresh.depot.frames, 30)
+    wait_for(lambda: again.lease_id in fresh.coordinator.frames, 30)
 
 
-def test_a_stop_while_redis_is_away_takes_less_than_ten_seconds(fresh: OneNode) -> None:
+def test_a_stop_while_redis_is_away_takes_less_than_ten_seconds(fresh: WorkerHarness) -> None:
     fresh.start().until_ready()
     fresh.redis.stop()
     wait_for(lambda: b"onnection" in fresh.log.read_bytes().split(b"ready.")[1], 10, "the loss is noticed")
     assert fresh.stop() < 10
 
 
-def test_a_worker_waits_for_its_coordinator_and_stops_while_it_waits(fresh: OneNode) -> None:
-    fresh.depot.silent = True
+def test_a_worker_waits_for_its_coordinator_and_stops_while_it_waits(fresh: WorkerHarness) -> None:
+    fresh.coordinator.silent = True
     fresh.start()
     wait_for(lambda: b"asking again" in fresh.log.read_bytes())
     assert fresh.stop() < 3
@@ -130,7 +132,7 @@ def test_a_worker_waits_for_its_coordinator_and_stops_while_it_waits(fresh: OneN
     assert fresh.process.returncode == 0
 
 
-def test_a_wrong_token_is_one_clear_line_and_exit_code_3(fresh: OneNode) -> None:
+def test_a_wrong_token_is_one_clear_line_and_exit_code_3(fresh: WorkerHarness) -> None:
     fresh.settings["SHEEPFOLD_FARM_TOKEN"] = "another"
     fresh.start()
     assert fresh.process
@@ -141,7 +143,7 @@ def test_a_wrong_token_is_one_clear_line_and_exit_code_3(fresh: OneNode) -> None
     assert "another" not in lines[0]
 
 
-def test_a_second_worker_in_the_same_folder_is_refused(fresh: OneNode) -> None:
+def test_a_second_worker_in_the_same_folder_is_refused(fresh: WorkerHarness) -> None:
     fresh.start().until_ready()
     first = fresh.process
     fresh.start()
@@ -151,7 +153,7 @@ def test_a_second_worker_in_the_same_folder_is_refused(fresh: OneNode) -> None:
     fresh.process = first
 
 
-def test_a_guard_that_was_killed_is_replaced(fresh: OneNode) -> None:
+def test_a_guard_that_was_killed_is_replaced(fresh: WorkerHarness) -> None:
     fresh.start().until_ready()
     assert fresh.process
     worker = psutil.Process(fresh.process.pid)

@@ -14,53 +14,53 @@ from sheepfold.contract.celery_app import cancel_order, make_app, send_order
 from sheepfold.contract.orders import ArchiveRef, sign_order
 from sheepfold.contract.presence import Stage
 from tests.support.nodes.null_renderer import packed, renderer_archive, scene_archive
-from tests.support.nodes.worker_harness import TOKEN, OneNode, wait_for
-from tests.support.nodes.worker_probes import Events, alive, daemon_of, renderers_of, rendering, stages
+from tests.support.nodes.worker_harness import TOKEN, WorkerHarness, wait_for
+from tests.support.nodes.worker_probes import CeleryEvents, alive, daemon_of, renderers_of, rendering, stages
 
 FOREVER, CRASH, NO_LIBRARIES, NO_PICTURE, DISK_FULL = "900", "901", "902", "903", "904"
 TWO_SECONDS, GREEDY, NO_SUFFIX = "905", "906", "907"
 
 
-def test_frames_come_back_with_what_their_render_took(node: OneNode) -> None:
+def test_frames_come_back_with_what_their_render_took(node: WorkerHarness) -> None:
     orders = [node.order(f"{number:04d}") for number in range(1, 7)]
-    wait_for(lambda: all(order.lease_id in node.depot.frames for order in orders))
-    report = node.depot.reports[orders[0].lease_id]
+    wait_for(lambda: all(order.lease_id in node.coordinator.frames for order in orders))
+    report = node.coordinator.reports[orders[0].lease_id]
     assert report["name"] == "frame_0001.png"
     assert int(report["memory_kb"]) >= 11089  # what the renderer said
     assert 0 < float(report["render_s"]) < 10
     assert int(report["cores"]) >= 1
-    assert len({node.depot.frames[order.lease_id] for order in orders}) == 6
+    assert len({node.coordinator.frames[order.lease_id] for order in orders}) == 6
     wait_for(lambda: not any((node.work_dir / "scratch").iterdir()), 5)
     wait_for(lambda: not any((node.work_dir / "outbox").iterdir()), 5)
 
 
-def test_two_slots_fetch_an_archive_once_and_tell_that_they_hold_it(node: OneNode) -> None:
+def test_two_slots_fetch_an_archive_once_and_tell_that_they_hold_it(node: WorkerHarness) -> None:
     orders = [node.order(f"{number:04d}") for number in range(11, 15)]
-    wait_for(lambda: all(order.lease_id in node.depot.frames for order in orders))
+    wait_for(lambda: all(order.lease_id in node.coordinator.frames for order in orders))
     held = sorted(ref.md5 for ref, _ in (renderer_archive(), scene_archive()))
-    assert sorted(node.depot.fetched) == held
+    assert sorted(node.coordinator.fetched) == held
     wait_for(lambda: (record := node.presence()) and sorted(record.archives) == held)
 
 
 def test_while_a_slot_renders_its_next_orders_wait_with_their_archives_and_the_last_frame_travels(
-    fresh: OneNode,
+    fresh: WorkerHarness,
 ) -> None:
     fresh.start().until_ready()
-    fresh.depot.takes_frames.clear()
+    fresh.coordinator.takes_frames.clear()
     travels = fresh.order("1")
     wait_for(lambda: stages(fresh) == {travels.lease_id: Stage.DELIVERING}, what="the first frame travels")
     renders = fresh.order(FOREVER)
     wait_for(lambda: rendering(fresh, renders))
     other = packed({"shots/scene.blend": b"another scene"})
-    fresh.depot.archives[other[0].md5] = other[1]
+    fresh.coordinator.archives[other[0].md5] = other[1]
     ready = [fresh.order(str(frame), scene_archives=(other[0],)) for frame in (2, 3, 4)]
     expected = {travels.lease_id: Stage.DELIVERING, renders.lease_id: Stage.RENDERING}
     wait_for(lambda: stages(fresh) == expected | {one.lease_id: Stage.WAITING for one in ready})
-    assert fresh.depot.fetched.count(other[0].md5) == 1
-    fresh.depot.takes_frames.set()
-    wait_for(lambda: travels.lease_id in fresh.depot.frames)
+    assert fresh.coordinator.fetched.count(other[0].md5) == 1
+    fresh.coordinator.takes_frames.set()
+    wait_for(lambda: travels.lease_id in fresh.coordinator.frames)
     cancel_order(make_app(fresh.redis.url), "pc-03", renders.lease_id, renders.attempt)
-    wait_for(lambda: all(one.lease_id in fresh.depot.frames for one in ready))
+    wait_for(lambda: all(one.lease_id in fresh.coordinator.frames for one in ready))
     rendered = [
         line.split("frame ")[1].split(" ")[0] for line in fresh.log.read_text().splitlines() if "rendered:" in line
     ]
@@ -77,80 +77,80 @@ def test_while_a_slot_renders_its_next_orders_wait_with_their_archives_and_the_l
         ("../1", FailureKind.BAD_ORDER),
     ],
 )
-def test_a_failure_is_told_apart_and_reported_with_its_log(node: OneNode, frame: str, kind: FailureKind) -> None:
+def test_a_failure_is_told_apart_and_reported_with_its_log(node: WorkerHarness, frame: str, kind: FailureKind) -> None:
     order = node.order(frame)
-    failure = wait_for(lambda: node.depot.failures.get(order.lease_id))
+    failure = wait_for(lambda: node.coordinator.failures.get(order.lease_id))
     assert failure.kind is kind
     assert kind is FailureKind.BAD_ORDER or "Fra:" in failure.log
 
 
-def test_a_scene_or_an_archive_that_is_not_there_is_a_failure(node: OneNode) -> None:
+def test_a_scene_or_an_archive_that_is_not_there_is_a_failure(node: WorkerHarness) -> None:
     no_scene = node.order("1", scene_path="shots/other.blend")
     outside = node.order("1", scene_path="../../node-id")
     no_archive = node.order("1", scene_archives=(ArchiveRef(md5="0" * 32, size=7),))
-    wait_for(lambda: {one.lease_id for one in (no_scene, outside, no_archive)} <= node.depot.failures.keys())
-    assert node.depot.failures[no_scene.lease_id].kind is FailureKind.BAD_ARCHIVE
-    assert node.depot.failures[outside.lease_id].kind is FailureKind.BAD_ORDER
-    assert node.depot.failures[no_archive.lease_id].kind is FailureKind.NO_ARCHIVE
+    wait_for(lambda: {one.lease_id for one in (no_scene, outside, no_archive)} <= node.coordinator.failures.keys())
+    assert node.coordinator.failures[no_scene.lease_id].kind is FailureKind.BAD_ARCHIVE
+    assert node.coordinator.failures[outside.lease_id].kind is FailureKind.BAD_ORDER
+    assert node.coordinator.failures[no_archive.lease_id].kind is FailureKind.NO_ARCHIVE
 
 
-def test_a_time_limit_ends_a_render(node: OneNode) -> None:
+def test_a_time_limit_ends_a_render(node: WorkerHarness) -> None:
     order = node.order(FOREVER, time_limit_s=1)
-    failure = wait_for(lambda: node.depot.failures.get(order.lease_id))
+    failure = wait_for(lambda: node.coordinator.failures.get(order.lease_id))
     assert failure.kind is FailureKind.TIME_LIMIT
     assert failure.render_s < 5
     assert not alive(daemon_of(node))
 
 
-def test_a_picture_without_a_suffix_is_delivered_with_the_one_it_deserves(node: OneNode) -> None:
+def test_a_picture_without_a_suffix_is_delivered_with_the_one_it_deserves(node: WorkerHarness) -> None:
     order = node.order(NO_SUFFIX)
-    report = wait_for(lambda: node.depot.reports.get(order.lease_id))
+    report = wait_for(lambda: node.coordinator.reports.get(order.lease_id))
     assert report["name"] == "frame_0907.png"
 
 
-def test_a_memory_limit_ends_a_render(node: OneNode) -> None:
+def test_a_memory_limit_ends_a_render(node: WorkerHarness) -> None:
     order = node.order(GREEDY)
-    failure = wait_for(lambda: node.depot.failures.get(order.lease_id))
+    failure = wait_for(lambda: node.coordinator.failures.get(order.lease_id))
     assert failure.kind is FailureKind.OUT_OF_MEMORY
     assert "may hold 0.25 GB" in failure.reason
     assert "\n" not in failure.reason
 
 
-def test_the_record_tells_what_the_node_is_apt_for(node: OneNode) -> None:
+def test_the_record_tells_what_the_node_is_apt_for(node: WorkerHarness) -> None:
     record = node.presence()
     assert record
     assert record.tags == ("fast", "lab")
     assert record.warm == ()
 
 
-def test_an_order_that_is_stale_or_comes_twice_is_dropped(node: OneNode) -> None:
+def test_an_order_that_is_stale_or_comes_twice_is_dropped(node: WorkerHarness) -> None:
     order = node.order(TWO_SECONDS)
-    send_order(make_app(node.redis.url), sign_order(order, node.depot.key), order, "pc-03")
-    wait_for(lambda: order.lease_id in node.depot.frames)
-    assert node.depot.starts.count((order.lease_id, 1)) == 1
+    send_order(make_app(node.redis.url), sign_order(order, node.coordinator.key), order, "pc-03")
+    wait_for(lambda: order.lease_id in node.coordinator.frames)
+    assert node.coordinator.starts.count((order.lease_id, 1)) == 1
 
-    fetched = len(node.depot.fetched)
-    node.depot.stale.add("gone")
+    fetched = len(node.coordinator.fetched)
+    node.coordinator.stale.add("gone")
     stale = node.order("1", lease_id="gone", scene_archives=(ArchiveRef(md5="1" * 32, size=7),))
     sentinel = node.order("2")
-    wait_for(lambda: sentinel.lease_id in node.depot.frames)
-    assert stale.lease_id not in node.depot.frames | node.depot.failures
-    assert len(node.depot.fetched) == fetched
+    wait_for(lambda: sentinel.lease_id in node.coordinator.frames)
+    assert stale.lease_id not in node.coordinator.frames | node.coordinator.failures
+    assert len(node.coordinator.fetched) == fetched
 
 
-def test_an_order_somebody_else_signed_is_refused(node: OneNode) -> None:
-    with contextlib.closing(Events(node.redis.url)) as events:
+def test_an_order_somebody_else_signed_is_refused(node: WorkerHarness) -> None:
+    with contextlib.closing(CeleryEvents(node.redis.url)) as events:
         mine = node.order("1")
-        wait_for(lambda: mine.lease_id in node.depot.frames)
+        wait_for(lambda: mine.lease_id in node.coordinator.frames)
         forged = sign_order(mine, Ed25519PrivateKey.generate())
         other = type(mine)(**{**vars(mine), "lease_id": "forged"})
         send_order(make_app(node.redis.url), forged, other, "pc-03")
         assert "not signed" in events.last(other, "task-failed")["exception"]
-    assert "forged" not in node.depot.failures
+    assert "forged" not in node.coordinator.failures
 
 
-def test_a_cancel_kills_the_whole_tree_within_two_seconds_and_is_not_reported(node: OneNode) -> None:
-    with contextlib.closing(Events(node.redis.url)) as events:
+def test_a_cancel_kills_the_whole_tree_within_two_seconds_and_is_not_reported(node: WorkerHarness) -> None:
+    with contextlib.closing(CeleryEvents(node.redis.url)) as events:
         order = node.order(FOREVER)
         daemon = daemon_of(node)
         wait_for(lambda: rendering(node, order))
@@ -159,16 +159,16 @@ def test_a_cancel_kills_the_whole_tree_within_two_seconds_and_is_not_reported(no
         wait_for(lambda: not alive(daemon) and not any("900" in one.cmdline() for one in renderers_of(node)), 2)
         assert time.monotonic() - began < 2
         events.last(order, "task-revoked")
-    assert order.lease_id not in node.depot.failures
+    assert order.lease_id not in node.coordinator.failures
 
 
-def test_flower_sees_how_an_order_really_ended_and_no_secret(node: OneNode) -> None:
-    with contextlib.closing(Events(node.redis.url)) as events:
+def test_flower_sees_how_an_order_really_ended_and_no_secret(node: WorkerHarness) -> None:
+    with contextlib.closing(CeleryEvents(node.redis.url)) as events:
         good, bad = node.order("0012"), node.order(CRASH)
         events.last(good, "task-succeeded")
         failed = events.last(bad, "task-failed")
         stale = node.order("13", lease_id="gone")
-        node.depot.stale.add("gone")
+        node.coordinator.stale.add("gone")
         events.last(stale, "task-revoked")
         received = events.last(good, "task-received")
     assert received["args"] == "frame 0012 · demo · pc-03"
@@ -177,12 +177,12 @@ def test_flower_sees_how_an_order_really_ended_and_no_secret(node: OneNode) -> N
     assert not failed["traceback"]
     shown = repr(events.seen)
     assert "SECRET_SCRIPT" not in shown
-    assert sign_order(good, node.depot.key).signature not in shown
+    assert sign_order(good, node.coordinator.key).signature not in shown
 
 
-def test_no_secret_reaches_log_arguments_or_renderer(node: OneNode) -> None:
+def test_no_secret_reaches_log_arguments_or_renderer(node: WorkerHarness) -> None:
     order = node.order(NO_PICTURE)
-    failure = wait_for(lambda: node.depot.failures.get(order.lease_id))
+    failure = wait_for(lambda: node.coordinator.failures.get(order.lease_id))
     assert "leaked: ['SHEEPFOLD_RENDER_MARK']" in failure.log
     assert node.process
     shown = node.log.read_text() + " ".join(psutil.Process(node.process.pid).cmdline()) + failure.log

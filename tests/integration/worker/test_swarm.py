@@ -19,7 +19,7 @@ from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.sharing.pieces import BLOCK_BYTES, all_of
 from sheepfold.sharing.shared_archive import SharedArchive
-from tests.support.nodes.node_group import TOKEN, Lan, LanNode, SilentPeer
+from tests.support.nodes.node_group import TOKEN, CachingNode, NodeGroup, SilentPeer
 
 #: Enough pieces for everybody to have something to hand on.
 LARGE = 40 * BLOCK_BYTES
@@ -28,18 +28,18 @@ STOPS_WITHIN_S = 1.0
 
 
 @pytest.fixture
-def lan(tmp_path: Path) -> Iterator[Lan]:
-    lan = Lan(tmp_path)
+def lan(tmp_path: Path) -> Iterator[NodeGroup]:
+    lan = NodeGroup(tmp_path)
     yield lan
     lan.close()
 
 
-def fetched(node: LanNode, ref: ArchiveRef) -> bytes:
+def fetched(node: CachingNode, ref: ArchiveRef) -> bytes:
     """What came, unpacked."""
     return (node.cache.ensure([ref]) / "scene.blend").read_bytes()
 
 
-def test_a_small_archive_costs_one_question_and_one_piece(lan: Lan) -> None:
+def test_a_small_archive_costs_one_question_and_one_piece(lan: NodeGroup) -> None:
     ref, node = lan.archive(100_000), lan.node()
     lan.record("n9", "http://127.0.0.1:9", ref.md5)
     node.cache.ensure([ref])
@@ -47,7 +47,7 @@ def test_a_small_archive_costs_one_question_and_one_piece(lan: Lan) -> None:
     assert node.cache.shares() == ()
 
 
-def test_a_small_archive_never_waits_for_another_node(lan: Lan) -> None:
+def test_a_small_archive_never_waits_for_another_node(lan: NodeGroup) -> None:
     """Given a coordinator that rests for a moment, when there is a node that hangs, then nobody asks that one."""
     ref, node, silent, found = lan.archive(100_000), lan.node(), SilentPeer(), lan.shelf.found
     lan.record("n9", silent.url, ref.md5)
@@ -59,7 +59,7 @@ def test_a_small_archive_never_waits_for_another_node(lan: Lan) -> None:
 
 def test_many_nodes_at_once_all_get_it_and_hand_on_most_of_it_themselves(tmp_path: Path) -> None:
     """Given a coordinator that sends piece by piece, as over a narrow cable, when five nodes want one archive."""
-    lan = Lan(tmp_path, coordinator_at_once=1)
+    lan = NodeGroup(tmp_path, coordinator_at_once=1)
     ref, nodes = lan.archive(LARGE), [lan.node() for _ in range(5)]
     with ThreadPoolExecutor(5) as pool:
         contents = list(pool.map(lambda node: fetched(node, ref), nodes))
@@ -71,7 +71,7 @@ def test_many_nodes_at_once_all_get_it_and_hand_on_most_of_it_themselves(tmp_pat
     lan.close()
 
 
-def test_a_node_that_comes_later_has_it_from_the_others(lan: Lan) -> None:
+def test_a_node_that_comes_later_has_it_from_the_others(lan: NodeGroup) -> None:
     ref, first = lan.archive(LARGE), lan.node()
     first.cache.ensure([ref])
     lan.record("n1", first.url, *first.cache.shares())
@@ -83,14 +83,14 @@ def test_a_node_that_comes_later_has_it_from_the_others(lan: Lan) -> None:
     assert first.server.bytes_sent > ref.size / 2
 
 
-def test_slots_that_want_the_same_archive_fetch_it_once(lan: Lan) -> None:
+def test_slots_that_want_the_same_archive_fetch_it_once(lan: NodeGroup) -> None:
     ref, node = lan.archive(LARGE), lan.node()
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(lambda _: node.cache.ensure([ref]), range(4)))) == 1
     assert lan.coordinator.bytes_sent == ref.size
 
 
-def test_a_node_that_does_not_share_is_nobodys_source(lan: Lan) -> None:
+def test_a_node_that_does_not_share_is_nobodys_source(lan: NodeGroup) -> None:
     ref, selfish = lan.archive(LARGE), lan.node(share=False)
     selfish.cache.ensure([ref])
     before = lan.coordinator.bytes_sent
@@ -99,7 +99,7 @@ def test_a_node_that_does_not_share_is_nobodys_source(lan: Lan) -> None:
 
 
 @pytest.fixture
-def liar(lan: Lan, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], ArchiveServer]]:
+def liar(lan: NodeGroup, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], ArchiveServer]]:
     """Says it has all of an archive, and sends other bytes."""
     servers: list[ArchiveServer] = []
 
@@ -118,7 +118,7 @@ def liar(lan: Lan, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], ArchiveSer
 
 
 def test_a_node_that_sends_wrong_bytes_is_found_out_and_left_alone(
-    lan: Lan, liar: Callable[[ArchiveRef], ArchiveServer], monkeypatch: pytest.MonkeyPatch
+    lan: NodeGroup, liar: Callable[[ArchiveRef], ArchiveServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("render_tasks.archives.swarm.UNREACHABLE_S", 0.0)  # a lie weighs more than a failure
     ref, node = lan.archive(LARGE), lan.node()
@@ -136,7 +136,7 @@ def test_a_node_that_sends_wrong_bytes_is_found_out_and_left_alone(
     assert lying.bytes_sent == lied, "nor for another archive"
 
 
-def test_a_node_that_hangs_costs_a_moment_and_no_more(lan: Lan) -> None:
+def test_a_node_that_hangs_costs_a_moment_and_no_more(lan: NodeGroup) -> None:
     ref, node, silent = lan.archive(LARGE), lan.node(), SilentPeer()
     lan.record("n9", silent.url, ref.md5)
     began = time.monotonic()
@@ -146,7 +146,7 @@ def test_a_node_that_hangs_costs_a_moment_and_no_more(lan: Lan) -> None:
     silent.close()
 
 
-def test_a_node_that_is_gone_costs_a_moment_and_no_more(lan: Lan) -> None:
+def test_a_node_that_is_gone_costs_a_moment_and_no_more(lan: NodeGroup) -> None:
     ref, node = lan.archive(LARGE), lan.node()
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
@@ -154,7 +154,7 @@ def test_a_node_that_is_gone_costs_a_moment_and_no_more(lan: Lan) -> None:
     assert len(fetched(node, ref)) == LARGE
 
 
-def test_a_node_that_says_it_has_everything_and_has_nothing_does_no_harm(lan: Lan) -> None:
+def test_a_node_that_says_it_has_everything_and_has_nothing_does_no_harm(lan: NodeGroup) -> None:
     """Given a node with an empty file and a full list, when its piece is asked for, then it is had from elsewhere."""
     ref, node = lan.archive(LARGE), lan.node()
     nothing = SharedArchive(path=Path("/no/such/file"), size=ref.size, piece_bytes=BLOCK_BYTES, pieces=all_of(64))
@@ -176,7 +176,7 @@ class Stopping:
         self.event.set()
 
 
-def test_a_fetch_stops_within_a_second_whatever_its_sources_do(lan: Lan, tmp_path: Path) -> None:
+def test_a_fetch_stops_within_a_second_whatever_its_sources_do(lan: NodeGroup, tmp_path: Path) -> None:
     """Given sources that never answer, when the attempt is stopped, then the fetch is over and left nothing."""
     ref, node = lan.archive(LARGE), lan.node()
     silent, stopping = SilentPeer(), Stopping()
@@ -193,25 +193,25 @@ def test_a_fetch_stops_within_a_second_whatever_its_sources_do(lan: Lan, tmp_pat
     silent.close()
 
 
-def test_a_fetch_to_which_nothing_comes_is_given_up_as_silence(lan: Lan) -> None:
+def test_a_fetch_to_which_nothing_comes_is_given_up_as_silence(lan: NodeGroup) -> None:
     ref, node = lan.archive(LARGE), lan.node(stalled_after_s=0.5)
     lan.shelf.found = lambda _: None
     with pytest.raises(CoordinatorUnreachable):
         node.cache.ensure([ref])
 
 
-def test_an_archive_the_coordinator_does_not_have_is_missing(lan: Lan) -> None:
+def test_an_archive_the_coordinator_does_not_have_is_missing(lan: NodeGroup) -> None:
     with pytest.raises(ArchiveMissing):
         lan.node().cache.ensure([ArchiveRef(md5="0" * 32, size=5)])
 
 
-def test_an_archive_of_another_size_is_a_bad_one(lan: Lan) -> None:
+def test_an_archive_of_another_size_is_a_bad_one(lan: NodeGroup) -> None:
     ref = lan.archive(1000)
     with pytest.raises(BadArchive):
         lan.node().cache.ensure([replace(ref, size=5)])
 
 
-def test_an_archive_that_is_broken_at_the_coordinator_is_a_bad_one(lan: Lan) -> None:
+def test_an_archive_that_is_broken_at_the_coordinator_is_a_bad_one(lan: NodeGroup) -> None:
     ref, node = lan.archive(LARGE), lan.node()
     path = lan.store.path_of(ref.md5)
     assert path is not None
@@ -221,7 +221,7 @@ def test_an_archive_that_is_broken_at_the_coordinator_is_a_bad_one(lan: Lan) -> 
 
 
 def test_pieces_that_are_right_and_a_whole_that_is_not_are_tried_again_and_given_up(
-    lan: Lan, monkeypatch: pytest.MonkeyPatch
+    lan: NodeGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref, node = lan.archive(1000), lan.node()
     monkeypatch.setattr("render_tasks.archives.partial_archive.PartialArchive.md5", lambda *_: "f" * 32)
@@ -230,7 +230,9 @@ def test_pieces_that_are_right_and_a_whole_that_is_not_are_tried_again_and_given
     assert len(lan.shelf.asked) == TRIES
 
 
-def test_a_coordinator_that_is_started_anew_meanwhile_is_waited_for(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_coordinator_that_is_started_anew_meanwhile_is_waited_for(
+    lan: NodeGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Given a fetch under way, when the coordinator's server is away for a moment, then it goes on where it was."""
     ref, node = lan.archive(LARGE), lan.node()
     found, away = lan.shelf.found, threading.Semaphore(0)

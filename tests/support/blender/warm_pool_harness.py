@@ -18,7 +18,7 @@ COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
 PLAIN = "import bpy\n"
 
 
-class Bench:
+class WarmPoolHarness:
     """A pool and what its frames need."""
 
     def __init__(self, renderer: Path, scenes: Path, folder: Path, guard: OrphanGuard) -> None:
@@ -79,5 +79,5 @@ class Bench:
         return next(prefix.parent.iterdir())
 
 
-def open_scenes(bench: Bench) -> set[Path]:
+def open_scenes(bench: WarmPoolHarness) -> set[Path]:
     return {key.scene for key in bench.pool.open_keys()}

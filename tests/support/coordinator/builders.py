@@ -32,7 +32,7 @@ class Listener:
 
 
 @dataclass
-class Told:
+class ClaimRecord:
     """What the claims told the rest of the farm."""
 
     delivered: list[Lease] = field(default_factory=list)

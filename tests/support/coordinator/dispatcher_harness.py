@@ -38,7 +38,7 @@ from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import JobAnswer, JobOffer, RendererOffer
 from sheepfold.protocol.status import JobStatus
 from tests.support.coordinator.builders import offer
-from tests.support.coordinator.fakes import HARDWARE, KEY, RENDERER, SCENE, Clock, Session, md5_of, node
+from tests.support.coordinator.fakes import HARDWARE, KEY, RENDERER, SCENE, FakeSession, ManualClock, md5_of, node
 
 
 def frame(number: str = "0001", **changes: Any) -> JobOffer:
@@ -72,7 +72,7 @@ class Chain:
 
     def __init__(self, ledger: Ledger, claims: Claims, folder: Path) -> None:
         self.ledger, self.claims = ledger, claims
-        self.session, self.clock = Session(), Clock()
+        self.session, self.clock = FakeSession(), ManualClock()
         self.present: dict[str, Presence] = {"n1": node()}
         self.set_aside: set[str] = set()
         self.blocks = JobBlocks(KeyValueStore(ledger.database), "http://server")
@@ -146,7 +146,7 @@ class Chain:
                 troubles=changes.pop("troubles", Troubles()),
                 blocked=self,
                 stuck=stuck,
-                clock=lambda: time.time() + self.clock.now - Clock().now,
+                clock=lambda: time.time() + self.clock.now - ManualClock().now,
             )
         )
         assert not changes, "nothing takes these settings"

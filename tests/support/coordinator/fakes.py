@@ -63,7 +63,7 @@ def slot(lease: Lease, stage: Stage = Stage.RENDERING, *, attempt: int | None = 
 
 
 @dataclass
-class Clock:
+class ManualClock:
     """Moves only when the test moves it."""
 
     now: float = 1000.0
@@ -73,7 +73,7 @@ class Clock:
 
 
 @dataclass
-class Session:
+class FakeSession:
     """A server session that gives what ``answers`` holds, and archives as ``archives`` says."""
 
     key: str = KEY
@@ -107,7 +107,7 @@ class Session:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def client(self) -> Session:
+    def client(self) -> FakeSession:
         return self
 
     @property

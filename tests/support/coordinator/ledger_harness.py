@@ -17,7 +17,7 @@ S, E = LeaseState, LeaseEvent
 SESSION = "farm:linux/64bit"
 
 
-class Clock:
+class TickingClock:
     """Ticks one second each time it is read."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Clock:
 
 def reopened(ledger: Ledger, path: Path) -> Ledger:
     ledger.database.close()
-    return open_ledger(path, Clock())
+    return open_ledger(path, TickingClock())
 
 
 def delivered(ledger: Ledger, frame: int = 1) -> Lease:

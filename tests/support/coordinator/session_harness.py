@@ -31,14 +31,14 @@ FRAME = JobAnswer(status=JobStatus.OK, offer=OFFER)
 SILENCE = ServerSilent("exchange", "http://server/x", "no answer in time")
 
 
-class Even(random.Random):
+class NoJitter(random.Random):
     """Jitter that is none: every wait is exactly its middle."""
 
     def uniform(self, a: float, b: float) -> float:
         return (a + b) / 2
 
 
-class Script:
+class ScriptedClient:
     """Stands for the server client: takes its answers from lists, the last one again and again."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Script:
         return answer
 
 
-class Stage:
+class SessionHarness:
     """A session, its scripted client, its clock and what it remembers."""
 
     def __init__(
@@ -107,7 +107,7 @@ class Stage:
     ) -> None:
         self.returned: list[UnreadableOffer] = []
         self.measured: list[tuple[str, ...]] = []
-        self.client = Script()
+        self.client = ScriptedClient()
         self.now = 1000.0
         self.kept: list[str] = []
         self.session = FarmSession(
@@ -121,7 +121,7 @@ class Stage:
                 remember=self.kept.append,
                 recall=lambda: remembered,
                 clock=lambda: self.now,
-                rng=rng or Even(),
+                rng=rng or NoJitter(),
             ),
         )
 

@@ -26,7 +26,7 @@ KEY = "farm:linux/64bit"
 
 
 @dataclass
-class Session:
+class ScriptedSession:
     """A session whose server answers with ``says``, one after the other, then 0; ``None`` is silence."""
 
     says: list[int | Exception | None]
@@ -40,7 +40,7 @@ class Session:
     blamed: list[str] = field(default_factory=list)
 
     @property
-    def client(self) -> Session:
+    def client(self) -> ScriptedSession:
         return self
 
     def ensure_signed_in(self) -> bool:
@@ -72,14 +72,16 @@ class Session:
 
 
 @dataclass
-class Clock:
+class ManualClock:
     now: float = 0.0
 
     def __call__(self) -> float:
         return self.now
 
 
-def uploads(session: Session, ledger: Ledger, spool: Spool, reports: ReportBox, clock: Clock | None = None) -> Uploads:
+def uploads(
+    session: ScriptedSession, ledger: Ledger, spool: Spool, reports: ReportBox, clock: ManualClock | None = None
+) -> Uploads:
     tally = LeaseCounters()
     ledger.watch(tally.follow)
 
@@ -95,10 +97,10 @@ def uploads(session: Session, ledger: Ledger, spool: Spool, reports: ReportBox, 
         give_up=give_up,
         on_broken=lambda lease, _reason: session.blamed.append(lease.id),
     )
-    return Uploads(session, services, clock=clock or Clock(1.0))
+    return Uploads(session, services, clock=clock or ManualClock(1.0))
 
 
-def try_again(sender: Uploads, clock: Clock, times: int) -> None:
+def try_again(sender: Uploads, clock: ManualClock, times: int) -> None:
     """Everything that is due is sent, then everybody waits longer than any wait."""
     for _ in range(times):
         while sender.flush_once():
@@ -116,7 +118,7 @@ def delivered(ledger: Ledger, claims: Claims, frame: str = "0012") -> Lease:
     return ledger.get(lease.id)
 
 
-class Slow(Session):
+class SimultaneousSession(ScriptedSession):
     """Answers when two are asking at the same time."""
 
     def __init__(self, **fields: object) -> None:

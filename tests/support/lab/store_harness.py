@@ -18,7 +18,7 @@ HARDWARE = Hardware(
 )
 
 
-class Parts:
+class StoreHarness:
     """Store, sessions, projects and frames of one server."""
 
     def __init__(self, folder: Path, *, max_unvalidated: int | None = None, now: float = 1_000_000.0) -> None:

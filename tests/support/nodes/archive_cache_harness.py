@@ -27,7 +27,7 @@ def plan_of(md5: str, content: bytes) -> ArchiveManifest:
     return ArchiveManifest(md5=md5, size=len(content), piece_bytes=BLOCK_BYTES, sums=sums, sources=nowhere)
 
 
-class Source:
+class CountingSource:
     """A depot that counts."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ def fits(plan: ArchiveManifest, content: bytes) -> bool:
 
 
 def cache_in(
-    folder: Path, source: Source, quota: int = 10**9, free: int = 10**12, *, share: bool = True
+    folder: Path, source: CountingSource, quota: int = 10**9, free: int = 10**12, *, share: bool = True
 ) -> ArchiveCache:
     return ArchiveCache(folder, source, quota_bytes=quota, free_bytes=lambda _: free, share=share)
 

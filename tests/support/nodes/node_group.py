@@ -37,7 +37,7 @@ _HARDWARE = NodeHardware(
 
 
 @dataclass
-class LanNode:
+class CachingNode:
     """One node: what it has, and where it serves it."""
 
     cache: ArchiveCache
@@ -46,7 +46,7 @@ class LanNode:
 
 
 @dataclass
-class CountingShelf:
+class CountedArchives:
     """What an archive server hands out, counted; ``change`` may put something else in its place."""
 
     found: Callable[[str], SharedArchive | None]
@@ -57,7 +57,7 @@ class CountingShelf:
         return self.found(md5)
 
 
-class Lan:
+class NodeGroup:
     """The coordinator's side, and nodes as they are added. Everything ends with :meth:`close`."""
 
     def __init__(self, folder: Path, *, coordinator_at_once: int = 32) -> None:
@@ -72,7 +72,7 @@ class Lan:
             PeerTable(lambda: self.present),
             lambda host: f"http://{host}:{self.coordinator.port}",
         )
-        self.shelf = CountingShelf(desk.shared)
+        self.shelf = CountedArchives(desk.shared)
         self.coordinator = ArchiveServer(self.shelf, TOKEN, "127.0.0.1", 0, at_once=coordinator_at_once)
         self.coordinator.start()
         port = _free_port()
@@ -80,7 +80,7 @@ class Lan:
         self._web.start()
         _wait_until_it_listens(port)
         self.url = f"http://127.0.0.1:{port}"
-        self.nodes: list[LanNode] = []
+        self.nodes: list[CachingNode] = []
 
     def archive(self, size: int) -> ArchiveRef:
         """A zip of about this size, which the coordinator has."""
@@ -93,13 +93,13 @@ class Lan:
         """Something the coordinator has."""
         return self.store.ensure(hashlib.md5(content).hexdigest(), lambda target: target.write(content))  # type: ignore[arg-type, return-value]
 
-    def node(self, *, share: bool = True, stalled_after_s: float = 10) -> LanNode:
+    def node(self, *, share: bool = True, stalled_after_s: float = 10) -> CachingNode:
         """One more node."""
         name = f"n{len(self.nodes) + 1}"
         depot = CoordinatorClient(self.url, TOKEN)
         swarm = Swarm(depot, TOKEN, name, lambda: node.url, stalled_after_s=stalled_after_s)
         cache = ArchiveCache(self._folder / name, swarm, quota_bytes=10**10, share=share)
-        node = LanNode(cache, None)
+        node = CachingNode(cache, None)
         if share:
             node.server = ArchiveServer(cache.shared, TOKEN, "", 0, at_once=8)
             node.server.start()

@@ -91,7 +91,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class SmallDepot:
+class FakeCoordinator:
     """Answers as the coordinator's depot does; remembers everything."""
 
     def __init__(self) -> None:
@@ -206,23 +206,23 @@ class SmallDepot:
         return Handler
 
 
-class OneNode:
+class WorkerHarness:
     """The worker process and everything around it."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder, self.work_dir = folder, folder / "worker"
         self.redis = RedisServer(folder)
-        self.depot = SmallDepot()
-        self.depot.redis_url = self.redis.url
+        self.coordinator = FakeCoordinator()
+        self.coordinator.redis_url = self.redis.url
         self.settings = settings
         self.program = "import sys; from render_tasks.process import worker; sys.exit(worker())"
         self.log = folder / "worker.log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> OneNode:
+    def start(self) -> WorkerHarness:
         env = {name: value for name, value in os.environ.items() if not name.startswith("SHEEPFOLD_")}
         env |= {
-            "SHEEPFOLD_COORDINATOR_URL": self.depot.url,
+            "SHEEPFOLD_COORDINATOR_URL": self.coordinator.url,
             "SHEEPFOLD_FARM_TOKEN": TOKEN,
             "SHEEPFOLD_NODE_NAME": "pc-03",
             "SHEEPFOLD_WORK_DIR": str(self.work_dir),
@@ -232,7 +232,7 @@ class OneNode:
             self.process = subprocess.Popen([sys.executable, "-c", self.program], env=env, stderr=log, stdout=log)
         return self
 
-    def until_ready(self) -> OneNode:
+    def until_ready(self) -> WorkerHarness:
         wait_for(lambda: b"ready." in self.log.read_bytes(), 30, "worker ready")
         wait_for(self.presence, 10, "presence")
         return self
@@ -265,7 +265,7 @@ class OneNode:
                 **changes,
             }
         )
-        send_order(make_app(self.depot.redis_url), sign_order(order, self.depot.key), order, "pc-03")
+        send_order(make_app(self.coordinator.redis_url), sign_order(order, self.coordinator.key), order, "pc-03")
         return order
 
     def stop(self, how: int = signal.SIGTERM, seconds: float = 10) -> float:
@@ -280,6 +280,6 @@ class OneNode:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self.depot.close()
+        self.coordinator.close()
         self.redis.stop()
         shutil.rmtree(self.work_dir, ignore_errors=True)

@@ -11,10 +11,10 @@ import psutil
 from sheepfold.contract.celery_app import make_app, task_id_of
 from sheepfold.contract.orders import RenderOrder
 from sheepfold.contract.presence import Stage
-from tests.support.nodes.worker_harness import OneNode, wait_for
+from tests.support.nodes.worker_harness import WorkerHarness, wait_for
 
 
-class Events:
+class CeleryEvents:
     """What Flower would see of the tasks."""
 
     def __init__(self, redis_url: str) -> None:
@@ -51,7 +51,7 @@ class Events:
         self._thread.join()
 
 
-def daemon_of(node: OneNode) -> int:
+def daemon_of(node: WorkerHarness) -> int:
     """The pid of the child that frame 900's renderer let loose."""
     path = node.work_dir / "scratch" / "daemon.pid"
     pid = int(wait_for(lambda: path.exists() and path.read_text(), 15, "a daemonised child"))
@@ -59,7 +59,7 @@ def daemon_of(node: OneNode) -> int:
     return pid
 
 
-def stages(node: OneNode) -> dict[str, Stage]:
+def stages(node: WorkerHarness) -> dict[str, Stage]:
     """What the node says it does with each lease."""
     record = node.presence()
     return {one.lease_id: one.stage for one in record.busy} if record else {}
@@ -72,7 +72,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def renderers_of(node: OneNode) -> list[psutil.Process]:
+def renderers_of(node: WorkerHarness) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -81,7 +81,7 @@ def renderers_of(node: OneNode) -> list[psutil.Process]:
     return found
 
 
-def rendering(node: OneNode, order: RenderOrder) -> bool:
+def rendering(node: WorkerHarness, order: RenderOrder) -> bool:
     record = node.presence()
     return record is not None and any(
         one.lease_id == order.lease_id and one.stage is Stage.RENDERING for one in record.busy

@@ -44,7 +44,7 @@ class Job:
 
 
 @dataclass
-class Seen:
+class ReceivedRequests:
     """What clients did."""
 
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -78,7 +78,7 @@ def _parameters(handler: BaseHTTPRequestHandler) -> tuple[dict[str, str], bytes]
     return values, picture
 
 
-def _handler(job: Job, seen: Seen, password: str) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # a class inside
+def _handler(job: Job, seen: ReceivedRequests, password: str) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # a class inside
     todo, lock = list(job.frames), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -155,9 +155,9 @@ def _handler(job: Job, seen: Seen, password: str) -> type[BaseHTTPRequestHandler
 
 
 @contextlib.contextmanager
-def foreign_server(job: Job, password: str) -> Iterator[tuple[str, Seen]]:
+def foreign_server(job: Job, password: str) -> Iterator[tuple[str, ReceivedRequests]]:
     """The server's root address, and what it sees."""
-    seen = Seen()
+    seen = ReceivedRequests()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(job, seen, password))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

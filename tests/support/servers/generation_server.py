@@ -144,7 +144,7 @@ class Job:
 
 
 @dataclass
-class Seen:
+class ReceivedRequests:
     """What clients did."""
 
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -170,7 +170,7 @@ class _Server:
     job: Job
     password: str
     key: str
-    seen: Seen = field(default_factory=Seen)
+    seen: ReceivedRequests = field(default_factory=ReceivedRequests)
     todo: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     sessions: int = 0
@@ -375,7 +375,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Quiet(ThreadingHTTPServer):
+class _QuietServer(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """A client may hang up, as after the bytes of a speed test that it wanted."""
         if not isinstance(sys.exception(), ConnectionError):
@@ -383,11 +383,11 @@ class _Quiet(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def generation_server(year: int, job: Job, password: str, key: str) -> Iterator[tuple[str, Seen]]:
+def generation_server(year: int, job: Job, password: str, key: str) -> Iterator[tuple[str, ReceivedRequests]]:
     """The root address of a server of that year, and what it sees; uploads have a host and port of their own."""
     state = _Server(generation=GENERATIONS[year], job=job, password=password, key=key, todo=list(job.frames))
     handler = type("Handler", (_Handler,), {"state": state})
-    main, uploads = _Quiet(("127.0.0.1", 0), handler), _Quiet(("127.0.0.2", 0), handler)
+    main, uploads = _QuietServer(("127.0.0.1", 0), handler), _QuietServer(("127.0.0.2", 0), handler)
     state.root = f"http://127.0.0.1:{main.server_address[1]}"
     state.upload_root = f"http://127.0.0.2:{uploads.server_address[1]}"
     threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in (main, uploads)]

@@ -36,7 +36,7 @@ BEAT = Beat(job="1", frame="0340", extras="")
 SCENE = ArchiveRequest(type="job", job="1", revision="0")
 
 
-class Visit:
+class ReceivedRequest:
     """One request as the server saw it, and the means to answer it well or badly."""
 
     def __init__(self, handler: BaseHTTPRequestHandler) -> None:
@@ -76,12 +76,12 @@ class Visit:
             gone.set()
 
 
-class RenderServer:
+class MisbehavingServer:
     """Answers each path with the function set for it; remembers every visit."""
 
     def __init__(self) -> None:
-        self.visits: list[Visit] = []
-        self.pages: dict[str, Callable[[Visit], None]] = {
+        self.visits: list[ReceivedRequest] = []
+        self.pages: dict[str, Callable[[ReceivedRequest], None]] = {
             "/server/config.php": lambda visit: visit.answer(CONFIG, Set_Cookie="WORKER=42; path=/"),
         }
         owner = self
@@ -90,7 +90,7 @@ class RenderServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                visit = Visit(self)
+                visit = ReceivedRequest(self)
                 owner.visits.append(visit)
                 owner.pages.get(visit.path, lambda visit: visit.answer("nothing here", 404))(visit)
 

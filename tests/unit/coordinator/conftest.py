@@ -13,7 +13,7 @@ from coordinator.delivery.validation import FrameValidator
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.uploads.error_reports import ReportBox
-from tests.support.coordinator.builders import Listener, Told, look, open_ledger
+from tests.support.coordinator.builders import ClaimRecord, Listener, look, open_ledger
 from tests.support.coordinator.dispatcher_harness import Chain
 
 
@@ -40,12 +40,12 @@ def reports(tmp_path: Path) -> ReportBox:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def told() -> ClaimRecord:
+    return ClaimRecord()
 
 
 @pytest.fixture
-def claims(ledger: Ledger, spool: Spool, told: Told) -> Claims:
+def claims(ledger: Ledger, spool: Spool, told: ClaimRecord) -> Claims:
     events = Listener(
         delivered=told.delivered.append,
         failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),

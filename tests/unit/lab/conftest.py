@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lab.store_harness import Parts
+from tests.support.lab.store_harness import StoreHarness
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
-    made = Parts(tmp_path / "server")
+def parts(tmp_path: Path) -> Iterator[StoreHarness]:
+    made = StoreHarness(tmp_path / "server")
     yield made
     made.store.close()

@@ -47,7 +47,7 @@ PLAN = ArchiveManifest(
 REPORT = FrameReport(name="frame_0001.png", md5="0" * 32, render_s=1.25, memory_kb=7, cores=2)
 
 
-class Server:
+class FakeCoordinator:
     """Answers every request with ``status`` and ``body``; keeps the last request."""
 
     def __init__(self) -> None:
@@ -84,14 +84,14 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
+def server() -> Iterator[FakeCoordinator]:
+    server = FakeCoordinator()
     yield server
     server.close()
 
 
 @pytest.fixture
-def client(server: Server) -> CoordinatorClient:
+def client(server: FakeCoordinator) -> CoordinatorClient:
     return CoordinatorClient(server.url + "/", TOKEN, read_timeout_s=2)
 
 
@@ -113,7 +113,7 @@ def calls(client: CoordinatorClient, picture: Path) -> dict[str, Callable[[], An
     }
 
 
-def test_a_join_brings_what_the_node_needs(server: Server, client: CoordinatorClient) -> None:
+def test_a_join_brings_what_the_node_needs(server: FakeCoordinator, client: CoordinatorClient) -> None:
     answer = JoinAnswer(name="pc-02", redis_url="redis://:pw@h/0", queue="farm.n", order_key="k")
     server.body = to_json(answer).encode()
     assert client.join(WISH) == answer
@@ -121,7 +121,7 @@ def test_a_join_brings_what_the_node_needs(server: Server, client: CoordinatorCl
     assert from_json(JoinRequest, server.got["body"]) == WISH
 
 
-def test_a_frame_is_streamed_with_its_report(server: Server, client: CoordinatorClient, picture: Path) -> None:
+def test_a_frame_is_streamed_with_its_report(server: FakeCoordinator, client: CoordinatorClient, picture: Path) -> None:
     client.deliver("ab", 2, "n", REPORT, picture)
     assert server.got["method"] == "PUT"
     assert server.got["path"] == (
@@ -131,7 +131,7 @@ def test_a_frame_is_streamed_with_its_report(server: Server, client: Coordinator
     assert server.got["body"] == picture.read_bytes()
 
 
-def test_a_start_names_attempt_node_and_claim(server: Server, client: CoordinatorClient) -> None:
+def test_a_start_names_attempt_node_and_claim(server: FakeCoordinator, client: CoordinatorClient) -> None:
     server.body = to_json(StartAnswer(scene_password="öffne")).encode()
     assert client.start("a/b", 3, "n", "word").scene_password == "öffne"
     assert server.got["path"] == "/api/leases/a%2Fb/start?node=n&attempt=3&claim=word"
@@ -141,7 +141,7 @@ def test_a_start_names_attempt_node_and_claim(server: Server, client: Coordinato
     "body", [b"", b"<html>", b'{"scene_password": 5}', b'["s3cret"]', b'{"scene_password": "s3cret']
 )
 def test_a_start_whose_answer_cannot_be_read_is_asked_again_and_not_quoted(
-    server: Server, client: CoordinatorClient, body: bytes
+    server: FakeCoordinator, client: CoordinatorClient, body: bytes
 ) -> None:
     server.body = body
     with pytest.raises(CoordinatorUnreachable) as told:
@@ -158,7 +158,12 @@ def test_a_start_whose_answer_cannot_be_read_is_asked_again_and_not_quoted(
      CoordinatorRefused)],
 )  # fmt: skip
 def test_an_answer_means_the_same_for_every_call(
-    server: Server, client: CoordinatorClient, picture: Path, call: str, status: int, error: type[CoordinatorError]
+    server: FakeCoordinator,
+    client: CoordinatorClient,
+    picture: Path,
+    call: str,
+    status: int,
+    error: type[CoordinatorError],
 ) -> None:
     server.status, server.headers = status, {"Location": "/elsewhere"}
     with pytest.raises(error):
@@ -174,7 +179,12 @@ def test_an_answer_means_the_same_for_every_call(
      ("start", 404, CoordinatorRefused)],
 )  # fmt: skip
 def test_a_refusal_is_told_apart(
-    server: Server, client: CoordinatorClient, picture: Path, call: str, status: int, error: type[CoordinatorError]
+    server: FakeCoordinator,
+    client: CoordinatorClient,
+    picture: Path,
+    call: str,
+    status: int,
+    error: type[CoordinatorError],
 ) -> None:
     server.status, server.body = status, json.dumps({"detail": "said so"}).encode()
     with pytest.raises(error) as raised:
@@ -182,7 +192,7 @@ def test_a_refusal_is_told_apart(
     assert error in (ArchiveMissing, CoordinatorUnreachable) or "said so" in str(raised.value)
 
 
-def test_a_join_answer_that_is_none_is_silence(server: Server, client: CoordinatorClient) -> None:
+def test_a_join_answer_that_is_none_is_silence(server: FakeCoordinator, client: CoordinatorClient) -> None:
     for body in (b"<html>", b"{}", b"[]"):
         server.body = body
         with pytest.raises(CoordinatorUnreachable):
@@ -198,7 +208,9 @@ def test_a_coordinator_that_is_not_there_is_silence_without_its_address_or_token
         assert silent.value.__cause__ is None
 
 
-def test_a_plan_is_asked_for_with_the_node_and_where_it_serves(server: Server, client: CoordinatorClient) -> None:
+def test_a_plan_is_asked_for_with_the_node_and_where_it_serves(
+    server: FakeCoordinator, client: CoordinatorClient
+) -> None:
     server.body = to_json(PLAN).encode()
     assert client.plan(ArchiveRef(md5="0" * 32, size=2), "n", "http://h:1") == PLAN
     assert server.got["path"] == f"/api/archives/{'0' * 32}?node=n&url=http%3A%2F%2Fh%3A1"
@@ -209,7 +221,7 @@ def test_a_plan_is_asked_for_with_the_node_and_where_it_serves(server: Server, c
 
 @pytest.mark.parametrize("change", [{"sums": ()}, {"piece_bytes": 0}, {"piece_bytes": 1}, {"size": -1}])
 def test_a_plan_that_does_not_add_up_is_silence(
-    server: Server, client: CoordinatorClient, change: dict[str, Any]
+    server: FakeCoordinator, client: CoordinatorClient, change: dict[str, Any]
 ) -> None:
     server.body = to_json(replace(PLAN, **change)).encode()
     with pytest.raises(CoordinatorUnreachable):
@@ -223,7 +235,7 @@ def test_a_node_knows_the_address_by_which_it_reaches_the_coordinator(client: Co
 
 
 def test_a_studios_proxy_and_netrc_have_no_say(
-    server: Server, client: CoordinatorClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FakeCoordinator, client: CoordinatorClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -233,7 +245,7 @@ def test_a_studios_proxy_and_netrc_have_no_say(
 
 
 def test_many_threads_use_no_more_connections_than_they_need_at_once(
-    server: Server, client: CoordinatorClient, monkeypatch: pytest.MonkeyPatch
+    server: FakeCoordinator, client: CoordinatorClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")
     for number in range(20):

@@ -16,7 +16,7 @@ from render_tasks.node_health import NodeHealth
 MB = 1024**2
 
 
-class Pc:
+class HealthHarness:
     """A work folder on a disk whose room a test decides."""
 
     def __init__(self, folder: Path) -> None:
@@ -43,16 +43,16 @@ class Pc:
 
 
 @pytest.fixture
-def pc(tmp_path: Path) -> Pc:
-    return Pc(tmp_path)
+def pc(tmp_path: Path) -> HealthHarness:
+    return HealthHarness(tmp_path)
 
 
-def test_a_pc_with_room_is_well_and_leaves_nothing_behind(pc: Pc) -> None:
+def test_a_pc_with_room_is_well_and_leaves_nothing_behind(pc: HealthHarness) -> None:
     assert pc.look() == ""
     assert not list((pc.folder / "scratch").iterdir())
 
 
-def test_a_full_disk_says_what_is_kept_free_what_is_free_and_where(pc: Pc) -> None:
+def test_a_full_disk_says_what_is_kept_free_what_is_free_and_where(pc: HealthHarness) -> None:
     pc.look()
     pc.free, before = 200 * MB, pc.changes
     assert pc.look() == (
@@ -69,7 +69,7 @@ def test_a_full_disk_says_what_is_kept_free_what_is_free_and_where(pc: Pc) -> No
 def test_archives_that_nobody_uses_make_room_first(tmp_path: Path) -> None:
     unused = tmp_path / "archives" / ("a" * 32)
     unused.mkdir(parents=True)
-    pc = Pc(tmp_path)
+    pc = HealthHarness(tmp_path)
     pc.cache._dir._free_bytes = lambda _path: 10 * MB if unused.exists() else 10 * SPARE_BYTES
     assert pc.look() == ""
     assert not unused.exists()
@@ -85,7 +85,7 @@ def test_archives_that_nobody_uses_make_room_first(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_that_cannot_be_written_is_told_by_what_the_system_says(
-    pc: Pc, monkeypatch: pytest.MonkeyPatch, number: int, trouble: str
+    pc: HealthHarness, monkeypatch: pytest.MonkeyPatch, number: int, trouble: str
 ) -> None:
     def write(_path: Path, _data: bytes) -> int:
         raise OSError(number, os.strerror(number), "/x")
@@ -96,13 +96,13 @@ def test_a_folder_that_cannot_be_written_is_told_by_what_the_system_says(
     assert pc.look() == ""
 
 
-def test_a_folder_that_is_gone_is_trouble_too(pc: Pc) -> None:
+def test_a_folder_that_is_gone_is_trouble_too(pc: HealthHarness) -> None:
     (pc.folder / "scratch").rmdir()
     assert pc.look().startswith("folder not usable: ")
 
 
 def test_a_missing_blender_is_no_trouble_for_jobs_that_bring_their_own(
-    pc: Pc, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pc: HealthHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pc.look()
     monkeypatch.setenv("SHEEPFOLD_BLENDER", "/nowhere/blender")

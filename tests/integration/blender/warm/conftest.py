@@ -10,7 +10,7 @@ import pytest
 
 from render_tasks.blender.orphan_guard import OrphanGuard
 from tests.support.blender.render_jobs import gone
-from tests.support.blender.warm_pool_harness import Bench
+from tests.support.blender.warm_pool_harness import WarmPoolHarness
 from tests.support.scenes.blender_scripts import run_scene_script
 
 
@@ -34,8 +34,8 @@ def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bench(renderer: Path, scenes: Path, tmp_path: Path, guard: OrphanGuard) -> Iterator[Bench]:
-    bench = Bench(renderer, scenes, tmp_path, guard)
+def bench(renderer: Path, scenes: Path, tmp_path: Path, guard: OrphanGuard) -> Iterator[WarmPoolHarness]:
+    bench = WarmPoolHarness(renderer, scenes, tmp_path, guard)
     with contextlib.closing(bench.pool):
         yield bench
     assert not list((tmp_path / "warm").glob("*"))

@@ -12,7 +12,7 @@ import pytest
 
 from render_tasks.blender.output.progress import Progress
 from render_tasks.errors import AttemptFailed
-from tests.support.blender.warm_pool_harness import COMMAND_LINE, PLAIN, Bench, open_scenes
+from tests.support.blender.warm_pool_harness import COMMAND_LINE, PLAIN, WarmPoolHarness, open_scenes
 
 OTHER_LINE = ".e -t 1 --factory-startup -y -b .c -x 1 -F JPEG -E CYCLES -o .o -f .f"
 #: As servers send it, in the API of Blenders from 2.80 on.
@@ -49,7 +49,7 @@ def pixels(path: Path) -> np.ndarray:
     ],
 )
 def test_every_frame_has_the_name_and_the_pixels_of_the_servers_own_command_line(
-    bench: Bench, blender: str, scene: str, script: str, line: str
+    bench: WarmPoolHarness, blender: str, scene: str, script: str, line: str
 ) -> None:
     for frame in ("0007", "3", "12"):
         warm = bench.render(bench.job(scene, frame, script=script, command_line=line))
@@ -59,14 +59,14 @@ def test_every_frame_has_the_name_and_the_pixels_of_the_servers_own_command_line
     assert bench.starts == 1
 
 
-def test_frames_differ_from_each_other(bench: Bench) -> None:
+def test_frames_differ_from_each_other(bench: WarmPoolHarness) -> None:
     pictures = [pixels(bench.render(bench.job("moving", frame)).picture) for frame in ("1", "5", "9")]
     assert not np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[1], pictures[2])
 
 
 def test_a_simulation_has_one_blender_per_frame_from_its_second_start_on(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: WarmPoolHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         for frame in ("4", "5"):
@@ -75,14 +75,14 @@ def test_a_simulation_has_one_blender_per_frame_from_its_second_start_on(
     assert bench.starts == 3
 
 
-def test_test_frames_and_lines_with_unknown_options_leave_nothing_open(bench: Bench) -> None:
+def test_test_frames_and_lines_with_unknown_options_leave_nothing_open(bench: WarmPoolHarness) -> None:
     bench.render(bench.job("moving", "1", is_test=True))
     bench.render(bench.job("moving", "1", command_line=".e -b --verbose 1 .c -o .o -f .f"))
     assert not open_scenes(bench)
     assert bench.starts == 2
 
 
-def test_time_and_memory_are_those_of_each_frame(bench: Bench) -> None:
+def test_time_and_memory_are_those_of_each_frame(bench: WarmPoolHarness) -> None:
     told: list[Progress] = []
     began = time.monotonic()
     first, second = (bench.render(bench.job("moving", frame), on_progress=told.append) for frame in ("1", "2"))
@@ -97,7 +97,7 @@ def test_time_and_memory_are_those_of_each_frame(bench: Bench) -> None:
     assert high.memory_kb - low.memory_kb > 200_000
 
 
-def test_the_memory_told_under_way_is_what_the_tree_holds_and_not_what_blender_counts(bench: Bench) -> None:
+def test_the_memory_told_under_way_is_what_the_tree_holds_and_not_what_blender_counts(bench: WarmPoolHarness) -> None:
     told: list[Progress] = []
     hoard = "import bpy\nhoard = []\nbpy.app.handlers.render_pre.append(lambda *_: hoard.append(b'x' * 300_000_000))\n"
     with pytest.raises(AttemptFailed):
@@ -105,7 +105,7 @@ def test_the_memory_told_under_way_is_what_the_tree_holds_and_not_what_blender_c
     assert told[-1].memory_kb > 300_000
 
 
-def test_blender_finds_no_orders_on_its_standard_input(bench: Bench) -> None:
+def test_blender_finds_no_orders_on_its_standard_input(bench: WarmPoolHarness) -> None:
     script = """import bpy, os
 def look(*_):
     print("found", os.read(0, 100), flush=True)

@@ -19,9 +19,9 @@ from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.api_messages import FailureKind
 from tests.support.blender.render_jobs import gone
-from tests.support.blender.warm_pool_harness import COMMAND_LINE, Bench, open_scenes
+from tests.support.blender.warm_pool_harness import COMMAND_LINE, WarmPoolHarness, open_scenes
 from tests.support.nodes.null_renderer import packed
-from tests.support.nodes.worker_harness import OneNode, wait_for
+from tests.support.nodes.worker_harness import WorkerHarness, wait_for
 
 DIES_AT_5 = """import bpy, os, signal
 def die(scene, *_):
@@ -33,7 +33,7 @@ bpy.app.handlers.render_pre.append(die)
 """
 
 
-def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_renders(bench: Bench) -> None:
+def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_renders(bench: WarmPoolHarness) -> None:
     switch, told, ended_at = CancelToken(), threading.Event(), []
 
     def attempt() -> None:
@@ -52,7 +52,7 @@ def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_rend
     assert bench.render(bench.job("moving", "1")).picture.is_file()
 
 
-def test_a_time_limit_ends_a_frame_and_keeps_the_scene_cold(bench: Bench) -> None:
+def test_a_time_limit_ends_a_frame_and_keeps_the_scene_cold(bench: WarmPoolHarness) -> None:
     with pytest.raises(AttemptFailed) as failed:
         bench.render(bench.job("heavy", "3", time_limit_s=3))
     assert failed.value.report.kind is FailureKind.TIME_LIMIT
@@ -60,7 +60,7 @@ def test_a_time_limit_ends_a_frame_and_keeps_the_scene_cold(bench: Bench) -> Non
     assert all(map(gone, bench.pids()))
 
 
-def test_a_memory_limit_ends_a_frame_and_the_whole_tree(bench: Bench) -> None:
+def test_a_memory_limit_ends_a_frame_and_the_whole_tree(bench: WarmPoolHarness) -> None:
     greedy = "import bpy, time\nkept = []\n"
     greedy += "bpy.app.handlers.render_pre.append(lambda *_: (kept.append(b'x' * 1_000_000_000), time.sleep(30)))\n"
     with pytest.raises(AttemptFailed) as failed:
@@ -74,7 +74,7 @@ def test_a_memory_limit_ends_a_frame_and_the_whole_tree(bench: Bench) -> None:
 
 
 def test_a_blender_that_dies_is_followed_by_a_cold_one_in_the_same_attempt(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: WarmPoolHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = DIES_AT_5.format(flag=str(bench.folder / "died"))
     for frame in ("4", "5", "6"):
@@ -83,7 +83,7 @@ def test_a_blender_that_dies_is_followed_by_a_cold_one_in_the_same_attempt(
     assert bench.starts == 3  # warm for 4, cold for 5 and 6
 
 
-def test_a_frame_that_fails_warm_and_cold_is_reported_with_both_logs(bench: Bench) -> None:
+def test_a_frame_that_fails_warm_and_cold_is_reported_with_both_logs(bench: WarmPoolHarness) -> None:
     script = "import bpy, os, sys\nprint('unlucky scene', file=sys.stderr)\n"
     script += "bpy.app.handlers.render_pre.append(lambda *_: os.kill(os.getpid(), 11))\n"
     with pytest.raises(AttemptFailed) as failed:
@@ -96,7 +96,7 @@ def test_a_frame_that_fails_warm_and_cold_is_reported_with_both_logs(bench: Benc
     assert "unlucky scene" in warm
 
 
-def test_what_blender_says_of_the_scene_itself_costs_one_start(bench: Bench) -> None:
+def test_what_blender_says_of_the_scene_itself_costs_one_start(bench: WarmPoolHarness) -> None:
     """Given a scene without a camera: a Blender of the frame's own would say the same."""
     script = (
         "import bpy\nfor one in [o for o in bpy.data.objects if o.type == 'CAMERA']: bpy.data.objects.remove(one)\n"
@@ -109,7 +109,7 @@ def test_what_blender_says_of_the_scene_itself_costs_one_start(bench: Bench) -> 
     assert bench.starts == 1
 
 
-def test_a_worn_out_blender_makes_way_for_a_new_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worn_out_blender_makes_way_for_a_new_one(bench: WarmPoolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm_process, "FRAMES_AT_MOST", 2)
     for frame in ("1", "2", "3"):
         bench.render(bench.job("moving", frame))
@@ -123,7 +123,7 @@ def test_a_worn_out_blender_makes_way_for_a_new_one(bench: Bench, monkeypatch: p
     assert bench.starts == 4
 
 
-def test_an_unused_blender_is_closed_and_so_is_one_whose_archive_goes(bench: Bench) -> None:
+def test_an_unused_blender_is_closed_and_so_is_one_whose_archive_goes(bench: WarmPoolHarness) -> None:
     bench.render(bench.job("moving", "1"))
     assert open_scenes(bench) == {bench.scenes / "moving.blend"}
     assert bench.pool.close_idle_once(time.monotonic()) is not None
@@ -137,7 +137,7 @@ def test_an_unused_blender_is_closed_and_so_is_one_whose_archive_goes(bench: Ben
     assert all(map(gone, bench.pids()))
 
 
-def test_another_scene_takes_the_place(bench: Bench) -> None:
+def test_another_scene_takes_the_place(bench: WarmPoolHarness) -> None:
     for scene in ("moving", "composed", "moving"):
         bench.render(bench.job(scene, "1"))
         assert open_scenes(bench) == {bench.scenes / f"{scene}.blend"}
@@ -188,15 +188,15 @@ def test_a_node_keeps_a_blender_open_between_orders_unless_it_is_told_not_to(
     launcher = f'#!/bin/sh\necho $$ >> "{starts}"\nexec "{blender}" "$@"\n'
     renderer = packed({"rend.exe": launcher.encode()})
     scene = packed({"moving.blend": (scenes / "moving.blend").read_bytes()})
-    with contextlib.closing(OneNode(tmp_path, SHEEPFOLD_WARM=warm)) as node:
-        node.depot.archives |= {ref.md5: content for ref, content in (renderer, scene)}
+    with contextlib.closing(WorkerHarness(tmp_path, SHEEPFOLD_WARM=warm)) as node:
+        node.coordinator.archives |= {ref.md5: content for ref, content in (renderer, scene)}
         node.start().until_ready()
         places = {"renderer_archive": renderer[0], "scene_archives": (scene[0],), "scene_path": "moving.blend"}
         orders = [node.order(frame, **places) for frame in ("0003", "0001", "0002")]
-        wait_for(lambda: all(order.lease_id in node.depot.frames for order in orders), 30)
+        wait_for(lambda: all(order.lease_id in node.coordinator.frames for order in orders), 30)
         open_scenes = (scene[0].md5,) if warm == "true" else ()
         wait_for(lambda: (record := node.presence()) and not record.busy and record.warm == open_scenes)
-        assert len(set(node.depot.frames.values())) == 3
+        assert len(set(node.coordinator.frames.values())) == 3
         gaps = re.findall(r"slot 1, (\d+) ms after the frame before", node.log.read_text())
         assert len(gaps) == 2
         pids = [int(line) for line in starts.read_text().split()]
@@ -213,14 +213,14 @@ def test_two_jobs_that_take_turns_on_one_slot_start_two_blenders(blender: str, s
     starts = tmp_path / "starts"
     renderer = packed({"rend.exe": f'#!/bin/sh\necho $$ >> "{starts}"\nexec "{blender}" "$@"\n'.encode()})
     jobs = [packed({"scene.blend": (scenes / f"{name}.blend").read_bytes()}) for name in ("moving", "ranged")]
-    with contextlib.closing(OneNode(tmp_path)) as node:
-        node.depot.archives |= {ref.md5: content for ref, content in (renderer, *jobs)}
+    with contextlib.closing(WorkerHarness(tmp_path)) as node:
+        node.coordinator.archives |= {ref.md5: content for ref, content in (renderer, *jobs)}
         node.start().until_ready()
         places = {"renderer_archive": renderer[0], "scene_path": "scene.blend"}
         orders = [
             node.order(str(number), scene_archives=(jobs[number % 2][0],), job_id=str(70 + number % 2), **places)
             for number in range(6)
         ]
-        wait_for(lambda: all(order.lease_id in node.depot.frames for order in orders), 60)
+        wait_for(lambda: all(order.lease_id in node.coordinator.frames for order in orders), 60)
         assert len(starts.read_text().split()) == 2
         assert node.stop() < 10

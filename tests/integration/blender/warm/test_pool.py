@@ -72,7 +72,7 @@ def guard() -> Iterator[OrphanGuard]:
     guard.stop()
 
 
-class Bench:
+class PoolHarness:
     """A pool, its renderer, and what was started."""
 
     def __init__(self, folder: Path, guard: OrphanGuard, slots: int = 1) -> None:
@@ -132,15 +132,15 @@ def gone(pid: int) -> bool:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, guard: OrphanGuard) -> Iterator[Bench]:
-    bench = Bench(tmp_path, guard)
+def bench(tmp_path: Path, guard: OrphanGuard) -> Iterator[PoolHarness]:
+    bench = PoolHarness(tmp_path, guard)
     with contextlib.closing(bench.pool):
         yield bench
     assert not bench.alive()
     assert not list((tmp_path / "warm").glob("*"))
 
 
-def test_one_renderer_makes_many_frames_and_each_has_its_own_memory(bench: Bench) -> None:
+def test_one_renderer_makes_many_frames_and_each_has_its_own_memory(bench: PoolHarness) -> None:
     rendered = [bench.render(bench.job(frame)) for frame in (3, 1, 2)]
     assert bench.kinds() == ["warm"]
     assert [one.picture.read_bytes() for one in rendered] == [b"warm"] * 3
@@ -158,7 +158,7 @@ def test_one_renderer_makes_many_frames_and_each_has_its_own_memory(bench: Bench
     ],
 )
 def test_a_frame_that_fails_warm_is_rendered_cold_and_so_are_those_after_it(
-    bench: Bench, frame: int, said: str, caplog: pytest.LogCaptureFixture
+    bench: PoolHarness, frame: int, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (1, frame, 2):
         expected = b"warm" if number == 1 else b"cold"
@@ -168,14 +168,14 @@ def test_a_frame_that_fails_warm_is_rendered_cold_and_so_are_those_after_it(
     assert bench.render(bench.job(1, "other.blend")).picture.read_bytes() == b"warm"
 
 
-def test_an_unsuited_scene_is_cold_without_alarm(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unsuited_scene_is_cold_without_alarm(bench: PoolHarness, caplog: pytest.LogCaptureFixture) -> None:
     assert bench.render(bench.job(53)).picture.read_bytes() == b"cold"
     assert bench.render(bench.job(1)).picture.read_bytes() == b"cold"
     assert bench.kinds() == ["warm", "cold", "cold"]
     assert "failed" not in caplog.text
 
 
-def test_a_failure_after_all_tells_both_logs(bench: Bench) -> None:
+def test_a_failure_after_all_tells_both_logs(bench: PoolHarness) -> None:
     with pytest.raises(AttemptFailed) as failed:
         bench.render(bench.job(66))
     assert failed.value.report.kind is FailureKind.NO_OUTPUT
@@ -184,14 +184,14 @@ def test_a_failure_after_all_tells_both_logs(bench: Bench) -> None:
     assert "oh dear" in warm
 
 
-def test_a_renderer_that_dies_after_its_picture_has_done_its_work(bench: Bench) -> None:
+def test_a_renderer_that_dies_after_its_picture_has_done_its_work(bench: PoolHarness) -> None:
     assert bench.render(bench.job(57)).picture.read_bytes() == b"warm"
     wait_for(lambda: not bench.alive())
     # Whether it is noticed now or with the next order: no frame is lost.
     assert bench.render(bench.job(1)).picture.is_file()
 
 
-def test_one_that_dies_while_it_waits_is_replaced_without_blame(bench: Bench) -> None:
+def test_one_that_dies_while_it_waits_is_replaced_without_blame(bench: PoolHarness) -> None:
     bench.render(bench.job(1))
     psutil.Process(bench.alive()[0]).kill()
     wait_for(lambda: not bench.alive())
@@ -199,7 +199,7 @@ def test_one_that_dies_while_it_waits_is_replaced_without_blame(bench: Bench) ->
     assert bench.kinds() == ["warm", "warm"]
 
 
-def test_a_renderer_that_hides_its_output_is_ended_by_the_time_limit(bench: Bench) -> None:
+def test_a_renderer_that_hides_its_output_is_ended_by_the_time_limit(bench: PoolHarness) -> None:
     with pytest.raises(AttemptFailed) as failed:
         bench.render(bench.job(55, time_limit_s=1.0))
     assert failed.value.report.kind is FailureKind.TIME_LIMIT
@@ -207,7 +207,7 @@ def test_a_renderer_that_hides_its_output_is_ended_by_the_time_limit(bench: Benc
     assert bench.render(bench.job(1)).picture.read_bytes() == b"cold"
 
 
-def test_a_fresh_renderer_that_holds_more_than_it_may_is_ended_and_the_scene_stays_cold(bench: Bench) -> None:
+def test_a_fresh_renderer_that_holds_more_than_it_may_is_ended_and_the_scene_stays_cold(bench: PoolHarness) -> None:
     with pytest.raises(AttemptFailed) as failed:
         bench.render(bench.job(58, memory_limit_kb=100 * 1024))
     assert failed.value.report.kind is FailureKind.OUT_OF_MEMORY
@@ -220,7 +220,7 @@ def test_a_fresh_renderer_that_holds_more_than_it_may_is_ended_and_the_scene_sta
 
 
 def test_what_earlier_frames_left_behind_is_no_reason_to_fail_a_frame(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: PoolHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.render(bench.job(1, memory_limit_kb=100 * 1024))
     assert bench.render(bench.job(58, memory_limit_kb=100 * 1024)).picture.read_bytes() == b"cold"
@@ -228,7 +228,9 @@ def test_what_earlier_frames_left_behind_is_no_reason_to_fail_a_frame(
     assert bench.kinds() == ["warm", "cold"]
 
 
-def test_half_of_the_limit_is_as_much_as_a_renderer_may_grow_to(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_the_limit_is_as_much_as_a_renderer_may_grow_to(
+    bench: PoolHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = iter([400_000, 900_000, 1_100_000])
     monkeypatch.setattr("render_tasks.blender.warm.process.resident_kb", lambda _pid: next(held))
     for frame in (1, 2, 3, 4):
@@ -238,7 +240,7 @@ def test_half_of_the_limit_is_as_much_as_a_renderer_may_grow_to(bench: Bench, mo
     assert bench.kinds() == ["warm", "warm"]
 
 
-def test_scenes_are_warm_from_the_start_of_a_renderer_to_its_end_and_each_change_is_told(bench: Bench) -> None:
+def test_scenes_are_warm_from_the_start_of_a_renderer_to_its_end_and_each_change_is_told(bench: PoolHarness) -> None:
     first, other = bench.job(1), bench.job(1, "other.blend")
     while_rendering: list[frozenset[str]] = []
     bench.pool.render(first, CancelToken(), bench.guard, lambda _: while_rendering.append(bench.pool.warm_scenes()))
@@ -249,7 +251,7 @@ def test_scenes_are_warm_from_the_start_of_a_renderer_to_its_end_and_each_change
     assert bench.told == [{first.scene_key}, {other.scene_key}, frozenset()]
 
 
-def test_a_cancel_takes_children_along_and_blames_nobody(bench: Bench) -> None:
+def test_a_cancel_takes_children_along_and_blames_nobody(bench: PoolHarness) -> None:
     switch, ended = CancelToken(), threading.Event()
 
     def attempt() -> None:
@@ -270,7 +272,7 @@ def test_a_cancel_takes_children_along_and_blames_nobody(bench: Bench) -> None:
     assert bench.render(bench.job(1)).picture.read_bytes() == b"warm"
 
 
-def test_an_attempt_cancelled_before_its_turn_leaves_the_renderer_open(bench: Bench) -> None:
+def test_an_attempt_cancelled_before_its_turn_leaves_the_renderer_open(bench: PoolHarness) -> None:
     bench.render(bench.job(1))
     switch = CancelToken()
     switch.cancel("cancelled")
@@ -292,14 +294,14 @@ def test_an_attempt_cancelled_before_its_turn_leaves_the_renderer_open(bench: Be
         {"scene": "other.blend"},
     ],
 )
-def test_anything_else_in_an_order_means_another_process(bench: Bench, changes: dict[str, object]) -> None:
+def test_anything_else_in_an_order_means_another_process(bench: PoolHarness, changes: dict[str, object]) -> None:
     bench.render(bench.job(1))
     bench.render(bench.job(2, **changes))  # type: ignore[arg-type]
     assert bench.kinds() == ["warm", "warm"]
     assert len(bench.alive()) == 1  # one slot, one renderer
 
 
-def test_what_the_scene_is_not_made_for_starts_nothing_warm(bench: Bench) -> None:
+def test_what_the_scene_is_not_made_for_starts_nothing_warm(bench: PoolHarness) -> None:
     (bench.folder / "scenes").mkdir()
     (bench.folder / "scenes" / "text.blend").write_text("# scripted\nact() { :; }\n")
     bench.render(bench.job(1, "text.blend"))
@@ -309,7 +311,7 @@ def test_what_the_scene_is_not_made_for_starts_nothing_warm(bench: Bench) -> Non
 
 
 def test_a_frame_that_is_rendered_a_second_time_has_a_renderer_of_its_own_and_those_after_it_are_warm(
-    bench: Bench,
+    bench: PoolHarness,
 ) -> None:
     bench.render(bench.job(1))
     assert bench.render(bench.job(1, is_second_opinion=True)).picture.read_bytes() == b"cold"
@@ -317,14 +319,14 @@ def test_a_frame_that_is_rendered_a_second_time_has_a_renderer_of_its_own_and_th
     assert bench.kinds() == ["warm", "cold", "warm"]
 
 
-def test_a_cold_frame_takes_the_place_of_one_that_waits(bench: Bench) -> None:
+def test_a_cold_frame_takes_the_place_of_one_that_waits(bench: PoolHarness) -> None:
     bench.render(bench.job(1))
     bench.render(bench.job(1, is_test=True))
     assert not bench.pool.open_keys()
 
 
 def test_two_slots_keep_two_and_the_one_used_least_lately_makes_way(tmp_path: Path, guard: OrphanGuard) -> None:
-    bench = Bench(tmp_path, guard, slots=2)
+    bench = PoolHarness(tmp_path, guard, slots=2)
     with contextlib.closing(bench.pool):
         for scene in ("a.blend", "b.blend", "a.blend", "c.blend"):
             bench.render(bench.job(1, scene))
@@ -334,7 +336,7 @@ def test_two_slots_keep_two_and_the_one_used_least_lately_makes_way(tmp_path: Pa
 
 
 def test_threads_that_share_a_scene_have_a_renderer_each(tmp_path: Path, guard: OrphanGuard) -> None:
-    bench = Bench(tmp_path, guard, slots=2)
+    bench = PoolHarness(tmp_path, guard, slots=2)
 
     def some(first: int) -> None:
         for frame in range(first, first + 5):
@@ -349,20 +351,20 @@ def test_threads_that_share_a_scene_have_a_renderer_each(tmp_path: Path, guard: 
         assert bench.kinds() == ["warm", "warm"]
 
 
-def test_nobody_has_to_ask_for_an_unused_one_to_be_closed(bench: Bench) -> None:
+def test_nobody_has_to_ask_for_an_unused_one_to_be_closed(bench: PoolHarness) -> None:
     pool = WarmBlenders(bench.folder / "warm", slots=1, idle_s=0.2)
     with contextlib.closing(pool):
         pool.render(bench.job(1), CancelToken(), bench.guard, lambda _: None)
         wait_for(lambda: not bench.alive(), 5)
 
 
-def test_after_the_node_left_nothing_stays_open(bench: Bench) -> None:
+def test_after_the_node_left_nothing_stays_open(bench: PoolHarness) -> None:
     bench.pool.close()
     assert bench.render(bench.job(1)).picture.read_bytes() == b"cold"
     assert not bench.alive()
 
 
-def test_an_archive_that_makes_room_takes_its_renderer_along(bench: Bench) -> None:
+def test_an_archive_that_makes_room_takes_its_renderer_along(bench: PoolHarness) -> None:
     md5 = "0" * 32
     scene = bench.folder / "archives" / md5 / "scene.blend"
     scene.parent.mkdir(parents=True)
@@ -375,7 +377,7 @@ def test_an_archive_that_makes_room_takes_its_renderer_along(bench: Bench) -> No
     assert not bench.alive()
 
 
-def test_a_process_says_why_it_should_be_closed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_says_why_it_should_be_closed(bench: PoolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     one = WarmBlender("key", bench.folder / "warm" / "one", bench.guard)
     with contextlib.closing(one):
         assert one.why_close() == "it ended"

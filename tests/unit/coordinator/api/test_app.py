@@ -46,7 +46,7 @@ FRAME = {"node": "n1", "attempt": 1, "name": "a.png", "md5": "0" * 32, "render_s
 
 
 @dataclass
-class Desk:
+class FakeClaims:
     """Notes claims, and raises ``error`` where one is set."""
 
     error: Exception | None = None
@@ -68,7 +68,7 @@ class Desk:
             raise self.error
 
 
-class Archives:
+class FakeArchives:
     """Holds one archive, and notes who asks."""
 
     def __init__(self) -> None:
@@ -87,16 +87,16 @@ class Archives:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def desk() -> FakeClaims:
+    return FakeClaims()
 
 
 @pytest.fixture
-def archives() -> Archives:
-    return Archives()
+def archives() -> FakeArchives:
+    return FakeArchives()
 
 
-class Jobs:
+class FakeJobs:
     """Knows one job."""
 
     job = Job(number="7", name="film")
@@ -111,7 +111,7 @@ class Jobs:
 
 
 @pytest.fixture
-def client(desk: Desk, archives: Archives) -> TestClient:
+def client(desk: FakeClaims, archives: FakeArchives) -> TestClient:
     parts = ApiServices(
         farm_token=TOKEN,
         claims=desk,
@@ -120,7 +120,7 @@ def client(desk: Desk, archives: Archives) -> TestClient:
         ),
         archives=archives,
         status=lambda: {"accepted": 3},
-        jobs=Jobs(),
+        jobs=FakeJobs(),
         ask_now=lambda: [{"name": "linux/64bit", "asked": True, "said": "asking now"}],
         forgive=lambda name: name == "pc",
         log=lambda job, frame: (
@@ -154,7 +154,7 @@ def client(desk: Desk, archives: Archives) -> TestClient:
         ("GET", "/metrics"),
     ],
 )
-def test_nothing_is_told_without_the_farm_token(client: TestClient, desk: Desk, method: str, path: str) -> None:
+def test_nothing_is_told_without_the_farm_token(client: TestClient, desk: FakeClaims, method: str, path: str) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"}):
         answer = client.request(method, path, headers=headers)
         assert answer.status_code == 401
@@ -184,7 +184,7 @@ def test_a_message_without_end_is_cut_short(client: TestClient) -> None:
     assert client.post("/api/join", content=body, headers=BEARER).status_code == 413
 
 
-def test_a_node_is_told_how_an_archive_travels_and_from_where(client: TestClient, archives: Archives) -> None:
+def test_a_node_is_told_how_an_archive_travels_and_from_where(client: TestClient, archives: FakeArchives) -> None:
     asks = {"node": "n1", "url": "http://10.0.0.7:4000"}
     answer = client.get(f"/api/archives/{ARCHIVE}", params=asks, headers=BEARER)
     assert from_json(ArchiveManifest, answer.content).sources == SOURCES
@@ -204,12 +204,12 @@ def test_a_question_without_a_node_that_could_be_one_is_refused(client: TestClie
     assert client.get(f"/api/archives/{ARCHIVE}", params=asks, headers=BEARER).status_code == 422
 
 
-def test_a_node_asks_again_while_an_archive_is_being_read(client: TestClient, archives: Archives) -> None:
+def test_a_node_asks_again_while_an_archive_is_being_read(client: TestClient, archives: FakeArchives) -> None:
     archives.reading = True
     assert client.get(f"/api/archives/{ARCHIVE}?node=n1", headers=BEARER).status_code == 503
 
 
-def test_claims_arrive_as_they_were_made(client: TestClient, desk: Desk) -> None:
+def test_claims_arrive_as_they_were_made(client: TestClient, desk: FakeClaims) -> None:
     report = FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing", log="log")
     started = client.post("/api/leases/aa/start", params={"node": "n1", "attempt": 1, "claim": "w"}, headers=BEARER)
     client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
@@ -229,14 +229,16 @@ def test_claims_arrive_as_they_were_made(client: TestClient, desk: Desk) -> None
         (DiskFull(Path("spool")), 507),
     ],
 )
-def test_a_node_reads_from_the_status_what_to_do(client: TestClient, desk: Desk, error: Exception, status: int) -> None:
+def test_a_node_reads_from_the_status_what_to_do(
+    client: TestClient, desk: FakeClaims, error: Exception, status: int
+) -> None:
     desk.error = error
     answer = client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
     assert (answer.status_code, answer.json()["detail"]) == (status, str(error))
 
 
 @pytest.mark.parametrize("change", [{"md5": "../x"}, {"render_s": -1}, {"attempt": "x"}, {"memory_kb": "1e99"}])
-def test_a_report_that_makes_no_sense_is_refused(client: TestClient, desk: Desk, change: dict[str, Any]) -> None:
+def test_a_report_that_makes_no_sense_is_refused(client: TestClient, desk: FakeClaims, change: dict[str, Any]) -> None:
     answer = client.put("/api/leases/aa/frame", params=FRAME | change, content=b"picture", headers=BEARER)
     assert answer.status_code == 422
     assert not desk.seen

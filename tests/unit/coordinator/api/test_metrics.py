@@ -15,7 +15,7 @@ from tests.support.coordinator.fakes import KEY, node, slot
 
 
 @dataclass
-class Beats:
+class FakeHeartbeat:
     missed: int
     answered: int = 0
 
@@ -30,7 +30,7 @@ def scraped(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
 
 
 def test_leases_under_way_and_leases_that_ended_are_counted_apart(ledger: Ledger) -> None:
-    registry = make_metrics(ledger, dict, Beats(missed=0))
+    registry = make_metrics(ledger, dict, FakeHeartbeat(missed=0))
     rendering(ledger, "0001")
     ledger.grant(offer("0002"), KEY)
     ended = rendering(ledger, "0003")
@@ -46,7 +46,7 @@ def test_leases_under_way_and_leases_that_ended_are_counted_apart(ledger: Ledger
 
 def test_every_scrape_reads_the_farm_afresh(ledger: Ledger) -> None:
     present: dict[str, Presence] = {}
-    beats = Beats(missed=0)
+    beats = FakeHeartbeat(missed=0)
     registry = make_metrics(ledger, lambda: present, beats)
     assert scraped(registry)["sheepfold_nodes", ""] == 0
     present["n1"], beats.missed, beats.answered = node(), 3, 7
@@ -69,13 +69,13 @@ def test_a_slot_is_used_only_by_what_renders(
 ) -> None:
     lease = rendering(ledger)
     present = {"n1": node(slots=slots, busy=tuple(slot(lease, stage) for stage in stages))}
-    found = scraped(make_metrics(ledger, lambda: present, Beats(missed=0)))
+    found = scraped(make_metrics(ledger, lambda: present, FakeHeartbeat(missed=0)))
     assert found["sheepfold_slots", "rendering"] == rendering_slots
     assert found["sheepfold_slots", "idle"] == idle
 
 
 def test_bytes_of_archives_are_counted_by_their_way(ledger: Ledger) -> None:
-    registry = make_metrics(ledger, dict, Beats(missed=0), lambda: {"from_server": 200, "to_lan": 700})
+    registry = make_metrics(ledger, dict, FakeHeartbeat(missed=0), lambda: {"from_server": 200, "to_lan": 700})
     found = scraped(registry)
     assert found["sheepfold_archive_bytes_total", "from_server"] == 200
     assert found["sheepfold_archive_bytes_total", "to_lan"] == 700

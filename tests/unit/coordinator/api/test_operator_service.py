@@ -26,10 +26,10 @@ from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.presence import Compute, Presence, Stage
 from tests.support.coordinator.builders import rendering
-from tests.support.coordinator.fakes import HARDWARE, KEY, Session, node, slot
+from tests.support.coordinator.fakes import HARDWARE, KEY, FakeSession, node, slot
 
 
-class Desk:
+class ServiceHarness:
     """An office, and whom it told what."""
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
@@ -40,7 +40,7 @@ class Desk:
         self.forgiven = self.woken = 0
         self.room = 2
         self.session, self.blocks = (
-            Session(),
+            FakeSession(),
             JobBlocks(KeyValueStore(ledger.database), "http://server", wall_clock=lambda: 7.0),
         )
         self.requester = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
@@ -72,11 +72,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(ledger: Ledger, tmp_path: Path) -> Desk:
-    return Desk(ledger, tmp_path / "logs")
+def desk(ledger: Ledger, tmp_path: Path) -> ServiceHarness:
+    return ServiceHarness(ledger, tmp_path / "logs")
 
 
-def test_asking_now_is_told_for_each_session(desk: Desk) -> None:
+def test_asking_now_is_told_for_each_session(desk: ServiceHarness) -> None:
     assert desk.office.ask_now() == [{"name": "linux/64bit", "asked": True, "said": "asking now"}]
     assert (desk.session.asked_now, desk.woken) == (1, 1)
 
@@ -89,7 +89,7 @@ def test_asking_now_is_told_for_each_session(desk: Desk) -> None:
     ]
 
 
-def test_a_pc_that_is_forgiven_is_asked_for_again(desk: Desk) -> None:
+def test_a_pc_that_is_forgiven_is_asked_for_again(desk: ServiceHarness) -> None:
     desk.set_aside("n1", "pc-03")
     assert not desk.office.forgive("pc-99")
     assert desk.forgiven == 0
@@ -98,7 +98,7 @@ def test_a_pc_that_is_forgiven_is_asked_for_again(desk: Desk) -> None:
     assert not desk.conduct.is_set_aside("n1")
 
 
-def test_the_status_of_an_empty_farm(desk: Desk) -> None:
+def test_the_status_of_an_empty_farm(desk: ServiceHarness) -> None:
     status = desk.office.status()
     assert status == {
         "version": __version__,
@@ -125,7 +125,7 @@ def test_the_status_of_an_empty_farm(desk: Desk) -> None:
     }
 
 
-def test_the_status_tells_what_is_blocked_and_why(desk: Desk) -> None:
+def test_the_status_tells_what_is_blocked_and_why(desk: ServiceHarness) -> None:
     desk.blocks.block("101", "film", "no camera", BlockedBy.FARM)
     [block] = json.loads(json.dumps(desk.office.status()))["blocked"]
     assert block == {
@@ -141,7 +141,7 @@ def test_the_status_tells_what_is_blocked_and_why(desk: Desk) -> None:
     }
 
 
-def test_the_status_tells_what_each_pc_renders_and_how_far(desk: Desk) -> None:
+def test_the_status_tells_what_each_pc_renders_and_how_far(desk: ServiceHarness) -> None:
     lease = rendering(desk.ledger, "0012")
     busy = slot(lease, progress=0.5, remaining_s=30.0, memory_kb=2048)
     desk.present = {
@@ -175,12 +175,12 @@ def test_the_status_tells_what_each_pc_renders_and_how_far(desk: Desk) -> None:
     assert (status["leases"]["rendering"], status["leases"]["cancelled"]) == (1, 2)
 
 
-def test_a_pc_that_is_set_aside_and_switched_off_is_still_told(desk: Desk) -> None:
+def test_a_pc_that_is_set_aside_and_switched_off_is_still_told(desk: ServiceHarness) -> None:
     desk.set_aside("n1", "pc-03")
     assert desk.office.status()["set_aside"] == ["pc-03"]
 
 
-def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(desk: Desk, ledger: Ledger) -> None:
+def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(desk: ServiceHarness, ledger: Ledger) -> None:
     lease = rendering(ledger, "0012", "n1")
     desk.logs.put(lease, FailureReport(kind=FailureKind.NO_OUTPUT, reason="no camera", log="Error: no camera"), "pc")
     ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no output file: no camera")
@@ -193,7 +193,7 @@ def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(desk: Desk
     assert desk.office.log(lease.job_name, "13") is None
 
 
-def test_the_status_tells_which_pcs_take_nothing_and_why(desk: Desk, ledger: Ledger) -> None:
+def test_the_status_tells_which_pcs_take_nothing_and_why(desk: ServiceHarness, ledger: Ledger) -> None:
     desk.present = {
         "n1": node("n1", trouble="disk full: make room"),
         "n2": node("n2", no_blender="no blender on PATH"),
@@ -210,7 +210,7 @@ def test_the_status_tells_which_pcs_take_nothing_and_why(desk: Desk, ledger: Led
     ]
 
 
-def test_a_pc_that_is_paused_is_tried_again_when_it_is_forgiven(desk: Desk, ledger: Ledger) -> None:
+def test_a_pc_that_is_paused_is_tried_again_when_it_is_forgiven(desk: ServiceHarness, ledger: Ledger) -> None:
     failure = FailureReport(kind=FailureKind.MISSING_LIBRARIES, reason="libX.so")
     desk.pauses.failed(rendering(ledger, node="n1"), "n1", "pc1", failure)
     assert desk.office.forgive("pc1")
@@ -219,7 +219,7 @@ def test_a_pc_that_is_paused_is_tried_again_when_it_is_forgiven(desk: Desk, ledg
     assert not desk.office.forgive("pc1")
 
 
-def test_a_frame_that_was_given_up_unrendered_has_its_reason_and_no_log(desk: Desk, ledger: Ledger) -> None:
+def test_a_frame_that_was_given_up_unrendered_has_its_reason_and_no_log(desk: ServiceHarness, ledger: Ledger) -> None:
     lease = rendering(ledger, "0007", "n1")
     ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no camera: Cannot render, no camera")
     found = desk.office.log(lease.job_name, "7")

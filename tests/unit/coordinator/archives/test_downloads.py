@@ -16,7 +16,7 @@ from coordinator.upstream.client import ArchiveGone, ServerSilent
 from coordinator.upstream.session_state import SessionState
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.protocol.messages import ArchiveRequest
-from tests.support.coordinator.builders import Told
+from tests.support.coordinator.builders import ClaimRecord
 from tests.support.coordinator.dispatcher_harness import Chain
 from tests.support.coordinator.fakes import RENDERER, SCENE, md5_of, node
 
@@ -43,7 +43,7 @@ def test_both_archives_travel_side_by_side(chain: Chain) -> None:
     chain.place_until(lambda: len(chain.sent) == 1)
 
 
-def test_a_silent_server_is_asked_again_later_and_no_lease_is_lost(chain: Chain, told: Told) -> None:
+def test_a_silent_server_is_asked_again_later_and_no_lease_is_lost(chain: Chain, told: ClaimRecord) -> None:
     chain.session.archives["job"] = [SILENCE, SCENE]
     lease = chain.grant()
     chain.place_until(lambda: md5_of(RENDERER) in chain.store.held() and len(chain.session.downloads) == 2)
@@ -79,7 +79,7 @@ def test_a_session_that_is_not_signed_in_fetches_nothing_yet(chain: Chain) -> No
 
 @pytest.mark.parametrize("kind", ["job", "binary"])
 def test_an_archive_the_server_no_longer_has_gives_the_frame_up_with_a_report(
-    chain: Chain, told: Told, kind: str
+    chain: Chain, told: ClaimRecord, kind: str
 ) -> None:
     chain.session.archives[kind] = [ArchiveGone("the server no longer has the archive")]
     lease = chain.grant()
@@ -90,7 +90,7 @@ def test_an_archive_the_server_no_longer_has_gives_the_frame_up_with_a_report(
     assert not chain.sent
 
 
-def test_an_archive_that_keeps_arriving_with_another_md5_gives_the_frame_up(chain: Chain, told: Told) -> None:
+def test_an_archive_that_keeps_arriving_with_another_md5_gives_the_frame_up(chain: Chain, told: ClaimRecord) -> None:
     chain.session.archives["job"] = [b"something else"]
     lease = chain.grant()
     chain.place_until(lambda: chain.state(lease) is LeaseState.FAILED)
@@ -111,7 +111,7 @@ def test_one_damaged_download_costs_nothing_but_time(chain: Chain) -> None:
     chain.place_until(lambda: len(chain.sent) == 1)
 
 
-def test_a_full_disk_waits_for_room(chain: Chain, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_waits_for_room(chain: Chain, told: ClaimRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     chain.make(reserve_bytes=1000)
     usage = collections.namedtuple("usage", "total used free")
     lease = chain.grant()

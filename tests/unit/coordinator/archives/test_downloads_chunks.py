@@ -14,7 +14,7 @@ from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.orders import ArchiveRef, scene_key
 from sheepfold.protocol.messages import ArchiveRequest, Chunk
-from tests.support.coordinator.builders import Told
+from tests.support.coordinator.builders import ClaimRecord
 from tests.support.coordinator.dispatcher_harness import Chain
 from tests.support.coordinator.fakes import KEY, RENDERER, SCENE, md5_of, node
 
@@ -90,7 +90,7 @@ def test_a_scene_of_many_chunks_leaves_room_for_other_jobs_archives(chain: Chain
     chain.place_until(lambda: len(chain.sent) == 2)
 
 
-def test_a_chunk_the_server_no_longer_has_gives_the_frame_up(chain: Chain, told: Told) -> None:
+def test_a_chunk_the_server_no_longer_has_gives_the_frame_up(chain: Chain, told: ClaimRecord) -> None:
     chain.session.archives[IDS[3]] = [ArchiveGone("the server no longer has the archive")]
     lease = chain.grant(**in_chunks())
     chain.place_until(lambda: chain.state(lease) is LeaseState.FAILED)

@@ -17,7 +17,7 @@ from tests.support.coordinator.fakes import node
 MD5, OTHER = "a" * 32, "b" * 32
 
 
-class Lan:
+class PeerHarness:
     """PCs ``n1`` to ``n20``, and a clock."""
 
     def __init__(self) -> None:
@@ -31,18 +31,18 @@ class Lan:
 
 
 @pytest.fixture
-def lan() -> Lan:
-    return Lan()
+def lan() -> PeerHarness:
+    return PeerHarness()
 
 
-def test_a_node_that_asks_is_a_source_for_the_others_at_once_and_not_for_itself(lan: Lan) -> None:
+def test_a_node_that_asks_is_a_source_for_the_others_at_once_and_not_for_itself(lan: PeerHarness) -> None:
     lan.sources.asked(MD5, "n1", "http://10.0.0.1:1")
     assert lan.sources.others(MD5, "n2") == ("http://10.0.0.1:1",)
     assert lan.sources.others(MD5, "n1") == ()
     assert lan.sources.others(OTHER, "n2") == ()
 
 
-def test_a_node_that_no_longer_asks_is_forgotten(lan: Lan) -> None:
+def test_a_node_that_no_longer_asks_is_forgotten(lan: PeerHarness) -> None:
     lan.sources.asked(MD5, "n1", "http://10.0.0.1:1")
     lan.now = FETCHING_FOR_S
     assert lan.sources.others(MD5, "n2")
@@ -50,19 +50,19 @@ def test_a_node_that_no_longer_asks_is_forgotten(lan: Lan) -> None:
     assert lan.sources.others(MD5, "n2") == ()
 
 
-def test_a_node_whose_record_says_that_it_keeps_the_archive_is_a_source(lan: Lan) -> None:
+def test_a_node_whose_record_says_that_it_keeps_the_archive_is_a_source(lan: PeerHarness) -> None:
     lan.has("n1", "http://10.0.0.1:1")
     assert lan.sources.others(MD5, "n2") == ("http://10.0.0.1:1",)
 
 
-def test_a_node_that_is_gone_or_set_aside_is_not_named(lan: Lan) -> None:
+def test_a_node_that_is_gone_or_set_aside_is_not_named(lan: PeerHarness) -> None:
     lan.has("n1", "http://10.0.0.1:1")
     lan.sources.asked(MD5, "n3", "http://10.0.0.3:1")
     del lan.nodes["n1"], lan.nodes["n3"]
     assert lan.sources.others(MD5, "n2") == ()
 
 
-def test_a_few_are_named_by_chance(lan: Lan) -> None:
+def test_a_few_are_named_by_chance(lan: PeerHarness) -> None:
     for number in range(1, 21):
         lan.has(f"n{number}", f"http://10.0.0.{number}:1")
     first, second = lan.sources.others(MD5, "n1"), lan.sources.others(MD5, "n1")
@@ -82,13 +82,13 @@ def test_a_few_are_named_by_chance(lan: Lan) -> None:
         "file:///x",
     ],
 )
-def test_an_address_that_is_none_is_not_passed_on(lan: Lan, url: str) -> None:
+def test_an_address_that_is_none_is_not_passed_on(lan: PeerHarness, url: str) -> None:
     lan.sources.asked(MD5, "n1", url)
     lan.has("n3", url)
     assert lan.sources.others(MD5, "n2") == ()
 
 
-def test_a_node_is_told_how_an_archive_travels_and_is_a_source_from_then_on(lan: Lan) -> None:
+def test_a_node_is_told_how_an_archive_travels_and_is_a_source_from_then_on(lan: PeerHarness) -> None:
     class Known:
         def of(self, md5: str) -> PieceHashes | None:
             return PieceHashes(size=9, piece_bytes=1024**2, sums=("s",)) if md5 == MD5 else None

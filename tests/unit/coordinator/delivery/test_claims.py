@@ -11,7 +11,7 @@ from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.failure_causes import Cause, cause_of
-from tests.support.coordinator.builders import Listener, Told, look, offer, rendering, report
+from tests.support.coordinator.builders import ClaimRecord, Listener, look, offer, rendering, report
 
 CRASH = FailureReport(kind=FailureKind.RENDERER_CRASHED, reason="signal 11", log="boom")
 
@@ -47,7 +47,7 @@ def test_a_lease_nobody_knows_is_stale(claims: Claims) -> None:
 
 
 def test_a_picture_is_in_the_spool_before_the_ledger_says_delivered(
-    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG ", b"data"])
@@ -61,7 +61,7 @@ def test_a_picture_is_in_the_spool_before_the_ledger_says_delivered(
 
 
 def test_a_delivery_whose_answer_was_lost_is_answered_again_and_kept_once(
-    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
@@ -79,7 +79,7 @@ def test_a_picture_that_was_cut_off_costs_no_attempt(ledger: Ledger, claims: Cla
 
 
 def test_what_is_no_picture_never_waits_for_the_server(
-    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
     with pytest.raises(FrameRejected, match="no picture"):
@@ -91,7 +91,7 @@ def test_what_is_no_picture_never_waits_for_the_server(
 
 
 def test_a_failed_frame_is_tried_elsewhere_and_then_given_up_with_its_log(
-    ledger: Ledger, claims: Claims, told: Told
+    ledger: Ledger, claims: Claims, told: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
     claims.fail(lease.id, 1, "n1", CRASH)
@@ -106,7 +106,7 @@ def test_a_failed_frame_is_tried_elsewhere_and_then_given_up_with_its_log(
     assert told.failed == [("n1", FailureKind.RENDERER_CRASHED), ("n2", FailureKind.RENDERER_CRASHED)]
 
 
-def test_lost_nodes_use_up_no_attempt(ledger: Ledger, claims: Claims, told: Told) -> None:
+def test_lost_nodes_use_up_no_attempt(ledger: Ledger, claims: Claims, told: ClaimRecord) -> None:
     lease = rendering(ledger)
     for attempt in range(1, 8):
         claims.take_back(ledger.get(lease.id), "silent")
@@ -134,7 +134,7 @@ def test_a_picture_that_arrives_after_the_cancel_is_dropped(ledger: Ledger, clai
 
 @pytest.mark.parametrize("kind", [kind for kind in FailureKind if cause_of(kind) is Cause.NODE])
 def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
-    ledger: Ledger, spool: Spool, told: Told, kind: FailureKind
+    ledger: Ledger, spool: Spool, told: ClaimRecord, kind: FailureKind
 ) -> None:
     troubled: list[Lease] = []
     events = Listener(
@@ -161,7 +161,7 @@ def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
 
 
 def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
-    ledger: Ledger, spool: Spool, told: Told
+    ledger: Ledger, spool: Spool, told: ClaimRecord
 ) -> None:
     events = Listener(
         delivered=told.delivered.append,
@@ -183,7 +183,7 @@ def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
 
 
 def test_what_is_the_scenes_fault_is_tried_twice_however_many_attempts_others_have(
-    ledger: Ledger, spool: Spool, told: Told
+    ledger: Ledger, spool: Spool, told: ClaimRecord
 ) -> None:
     scenes: list[tuple[str | None, FailureKind]] = []
     events = Listener(
@@ -239,7 +239,7 @@ def lit(ledger: Ledger, claims: Claims) -> Lease:
 
 @pytest.mark.usefixtures("lit")
 def test_a_doubtful_picture_is_kept_and_costs_its_frame_and_its_pc_nothing(
-    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
 ) -> None:
     lease = held_back(ledger, claims, "0002")
     assert (lease.state, lease.attempt, lease.failures, lease.tried_nodes) == (LeaseState.GRANTED, 2, 0, ())
@@ -255,7 +255,7 @@ def test_a_doubtful_picture_is_kept_and_costs_its_frame_and_its_pc_nothing(
 @pytest.mark.parametrize("second", ["n2", "n1"])
 @pytest.mark.usefixtures("lit")
 def test_a_frame_that_is_black_twice_is_delivered(
-    ledger: Ledger, claims: Claims, spool: Spool, told: Told, second: str
+    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord, second: str
 ) -> None:
     lease = again(ledger, claims, held_back(ledger, claims, "0002"), second)
     deliver(claims, lease, BLACK)
@@ -270,7 +270,7 @@ def test_a_frame_that_is_black_twice_is_delivered(
 
 @pytest.mark.usefixtures("lit")
 def test_a_second_picture_that_shows_something_takes_the_place_of_the_black_one(
-    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
 ) -> None:
     lease = again(ledger, claims, held_back(ledger, claims, "0002", "ill"), "n2")
     deliver(claims, lease, b"PNG data")
@@ -284,7 +284,7 @@ def test_a_second_picture_that_shows_something_takes_the_place_of_the_black_one(
 
 @pytest.mark.usefixtures("lit")
 def test_frames_behind_a_believed_one_go_as_they_were_rendered_first(
-    ledger: Ledger, claims: Claims, spool: Spool, told: Told
+    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
 ) -> None:
     first, *others = [held_back(ledger, claims, f"{number:04}") for number in range(2, 6)]
     ordered = ledger.apply(others[1].id, LeaseEvent.ORDER, node_id="n3")
@@ -305,7 +305,7 @@ def test_frames_behind_a_believed_one_go_as_they_were_rendered_first(
 
 
 @pytest.mark.usefixtures("lit")
-def test_a_restart_keeps_what_was_held_back(ledger: Ledger, claims: Claims, spool: Spool, told: Told) -> None:
+def test_a_restart_keeps_what_was_held_back(ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord) -> None:
     lease = held_back(ledger, claims, "0003")
     events = Listener(
         delivered=told.delivered.append,

@@ -18,18 +18,18 @@ from sheepfold.protocol.messages import ProjectAnswer, ProjectStep
 from sheepfold.protocol.session_messages import Endpoints
 from sheepfold.protocol.status import ProjectStatus
 from tests.support.coordinator.builders import offer, rendering
-from tests.support.coordinator.fakes import ENDPOINTS, KEY, Session
+from tests.support.coordinator.fakes import ENDPOINTS, KEY, FakeSession
 
 OURS = Endpoints(**{**vars(ENDPOINTS), "project": "/server/project"})
 SILENCE = ServerSilent("project", "http://server/x", "no answer in time")
 
 
-class Farm:
+class ControlHarness:
     """A job control, and what it does to the farm around it."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.blocks = ledger, JobBlocks(KeyValueStore(ledger.database), "http://server")
-        self.session = Session()
+        self.session = FakeSession()
         sessions = {KEY: cast("FarmSession", self.session)}
         self.control = JobControl(
             ledger,
@@ -71,8 +71,8 @@ class Farm:
 
 
 @pytest.fixture
-def farm(ledger: Ledger) -> Farm:
-    return Farm(ledger)
+def farm(ledger: Ledger) -> ControlHarness:
+    return ControlHarness(ledger)
 
 
 @pytest.fixture
@@ -103,14 +103,14 @@ def four_frames(ledger: Ledger) -> dict[str, Lease]:
 )
 @pytest.mark.usefixtures("four_frames")
 def test_a_job_or_one_frame_of_it_ends_and_each_frame_is_reported(
-    farm: Farm, job: str, frame: str | None, frames: list[str]
+    farm: ControlHarness, job: str, frame: str | None, frames: list[str]
 ) -> None:
     assert farm.cancelled(job, frame) == frames
     assert all(farm.ended.values()), "a server of other origin learns it frame by frame"
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_what_was_cancelled_is_blocked_and_nothing_else(farm: Farm) -> None:
+def test_what_was_cancelled_is_blocked_and_nothing_else(farm: ControlHarness) -> None:
     farm.control.cancel("demo", None)
     assert farm.blocks.is_blocked("77", "0999")
     assert not farm.blocks.is_blocked("78", "0101")
@@ -120,7 +120,7 @@ def test_what_was_cancelled_is_blocked_and_nothing_else(farm: Farm) -> None:
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_the_block_holds_before_the_first_lease_ends(farm: Farm) -> None:
+def test_the_block_holds_before_the_first_lease_ends(farm: ControlHarness) -> None:
     def end(leases: Sequence[Lease], _reason: str) -> list[Lease]:
         assert farm.blocks.is_blocked("77", "0001")
         assert len(leases) == 2
@@ -132,18 +132,18 @@ def test_the_block_holds_before_the_first_lease_ends(farm: Farm) -> None:
 
 @pytest.mark.usefixtures("four_frames")
 @pytest.mark.parametrize(("job", "frame"), [("79", None), ("", None), ("dem", None), ("79", "0001")])
-def test_a_job_that_is_not_there_is_said_with_those_that_are(farm: Farm, job: str, frame: str | None) -> None:
+def test_a_job_that_is_not_there_is_said_with_those_that_are(farm: ControlHarness, job: str, frame: str | None) -> None:
     with pytest.raises(UnknownJob, match=r"jobs there are: 77 'demo', 78 'other\.blend'$"):
         farm.control.cancel(job, frame)
     assert farm.blocks.all() == []
 
 
-def test_a_farm_without_jobs_says_so(farm: Farm) -> None:
+def test_a_farm_without_jobs_says_so(farm: ControlHarness) -> None:
     with pytest.raises(UnknownJob, match=r"there is no job '7' here; jobs there are: none$"):
         farm.control.cancel("7", None)
 
 
-def test_not_more_jobs_are_told_than_a_person_reads(farm: Farm) -> None:
+def test_not_more_jobs_are_told_than_a_person_reads(farm: ControlHarness) -> None:
     for number in range(TOLD_JOBS + 1):
         farm.ledger.grant(offer("0001", job_id=str(200 + number)), KEY)
     with pytest.raises(UnknownJob) as told:
@@ -152,14 +152,16 @@ def test_not_more_jobs_are_told_than_a_person_reads(farm: Farm) -> None:
     assert str(told.value).endswith(" …")
 
 
-def test_a_job_between_two_frames_is_still_known(farm: Farm, four_frames: dict[str, Lease]) -> None:
+def test_a_job_between_two_frames_is_still_known(farm: ControlHarness, four_frames: dict[str, Lease]) -> None:
     for frame in ("0001", "0002"):
         farm.ledger.apply(four_frames[frame].id, LeaseEvent.CANCEL)
     assert farm.cancelled("demo") == []
     assert farm.blocks.is_blocked("77", "0004")
 
 
-def test_of_two_jobs_of_one_name_the_one_that_is_over_is_left_alone(farm: Farm, four_frames: dict[str, Lease]) -> None:
+def test_of_two_jobs_of_one_name_the_one_that_is_over_is_left_alone(
+    farm: ControlHarness, four_frames: dict[str, Lease]
+) -> None:
     for frame in ("0001", "0002"):
         farm.ledger.apply(four_frames[frame].id, LeaseEvent.CANCEL)
     farm.ledger.grant(offer("0001", job_id="90"), KEY)
@@ -167,13 +169,13 @@ def test_of_two_jobs_of_one_name_the_one_that_is_over_is_left_alone(farm: Farm, 
     assert [block.job_id for block in farm.blocks.all()] == ["90"]
 
 
-def test_a_number_comes_before_a_name_that_looks_like_it(farm: Farm) -> None:
+def test_a_number_comes_before_a_name_that_looks_like_it(farm: ControlHarness) -> None:
     farm.ledger.grant(offer("0001", job_id="90", name="77"), KEY)
     farm.ledger.grant(offer("0002", job_id="77", name="film"), KEY)
     assert farm.cancelled("77") == ["0002"]
 
 
-def test_a_name_may_hold_a_colon(farm: Farm) -> None:
+def test_a_name_may_hold_a_colon(farm: ControlHarness) -> None:
     farm.ledger.grant(offer("0001", name="film:2"), KEY)
     assert farm.cancelled("film", "2") == ["0001"]
     assert [block.frame for block in farm.blocks.all()] == [None]
@@ -184,7 +186,7 @@ def test_a_name_may_hold_a_colon(farm: Farm) -> None:
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_a_server_of_ours_stops_the_project_itself_and_needs_no_reports(farm: Farm) -> None:
+def test_a_server_of_ours_stops_the_project_itself_and_needs_no_reports(farm: ControlHarness) -> None:
     farm.session.endpoints = OURS
     [stopped] = farm.control.cancel("demo", None)
     assert farm.session.steps == [ProjectStep(job="77", step="cancel")]
@@ -194,7 +196,7 @@ def test_a_server_of_ours_stops_the_project_itself_and_needs_no_reports(farm: Fa
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_one_frame_is_given_back_to_a_server_of_ours_and_its_project_goes_on(farm: Farm) -> None:
+def test_one_frame_is_given_back_to_a_server_of_ours_and_its_project_goes_on(farm: ControlHarness) -> None:
     farm.session.endpoints = OURS
     assert farm.cancelled("77", "0002") == ["0002"]
     assert farm.session.steps == []
@@ -202,7 +204,7 @@ def test_one_frame_is_given_back_to_a_server_of_ours_and_its_project_goes_on(far
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_a_server_of_ours_that_does_not_answer_learns_it_frame_by_frame(farm: Farm) -> None:
+def test_a_server_of_ours_that_does_not_answer_learns_it_frame_by_frame(farm: ControlHarness) -> None:
     farm.session.endpoints, farm.session.step_answer = OURS, SILENCE
     assert farm.cancelled("77") == ["0001", "0002"]
     assert all(farm.ended.values())
@@ -218,14 +220,16 @@ def test_a_server_of_ours_that_does_not_answer_learns_it_frame_by_frame(farm: Fa
         (ProjectStatus.NOT_ALLOWED, True, "this account may not manage the server's projects (status 403)"),
     ],
 )
-def test_what_the_server_says_instead_is_told(farm: Farm, status: ProjectStatus, reported: bool, said: str) -> None:
+def test_what_the_server_says_instead_is_told(
+    farm: ControlHarness, status: ProjectStatus, reported: bool, said: str
+) -> None:
     farm.session.endpoints, farm.session.step_answer = OURS, ProjectAnswer(status=status)
     [stopped] = farm.control.cancel("77", None)
     assert farm.ended == {"0001": reported, "0002": reported}
     assert stopped.at_server == said
 
 
-def test_a_project_that_has_not_begun_is_known_to_its_server(farm: Farm) -> None:
+def test_a_project_that_has_not_begun_is_known_to_its_server(farm: ControlHarness) -> None:
     farm.session.endpoints = OURS
     farm.session.step_answer = ProjectAnswer(status=ProjectStatus.OK, job="105", name="film")
     [stopped] = farm.control.cancel("film", None)
@@ -235,7 +239,7 @@ def test_a_project_that_has_not_begun_is_known_to_its_server(farm: Farm) -> None
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_unblocking_resumes_the_project_where_the_block_had_stopped_it_and_asks_at_once(farm: Farm) -> None:
+def test_unblocking_resumes_the_project_where_the_block_had_stopped_it_and_asks_at_once(farm: ControlHarness) -> None:
     farm.session.endpoints = OURS
     farm.control.cancel("demo", None)
     farm.control.cancel("78", "0101")
@@ -247,7 +251,7 @@ def test_unblocking_resumes_the_project_where_the_block_had_stopped_it_and_asks_
     assert len(farm.session.steps) == 1
 
 
-def test_unblocking_what_is_not_blocked_says_what_is(farm: Farm) -> None:
+def test_unblocking_what_is_not_blocked_says_what_is(farm: ControlHarness) -> None:
     farm.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
     with pytest.raises(UnknownJob, match=r"blocked are: 77 'demo'$"):
         farm.control.unblock("78", None)
@@ -257,13 +261,13 @@ def test_unblocking_what_is_not_blocked_says_what_is(farm: Farm) -> None:
 # Turning away
 
 
-def test_a_wanted_frame_is_not_touched(farm: Farm) -> None:
+def test_a_wanted_frame_is_not_touched(farm: ControlHarness) -> None:
     lease = farm.ledger.grant(offer(), KEY)
     assert farm.control.block_of(lease) is None
     assert farm.ledger.get(lease.id).state is LeaseState.GRANTED
 
 
-def test_a_frame_of_a_blocked_job_is_given_back_and_reported_with_the_reason(farm: Farm) -> None:
+def test_a_frame_of_a_blocked_job_is_given_back_and_reported_with_the_reason(farm: ControlHarness) -> None:
     block = farm.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
     lease = farm.ledger.grant(offer("0005"), KEY)
     assert farm.control.block_of(lease) == block
@@ -273,7 +277,7 @@ def test_a_frame_of_a_blocked_job_is_given_back_and_reported_with_the_reason(far
     assert farm.session.steps == []
 
 
-def test_a_frame_of_a_hopeless_job_fails_with_its_reason_until_the_job_is_unblocked(farm: Farm) -> None:
+def test_a_frame_of_a_hopeless_job_fails_with_its_reason_until_the_job_is_unblocked(farm: ControlHarness) -> None:
     farm.blocks.block("77", "demo", "no camera", BlockedBy.FARM, kind=FailureKind.NO_CAMERA.value)
     again = JobBlocks(KeyValueStore(farm.ledger.database), "http://server")
     assert [block.kind for block in again.all()] == ["no camera"], "a restart knows it"
@@ -285,7 +289,7 @@ def test_a_frame_of_a_hopeless_job_fails_with_its_reason_until_the_job_is_unbloc
     assert farm.control.block_of(farm.ledger.grant(offer("0006"), KEY)) is None
 
 
-def test_a_server_of_ours_that_missed_the_cancel_is_told_with_the_next_offer(farm: Farm) -> None:
+def test_a_server_of_ours_that_missed_the_cancel_is_told_with_the_next_offer(farm: ControlHarness) -> None:
     farm.session.endpoints = OURS
     farm.blocks.block("77", "demo", "cancelled", BlockedBy.OPERATOR)
     for frame in ("0005", "0006"):

@@ -17,7 +17,7 @@ NO_CAMERA = FailureReport(kind=FailureKind.NO_CAMERA, reason="Cannot render, no 
 TOO_NEW = FailureReport(kind=FailureKind.SCENE_UNREADABLE, reason="not a blend file")
 
 
-class Farm:
+class SceneFaultsHarness:
     """PCs that could take any frame, and the jobs that were put on hold."""
 
     def __init__(self, ledger: Ledger, **blenders: str) -> None:
@@ -41,7 +41,7 @@ class Farm:
 
 
 def test_two_pcs_that_say_so_settle_it_at_once(ledger: Ledger) -> None:
-    farm = Farm(ledger, n1="3.4.1", n2="3.4.1", n3="3.4.1")
+    farm = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1", n3="3.4.1")
     farm.fails("n1")
     assert not farm.held
     farm.fails("n2")
@@ -51,21 +51,21 @@ def test_two_pcs_that_say_so_settle_it_at_once(ledger: Ledger) -> None:
 
 
 def test_one_pc_alone_settles_it_with_a_second_look(ledger: Ledger) -> None:
-    farm = Farm(ledger, n1="3.4.1")
+    farm = SceneFaultsHarness(ledger, n1="3.4.1")
     farm.fails("n1")
     farm.fails("n1")
     assert len(farm.held) == 1
 
 
 def test_one_pc_of_several_settles_nothing_however_often_it_says_so(ledger: Ledger) -> None:
-    farm = Farm(ledger, n1="3.4.1", n2="3.4.1")
+    farm = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1")
     for _ in range(5):
         farm.fails("n1")
     assert not farm.held
 
 
 def test_a_file_that_a_blender_cannot_read_is_first_given_to_one_of_another_version(ledger: Ledger) -> None:
-    farm = Farm(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
+    farm = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
     farm.fails("n1", TOO_NEW)
     assert farm.faults.tried(farm.lease("n1")) == ("n1", "n2")
     farm.fails("n2", TOO_NEW)
@@ -75,7 +75,7 @@ def test_a_file_that_a_blender_cannot_read_is_first_given_to_one_of_another_vers
 
 
 def test_a_camera_is_missing_in_every_version_of_blender(ledger: Ledger) -> None:
-    farm = Farm(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
+    farm = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
     farm.fails("n1")
     assert farm.faults.tried(farm.lease("n1")) == ()
     farm.fails("n2")
@@ -83,7 +83,7 @@ def test_a_camera_is_missing_in_every_version_of_blender(ledger: Ledger) -> None
 
 
 def test_a_job_with_a_picture_is_never_put_on_hold(ledger: Ledger) -> None:
-    farm = Farm(ledger, n1="3.4.1")
+    farm = SceneFaultsHarness(ledger, n1="3.4.1")
     farm.faults.rendered(farm.lease("n1"))
     for _ in range(5):
         farm.fails("n1")
@@ -92,14 +92,14 @@ def test_a_job_with_a_picture_is_never_put_on_hold(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("other", [{"job_id": "78"}, {"revision": "4"}])
 def test_each_revision_of_a_job_stands_by_itself(ledger: Ledger, other: dict[str, str]) -> None:
-    farm = Farm(ledger, n1="3.4.1")
+    farm = SceneFaultsHarness(ledger, n1="3.4.1")
     farm.fails("n1")
     farm.fails("n1", **other)
     assert not farm.held
 
 
 def test_a_job_that_gets_another_chance_is_looked_at_anew(ledger: Ledger) -> None:
-    farm = Farm(ledger, n1="3.4.1")
+    farm = SceneFaultsHarness(ledger, n1="3.4.1")
     farm.fails("n1")
     farm.faults.forget("77")
     farm.fails("n1")

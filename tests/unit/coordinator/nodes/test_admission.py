@@ -16,12 +16,12 @@ from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.codec import to_json
 from sheepfold.contract.orders import ArchiveRef, RenderOrder, open_order, public_key_from, sign_order
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence
-from tests.support.coordinator.fakes import HARDWARE, Clock, node
+from tests.support.coordinator.fakes import HARDWARE, ManualClock, node
 
 LOCAL = "redis://:s3cret@127.0.0.1:6390/0"
 
 
-class Names:
+class FakeRegistry:
     """Gives every PC a number, while Redis is there."""
 
     def __init__(self) -> None:
@@ -40,13 +40,13 @@ class Names:
 
 
 @pytest.fixture
-def names() -> Names:
-    return Names()
+def names() -> FakeRegistry:
+    return FakeRegistry()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def joined() -> list[JoinRequest]:
 
 
 @pytest.fixture
-def open_door(ledger: Ledger, names: Names, joined: list[JoinRequest], clock: Clock):
+def open_door(ledger: Ledger, names: FakeRegistry, joined: list[JoinRequest], clock: ManualClock):
     def make(redis_url: str = LOCAL, public_url: str | None = None) -> NodeAdmission:
         return NodeAdmission(
             KeyValueStore(ledger.database),
@@ -132,7 +132,9 @@ def test_a_worker_that_joins_gets_all_it_needs(open_door, joined: list[JoinReque
     assert open_order(sign_order(order, door.order_key), public_key_from(answer.order_key), "n1") == order
 
 
-def test_a_worker_does_not_get_in_while_redis_is_away(open_door, names: Names, joined: list[JoinRequest]) -> None:
+def test_a_worker_does_not_get_in_while_redis_is_away(
+    open_door, names: FakeRegistry, joined: list[JoinRequest]
+) -> None:
     names.down = True
     with pytest.raises(BrokerUnreachable):
         open_door().join(wish(), "farm.lan", "10.0.0.9")
@@ -183,7 +185,7 @@ def here(installation: str) -> Presence:
 
 
 def test_a_copied_work_folder_becomes_a_node_of_its_own_with_a_word(
-    open_door, names: Names, joined: list[JoinRequest], caplog: pytest.LogCaptureFixture
+    open_door, names: FakeRegistry, joined: list[JoinRequest], caplog: pytest.LogCaptureFixture
 ) -> None:
     door = open_door()
     names.here = {"n1": here("first")}
@@ -204,26 +206,26 @@ def test_copies_that_start_in_the_same_moment_are_told_apart(open_door) -> None:
 
 
 @pytest.mark.parametrize("is_seen", [True, False], ids=["its record is still there", "it said goodbye"])
-def test_a_worker_that_is_started_anew_is_the_same_node_at_once(open_door, names: Names, is_seen: bool) -> None:
+def test_a_worker_that_is_started_anew_is_the_same_node_at_once(open_door, names: FakeRegistry, is_seen: bool) -> None:
     door = open_door()
     door.join(at("first"), "farm.lan", "10.0.0.9")
     names.here = {"n1": here("first")} if is_seen else {}
     assert door.join(at("first"), "farm.lan", "10.0.0.10").node_id == "n1"
 
 
-def test_a_worker_that_is_started_anew_after_the_coordinator_is_the_same_node(open_door, names: Names) -> None:
+def test_a_worker_that_is_started_anew_after_the_coordinator_is_the_same_node(open_door, names: FakeRegistry) -> None:
     names.here = {"n1": here("first")}
     assert open_door().join(at("first"), "farm.lan", "10.0.0.9").node_id == "n1"
 
 
-def test_a_work_folder_that_moved_is_the_same_node_when_the_old_place_is_silent(open_door, clock: Clock) -> None:
+def test_a_work_folder_that_moved_is_the_same_node_when_the_old_place_is_silent(open_door, clock: ManualClock) -> None:
     door = open_door()
     door.join(at("first"), "farm.lan", "10.0.0.9")
     clock.now += NODE_SILENT_AFTER_S
     assert door.join(at("moved"), "farm.lan", "10.0.0.9").node_id == "n1"
 
 
-def test_of_two_that_live_under_one_identity_the_one_that_joined_last_keeps_it(open_door, names: Names) -> None:
+def test_of_two_that_live_under_one_identity_the_one_that_joined_last_keeps_it(open_door, names: FakeRegistry) -> None:
     """Given a PC that slept while a copy of it took its place, and both write records now."""
     door = open_door()
     names.here = {"n1": here("sleeper")}

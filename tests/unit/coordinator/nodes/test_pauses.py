@@ -11,12 +11,12 @@ from coordinator.leases.ledger import Ledger
 from coordinator.nodes.pauses import TOLD_AT_ONCE, NodePauses
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from tests.support.coordinator.builders import offer, rendering
-from tests.support.coordinator.fakes import Clock, node
+from tests.support.coordinator.fakes import ManualClock, node
 
 FULL = FailureReport(kind=FailureKind.DISK_FULL, reason="the disk of this PC is full")
 
 
-class Waits:
+class DoublingWaits:
     """5, 10, 20 ... seconds."""
 
     def __init__(self) -> None:
@@ -28,13 +28,13 @@ class Waits:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def pauses(clock: Clock) -> NodePauses:
-    return NodePauses(Waits, clock=clock)
+def pauses(clock: ManualClock) -> NodePauses:
+    return NodePauses(DoublingWaits, clock=clock)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def lease(ledger: Ledger) -> Lease:
 
 
 def test_a_pause_ends_and_the_next_one_is_longer_until_a_picture_comes(
-    pauses: NodePauses, lease: Lease, clock: Clock
+    pauses: NodePauses, lease: Lease, clock: ManualClock
 ) -> None:
     for wait_s in (5, 10, 20):
         assert pauses.failed(lease, "n1", "pc1", FULL)
@@ -59,7 +59,7 @@ def test_a_pause_ends_and_the_next_one_is_longer_until_a_picture_comes(
 
 
 def test_the_operator_is_told_once_with_what_to_do(
-    pauses: NodePauses, lease: Lease, clock: Clock, caplog: pytest.LogCaptureFixture
+    pauses: NodePauses, lease: Lease, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(4):
         pauses.failed(lease, "n1", "pc1", FULL)
@@ -102,7 +102,7 @@ def test_a_missing_blender_is_told_once(pauses: NodePauses, caplog: pytest.LogCa
 
 
 def test_a_frame_that_a_pc_fails_again_after_it_made_others_is_the_trouble_itself(
-    pauses: NodePauses, ledger: Ledger, lease: Lease, clock: Clock
+    pauses: NodePauses, ledger: Ledger, lease: Lease, clock: ManualClock
 ) -> None:
     pauses.failed(lease, "n1", "pc1", FULL)
     assert not pauses.is_frames_fault(lease, "n1")
@@ -116,7 +116,7 @@ def test_a_frame_that_a_pc_fails_again_after_it_made_others_is_the_trouble_itsel
 
 
 def test_how_long_a_frame_has_had_trouble_counts_from_its_first_time(
-    pauses: NodePauses, lease: Lease, clock: Clock
+    pauses: NodePauses, lease: Lease, clock: ManualClock
 ) -> None:
     assert pauses.troubled_s(lease) == 0
     for _ in range(3):

@@ -20,7 +20,7 @@ def conduct(ledger: Ledger) -> NodeQuarantine:
     return NodeQuarantine(KeyValueStore(ledger.database))
 
 
-class Frames:
+class FailingFrames:
     """Frames that go wrong on one PC and are finished by another."""
 
     def __init__(self, ledger: Ledger, conduct: NodeQuarantine) -> None:
@@ -41,11 +41,11 @@ class Frames:
 
 
 @pytest.fixture
-def frames(ledger: Ledger, conduct: NodeQuarantine) -> Frames:
-    return Frames(ledger, conduct)
+def frames(ledger: Ledger, conduct: NodeQuarantine) -> FailingFrames:
+    return FailingFrames(ledger, conduct)
 
 
-def test_a_failure_alone_says_nothing(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_a_failure_alone_says_nothing(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(10):
         conduct.failed(frames.lease(), "n1", "pc-03", CRASHED, "signal 11")
     assert not conduct.is_set_aside("n1")
@@ -53,7 +53,7 @@ def test_a_failure_alone_says_nothing(conduct: NodeQuarantine, frames: Frames) -
 
 
 def test_a_pc_is_set_aside_after_two_frames_that_others_finished(
-    conduct: NodeQuarantine, frames: Frames, caplog: pytest.LogCaptureFixture
+    conduct: NodeQuarantine, frames: FailingFrames, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames.wrong_only_on("n1")
     assert conduct.marks_of("n1") == ["failed: frame 0001 · demo: signal 11"]
@@ -67,14 +67,14 @@ def test_a_pc_is_set_aside_after_two_frames_that_others_finished(
     assert not conduct.is_set_aside("good")
 
 
-def test_it_is_said_once(conduct: NodeQuarantine, frames: Frames, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_said_once(conduct: NodeQuarantine, frames: FailingFrames, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(MARKS_TO_SET_ASIDE + 3):
         frames.wrong_only_on("n1")
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
 
 
 def test_whoever_is_set_aside_is_told_of_once_and_after_the_ledger(ledger: Ledger, conduct: NodeQuarantine) -> None:
-    frames, told = Frames(ledger, conduct), []
+    frames, told = FailingFrames(ledger, conduct), []
     for _ in range(3):
         lease = frames.lease()
         conduct.failed(lease, "n1", "pc-03", CRASHED, "signal 11")
@@ -86,7 +86,7 @@ def test_whoever_is_set_aside_is_told_of_once_and_after_the_ledger(ledger: Ledge
     assert "n2" in kept
 
 
-def test_a_frame_that_fails_everywhere_marks_nobody(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_a_frame_that_fails_everywhere_marks_nobody(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(5):
         lease = frames.lease()
         for node in ("n1", "n2", "n3"):
@@ -97,7 +97,7 @@ def test_a_frame_that_fails_everywhere_marks_nobody(conduct: NodeQuarantine, fra
     assert [conduct.marks_of(node) for node in ("n1", "n2", "n3")] == [[], [], []]
 
 
-def test_a_pc_that_finishes_its_own_second_try_has_no_mark(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_a_pc_that_finishes_its_own_second_try_has_no_mark(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(3):
         lease = frames.lease("n1")
         conduct.failed(lease, "n1", "pc-03", BROKEN, "black")
@@ -105,7 +105,9 @@ def test_a_pc_that_finishes_its_own_second_try_has_no_mark(conduct: NodeQuaranti
     assert conduct.marks_of("n1") == []
 
 
-def test_everybody_who_failed_a_frame_that_another_finished_has_a_mark(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_everybody_who_failed_a_frame_that_another_finished_has_a_mark(
+    conduct: NodeQuarantine, frames: FailingFrames
+) -> None:
     lease = frames.lease("good")
     conduct.failed(lease, "n1", "pc-01", CRASHED, "signal 11")
     conduct.failed(lease, "n2", "pc-02", BROKEN, "black")
@@ -114,7 +116,7 @@ def test_everybody_who_failed_a_frame_that_another_finished_has_a_mark(conduct: 
     assert conduct.marks_of("n2") == ["broken picture: frame 0001 · demo: black"]
 
 
-def test_a_frame_failed_twice_on_one_pc_is_one_mark(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_a_frame_failed_twice_on_one_pc_is_one_mark(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     lease = frames.lease("good")
     conduct.failed(lease, "n1", "pc-01", CRASHED, "signal 11")
     conduct.failed(lease, "n1", "pc-01", CRASHED, "signal 9")
@@ -122,7 +124,7 @@ def test_a_frame_failed_twice_on_one_pc_is_one_mark(conduct: NodeQuarantine, fra
     assert conduct.marks_of("n1") == ["failed: frame 0001 · demo: signal 9"]
 
 
-def test_failed_frames_are_forgotten_with_the_next_good_one(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_failed_frames_are_forgotten_with_the_next_good_one(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(5):
         frames.wrong_only_on("n1")
         frames.finished_by("n1")
@@ -130,14 +132,14 @@ def test_failed_frames_are_forgotten_with_the_next_good_one(conduct: NodeQuarant
     assert not conduct.is_set_aside("n1")
 
 
-def test_broken_pictures_and_refused_frames_are_not_forgotten(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_broken_pictures_and_refused_frames_are_not_forgotten(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     frames.wrong_only_on("n1", BROKEN)
     frames.finished_by("n1")
     conduct.refused(frames.lease("n1"), "pc-03", "the server says that the frame is broken (status 301)")
     assert conduct.is_set_aside("n1")
 
 
-def test_a_good_frame_does_not_bring_a_pc_back(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_a_good_frame_does_not_bring_a_pc_back(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     frames.finished_by("n1")
@@ -147,7 +149,7 @@ def test_a_good_frame_does_not_bring_a_pc_back(conduct: NodeQuarantine, frames: 
 
 @pytest.mark.parametrize(("name", "shown"), [("pc-03", "pc-03"), ("", "n1")])
 def test_a_pc_that_was_set_aside_for_refused_frames_can_be_named_and_forgiven(
-    conduct: NodeQuarantine, frames: Frames, name: str, shown: str
+    conduct: NodeQuarantine, frames: FailingFrames, name: str, shown: str
 ) -> None:
     for _ in range(2):
         conduct.refused(frames.lease("n1"), name, "status 301")
@@ -157,7 +159,9 @@ def test_a_pc_that_was_set_aside_for_refused_frames_can_be_named_and_forgiven(
 
 
 @pytest.mark.parametrize("by", ["pc-03", "n1"])
-def test_a_pc_is_forgiven_by_name_or_id_and_begins_afresh(conduct: NodeQuarantine, frames: Frames, by: str) -> None:
+def test_a_pc_is_forgiven_by_name_or_id_and_begins_afresh(
+    conduct: NodeQuarantine, frames: FailingFrames, by: str
+) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1", BROKEN)
     assert conduct.release(by)
@@ -166,14 +170,14 @@ def test_a_pc_is_forgiven_by_name_or_id_and_begins_afresh(conduct: NodeQuarantin
     assert not conduct.is_set_aside("n1"), "it takes two again"
 
 
-def test_nobody_of_that_name_is_nobody(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_nobody_of_that_name_is_nobody(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     frames.wrong_only_on("n1")
     assert not conduct.release("pc-99")
     assert not conduct.release("")
     assert len(conduct.marks_of("n1")) == 1
 
 
-def test_what_a_forgiven_pc_did_before_is_forgiven_too(conduct: NodeQuarantine, frames: Frames) -> None:
+def test_what_a_forgiven_pc_did_before_is_forgiven_too(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     under_way = frames.lease("good")
     conduct.failed(under_way, "n1", "pc-03", BROKEN, "black")
     for _ in range(2):
@@ -183,7 +187,7 @@ def test_what_a_forgiven_pc_did_before_is_forgiven_too(conduct: NodeQuarantine, 
     assert conduct.marks_of("n1") == []
 
 
-def test_a_restart_forgives_nobody(ledger: Ledger, conduct: NodeQuarantine, frames: Frames) -> None:
+def test_a_restart_forgives_nobody(ledger: Ledger, conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     frames.wrong_only_on("n2", BROKEN, name="pc-04")
@@ -194,7 +198,7 @@ def test_a_restart_forgives_nobody(ledger: Ledger, conduct: NodeQuarantine, fram
     assert NodeQuarantine(KeyValueStore(ledger.database)).set_aside() == {"n1": "pc-03", "n2": "pc-04"}
 
 
-def test_a_restart_remembers_who_was_forgiven(ledger: Ledger, conduct: NodeQuarantine, frames: Frames) -> None:
+def test_a_restart_remembers_who_was_forgiven(ledger: Ledger, conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     conduct.release("pc-03")
@@ -223,7 +227,7 @@ def test_what_cannot_be_read_is_as_if_nothing_was_kept(ledger: Ledger, kept: str
     assert json.loads(KeyValueStore(ledger.database).get("conduct") or "")["n1"]["marks"]
 
 
-def test_frames_that_ended_leave_nothing_behind(ledger: Ledger, conduct: NodeQuarantine, frames: Frames) -> None:
+def test_frames_that_ended_leave_nothing_behind(ledger: Ledger, conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for number in range(50):
         lease = frames.lease("good")
         conduct.failed(lease, "n1", "pc-03", CRASHED, "signal 11")

@@ -16,7 +16,7 @@ from coordinator.nodes.reconciler import ORDER_LOST_AFTER_S, Reconciler
 from coordinator.nodes.registry import BrokerUnreachable, NodeRegistry, Sweep
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence, Stage
-from tests.support.coordinator.builders import Told, offer, rendering, report
+from tests.support.coordinator.builders import ClaimRecord, offer, rendering, report
 from tests.support.coordinator.fakes import HARDWARE, node, slot
 
 
@@ -48,7 +48,7 @@ class FakeNodes:
         self.forgotten.append(node_id)
 
 
-class Lan:
+class ReconcilerHarness:
     """A sweeper, the PCs it looks at, and whom it told to drop what."""
 
     def __init__(self, ledger: Ledger, claims: Claims) -> None:
@@ -79,8 +79,8 @@ class Lan:
 
 
 @pytest.fixture
-def lan(ledger: Ledger, claims: Claims) -> Lan:
-    return Lan(ledger, claims)
+def lan(ledger: Ledger, claims: Claims) -> ReconcilerHarness:
+    return ReconcilerHarness(ledger, claims)
 
 
 def join(node_id: str = "n1", *, fresh: bool = True, kept: tuple[str, ...] = ()) -> JoinRequest:
@@ -99,7 +99,9 @@ def join(node_id: str = "n1", *, fresh: bool = True, kept: tuple[str, ...] = ())
 # Silence
 
 
-def test_the_leases_of_a_silent_pc_go_back_at_once_and_nobody_elses(lan: Lan, ledger: Ledger, told: Told) -> None:
+def test_the_leases_of_a_silent_pc_go_back_at_once_and_nobody_elses(
+    lan: ReconcilerHarness, ledger: Ledger, told: ClaimRecord
+) -> None:
     mine, waiting = rendering(ledger, "0001", "n1"), lan.ordered("0002", "n1")
     others, theirs = rendering(ledger, "0003", "n2"), lan.ordered("0004", "n2")
     n2 = node("n2", busy=(slot(others), slot(theirs)))
@@ -115,7 +117,9 @@ def test_the_leases_of_a_silent_pc_go_back_at_once_and_nobody_elses(lan: Lan, le
     assert lan.nodes.forgotten == ["n1"]
 
 
-def test_a_frame_that_arrived_stays_whatever_becomes_of_its_pc(lan: Lan, ledger: Ledger, claims: Claims) -> None:
+def test_a_frame_that_arrived_stays_whatever_becomes_of_its_pc(
+    lan: ReconcilerHarness, ledger: Ledger, claims: Claims
+) -> None:
     lease = rendering(ledger)
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
     lan.sees(node("n1"))
@@ -124,7 +128,9 @@ def test_a_frame_that_arrived_stays_whatever_becomes_of_its_pc(lan: Lan, ledger:
     assert lan.state(lease) is LeaseState.DELIVERED
 
 
-def test_leases_from_before_a_restart_go_back_when_their_pc_does_not_come(lan: Lan, ledger: Ledger) -> None:
+def test_leases_from_before_a_restart_go_back_when_their_pc_does_not_come(
+    lan: ReconcilerHarness, ledger: Ledger
+) -> None:
     lease = rendering(ledger)
     lan.nodes.settled = False
     lan.sees()
@@ -134,7 +140,7 @@ def test_leases_from_before_a_restart_go_back_when_their_pc_does_not_come(lan: L
     assert lan.state(lease) is LeaseState.GRANTED
 
 
-def test_while_silence_proves_nothing_nothing_is_taken_back(lan: Lan, ledger: Ledger) -> None:
+def test_while_silence_proves_nothing_nothing_is_taken_back(lan: ReconcilerHarness, ledger: Ledger) -> None:
     gone, unknown, lost = rendering(ledger, "0001", "n1"), rendering(ledger, "0002", "n2"), lan.ordered("0003", "n2")
     lan.sees(node("n1", busy=(slot(gone),)), node("n2"))
     lan.nodes.settled, lan.ahead_s = False, 1000
@@ -147,7 +153,7 @@ def test_while_silence_proves_nothing_nothing_is_taken_back(lan: Lan, ledger: Le
 
 
 def test_without_redis_everything_stays_and_it_is_said_once(
-    lan: Lan, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    lan: ReconcilerHarness, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = rendering(ledger)
     present = node("n1", busy=(slot(lease),))
@@ -170,7 +176,7 @@ def test_without_redis_everything_stays_and_it_is_said_once(
     assert caplog.records[-1].levelname == "ERROR", "the next outage is told again"
 
 
-def test_redis_may_go_away_in_the_middle_of_a_sweep(lan: Lan, ledger: Ledger) -> None:
+def test_redis_may_go_away_in_the_middle_of_a_sweep(lan: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
     lan.sees(node("n1", busy=(slot(lease),)))
     lan.nodes.forget_error = BrokerUnreachable("ConnectionError")
@@ -185,7 +191,7 @@ def test_redis_may_go_away_in_the_middle_of_a_sweep(lan: Lan, ledger: Ledger) ->
 
 @pytest.mark.parametrize("stage", [Stage.FETCHING, Stage.WAITING, Stage.RENDERING])
 def test_a_pc_that_still_holds_a_cancelled_frame_is_told_again_and_again(
-    lan: Lan, ledger: Ledger, stage: Stage
+    lan: ReconcilerHarness, ledger: Ledger, stage: Stage
 ) -> None:
     lease = rendering(ledger)
     ledger.apply(lease.id, LeaseEvent.CANCEL)
@@ -195,7 +201,7 @@ def test_a_pc_that_still_holds_a_cancelled_frame_is_told_again_and_again(
 
 
 def test_a_pc_that_holds_an_older_attempt_is_told_to_drop_that_one_and_nobody_else(
-    lan: Lan, ledger: Ledger, claims: Claims
+    lan: ReconcilerHarness, ledger: Ledger, claims: Claims
 ) -> None:
     lease = rendering(ledger, node="n1")
     claims.take_back(lease, "its PC fell silent")
@@ -210,13 +216,13 @@ def test_a_pc_that_holds_an_older_attempt_is_told_to_drop_that_one_and_nobody_el
     assert ledger.get(lease.id) == second
 
 
-def test_a_pc_that_holds_another_pcs_lease_is_told_to_drop_it(lan: Lan, ledger: Ledger) -> None:
+def test_a_pc_that_holds_another_pcs_lease_is_told_to_drop_it(lan: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger, node="n2")
     lan.sees(node("n1", busy=(slot(lease),)), node("n2", busy=(slot(lease),)))
     assert lan.cancelled == [("n1", lease.id, 1)]
 
 
-def test_a_pc_that_delivers_is_left_to_the_fence(lan: Lan, ledger: Ledger) -> None:
+def test_a_pc_that_delivers_is_left_to_the_fence(lan: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
     ledger.apply(lease.id, LeaseEvent.CANCEL)
     lan.sees(node("n1", busy=(slot(lease, Stage.DELIVERING),)))
@@ -224,7 +230,7 @@ def test_a_pc_that_delivers_is_left_to_the_fence(lan: Lan, ledger: Ledger) -> No
 
 
 @pytest.mark.parametrize("event", [None, LeaseEvent.START, LeaseEvent.DELIVER])
-def test_a_pc_that_holds_what_is_its_own_is_not_disturbed(lan: Lan, event: LeaseEvent | None) -> None:
+def test_a_pc_that_holds_what_is_its_own_is_not_disturbed(lan: ReconcilerHarness, event: LeaseEvent | None) -> None:
     lease = lan.ordered()
     for one in {None: [], LeaseEvent.START: [LeaseEvent.START]}.get(event, [LeaseEvent.START, LeaseEvent.DELIVER]):
         lease = lan.ledger.apply(lease.id, one)
@@ -234,7 +240,7 @@ def test_a_pc_that_holds_what_is_its_own_is_not_disturbed(lan: Lan, event: Lease
     assert lan.ledger.get(lease.id) == lease
 
 
-def test_a_lease_nobody_knows_is_rendered_for_nothing(lan: Lan, ledger: Ledger) -> None:
+def test_a_lease_nobody_knows_is_rendered_for_nothing(lan: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
     lan.sees(node("n1", busy=(replace(slot(lease), lease_id="f" * 32, attempt=4), slot(lease))))
     assert lan.cancelled == [("n1", "f" * 32, 4)]
@@ -244,7 +250,7 @@ def test_a_lease_nobody_knows_is_rendered_for_nothing(lan: Lan, ledger: Ledger) 
 # Orders that got lost, workers that started anew
 
 
-def test_an_order_lost_on_its_way_goes_back_after_a_while(lan: Lan) -> None:
+def test_an_order_lost_on_its_way_goes_back_after_a_while(lan: ReconcilerHarness) -> None:
     lease = lan.ordered()
     lan.ahead_s = ORDER_LOST_AFTER_S - 1
     lan.sees(node())
@@ -254,14 +260,16 @@ def test_an_order_lost_on_its_way_goes_back_after_a_while(lan: Lan) -> None:
     assert (lan.state(lease), lan.ledger.get(lease.id).attempt) == (LeaseState.GRANTED, 2)
 
 
-def test_an_order_that_waits_behind_a_long_render_is_not_lost(lan: Lan, ledger: Ledger) -> None:
+def test_an_order_that_waits_behind_a_long_render_is_not_lost(lan: ReconcilerHarness, ledger: Ledger) -> None:
     renders, waits = rendering(ledger, "0001"), lan.ordered("0002")
     lan.ahead_s = 24 * 3600
     lan.sees(node(busy=(slot(renders),)))
     assert lan.state(waits) is LeaseState.ORDERED
 
 
-def test_a_frame_its_pc_no_longer_renders_goes_back_once_the_record_must_be_newer(lan: Lan, ledger: Ledger) -> None:
+def test_a_frame_its_pc_no_longer_renders_goes_back_once_the_record_must_be_newer(
+    lan: ReconcilerHarness, ledger: Ledger
+) -> None:
     lease = rendering(ledger)
     lan.ahead_s = NODE_SILENT_AFTER_S
     lan.sees(node())
@@ -271,7 +279,9 @@ def test_a_frame_its_pc_no_longer_renders_goes_back_once_the_record_must_be_newe
     assert lan.state(lease) is LeaseState.GRANTED
 
 
-def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(lan: Lan, ledger: Ledger, told: Told) -> None:
+def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(
+    lan: ReconcilerHarness, ledger: Ledger, told: ClaimRecord
+) -> None:
     renders, waits = rendering(ledger, "0001"), lan.ordered("0002")
     others = rendering(ledger, "0003", "n2")
     lan.sees(node(busy=(slot(renders),)), node("n2", busy=(slot(others),)))
@@ -284,21 +294,21 @@ def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(lan: Lan,
     assert "started anew" in told.returned[0].reason
 
 
-def test_a_worker_that_only_asks_again_keeps_its_leases(lan: Lan, ledger: Ledger) -> None:
+def test_a_worker_that_only_asks_again_keeps_its_leases(lan: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
     lan.sees(node(busy=(slot(lease),)))
     lan.sweeper.joined(join(fresh=False))
     assert ledger.get(lease.id) == lease
 
 
-def test_a_pc_that_was_never_here_takes_nothing_from_anybody(lan: Lan, ledger: Ledger) -> None:
+def test_a_pc_that_was_never_here_takes_nothing_from_anybody(lan: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
     lan.sees(node(busy=(slot(lease),)))
     lan.sweeper.joined(join("n9"))
     assert ledger.get(lease.id) == lease
 
 
-def test_a_kept_frame_counts_only_under_its_current_attempt(lan: Lan, ledger: Ledger) -> None:
+def test_a_kept_frame_counts_only_under_its_current_attempt(lan: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
     lan.sees(node(busy=(slot(lease),)))
     lan.sweeper.joined(join(kept=(f"{lease.id}.7",)))
@@ -307,7 +317,7 @@ def test_a_kept_frame_counts_only_under_its_current_attempt(lan: Lan, ledger: Le
 
 @pytest.mark.parametrize("known", [True, False])
 def test_frames_a_restarted_worker_kept_are_not_taken_back_before_they_are_delivered(
-    lan: Lan, ledger: Ledger, claims: Claims, known: bool
+    lan: ReconcilerHarness, ledger: Ledger, claims: Claims, known: bool
 ) -> None:
     first, second, lost = rendering(ledger, "0001"), rendering(ledger, "0002"), rendering(ledger, "0003")
     lan.ahead_s = 600
@@ -325,7 +335,7 @@ def test_frames_a_restarted_worker_kept_are_not_taken_back_before_they_are_deliv
     assert lan.state(second) is LeaseState.DELIVERED
 
 
-def test_a_worker_that_kept_frames_and_fell_silent_loses_them(lan: Lan, ledger: Ledger) -> None:
+def test_a_worker_that_kept_frames_and_fell_silent_loses_them(lan: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
     lan.sees(node(busy=(slot(lease),)))
     lan.sweeper.joined(join(kept=(f"{lease.id}.1",)))
@@ -337,7 +347,7 @@ def test_a_worker_that_kept_frames_and_fell_silent_loses_them(lan: Lan, ledger: 
 # What the loop is told
 
 
-def test_a_sweep_says_whether_something_is_new(lan: Lan, ledger: Ledger) -> None:
+def test_a_sweep_says_whether_something_is_new(lan: ReconcilerHarness, ledger: Ledger) -> None:
     assert lan.sees(node())
     assert not lan.sees(node())
     assert lan.sees(node(accepting=False))
@@ -347,7 +357,7 @@ def test_a_sweep_says_whether_something_is_new(lan: Lan, ledger: Ledger) -> None
 
 @pytest.mark.parametrize("set_by", [3600.0, -3600.0])
 def test_a_restart_with_another_time_takes_nothing_from_a_pc_that_has_just_begun(
-    lan: Lan, ledger: Ledger, claims: Claims, set_by: float
+    lan: ReconcilerHarness, ledger: Ledger, claims: Claims, set_by: float
 ) -> None:
     """The lease was started by a clock that was an hour off, a moment before its PC's record could show it."""
     lease = lan.ordered()

@@ -18,7 +18,7 @@ class Fatal(Exception):
     """Ends the farm."""
 
 
-class Told:
+class RecordedErrors:
     def __init__(self) -> None:
         self.errors: list[Exception] = []
         self.heard = threading.Event()
@@ -29,12 +29,12 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def told() -> RecordedErrors:
+    return RecordedErrors()
 
 
 @pytest.fixture
-def crew(told: Told) -> Iterator[KeyedThreadPool]:
+def crew(told: RecordedErrors) -> Iterator[KeyedThreadPool]:
     made = KeyedThreadPool("errand", threads=8, at_once=3, fatal=Fatal, on_fatal=told)
     yield made
     made.stop()
@@ -107,7 +107,7 @@ def test_work_that_is_announced_while_the_last_hand_leaves_is_not_lost(crew: Key
     assert len(calls) == 2
 
 
-def test_a_final_refusal_is_told(crew: KeyedThreadPool, told: Told) -> None:
+def test_a_final_refusal_is_told(crew: KeyedThreadPool, told: RecordedErrors) -> None:
     def refused() -> bool:
         raise Fatal("no")
 
@@ -116,7 +116,7 @@ def test_a_final_refusal_is_told(crew: KeyedThreadPool, told: Told) -> None:
 
 
 def test_an_unexpected_error_is_logged_and_the_next_errand_runs(
-    crew: KeyedThreadPool, told: Told, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    crew: KeyedThreadPool, told: RecordedErrors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(crew_module, "PAUSE_AFTER_ERROR_S", 0.0)
 
@@ -187,7 +187,7 @@ def test_whoever_calls_between_a_hands_last_look_and_its_leaving_is_heard(crew: 
     assert len(looks) == 2
 
 
-def test_errands_that_wait_for_a_thread_do_not_keep_a_stopped_crew(told: Told) -> None:
+def test_errands_that_wait_for_a_thread_do_not_keep_a_stopped_crew(told: RecordedErrors) -> None:
     crew = KeyedThreadPool("errand", threads=1, at_once=1, fatal=Fatal, on_fatal=told)
     begun, go_on = threading.Event(), threading.Event()
 

@@ -37,7 +37,7 @@ class Rounds:
             return self._changed.wait_for(lambda: self.count >= count, SOON_S)
 
 
-class Stage:
+class PeriodicHarness:
     def __init__(self) -> None:
         self.rounds, self.fatal, self.wake = Rounds(), [], threading.Event()
         self.ended = threading.Event()
@@ -49,27 +49,27 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    made = Stage()
+def stage() -> Iterator[PeriodicHarness]:
+    made = PeriodicHarness()
     yield made
     made.loop.stop()
     made.loop.join(SOON_S)
 
 
-def test_a_loop_begins_at_once_and_waits_as_long_as_it_was_told(stage: Stage) -> None:
+def test_a_loop_begins_at_once_and_waits_as_long_as_it_was_told(stage: PeriodicHarness) -> None:
     stage.loop.start()
     assert stage.rounds.reach(1)
     assert not stage.loop.join(0.05), "it goes on"
     assert stage.rounds.count == 1
 
 
-def test_no_wait_means_again_at_once(stage: Stage) -> None:
+def test_no_wait_means_again_at_once(stage: PeriodicHarness) -> None:
     stage.rounds.then = lambda count: 0 if count < 5 else FOR_EVER_S
     stage.loop.start()
     assert stage.rounds.reach(5)
 
 
-def test_a_wake_cuts_the_wait_short(stage: Stage) -> None:
+def test_a_wake_cuts_the_wait_short(stage: PeriodicHarness) -> None:
     stage.loop.start()
     for count in (1, 2, 3):
         assert stage.rounds.reach(count)
@@ -77,7 +77,7 @@ def test_a_wake_cuts_the_wait_short(stage: Stage) -> None:
     assert stage.rounds.reach(4)
 
 
-def test_a_wake_in_the_middle_of_a_round_is_not_lost(stage: Stage) -> None:
+def test_a_wake_in_the_middle_of_a_round_is_not_lost(stage: PeriodicHarness) -> None:
     def wake_once(count: int) -> float:
         if count == 1:
             stage.wake.set()
@@ -88,7 +88,7 @@ def test_a_wake_in_the_middle_of_a_round_is_not_lost(stage: Stage) -> None:
     assert stage.rounds.reach(2)
 
 
-def test_a_wake_counts_once(stage: Stage) -> None:
+def test_a_wake_counts_once(stage: PeriodicHarness) -> None:
     stage.wake.set()
     stage.loop.start()
     assert stage.rounds.reach(1)
@@ -97,7 +97,7 @@ def test_a_wake_counts_once(stage: Stage) -> None:
 
 
 def test_an_error_nobody_expected_is_told_and_the_loop_goes_on(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    stage: PeriodicHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(loops, "PAUSE_AFTER_ERROR_S", 0.01)
 
@@ -115,7 +115,7 @@ def test_an_error_nobody_expected_is_told_and_the_loop_goes_on(
     assert not stage.fatal
 
 
-def test_a_loop_pauses_after_an_error_instead_of_flooding_the_log(stage: Stage) -> None:
+def test_a_loop_pauses_after_an_error_instead_of_flooding_the_log(stage: PeriodicHarness) -> None:
     def stumble(_count: int) -> float:
         raise ValueError
 
@@ -126,7 +126,7 @@ def test_a_loop_pauses_after_an_error_instead_of_flooding_the_log(stage: Stage) 
     assert stage.rounds.count == 1
 
 
-def test_a_fatal_error_ends_the_loop_and_is_handed_on(stage: Stage) -> None:
+def test_a_fatal_error_ends_the_loop_and_is_handed_on(stage: PeriodicHarness) -> None:
     error = Refused("201")
 
     def refuse(_count: int) -> float:
@@ -141,7 +141,7 @@ def test_a_fatal_error_ends_the_loop_and_is_handed_on(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("wait_s", [0.0, FOR_EVER_S])
-def test_a_loop_stops_when_asked(stage: Stage, wait_s: float) -> None:
+def test_a_loop_stops_when_asked(stage: PeriodicHarness, wait_s: float) -> None:
     stage.rounds.then = lambda _count: wait_s
     stage.loop.start()
     assert stage.rounds.reach(1)
@@ -149,7 +149,7 @@ def test_a_loop_stops_when_asked(stage: Stage, wait_s: float) -> None:
     assert stage.loop.join(SOON_S)
 
 
-def test_a_stop_in_the_middle_of_a_round_lets_the_round_end_and_no_other_begin(stage: Stage) -> None:
+def test_a_stop_in_the_middle_of_a_round_lets_the_round_end_and_no_other_begin(stage: PeriodicHarness) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(_count: int) -> float:
@@ -167,14 +167,14 @@ def test_a_stop_in_the_middle_of_a_round_lets_the_round_end_and_no_other_begin(s
     assert stage.rounds.count == 1
 
 
-def test_a_loop_that_was_stopped_before_it_began_does_nothing(stage: Stage) -> None:
+def test_a_loop_that_was_stopped_before_it_began_does_nothing(stage: PeriodicHarness) -> None:
     stage.loop.stop()
     stage.loop.start()
     assert stage.loop.join(SOON_S)
     assert stage.rounds.count == 0
 
 
-def test_a_stumbling_loop_stops_without_waiting_its_pause_out(stage: Stage) -> None:
+def test_a_stumbling_loop_stops_without_waiting_its_pause_out(stage: PeriodicHarness) -> None:
     def stumble(_count: int) -> float:
         raise ValueError
 

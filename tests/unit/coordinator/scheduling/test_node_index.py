@@ -40,7 +40,7 @@ def lease(number: int, node_id: str | None = None, *, scene: str = SCENE, **chan
     return Lease(**values | changes)
 
 
-class Hall(NodeIndex):
+class IndexHarness(NodeIndex):
     """A floor that a test fills."""
 
     def __init__(self, *nodes: Presence, look_ahead: int = 0) -> None:
@@ -70,26 +70,26 @@ class Hall(NodeIndex):
 
 
 def test_nobody_there_means_nobody_chosen() -> None:
-    assert Hall().picks() is None
+    assert IndexHarness().picks() is None
 
 
 @pytest.mark.parametrize(
     "wrong", [{"hardware": {"ram": 1024}}, {"accepting": False}, {"tags": ("night",)}, {"compute": Compute.GPU}]
 )
 def test_a_node_that_cannot_render_the_frame_is_never_chosen(wrong: dict[str, Any]) -> None:
-    hall = Hall(node("n1", **{"tags": ("fast",), **wrong}))
+    hall = IndexHarness(node("n1", **{"tags": ("fast",), **wrong}))
     assert hall.picks(need(min_ram=8 * GB, tags=frozenset({"fast"}))) is None
 
 
 def test_a_node_of_another_session_is_never_chosen() -> None:
-    hall = Hall()
+    hall = IndexHarness()
     hall.upsert(node("w", hardware={"os": "windows"}), "farm:windows/64bit")
     assert hall.picks() is None
     assert hall.choose(NEED, "farm:windows/64bit") == "w"
 
 
 def test_a_node_has_all_the_tags_a_job_asks_for() -> None:
-    hall = Hall(node("half", tags=("fast",)), node("whole", tags=("night", "fast", "new")))
+    hall = IndexHarness(node("half", tags=("fast",)), node("whole", tags=("night", "fast", "new")))
     assert hall.picks(need(tags=frozenset({"fast", "night"}))) == "whole"
     assert hall.picks(need(tags=frozenset({"fast", "gone"}))) is None
 
@@ -109,25 +109,25 @@ def test_a_node_has_all_the_tags_a_job_asks_for() -> None:
 def test_gpu_frames_go_to_gpus_and_cpu_frames_to_cpus(
     use_gpu: bool, compute: Compute, gpus: tuple[str, ...], fits: bool
 ) -> None:
-    hall = Hall(node("n1", compute=compute, hardware={"gpus": gpus}))
+    hall = IndexHarness(node("n1", compute=compute, hardware={"gpus": gpus}))
     assert hall.picks(need(use_gpu=use_gpu)) == ("n1" if fits else None)
 
 
 def test_a_node_that_failed_the_lease_is_the_last_choice_and_still_one() -> None:
-    hall = Hall(node("n1", archives=(SCENE, RENDERER)), node("n2"))
+    hall = IndexHarness(node("n1", archives=(SCENE, RENDERER)), node("n2"))
     assert hall.picks(need(tried=("n1",))) == "n2"
     hall.remove("n2")
     assert hall.picks(need(tried=("n1",))) == "n1"
 
 
 def test_a_frame_that_failed_waits_for_a_busy_node_that_has_not_failed_it() -> None:
-    hall = Hall(node("n1"), node("n2"))
+    hall = IndexHarness(node("n1"), node("n2"))
     hall.orders("n2")
     assert hall.picks(need(tried=("n1",))) is None
 
 
 def test_a_free_slot_beats_a_warm_queue() -> None:
-    hall = Hall(node("warm", warm=(SCENE,), archives=(SCENE, RENDERER)), node("cold"), look_ahead=1)
+    hall = IndexHarness(node("warm", warm=(SCENE,), archives=(SCENE, RENDERER)), node("cold"), look_ahead=1)
     hall.orders("warm")
     assert hall.picks() == "cold"
 
@@ -136,13 +136,13 @@ def test_an_open_scene_beats_a_cached_one_which_beats_the_renderer_which_beats_n
     cold = node("cold", hardware={"cpu_cores": 64})
     cached, renderer = node("cached", archives=(SCENE,)), node("renderer", archives=(RENDERER,))
     warm = node("warm", warm=(SCENE,), hardware={"cpu_cores": 1})
-    assert Hall(cold, renderer, cached, warm).picks() == "warm"
-    assert Hall(cold, renderer, cached).picks() == "cached"
-    assert Hall(cold, renderer).picks() == "renderer"
+    assert IndexHarness(cold, renderer, cached, warm).picks() == "warm"
+    assert IndexHarness(cold, renderer, cached).picks() == "cached"
+    assert IndexHarness(cold, renderer).picks() == "renderer"
 
 
 def test_what_a_node_has_open_is_what_was_ordered_there_last() -> None:
-    hall = Hall(node("a", warm=(OTHER,)), node("b", warm=(OTHER,)), look_ahead=1)
+    hall = IndexHarness(node("a", warm=(OTHER,)), node("b", warm=(OTHER,)), look_ahead=1)
     hall.orders("b", scene=SCENE)
     hall.orders("a", scene=OTHER)
     assert hall.picks(NEED) == "b", "its record does not say so yet"
@@ -150,7 +150,7 @@ def test_what_a_node_has_open_is_what_was_ordered_there_last() -> None:
 
 
 def test_a_node_with_two_slots_has_two_scenes_open() -> None:
-    hall = Hall(node("two", slots=2), node("one"), look_ahead=2)
+    hall = IndexHarness(node("two", slots=2), node("one"), look_ahead=2)
     hall.orders("two", scene=OTHER)
     hall.orders("two", scene=SCENE)
     hall.orders("one", scene="d" * 32)
@@ -159,7 +159,7 @@ def test_a_node_with_two_slots_has_two_scenes_open() -> None:
 
 
 def test_a_frame_may_be_told_to_go_where_its_scene_is_open_or_nowhere() -> None:
-    hall = Hall(node("cold", archives=(SCENE,)), node("busy", warm=(SCENE,)), look_ahead=1)
+    hall = IndexHarness(node("cold", archives=(SCENE,)), node("busy", warm=(SCENE,)), look_ahead=1)
     hall.orders("busy")
     assert hall.picks(NEED, Cold.NOWHERE) is None, "the warm one has no free slot"
     hall.upsert(node("free", warm=(SCENE,)), GROUP)
@@ -167,7 +167,7 @@ def test_a_frame_may_be_told_to_go_where_its_scene_is_open_or_nowhere() -> None:
 
 
 def test_a_frame_may_be_told_not_to_wait_behind_another_scene() -> None:
-    hall = Hall(node("other"), look_ahead=1)
+    hall = IndexHarness(node("other"), look_ahead=1)
     hall.orders("other", scene=OTHER)
     assert hall.picks(NEED, Cold.IN_A_FREE_SLOT) is None
     assert hall.picks(NEED, Cold.ANYWHERE) == "other"
@@ -175,18 +175,20 @@ def test_a_frame_may_be_told_not_to_wait_behind_another_scene() -> None:
 
 
 def test_the_least_busy_for_its_slots_wins_then_the_most_cores() -> None:
-    hall = Hall(node("half", slots=2), node("quarter", slots=4))
+    hall = IndexHarness(node("half", slots=2), node("quarter", slots=4))
     hall.orders("half", scene=OTHER)
     hall.orders("quarter", scene=OTHER)
     assert hall.picks() == "quarter"
-    assert Hall(node("small", hardware={"cpu_cores": 4}), node("big", hardware={"cpu_cores": 32})).picks() == "big"
+    assert (
+        IndexHarness(node("small", hardware={"cpu_cores": 4}), node("big", hardware={"cpu_cores": 32})).picks() == "big"
+    )
 
 
 def test_look_ahead_gives_each_node_that_many_orders_beyond_its_slots() -> None:
-    full = Hall(node("n1", slots=2))
+    full = IndexHarness(node("n1", slots=2))
     full.orders("n1", 2)
     assert full.picks() is None
-    ahead = Hall(node("n1", slots=2), look_ahead=1)
+    ahead = IndexHarness(node("n1", slots=2), look_ahead=1)
     ahead.orders("n1", 3)
     assert ahead.picks() == "n1"
     ahead.orders("n1")
@@ -194,7 +196,7 @@ def test_look_ahead_gives_each_node_that_many_orders_beyond_its_slots() -> None:
 
 
 def test_short_frames_are_held_ready_one_more_and_slow_ones_not_at_all() -> None:
-    hall = Hall(node("n1"), look_ahead=1)
+    hall = IndexHarness(node("n1"), look_ahead=1)
     [first] = hall.orders("n1")
     hall.delivers(first, render_s=0.2)
     assert hall.capacity(GROUP).places == 3
@@ -204,7 +206,7 @@ def test_short_frames_are_held_ready_one_more_and_slow_ones_not_at_all() -> None
 
 
 def test_a_slow_frame_that_is_nearly_done_makes_room_for_the_next() -> None:
-    hall = Hall(node("n1"), look_ahead=1)
+    hall = IndexHarness(node("n1"), look_ahead=1)
     for _ in range(30):
         hall.delivers(hall.orders("n1")[0], render_s=300)
     [under_way] = hall.orders("n1")
@@ -215,7 +217,7 @@ def test_a_slow_frame_that_is_nearly_done_makes_room_for_the_next() -> None:
 
 
 def test_room_counts_what_may_be_placed_where() -> None:
-    hall = Hall(
+    hall = IndexHarness(
         node("cpu", slots=2),
         node("gpu", compute=Compute.GPU),
         node("both", compute=Compute.BOTH, hardware={"gpus": ("RTX",)}, slots=3),
@@ -231,7 +233,7 @@ def test_room_counts_what_may_be_placed_where() -> None:
 
 
 def test_a_choice_counts_before_the_ledger_says_so_and_not_twice() -> None:
-    hall = Hall(node("n1", slots=2))
+    hall = IndexHarness(node("n1", slots=2))
     granted = lease(1)
     hall.reserve(granted, "n1")
     assert hall.capacity(GROUP).places == 1
@@ -242,7 +244,7 @@ def test_a_choice_counts_before_the_ledger_says_so_and_not_twice() -> None:
 
 
 def test_a_choice_that_the_ledger_did_not_take_is_none() -> None:
-    hall = Hall(node("n1"))
+    hall = IndexHarness(node("n1"))
     granted = lease(1)
     hall.reserve(granted, "n1")
     hall.release(granted)
@@ -250,14 +252,14 @@ def test_a_choice_that_the_ledger_did_not_take_is_none() -> None:
 
 
 def test_leases_from_before_a_restart_keep_their_places_when_their_node_comes() -> None:
-    hall = Hall()
+    hall = IndexHarness()
     hall.orders("n1")
     hall.upsert(node("n1"), GROUP)
     assert hall.picks() is None
 
 
 def test_whether_anybody_could_ever_render_it_does_not_depend_on_who_is_busy() -> None:
-    hall = Hall(node("n1"))
+    hall = IndexHarness(node("n1"))
     hall.orders("n1")
     assert hall.can_anybody(NEED, GROUP)
     assert not hall.can_anybody(need(use_gpu=True), GROUP)
@@ -308,7 +310,7 @@ _STEPS = st.lists(
 def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_left_out(
     steps: list[tuple[str, int, int, bool]], look_ahead: int, cold: Cold, use_gpu: bool
 ) -> None:
-    hall, here, under_way = Hall(look_ahead=look_ahead), {}, []
+    hall, here, under_way = IndexHarness(look_ahead=look_ahead), {}, []
     scenes = (SCENE, OTHER, "d" * 32)
     for act, which, what, flag in steps:
         name = f"n{which}"
@@ -339,7 +341,7 @@ def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_l
 
 
 def test_what_starts_a_pcs_own_blender_goes_only_to_pcs_that_have_one() -> None:
-    hall = Hall(node("a-strong", hardware={"cpu_cores": 64}), node("b-weak", blender="3.4.1"))
+    hall = IndexHarness(node("a-strong", hardware={"cpu_cores": 64}), node("b-weak", blender="3.4.1"))
     assert hall.choose(need(needs_local_blender=True), GROUP) == "b-weak"
     assert hall.choose(NEED, GROUP) == "a-strong", "an archive that brings its renderer goes anywhere"
     hall.remove("b-weak")

@@ -31,7 +31,7 @@ Match = Callable[[NodeIndex, list[PendingLease]], dict[str, str]]
 
 
 @dataclass
-class Pc:
+class SimulatedNode:
     name: str
     #: Seconds a frame takes here.
     pace_s: float
@@ -42,13 +42,13 @@ class Pc:
     idle_s: float = 0.0
 
 
-class Afternoon:
+class Simulation:
     """One run; ``match`` decides which frame goes where."""
 
     def __init__(self, match: Match, seed: int, frame_s: float) -> None:
         self.rng, self.match = random.Random(seed), match
         self.floor = NodeIndex(look_ahead=1)
-        self.pcs = {f"pc-{n:02}": Pc(f"pc-{n:02}", frame_s * self.rng.uniform(0.6, 1.6)) for n in range(PCS)}
+        self.pcs = {f"pc-{n:02}": SimulatedNode(f"pc-{n:02}", frame_s * self.rng.uniform(0.6, 1.6)) for n in range(PCS)}
         for name in self.pcs:
             self.floor.upsert(node(name), GROUP)
         self.now, self.granted, self.number = 0.0, dict[str, Lease](), 0
@@ -93,7 +93,7 @@ class Afternoon:
             self.pcs[name].queue.append(ordered)
             self._begin(self.pcs[name])
 
-    def _begin(self, pc: Pc) -> None:
+    def _begin(self, pc: SimulatedNode) -> None:
         if pc.rendering or not pc.queue:
             return
         pc.rendering = pc.queue.popleft()
@@ -136,8 +136,8 @@ def at_random(floor: NodeIndex, wishes: list[PendingLease]) -> dict[str, str]:
 
 @pytest.mark.parametrize("frame_s", [10.0, 40.0])
 def test_far_fewer_renders_begin_cold_than_at_random_and_no_pc_waits_for_it(frame_s: float) -> None:
-    ours, ours_idle = Afternoon(as_the_farm_does, 7, frame_s).run()
-    random_, _ = Afternoon(at_random, 7, frame_s).run()
+    ours, ours_idle = Simulation(as_the_farm_does, 7, frame_s).run()
+    random_, _ = Simulation(at_random, 7, frame_s).run()
     print(f"frames of {frame_s:g} s: cold {ours:.1%} against {random_:.1%}, idle {ours_idle:.2%}")
     assert random_ == pytest.approx(1 - 1 / JOBS, abs=0.05), "the comparison is what it says"
     assert ours < random_ / 3

@@ -18,7 +18,7 @@ from sheepfold.contract.errors import ForgedOrder
 from sheepfold.contract.orders import MAX_ORDER_BYTES, ArchiveRef, RenderOrder, open_order
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import RendererOffer
-from tests.support.coordinator.builders import Told, rendering, report
+from tests.support.coordinator.builders import ClaimRecord, rendering, report
 from tests.support.coordinator.dispatcher_harness import Chain, Troubles, frame
 from tests.support.coordinator.fakes import KEY, RENDERER, SCENE, md5_of, node
 
@@ -57,7 +57,9 @@ def test_the_order_holds_what_the_offer_said_and_opens_with_the_public_key_alone
     assert (ordered.state, ordered.node_id) == (LeaseState.ORDERED, "n1")
 
 
-def test_a_broker_that_takes_no_orders_gets_the_frame_back_and_everybody_hears_of_it(chain: Chain, told: Told) -> None:
+def test_a_broker_that_takes_no_orders_gets_the_frame_back_and_everybody_hears_of_it(
+    chain: Chain, told: ClaimRecord
+) -> None:
     lease = chain.grant()
     chain.broker_error = BrokerUnreachable("gone")
     with pytest.raises(BrokerUnreachable):
@@ -189,7 +191,7 @@ def test_frames_that_nobody_here_may_have_do_not_make_the_farm_hoard_more_of_the
 
 @pytest.mark.parametrize("present", [{}, {"n1": node()}], ids=["nobody is here", "nobody is able"])
 def test_a_frame_nobody_could_take_for_long_goes_back_to_the_server(
-    chain: Chain, told: Told, present: dict[str, Presence]
+    chain: Chain, told: ClaimRecord, present: dict[str, Presence]
 ) -> None:
     chain.present = present
     lease = chain.grant(use_gpu=True)
@@ -261,7 +263,7 @@ def test_a_lease_of_a_session_nobody_opened_is_left_alone(chain: Chain) -> None:
     assert chain.ledger.get(lease.id) == lease
 
 
-def test_an_order_no_node_would_take_is_given_up(chain: Chain, told: Told) -> None:
+def test_an_order_no_node_would_take_is_given_up(chain: Chain, told: ClaimRecord) -> None:
     lease = chain.grant(script="#" * MAX_ORDER_BYTES)
     chain.place_until(lambda: chain.state(lease) is not LeaseState.GRANTED)
     assert chain.state(lease) is LeaseState.FAILED
@@ -289,7 +291,7 @@ def test_a_launcher_goes_to_the_pc_that_has_a_blender(chain: Chain) -> None:
 
 
 def test_a_frame_that_pcs_in_trouble_had_again_and_again_goes_back_after_the_known_time(
-    chain: Chain, told: Told
+    chain: Chain, told: ClaimRecord
 ) -> None:
     troubles = Troubles(reasons="pc1: disk full: make room")
     troubled = troubles.seconds

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.leases.lease import LeaseState
 from coordinator.scheduling.placing import MEASURED_PC_GONE_S, NOBODY_AFTER_S
-from tests.support.coordinator.builders import Told
+from tests.support.coordinator.builders import ClaimRecord
 from tests.support.coordinator.dispatcher_harness import Chain
 from tests.support.coordinator.fakes import node
 
@@ -38,7 +38,7 @@ def test_ordinary_frames_go_to_all_of_them(lan: Chain) -> None:
     assert {name for _, _, name in lan.sent} == {"strong", "weak"}
 
 
-def test_a_test_frame_whose_pc_is_gone_is_given_back_and_nobody_else_renders_it(lan: Chain, told: Told) -> None:
+def test_a_test_frame_whose_pc_is_gone_is_given_back_and_nobody_else_renders_it(lan: Chain, told: ClaimRecord) -> None:
     lan.grant("0001", job_id="77")
     lan.fetched()
     del lan.present["strong"]

@@ -55,14 +55,16 @@ class Server:
 
 
 @dataclass
-class Clock:
+class ManualClock:
     now: float = 1000.0
 
     def __call__(self) -> float:
         return self.now
 
 
-def heartbeat(ledger: Ledger, server: Server, clock: Clock, at_most_every_s: float = 600.0) -> tuple[Heartbeat, list]:
+def heartbeat(
+    ledger: Ledger, server: Server, clock: ManualClock, at_most_every_s: float = 600.0
+) -> tuple[Heartbeat, list]:
     stopped: list[Lease] = []
     beats = Heartbeat(
         ledger,
@@ -82,7 +84,7 @@ def heartbeat(ledger: Ledger, server: Server, clock: Clock, at_most_every_s: flo
 def test_a_lease_is_beaten_at_the_smaller_of_the_setting_and_half_the_period(
     ledger: Ledger, setting_s: float, max_period_s: int | None, interval_s: float
 ) -> None:
-    server, clock = Server(max_period_s=max_period_s), Clock()
+    server, clock = Server(max_period_s=max_period_s), ManualClock()
     beats, _ = heartbeat(ledger, server, clock, setting_s)
     rendering(ledger)
     assert beats.beat_once() == pytest.approx(interval_s)
@@ -97,7 +99,7 @@ def test_a_lease_is_beaten_at_the_smaller_of_the_setting_and_half_the_period(
 
 
 def test_a_beat_tells_how_long_the_frame_is_rendered_and_will_be(ledger: Ledger) -> None:
-    server, clock = Server(), Clock()
+    server, clock = Server(), ManualClock()
     lease = rendering(ledger, "0001")
     waiting = ledger.grant(offer("0002"), KEY)
     done = rendering(ledger, "0003")
@@ -131,7 +133,7 @@ def test_a_clock_that_was_set_back_makes_no_time_negative(ledger: Ledger) -> Non
 
 
 def test_every_active_lease_has_a_beat_of_its_own_and_ended_ones_have_none(ledger: Ledger) -> None:
-    server, clock = Server(), Clock()
+    server, clock = Server(), ManualClock()
     beats, _ = heartbeat(ledger, server, clock)
     rendering(ledger, "0001")
     ledger.grant(offer("0002"), KEY)
@@ -144,7 +146,7 @@ def test_every_active_lease_has_a_beat_of_its_own_and_ended_ones_have_none(ledge
 
 
 def test_a_beat_without_an_answer_does_not_count_and_is_tried_again_soon(ledger: Ledger) -> None:
-    server, clock = Server(says=None), Clock()
+    server, clock = Server(says=None), ManualClock()
     beats, _ = heartbeat(ledger, server, clock)
     rendering(ledger)
     beats.beat_once()
@@ -159,7 +161,7 @@ def test_a_beat_without_an_answer_does_not_count_and_is_tried_again_soon(ledger:
 
 
 def test_a_stop_ends_the_lease(ledger: Ledger) -> None:
-    server, clock = Server(says=BeatStatus.STOP), Clock()
+    server, clock = Server(says=BeatStatus.STOP), ManualClock()
     beats, stopped = heartbeat(ledger, server, clock)
     lease = rendering(ledger)
     beats.beat_once()
@@ -171,12 +173,12 @@ def test_a_stop_ends_the_lease(ledger: Ledger) -> None:
 def test_after_a_restart_every_lease_is_beaten_at_once(ledger: Ledger) -> None:
     rendering(ledger)
     server = Server()
-    heartbeat(ledger, server, Clock())
+    heartbeat(ledger, server, ManualClock())
     assert len(server.beats) == 1
 
 
 def test_a_stop_leaves_a_picture_alone_that_waits_for_its_upload(ledger: Ledger) -> None:
-    server, clock = Server(says=BeatStatus.STOP), Clock()
+    server, clock = Server(says=BeatStatus.STOP), ManualClock()
     beats, stopped = heartbeat(ledger, server, clock)
     lease = rendering(ledger)
     beats.beat_once()
@@ -189,7 +191,7 @@ def test_a_stop_leaves_a_picture_alone_that_waits_for_its_upload(ledger: Ledger)
 
 
 def test_a_beat_of_a_dead_session_does_not_count_and_has_it_replaced(ledger: Ledger) -> None:
-    server, clock = Server(says=202), Clock()
+    server, clock = Server(says=202), ManualClock()
     beats, stopped = heartbeat(ledger, server, clock)
     rendering(ledger)
     beats.beat_once()

@@ -18,18 +18,18 @@ from coordinator.upstream.session_waits import LATER_WAIT_S, NO_RENDERER_WAIT_S,
 from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobRequest
 from sheepfold.protocol.status import JobStatus, SignInStatus
-from tests.support.coordinator.session_harness import FRAME, HARDWARE, IDENTITY, SILENCE, Even, Stage
+from tests.support.coordinator.session_harness import FRAME, HARDWARE, IDENTITY, SILENCE, NoJitter, SessionHarness
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage()
+def stage() -> SessionHarness:
+    return SessionHarness()
 
 
 # Signing in
 
 
-def test_the_first_question_signs_in_and_brings_a_frame(stage: Stage) -> None:
+def test_the_first_question_signs_in_and_brings_a_frame(stage: SessionHarness) -> None:
     assert stage.ask() == FRAME
 
     assert stage.session.state is SessionState.SIGNED_IN
@@ -48,7 +48,7 @@ def test_the_first_question_signs_in_and_brings_a_frame(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("status", [100, 101, 102, 104])
-def test_a_final_no_to_the_sign_in_is_fatal_for_every_thread_that_asks(stage: Stage, status: int) -> None:
+def test_a_final_no_to_the_sign_in_is_fatal_for_every_thread_that_asks(stage: SessionHarness, status: int) -> None:
     stage.client.sign_ins = [SignInStatus(status)]
 
     for _ in range(3):
@@ -60,7 +60,7 @@ def test_a_final_no_to_the_sign_in_is_fatal_for_every_thread_that_asks(stage: St
 
 
 @pytest.mark.parametrize("answer", [SILENCE, SignInStatus.WEB_SESSION_EXPIRED, 742])
-def test_anything_else_is_tried_again_ever_more_slowly(stage: Stage, answer: Any) -> None:
+def test_anything_else_is_tried_again_ever_more_slowly(stage: SessionHarness, answer: Any) -> None:
     stage.client.sign_ins = [answer]
     waits: list[float] = []
     for _ in range(10):
@@ -77,7 +77,7 @@ def test_anything_else_is_tried_again_ever_more_slowly(stage: Stage, answer: Any
     assert stage.session.ensure_signed_in()
 
 
-def test_a_question_while_signing_in_waits_asks_nothing(stage: Stage) -> None:
+def test_a_question_while_signing_in_waits_asks_nothing(stage: SessionHarness) -> None:
     stage.client.sign_ins = [SILENCE]
 
     assert stage.ask() is None
@@ -85,7 +85,7 @@ def test_a_question_while_signing_in_waits_asks_nothing(stage: Stage) -> None:
     assert (len(stage.client.signed_in_with), len(stage.client.asked_with)) == (1, 0)
 
 
-def test_many_threads_sign_in_once(stage: Stage) -> None:
+def test_many_threads_sign_in_once(stage: SessionHarness) -> None:
     everybody = threading.Barrier(8)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -115,7 +115,7 @@ def test_many_threads_sign_in_once(stage: Stage) -> None:
 # A session that dies
 
 
-def test_a_dead_session_is_replaced_and_the_question_asked_again_at_once(stage: Stage) -> None:
+def test_a_dead_session_is_replaced_and_the_question_asked_again_at_once(stage: SessionHarness) -> None:
     stage.ask()
     stage.client.jobs = [JobStatus.SESSION_DEAD, FRAME]
 
@@ -123,7 +123,7 @@ def test_a_dead_session_is_replaced_and_the_question_asked_again_at_once(stage: 
     assert len(stage.client.signed_in_with) == 2
 
 
-def test_a_server_that_always_says_dead_is_not_signed_in_to_in_a_circle(stage: Stage) -> None:
+def test_a_server_that_always_says_dead_is_not_signed_in_to_in_a_circle(stage: SessionHarness) -> None:
     stage.ask()
     stage.client.jobs = [JobStatus.SESSION_DEAD]
     sign_ins: list[int] = []
@@ -138,7 +138,7 @@ def test_a_server_that_always_says_dead_is_not_signed_in_to_in_a_circle(stage: S
     assert all(after - before <= 1 for before, after in itertools.pairwise(sign_ins))
 
 
-def test_a_dead_session_found_by_an_upload_is_replaced_before_the_next_exchange(stage: Stage) -> None:
+def test_a_dead_session_found_by_an_upload_is_replaced_before_the_next_exchange(stage: SessionHarness) -> None:
     stage.ask()
 
     stage.session.session_died()
@@ -148,7 +148,7 @@ def test_a_dead_session_found_by_an_upload_is_replaced_before_the_next_exchange(
     assert len(stage.client.signed_in_with) == 2
 
 
-def test_a_late_claim_about_an_older_session_does_not_end_the_new_one(stage: Stage) -> None:
+def test_a_late_claim_about_an_older_session_does_not_end_the_new_one(stage: SessionHarness) -> None:
     stage.ask()
     used, replaced = threading.Event(), threading.Event()
 
@@ -173,7 +173,7 @@ def test_a_late_claim_about_an_older_session_does_not_end_the_new_one(stage: Sta
 # What each answer to a question does
 
 
-def test_no_job_waits_longer_each_time_and_a_frame_ends_that(stage: Stage) -> None:
+def test_no_job_waits_longer_each_time_and_a_frame_ends_that(stage: SessionHarness) -> None:
     stage.client.jobs = [JobStatus.NO_JOB]
     waits: list[float] = []
     for _ in range(3):
@@ -188,7 +188,7 @@ def test_no_job_waits_longer_each_time_and_a_frame_ends_that(stage: Stage) -> No
     assert stage.wait == 900
 
 
-def test_questions_that_were_under_way_together_make_one_wait(stage: Stage) -> None:
+def test_questions_that_were_under_way_together_make_one_wait(stage: SessionHarness) -> None:
     stage.ask()
     assert stage.session.is_flowing, "more may be asked side by side"
     stage.client.jobs = [JobStatus.NO_JOB]
@@ -213,14 +213,14 @@ def test_questions_that_were_under_way_together_make_one_wait(stage: Stage) -> N
 
 
 def test_a_lab_that_waits_a_second_first_never_waits_half_an_hour() -> None:
-    stage = Stage()
+    stage = SessionHarness()
     session = FarmSession(
         key="k",
         machine=DescribedMachine(hardware=HARDWARE),
         client=cast("ServerClient", stage.client),
         identity=IDENTITY,
         settings=SessionSettings(no_job_wait_s=1),
-        services=SessionServices(clock=lambda: stage.now, rng=Even()),
+        services=SessionServices(clock=lambda: stage.now, rng=NoJitter()),
     )
     stage.client.jobs = [JobStatus.NO_JOB]
     for _ in range(12):
@@ -230,7 +230,7 @@ def test_a_lab_that_waits_a_second_first_never_waits_half_an_hour() -> None:
     assert session.waits_until() - stage.now == 16
 
 
-def test_nothing_is_asked_before_the_wait_is_over(stage: Stage) -> None:
+def test_nothing_is_asked_before_the_wait_is_over(stage: SessionHarness) -> None:
     stage.client.jobs = [JobStatus.NO_JOB]
     stage.ask()
     stage.now += 899
@@ -241,7 +241,7 @@ def test_nothing_is_asked_before_the_wait_is_over(stage: Stage) -> None:
     assert len(stage.client.asked_with) == 2
 
 
-def test_archives_to_delete_come_through_without_a_frame(stage: Stage) -> None:
+def test_archives_to_delete_come_through_without_a_frame(stage: SessionHarness) -> None:
     answer = JobAnswer(status=JobStatus.NO_JOB, delete_archives=("d" * 32,))
     stage.client.jobs = [answer]
 
@@ -249,7 +249,7 @@ def test_archives_to_delete_come_through_without_a_frame(stage: Stage) -> None:
     assert stage.wait == 900
 
 
-def test_a_frame_that_ends_ends_the_wait_for_jobs(stage: Stage) -> None:
+def test_a_frame_that_ends_ends_the_wait_for_jobs(stage: SessionHarness) -> None:
     stage.client.jobs = [JobStatus.NO_JOB]
     stage.ask()
 
@@ -261,7 +261,7 @@ def test_a_frame_that_ends_ends_the_wait_for_jobs(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("answer", [JobStatus.MAINTENANCE, JobStatus.NO_RENDERER, SILENCE, 742])
-def test_a_frame_that_ends_ends_no_other_wait(stage: Stage, answer: Any) -> None:
+def test_a_frame_that_ends_ends_no_other_wait(stage: SessionHarness, answer: Any) -> None:
     stage.client.jobs = [answer]
     stage.ask()
     before = stage.wait
@@ -274,21 +274,21 @@ def test_a_frame_that_ends_ends_no_other_wait(stage: Stage, answer: Any) -> None
 @pytest.mark.parametrize("status", [JobStatus.MAINTENANCE, JobStatus.OVERLOADED])
 def test_maintenance_and_overload_wait_ten_to_thirty_minutes_in_the_same_session(status: JobStatus) -> None:
     for seed in range(50):
-        stage = Stage(rng=random.Random(seed))
+        stage = SessionHarness(rng=random.Random(seed))
         stage.client.jobs = [status]
         stage.ask()
         assert LATER_WAIT_S[0] <= stage.wait <= LATER_WAIT_S[1]
         assert stage.session.state is SessionState.SIGNED_IN
 
 
-def test_a_platform_without_renderer_waits_long(stage: Stage) -> None:
+def test_a_platform_without_renderer_waits_long(stage: SessionHarness) -> None:
     stage.client.jobs = [JobStatus.NO_RENDERER]
     stage.ask()
     assert stage.wait == NO_RENDERER_WAIT_S
 
 
 @pytest.mark.parametrize("answer", [SILENCE, 742])
-def test_silence_and_unknown_errors_wait_ever_longer_and_keep_the_session(stage: Stage, answer: Any) -> None:
+def test_silence_and_unknown_errors_wait_ever_longer_and_keep_the_session(stage: SessionHarness, answer: Any) -> None:
     stage.client.jobs = [answer]
     waits: list[float] = []
     for _ in range(9):
@@ -301,7 +301,7 @@ def test_silence_and_unknown_errors_wait_ever_longer_and_keep_the_session(stage:
     assert len(stage.client.signed_in_with) == 1
 
 
-def test_an_account_without_rendering_right_is_fatal_but_may_still_upload(stage: Stage) -> None:
+def test_an_account_without_rendering_right_is_fatal_but_may_still_upload(stage: SessionHarness) -> None:
     stage.client.jobs = [JobStatus.NO_RENDERING_RIGHT]
 
     for _ in range(2):
@@ -312,7 +312,7 @@ def test_an_account_without_rendering_right_is_fatal_but_may_still_upload(stage:
 
 
 def test_a_disabled_session_asks_no_more_says_so_once_and_may_finish_its_uploads(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    stage: SessionHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.client.jobs = [JobStatus.SESSION_DISABLED]
 
@@ -328,7 +328,7 @@ def test_a_disabled_session_asks_no_more_says_so_once_and_may_finish_its_uploads
     assert stage.client.logged_out == 0
 
 
-def test_a_disabled_session_is_never_signed_in_again(stage: Stage) -> None:
+def test_a_disabled_session_is_never_signed_in_again(stage: SessionHarness) -> None:
     stage.client.jobs = [JobStatus.SESSION_DISABLED]
     stage.ask()
 
@@ -344,7 +344,7 @@ def test_a_disabled_session_is_never_signed_in_again(stage: Stage) -> None:
 # The end, and what is kept
 
 
-def test_logging_out_ends_the_session_and_what_was_remembered_of_it(stage: Stage) -> None:
+def test_logging_out_ends_the_session_and_what_was_remembered_of_it(stage: SessionHarness) -> None:
     stage.ask()
     stage.client.log_out_fails = True
 
@@ -355,7 +355,7 @@ def test_logging_out_ends_the_session_and_what_was_remembered_of_it(stage: Stage
     assert stage.kept[-1] == ""
 
 
-def test_a_session_is_remembered_when_it_begins_and_when_its_cookies_change(stage: Stage) -> None:
+def test_a_session_is_remembered_when_it_begins_and_when_its_cookies_change(stage: SessionHarness) -> None:
     stage.ask()
     stage.ask()
     assert len(stage.kept) == 1
@@ -366,10 +366,10 @@ def test_a_session_is_remembered_when_it_begins_and_when_its_cookies_change(stag
     assert "s3cret" not in "".join(stage.kept)
 
 
-def test_a_restart_goes_on_with_the_session_there_was(stage: Stage) -> None:
+def test_a_restart_goes_on_with_the_session_there_was(stage: SessionHarness) -> None:
     stage.ask()
 
-    later = Stage(remembered=stage.kept[-1])
+    later = SessionHarness(remembered=stage.kept[-1])
 
     assert later.client.thawed == ["cookie one"]
     assert later.session.state is SessionState.SIGNED_IN
@@ -377,9 +377,9 @@ def test_a_restart_goes_on_with_the_session_there_was(stage: Stage) -> None:
     assert later.client.signed_in_with == []
 
 
-def test_a_restart_with_a_session_that_died_meanwhile_signs_in_at_once(stage: Stage) -> None:
+def test_a_restart_with_a_session_that_died_meanwhile_signs_in_at_once(stage: SessionHarness) -> None:
     stage.ask()
-    later = Stage(remembered=stage.kept[-1])
+    later = SessionHarness(remembered=stage.kept[-1])
     later.client.jobs = [JobStatus.SESSION_DEAD, FRAME]
 
     assert later.ask() == FRAME
@@ -391,7 +391,7 @@ def test_a_restart_with_a_session_that_died_meanwhile_signs_in_at_once(stage: St
     [None, "", "garbage", "[]", "{}", "3", '{"login": "somebody else", "client": "x"}', '{"login": "studio"}'],
 )
 def test_a_remembered_session_that_is_not_ours_is_left(remembered: str | None) -> None:
-    stage = Stage(remembered=remembered)
+    stage = SessionHarness(remembered=remembered)
 
     assert stage.session.state is SessionState.SIGNED_OUT
     assert stage.client.thawed == []

@@ -13,29 +13,29 @@ from coordinator.upstream.session_state import SessionState
 from coordinator.upstream.signing_in import DescribedMachine
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.session_messages import Hardware
-from tests.support.coordinator.fakes import HARDWARE, Session, node
+from tests.support.coordinator.fakes import HARDWARE, FakeSession, node
 
 GIB = 1024**3
 
 
-class Made:
+class FakeSessions:
     """Makes sessions that are signed out, and remembers them."""
 
     def __init__(self) -> None:
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, FakeSession] = {}
         self.count = 0
 
     def __call__(self, key: str, hardware: Hardware) -> FarmSession:
         self.count += 1
-        self.sessions[key] = Session(
+        self.sessions[key] = FakeSession(
             key=key, machine=DescribedMachine(hardware=hardware), state=SessionState.SIGNED_OUT, notice="not yet"
         )
         return cast("FarmSession", self.sessions[key])
 
 
 @pytest.fixture
-def made() -> Made:
-    return Made()
+def made() -> FakeSessions:
+    return FakeSessions()
 
 
 def lan(*present: Presence) -> dict[str, Presence]:
@@ -46,13 +46,13 @@ def pc(node_id: str, **hardware: Any) -> Presence:
     return node(node_id, hardware=hardware)
 
 
-def test_the_farms_session_is_there_before_the_first_pc(made: Made) -> None:
+def test_the_farms_session_is_there_before_the_first_pc(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     assert list(account) == ["farm:linux/64bit"]
     assert account["farm:linux/64bit"].machine.hardware == hardware_for_server(HARDWARE)
 
 
-def test_a_farm_holds_one_session_a_platform(made: Made) -> None:
+def test_a_farm_holds_one_session_a_platform(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     present = lan(pc("a"), pc("b"), pc("c", os="windows"), pc("d", os="windows", bits="32bit"))
     groups = account.assign(present)
@@ -65,7 +65,7 @@ def test_a_farm_holds_one_session_a_platform(made: Made) -> None:
     assert account["farm:windows/32bit"].machine.hardware.bits == "32bit"
 
 
-def test_machine_mode_holds_one_session_a_pc_and_none_before_the_first(made: Made) -> None:
+def test_machine_mode_holds_one_session_a_pc_and_none_before_the_first(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
     assert len(account) == 0
     groups = account.assign(lan(pc("a", cpu_cores=2), pc("b", cpu_cores=4)))
@@ -76,7 +76,7 @@ def test_machine_mode_holds_one_session_a_pc_and_none_before_the_first(made: Mad
     assert [account[key].machine.hardware.cpu_cores for key in ("node:a", "node:b")] == [2, 4]
 
 
-def test_a_session_is_opened_once_however_often_pcs_are_grouped(made: Made) -> None:
+def test_a_session_is_opened_once_however_often_pcs_are_grouped(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
     start = threading.Barrier(8)
 
@@ -93,21 +93,21 @@ def test_a_session_is_opened_once_however_often_pcs_are_grouped(made: Made) -> N
     assert len(account) == 20
 
 
-def test_a_session_describes_the_strongest_pc_of_its_platform(made: Made) -> None:
+def test_a_session_describes_the_strongest_pc_of_its_platform(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     account.assign(lan(pc("a", cpu_cores=16, ram=8 * GIB), pc("b", cpu_cores=16, ram=64 * GIB), pc("c", ram=99 * GIB)))
     hardware = account["farm:linux/64bit"].machine.hardware
     assert (hardware.cpu_cores, hardware.ram) == (16, 64 * GIB)
 
 
-def test_a_strong_pc_that_went_home_is_still_what_the_session_describes(made: Made) -> None:
+def test_a_strong_pc_that_went_home_is_still_what_the_session_describes(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     account.assign(lan(pc("a", cpu_cores=64), pc("b", cpu_cores=2)))
     account.assign(lan(pc("b", cpu_cores=2)))
     assert account["farm:linux/64bit"].machine.hardware.cpu_cores == 64
 
 
-def test_a_session_of_another_platform_from_before_a_restart_keeps_its_platform(made: Made) -> None:
+def test_a_session_of_another_platform_from_before_a_restart_keeps_its_platform(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     session = account.reopen("farm:windows/32bit", HARDWARE)
     # It may have to sign in again before any of its PCs is back.
@@ -115,7 +115,7 @@ def test_a_session_of_another_platform_from_before_a_restart_keeps_its_platform(
     assert account.reopen("farm:windows/32bit", HARDWARE) is session
 
 
-def test_a_session_that_was_taken_up_again_describes_its_pcs_once_they_are_back(made: Made) -> None:
+def test_a_session_that_was_taken_up_again_describes_its_pcs_once_they_are_back(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
     account.reopen("node:w", HARDWARE)
     made.sessions["node:w"].state = SessionState.SIGNED_IN
@@ -129,7 +129,7 @@ def test_a_session_that_was_taken_up_again_describes_its_pcs_once_they_are_back(
     [(SessionMode.FARM, "farm:linux/64bit", "linux/64bit"), (SessionMode.MACHINE, "node:n1", "pc-07")],
 )
 def test_the_status_names_each_session_with_the_servers_last_word(
-    made: Made, mode: SessionMode, key: str, name: str
+    made: FakeSessions, mode: SessionMode, key: str, name: str
 ) -> None:
     account = SessionPool(mode, HARDWARE, made)
     present = lan(node("n1", name="pc-07"))
@@ -137,13 +137,13 @@ def test_the_status_names_each_session_with_the_servers_last_word(
     assert account.status(present) == [{"key": key, "name": name, "state": "signed out", "notice": "not yet"}]
 
 
-def test_the_session_of_a_pc_that_is_off_is_still_told(made: Made) -> None:
+def test_the_session_of_a_pc_that_is_off_is_still_told(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
     account.assign(lan(node("n1")))
     assert [one["name"] for one in account.status({})] == ["n1"]
 
 
-def test_a_session_nobody_opened_is_not_there(made: Made) -> None:
+def test_a_session_nobody_opened_is_not_there(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     assert account.get("node:x") is None
     with pytest.raises(KeyError):
@@ -164,7 +164,7 @@ def test_the_server_is_told_nothing_of_gpus() -> None:
     assert platform_of(HARDWARE) == "linux/64bit"
 
 
-def test_a_session_is_named_after_the_pc_it_describes(made: Made) -> None:
+def test_a_session_is_named_after_the_pc_it_describes(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.FARM, HARDWARE, made)
     assert account.described_node("farm:linux/64bit") == "", "the coordinator's own machine"
     account.assign(lan(node("a", name="pc-a", hardware={"cpu_cores": 2}), node("b", name="pc-b")))

@@ -11,19 +11,19 @@ from coordinator.upstream.session_state import FatalRefusal
 from coordinator.upstream.session_waits import JOINED_EVERY_S, NO_JOB_CAP_S
 from sheepfold.protocol.messages import JobAnswer
 from sheepfold.protocol.status import JobStatus, SignInStatus
-from tests.support.coordinator.session_harness import FRAME, SILENCE, Stage
+from tests.support.coordinator.session_harness import FRAME, SILENCE, SessionHarness
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage()
+def stage() -> SessionHarness:
+    return SessionHarness()
 
 
 def no_job(wait_s: int | None) -> JobAnswer:
     return JobAnswer(status=JobStatus.NO_JOB, wait_s=wait_s)
 
 
-def test_a_server_of_ours_says_how_soon_it_may_be_asked_again(stage: Stage) -> None:
+def test_a_server_of_ours_says_how_soon_it_may_be_asked_again(stage: SessionHarness) -> None:
     stage.client.jobs = [no_job(2)]
     for _ in range(5):
         stage.ask()
@@ -31,13 +31,13 @@ def test_a_server_of_ours_says_how_soon_it_may_be_asked_again(stage: Stage) -> N
         stage.now += 2
 
 
-def test_a_longer_wish_than_our_own_wait_changes_nothing(stage: Stage) -> None:
+def test_a_longer_wish_than_our_own_wait_changes_nothing(stage: SessionHarness) -> None:
     stage.client.jobs = [no_job(3600)]
     stage.ask()
     assert stage.wait == 900
 
 
-def test_a_server_that_says_nothing_of_it_is_asked_as_before(stage: Stage) -> None:
+def test_a_server_that_says_nothing_of_it_is_asked_as_before(stage: SessionHarness) -> None:
     stage.client.jobs = [no_job(2), no_job(None)]
     stage.ask()
     stage.now += 2
@@ -45,7 +45,7 @@ def test_a_server_that_says_nothing_of_it_is_asked_as_before(stage: Stage) -> No
     assert stage.wait > 900
 
 
-def test_a_server_of_ours_that_is_down_is_found_again_as_fast(stage: Stage) -> None:
+def test_a_server_of_ours_that_is_down_is_found_again_as_fast(stage: SessionHarness) -> None:
     stage.client.jobs = [no_job(2), SILENCE, JobStatus.SESSION_DEAD, FRAME]
     stage.client.sign_ins = [SignInStatus.OK, SILENCE, SILENCE, SILENCE, SignInStatus.OK]
     stage.ask()
@@ -57,7 +57,9 @@ def test_a_server_of_ours_that_is_down_is_found_again_as_fast(stage: Stage) -> N
     raise AssertionError("it was never asked again")
 
 
-def test_short_waits_for_one_reason_are_one_line_of_the_log(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_short_waits_for_one_reason_are_one_line_of_the_log(
+    stage: SessionHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     stage.client.jobs = [no_job(2)]
     for _ in range(5):
@@ -68,7 +70,7 @@ def test_short_waits_for_one_reason_are_one_line_of_the_log(stage: Stage, caplog
     ]
 
 
-def test_long_waits_are_told_each_time(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_long_waits_are_told_each_time(stage: SessionHarness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     stage.client.jobs = [JobStatus.NO_JOB]
     for _ in range(2):
@@ -84,7 +86,7 @@ def test_long_waits_are_told_each_time(stage: Stage, caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize(
     "answer", [JobStatus.NO_JOB, JobStatus.NO_RENDERER, JobStatus.MAINTENANCE, JobStatus.OVERLOADED, 742, SILENCE]
 )
-def test_a_person_ends_every_wait(stage: Stage, answer: object) -> None:
+def test_a_person_ends_every_wait(stage: SessionHarness, answer: object) -> None:
     stage.client.jobs = [answer, FRAME]
     stage.ask()
     assert stage.wait > 1
@@ -94,7 +96,7 @@ def test_a_person_ends_every_wait(stage: Stage, answer: object) -> None:
     assert stage.ask() is not None
 
 
-def test_a_person_ends_the_wait_for_a_sign_in_too(stage: Stage) -> None:
+def test_a_person_ends_the_wait_for_a_sign_in_too(stage: SessionHarness) -> None:
     stage.client.sign_ins = [SILENCE, SignInStatus.OK]
     assert stage.ask() is None
     assert stage.wait > 1
@@ -102,7 +104,7 @@ def test_a_person_ends_the_wait_for_a_sign_in_too(stage: Stage) -> None:
     assert stage.ask() is not None
 
 
-def test_a_disabled_session_is_not_asked_whoever_says_so(stage: Stage) -> None:
+def test_a_disabled_session_is_not_asked_whoever_says_so(stage: SessionHarness) -> None:
     stage.client.jobs = [JobStatus.SESSION_DISABLED]
     stage.ask()
     assert not stage.session.ask_now()
@@ -110,10 +112,10 @@ def test_a_disabled_session_is_not_asked_whoever_says_so(stage: Stage) -> None:
     assert stage.session.waits_until() == math.inf
 
 
-def test_nor_one_that_was_refused_for_good_or_logged_out(stage: Stage) -> None:
+def test_nor_one_that_was_refused_for_good_or_logged_out(stage: SessionHarness) -> None:
     stage.session.log_out()
     assert not stage.session.ask_now()
-    refused = Stage()
+    refused = SessionHarness()
     refused.client.jobs = [JobStatus.NO_RENDERING_RIGHT]
     with pytest.raises(FatalRefusal):
         refused.ask()
@@ -123,7 +125,7 @@ def test_nor_one_that_was_refused_for_good_or_logged_out(stage: Stage) -> None:
 # A PC joins
 
 
-def test_a_pc_that_joins_ends_a_wait_for_jobs_once_a_minute(stage: Stage) -> None:
+def test_a_pc_that_joins_ends_a_wait_for_jobs_once_a_minute(stage: SessionHarness) -> None:
     stage.client.jobs = [JobStatus.NO_JOB]
     stage.ask()
     stage.session.node_joined()
@@ -138,7 +140,7 @@ def test_a_pc_that_joins_ends_a_wait_for_jobs_once_a_minute(stage: Stage) -> Non
 
 
 @pytest.mark.parametrize("answer", [JobStatus.MAINTENANCE, JobStatus.NO_RENDERER, SILENCE])
-def test_a_pc_that_joins_changes_nothing_about_other_waits(stage: Stage, answer: object) -> None:
+def test_a_pc_that_joins_changes_nothing_about_other_waits(stage: SessionHarness, answer: object) -> None:
     stage.client.jobs = [answer]
     stage.ask()
     before = stage.wait
@@ -149,7 +151,7 @@ def test_a_pc_that_joins_changes_nothing_about_other_waits(stage: Stage, answer:
 # Frames that nobody here renders
 
 
-def test_a_server_that_has_only_blocked_frames_is_asked_more_and_more_slowly(stage: Stage) -> None:
+def test_a_server_that_has_only_blocked_frames_is_asked_more_and_more_slowly(stage: SessionHarness) -> None:
     waits = []
     for _ in range(12):
         assert stage.ask() is not None
@@ -163,7 +165,7 @@ def test_a_server_that_has_only_blocked_frames_is_asked_more_and_more_slowly(sta
     assert stage.session.notice == "the server offers what is blocked here: job 7"
 
 
-def test_a_frame_that_is_wanted_starts_those_waits_anew(stage: Stage) -> None:
+def test_a_frame_that_is_wanted_starts_those_waits_anew(stage: SessionHarness) -> None:
     for _ in range(3):
         stage.ask()
         stage.session.frame_was_unwanted("blocked")

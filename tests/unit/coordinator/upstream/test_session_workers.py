@@ -23,7 +23,7 @@ from coordinator.upstream.uploads.frame_uploads import Uploads
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.session_messages import Hardware
 from tests.support.coordinator.builders import offer, rendering
-from tests.support.coordinator.fakes import ENDPOINTS, HARDWARE, KEY, Session, node
+from tests.support.coordinator.fakes import ENDPOINTS, HARDWARE, KEY, FakeSession, node
 
 SOON_S = 10.0
 DELIVERY = Delivery(picture="a.1.png", size=1, render_s=1.0, memory_kb=1, cores=1)
@@ -85,10 +85,10 @@ class FakeRequester:
         return True
 
 
-class Stage:
+class WorkersHarness:
     def __init__(self, ledger: Ledger, mode: SessionMode = SessionMode.FARM) -> None:
         self.ledger, self.requester = ledger, FakeRequester()
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, FakeSession] = {}
         self.uploads: dict[str, FakeUploads] = {}
         self.made: list[str] = []
         self.present: dict[str, Presence] = {"n1": node()}
@@ -108,7 +108,7 @@ class Stage:
         )
 
     def _make(self, key: str, hardware: Hardware) -> FarmSession:
-        self.sessions[key] = Session(key=key, machine=DescribedMachine(hardware=hardware))
+        self.sessions[key] = FakeSession(key=key, machine=DescribedMachine(hardware=hardware))
         return cast("FarmSession", self.sessions[key])
 
     def _make_uploads(self, session: FarmSession) -> Uploads:
@@ -138,10 +138,10 @@ class Stage:
 
 
 @pytest.fixture
-def stage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def stage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkersHarness]:
     # Whatever happens soon happens because somebody woke the loop.
     monkeypatch.setattr(session_loops, "IDLE_S", 3600.0)
-    made = Stage(ledger)
+    made = WorkersHarness(ledger)
     yield made
     made.loops.stop()
     for thread in threading.enumerate():
@@ -150,7 +150,7 @@ def stage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     assert made.threads() == [], "no loop outlives its farm"
 
 
-def test_two_threads_look_after_all_sessions(stage: Stage) -> None:
+def test_two_threads_look_after_all_sessions(stage: WorkersHarness) -> None:
     stage.loops.start()
     assert stage.threads() == ["ask", "upload"]
     stage.present["w"] = node("w", hardware={"os": "windows"})
@@ -161,7 +161,7 @@ def test_two_threads_look_after_all_sessions(stage: Stage) -> None:
     assert stage.made == [KEY, "farm:windows/64bit"]
 
 
-def test_threads_that_open_at_the_same_time_open_each_session_once(stage: Stage) -> None:
+def test_threads_that_open_at_the_same_time_open_each_session_once(stage: WorkersHarness) -> None:
     # The main thread and the first sweep do.
     first_is_in, start = threading.Event(), threading.Barrier(4)
 
@@ -184,7 +184,7 @@ def test_threads_that_open_at_the_same_time_open_each_session_once(stage: Stage)
     assert stage.made == [KEY], "two uploaders would send a frame twice"
 
 
-def test_nothing_is_opened_once_asking_has_stopped(stage: Stage) -> None:
+def test_nothing_is_opened_once_asking_has_stopped(stage: WorkersHarness) -> None:
     stage.loops.open_new()
     stage.loops.stop_asking()
     stage.present["w"] = node("w", hardware={"os": "windows"})
@@ -193,13 +193,13 @@ def test_nothing_is_opened_once_asking_has_stopped(stage: Stage) -> None:
     assert stage.made == [KEY]
 
 
-def test_a_session_asks_until_there_is_no_frame(stage: Stage) -> None:
+def test_a_session_asks_until_there_is_no_frame(stage: WorkersHarness) -> None:
     stage.requester.frames = 3
     stage.ask_round()
     assert stage.requester.asked == [KEY] * 4
 
 
-def test_one_tries_whether_there_are_frames_and_more_ask_when_there_are(stage: Stage) -> None:
+def test_one_tries_whether_there_are_frames_and_more_ask_when_there_are(stage: WorkersHarness) -> None:
     stage.requester.places = 50
     hands, most, lock = 0, 0, threading.Lock()
     together = threading.Barrier(session_loops.ASKS_AT_ONCE, timeout=SOON_S)
@@ -221,7 +221,7 @@ def test_one_tries_whether_there_are_frames_and_more_ask_when_there_are(stage: S
     assert most == session_loops.ASKS_AT_ONCE
 
 
-def test_the_first_frame_calls_the_others(stage: Stage) -> None:
+def test_the_first_frame_calls_the_others(stage: WorkersHarness) -> None:
     stage.loops.open_new()
     stage.requester.frames = 1
     stage.loops._ask._wake.clear()
@@ -229,13 +229,13 @@ def test_the_first_frame_calls_the_others(stage: Stage) -> None:
     assert stage.loops._ask._wake.is_set()
 
 
-def test_a_session_without_a_free_place_asks_for_nothing(stage: Stage) -> None:
+def test_a_session_without_a_free_place_asks_for_nothing(stage: WorkersHarness) -> None:
     stage.requester.places = 0
     stage.ask_round()
     assert not stage.requester.asked
 
 
-def test_a_session_that_holds_as_many_frames_as_the_server_gives_asks_for_none(stage: Stage) -> None:
+def test_a_session_that_holds_as_many_frames_as_the_server_gives_asks_for_none(stage: WorkersHarness) -> None:
     stage.loops.open_new()
 
     def no_job() -> None:
@@ -252,14 +252,14 @@ def test_a_session_that_holds_as_many_frames_as_the_server_gives_asks_for_none(s
     assert stage.requester.asked == [KEY] * 2
 
 
-def test_a_session_that_was_told_to_wait_is_left_alone_until_then(stage: Stage) -> None:
+def test_a_session_that_was_told_to_wait_is_left_alone_until_then(stage: WorkersHarness) -> None:
     stage.loops.open_new()
     stage.sessions[KEY].rests_until = time.monotonic() + 100
     assert 90 < stage.ask_round() <= 100, "the loop wakes when the wait is over"
     assert not stage.requester.asked
 
 
-def test_a_session_that_is_not_signed_in_signs_in_though_there_is_no_place(stage: Stage) -> None:
+def test_a_session_that_is_not_signed_in_signs_in_though_there_is_no_place(stage: WorkersHarness) -> None:
     stage.loops.open_new()
     stage.requester.places = 0
     session = stage.sessions[KEY]
@@ -271,7 +271,7 @@ def test_a_session_that_is_not_signed_in_signs_in_though_there_is_no_place(stage
     assert not stage.requester.asked
 
 
-def test_what_was_sent_makes_room_to_ask_for_more(stage: Stage) -> None:
+def test_what_was_sent_makes_room_to_ask_for_more(stage: WorkersHarness) -> None:
     stage.loops.start()
     assert stage.requester.looked.wait(SOON_S)
     stage.requester.looked.clear()
@@ -281,7 +281,7 @@ def test_what_was_sent_makes_room_to_ask_for_more(stage: Stage) -> None:
     assert stage.requester.looked.wait(SOON_S), "it does not wait for its own time"
 
 
-def test_after_asking_has_stopped_frames_still_go_up(stage: Stage) -> None:
+def test_after_asking_has_stopped_frames_still_go_up(stage: WorkersHarness) -> None:
     stage.loops.start()
     stage.loops.stop_asking()
     assert stage.loops.join_asking(SOON_S)
@@ -297,14 +297,14 @@ def test_after_asking_has_stopped_frames_still_go_up(stage: Stage) -> None:
     assert stage.uploads[KEY].flushed == 3
 
 
-def test_reports_that_wait_are_worth_waiting_for(stage: Stage) -> None:
+def test_reports_that_wait_are_worth_waiting_for(stage: WorkersHarness) -> None:
     stage.loops.open_new()
     assert not stage.loops.can_send_more()
     stage.uploads[KEY].report_waits = True
     assert stage.loops.can_send_more()
 
 
-def test_frames_that_nobody_can_send_any_more_are_not_waited_for(stage: Stage) -> None:
+def test_frames_that_nobody_can_send_any_more_are_not_waited_for(stage: WorkersHarness) -> None:
     stage.uploads[KEY] = FakeUploads()
     stage.uploads[KEY].error = FatalRefusal("the server does not accept login and password (status 102)")
     stage.uploads[KEY].report_waits = True
@@ -313,7 +313,7 @@ def test_frames_that_nobody_can_send_any_more_are_not_waited_for(stage: Stage) -
     assert not stage.loops.can_send_more()
 
 
-def test_a_question_under_way_is_waited_for_but_not_for_ever(stage: Stage) -> None:
+def test_a_question_under_way_is_waited_for_but_not_for_ever(stage: WorkersHarness) -> None:
     asked, answered = threading.Event(), threading.Event()
 
     def slow() -> None:
@@ -329,7 +329,7 @@ def test_a_question_under_way_is_waited_for_but_not_for_ever(stage: Stage) -> No
     assert stage.loops.join_asking(SOON_S)
 
 
-def test_a_refusal_for_good_ends_the_farm(stage: Stage) -> None:
+def test_a_refusal_for_good_ends_the_farm(stage: WorkersHarness) -> None:
     stage.requester.error = FatalRefusal("the account has no right to render (status 201)")
     stage.loops.start()
     assert stage.ended.wait(SOON_S)
@@ -340,7 +340,7 @@ def test_a_refusal_for_good_ends_the_farm(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("events", [[], ["order"], ["order", "start"], ["order", "start", "deliver"]])
-def test_a_disabled_session_is_logged_out_only_after_its_last_frame(stage: Stage, events: list[str]) -> None:
+def test_a_disabled_session_is_logged_out_only_after_its_last_frame(stage: WorkersHarness, events: list[str]) -> None:
     stage.sessions[KEY].state = SessionState.DISABLED
     lease = stage.ledger.grant(offer(), KEY)
     for event in events:
@@ -354,7 +354,7 @@ def test_a_disabled_session_is_logged_out_only_after_its_last_frame(stage: Stage
     assert stage.sessions[KEY].logged_out == 1
 
 
-def test_a_disabled_session_sends_its_error_reports_before_it_leaves(stage: Stage) -> None:
+def test_a_disabled_session_sends_its_error_reports_before_it_leaves(stage: WorkersHarness) -> None:
     stage.sessions[KEY].state = SessionState.DISABLED
     stage.uploads[KEY] = FakeUploads()
     stage.uploads[KEY].report_waits = True
@@ -365,14 +365,14 @@ def test_a_disabled_session_sends_its_error_reports_before_it_leaves(stage: Stag
     assert stage.sessions[KEY].logged_out == 1
 
 
-def test_a_disabled_session_is_logged_out_once(stage: Stage) -> None:
+def test_a_disabled_session_is_logged_out_once(stage: WorkersHarness) -> None:
     stage.sessions[KEY].state = SessionState.DISABLED
     for _ in range(3):
         stage.upload_round()
     assert stage.sessions[KEY].logged_out == 1
 
 
-def test_frames_of_a_disabled_session_that_takes_nothing_more_are_lost(stage: Stage) -> None:
+def test_frames_of_a_disabled_session_that_takes_nothing_more_are_lost(stage: WorkersHarness) -> None:
     stage.sessions[KEY].state, stage.sessions[KEY].died = SessionState.DISABLED, 1
     lease = rendering(stage.ledger)
     stage.ledger.grant(offer("0100"), "node:other")
@@ -381,14 +381,14 @@ def test_frames_of_a_disabled_session_that_takes_nothing_more_are_lost(stage: St
     assert stage.sessions[KEY].logged_out == 0
 
 
-def test_frames_of_a_disabled_session_are_not_lost_while_it_takes_them(stage: Stage) -> None:
+def test_frames_of_a_disabled_session_are_not_lost_while_it_takes_them(stage: WorkersHarness) -> None:
     stage.sessions[KEY].state = SessionState.DISABLED
     rendering(stage.ledger)
     stage.upload_round()
     assert not stage.lost
 
 
-def test_another_sessions_frames_do_not_keep_a_disabled_one(stage: Stage) -> None:
+def test_another_sessions_frames_do_not_keep_a_disabled_one(stage: WorkersHarness) -> None:
     stage.sessions[KEY].state = SessionState.DISABLED
     stage.ledger.grant(offer(), "node:other")
     stage.upload_round()
@@ -396,7 +396,7 @@ def test_another_sessions_frames_do_not_keep_a_disabled_one(stage: Stage) -> Non
 
 
 @pytest.mark.parametrize("state", [SessionState.SIGNED_IN, SessionState.SIGNED_OUT])
-def test_a_session_in_good_standing_stays(stage: Stage, state: SessionState) -> None:
+def test_a_session_in_good_standing_stays(stage: WorkersHarness, state: SessionState) -> None:
     stage.sessions[KEY].state = state
     rendering(stage.ledger)
     stage.upload_round()

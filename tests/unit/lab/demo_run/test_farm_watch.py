@@ -20,7 +20,7 @@ def pc(name: str, *busy: dict[str, Any], set_aside: bool = False, trouble: str =
     return {"name": name, "set_aside": set_aside, "trouble": trouble, "marks": list(marks), "busy": list(busy)}
 
 
-class Run:
+class WatchedRun:
     """A run of two PCs, and its clock."""
 
     def __init__(self) -> None:
@@ -46,11 +46,11 @@ class Run:
 
 
 @pytest.fixture
-def run() -> Run:
-    return Run()
+def run() -> WatchedRun:
+    return WatchedRun()
 
 
-def test_a_run_whose_pcs_are_all_set_aside_ends_within_seconds_and_says_why(run: Run) -> None:
+def test_a_run_whose_pcs_are_all_set_aside_ends_within_seconds_and_says_why(run: WatchedRun) -> None:
     assert run.goes_on(10) == ""
     began = run.now
     marks = ("refused: frame 0001 · s: the server says that the frame is broken (status 301)",)
@@ -63,24 +63,24 @@ def test_a_run_whose_pcs_are_all_set_aside_ends_within_seconds_and_says_why(run:
     ]
 
 
-def test_one_pc_that_is_left_is_waited_for(run: Run) -> None:
+def test_one_pc_that_is_left_is_waited_for(run: WatchedRun) -> None:
     run.nodes = [pc("worker-01", set_aside=True), pc("worker-02")]
     assert run.goes_on(STALL_S - 10) == ""
 
 
-def test_so_is_one_that_has_not_joined_yet(run: Run) -> None:
+def test_so_is_one_that_has_not_joined_yet(run: WatchedRun) -> None:
     run.nodes = [pc("worker-01", set_aside=True)]
     assert run.goes_on(STALL_S - 10) == ""
 
 
-def test_what_ends_a_run_has_to_last(run: Run) -> None:
+def test_what_ends_a_run_has_to_last(run: WatchedRun) -> None:
     run.nodes = [pc("worker-01", set_aside=True), pc("worker-02", set_aside=True)]
     assert run.goes_on(SETTLES_S - 1) == ""
     run.nodes = [pc("worker-01"), pc("worker-02")]
     assert run.goes_on(20) == ""
 
 
-def test_a_disabled_session_ends_it_too(run: Run) -> None:
+def test_a_disabled_session_ends_it_too(run: WatchedRun) -> None:
     run.goes_on(5)
     run.session |= {"state": "disabled", "notice": "the server has disabled the session (status 203)"}
     assert run.goes_on(20) == "the server has disabled the session and gives no more frames"
@@ -89,7 +89,7 @@ def test_a_disabled_session_ends_it_too(run: Run) -> None:
     ]
 
 
-def test_nothing_new_for_too_long_ends_it_whatever_is_beaten_for(run: Run) -> None:
+def test_nothing_new_for_too_long_ends_it_whatever_is_beaten_for(run: WatchedRun) -> None:
     run.nodes = [pc("worker-01", slot(stage="waiting")), pc("worker-02", trouble="disk full: make room")]
     assert run.goes_on(STALL_S + 5) == "nothing has happened for 65 s"
     assert STALL_S <= run.now <= STALL_S + 1
@@ -100,31 +100,31 @@ def test_nothing_new_for_too_long_ends_it_whatever_is_beaten_for(run: Run) -> No
 
 
 @pytest.mark.parametrize("figure", ["progress", "remaining_s", "memory_kb"])
-def test_a_slow_frame_that_gets_on_is_waited_for(run: Run, figure: str) -> None:
+def test_a_slow_frame_that_gets_on_is_waited_for(run: WatchedRun, figure: str) -> None:
     for step in range(10):
         run.nodes = [pc("worker-01", slot(**{figure: step})), pc("worker-02")]
         assert run.goes_on(STALL_S - 10) == ""
 
 
-def test_a_frame_that_changes_at_the_server_is_a_sign_of_life(run: Run) -> None:
+def test_a_frame_that_changes_at_the_server_is_a_sign_of_life(run: WatchedRun) -> None:
     for _ in range(5):
         run.changes += 1
         assert run.goes_on(STALL_S - 5) == ""
 
 
-def test_a_coordinator_that_does_not_answer_is_no_sign_of_life_and_no_end(run: Run) -> None:
+def test_a_coordinator_that_does_not_answer_is_no_sign_of_life_and_no_end(run: WatchedRun) -> None:
     run.answers = False
     assert run.goes_on(STALL_S - 5) == ""
     assert run.goes_on(20) == "nothing has happened for 65 s"
 
 
-def test_a_pc_that_pauses_is_told_once_with_its_reason(run: Run) -> None:
+def test_a_pc_that_pauses_is_told_once_with_its_reason(run: WatchedRun) -> None:
     run.nodes = [pc("worker-01"), pc("worker-02", trouble="disk full: make room")]
     run.goes_on(10)
     assert run.said == ["worker-02 is paused: disk full: make room"]
 
 
-def test_marks_of_a_pc_that_still_renders_are_told_as_well(run: Run) -> None:
+def test_marks_of_a_pc_that_still_renders_are_told_as_well(run: WatchedRun) -> None:
     run.nodes = [pc("worker-01", marks=("refused: frame 0001",)), pc("worker-02", set_aside=True, marks=("x", "y"))]
     run.goes_on(3)
     assert run.watch.lines() == [

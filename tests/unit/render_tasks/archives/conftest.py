@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.nodes.archive_cache_harness import Source
+from tests.support.nodes.archive_cache_harness import CountingSource
 
 
 @pytest.fixture
-def source() -> Source:
-    return Source()
+def source() -> CountingSource:
+    return CountingSource()

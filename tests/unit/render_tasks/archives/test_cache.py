@@ -12,10 +12,10 @@ import pytest
 from render_tasks.archives.cache import FETCHES_AT_ONCE, TRIES
 from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, CoordinatorUnreachable, DiskFull
 from sheepfold.contract.orders import ArchiveRef
-from tests.support.nodes.archive_cache_harness import LARGE, Source, cache_in, names_in
+from tests.support.nodes.archive_cache_harness import LARGE, CountingSource, cache_in, names_in
 
 
-def test_an_archive_is_fetched_once_and_kept(tmp_path: Path, source: Source) -> None:
+def test_an_archive_is_fetched_once_and_kept(tmp_path: Path, source: CountingSource) -> None:
     cache, ref = cache_in(tmp_path, source), source.zip(100)
     assert cache.ensure([ref]) == cache.ensure([ref]) == tmp_path / ref.md5
     assert (tmp_path / ref.md5 / "file").stat().st_size == 100
@@ -24,7 +24,7 @@ def test_an_archive_is_fetched_once_and_kept(tmp_path: Path, source: Source) -> 
     assert [path.name for path in tmp_path.iterdir()] == [ref.md5]
 
 
-def test_slots_that_need_the_same_archive_fetch_it_once(tmp_path: Path, source: Source) -> None:
+def test_slots_that_need_the_same_archive_fetch_it_once(tmp_path: Path, source: CountingSource) -> None:
     cache, ref = cache_in(tmp_path, source), source.zip(100)
     source.gate.clear()
     with ThreadPoolExecutor(8) as pool:
@@ -34,7 +34,7 @@ def test_slots_that_need_the_same_archive_fetch_it_once(tmp_path: Path, source: 
     assert len(source.fetches) == 1
 
 
-def test_a_slot_that_waits_for_anothers_fetch_can_be_stopped(tmp_path: Path, source: Source) -> None:
+def test_a_slot_that_waits_for_anothers_fetch_can_be_stopped(tmp_path: Path, source: CountingSource) -> None:
     cache, ref = cache_in(tmp_path, source), source.zip(100)
     source.gate.clear()
     with ThreadPoolExecutor(2) as pool:
@@ -46,7 +46,7 @@ def test_a_slot_that_waits_for_anothers_fetch_can_be_stopped(tmp_path: Path, sou
         first.result()
 
 
-def test_a_wrong_md5_is_fetched_again_and_given_up_in_the_end(tmp_path: Path, source: Source) -> None:
+def test_a_wrong_md5_is_fetched_again_and_given_up_in_the_end(tmp_path: Path, source: CountingSource) -> None:
     cache, ref = cache_in(tmp_path, source), source.zip(100)
     source.instead = [b"half", b"rubbish"]
     cache.ensure([ref])
@@ -59,21 +59,21 @@ def test_a_wrong_md5_is_fetched_again_and_given_up_in_the_end(tmp_path: Path, so
     assert [path.name for path in tmp_path.iterdir()] == [ref.md5]
 
 
-def test_a_broken_download_leaves_nothing_behind(tmp_path: Path, source: Source) -> None:
+def test_a_broken_download_leaves_nothing_behind(tmp_path: Path, source: CountingSource) -> None:
     source.error = CoordinatorUnreachable("fetch", "cut off")
     with pytest.raises(CoordinatorUnreachable):
         cache_in(tmp_path, source).ensure([source.zip(100)])
     assert not any(tmp_path.iterdir())
 
 
-def test_what_a_killed_worker_left_is_cleared_away(tmp_path: Path, source: Source) -> None:
+def test_what_a_killed_worker_left_is_cleared_away(tmp_path: Path, source: CountingSource) -> None:
     (tmp_path / ".fetch-abc" / "content").mkdir(parents=True)
     (tmp_path / ".gone-abc").mkdir()
     cache_in(tmp_path, source)
     assert not any(tmp_path.iterdir())
 
 
-def test_the_longest_unused_archive_makes_room_but_never_one_in_use(tmp_path: Path, source: Source) -> None:
+def test_the_longest_unused_archive_makes_room_but_never_one_in_use(tmp_path: Path, source: CountingSource) -> None:
     cache = cache_in(tmp_path, source, quota=2500)
     old, used, new = source.zip(1000), source.zip(1000), source.zip(1000)
     with cache.using([used]):
@@ -89,14 +89,14 @@ def test_the_longest_unused_archive_makes_room_but_never_one_in_use(tmp_path: Pa
     assert len(cache.held()) == 2
 
 
-def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, source: Source) -> None:
+def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, source: CountingSource) -> None:
     cache = cache_in(tmp_path, source, free=1000)
     with pytest.raises(DiskFull):
         cache.ensure([source.zip(100)])
     assert not source.fetches
 
 
-def test_a_disk_that_fills_up_on_the_way_is_told_as_such(tmp_path: Path, source: Source) -> None:
+def test_a_disk_that_fills_up_on_the_way_is_told_as_such(tmp_path: Path, source: CountingSource) -> None:
     source.error = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(DiskFull):
         cache_in(tmp_path, source).ensure([source.zip(100)])
@@ -104,13 +104,15 @@ def test_a_disk_that_fills_up_on_the_way_is_told_as_such(tmp_path: Path, source:
 
 
 @pytest.mark.parametrize("md5", ["", "..", "../" * 10 + "etc", "A" * 32, "0" * 31, "0" * 33, "g" * 32])
-def test_a_name_that_is_no_md5_never_becomes_a_path(tmp_path: Path, source: Source, md5: str) -> None:
+def test_a_name_that_is_no_md5_never_becomes_a_path(tmp_path: Path, source: CountingSource, md5: str) -> None:
     with pytest.raises(BadOrder):
         cache_in(tmp_path, source).ensure([ArchiveRef(md5=md5, size=1)])
     assert not source.fetches
 
 
-def test_an_archive_of_several_pieces_is_kept_for_other_nodes_across_restarts(tmp_path: Path, source: Source) -> None:
+def test_an_archive_of_several_pieces_is_kept_for_other_nodes_across_restarts(
+    tmp_path: Path, source: CountingSource
+) -> None:
     cache, large, small = cache_in(tmp_path, source), source.zip(LARGE), source.zip(100)
     cache.ensure([large])
     cache.ensure([small])
@@ -124,7 +126,7 @@ def test_an_archive_of_several_pieces_is_kept_for_other_nodes_across_restarts(tm
         assert one.shared(small.md5) is None
 
 
-def test_what_is_still_arriving_is_handed_on_as_far_as_it_is_right(tmp_path: Path, source: Source) -> None:
+def test_what_is_still_arriving_is_handed_on_as_far_as_it_is_right(tmp_path: Path, source: CountingSource) -> None:
     cache, ref = cache_in(tmp_path, source), source.zip(LARGE)
     source.gate.clear()
     with ThreadPoolExecutor(1) as pool:
@@ -137,14 +139,16 @@ def test_what_is_still_arriving_is_handed_on_as_far_as_it_is_right(tmp_path: Pat
         fetching.result(10)
 
 
-def test_a_node_that_does_not_share_keeps_no_zip_and_hands_nothing_on(tmp_path: Path, source: Source) -> None:
+def test_a_node_that_does_not_share_keeps_no_zip_and_hands_nothing_on(tmp_path: Path, source: CountingSource) -> None:
     cache, ref = cache_in(tmp_path, source, share=False), source.zip(LARGE)
     cache.ensure([ref])
     assert names_in(tmp_path) == {ref.md5}
     assert (cache.shares(), cache.shared(ref.md5)) == ((), None)
 
 
-def test_zips_make_room_before_any_archive_does_and_the_longest_unused_first(tmp_path: Path, source: Source) -> None:
+def test_zips_make_room_before_any_archive_does_and_the_longest_unused_first(
+    tmp_path: Path, source: CountingSource
+) -> None:
     cache = cache_in(tmp_path, source, quota=5 * LARGE)
     first, second, third = source.zip(LARGE), source.zip(LARGE), source.zip(LARGE)
     cache.ensure([first])
@@ -155,7 +159,7 @@ def test_zips_make_room_before_any_archive_does_and_the_longest_unused_first(tmp
     assert second.md5 not in cache.shares()
 
 
-def test_a_zip_is_not_kept_at_the_price_of_another_archive(tmp_path: Path, source: Source) -> None:
+def test_a_zip_is_not_kept_at_the_price_of_another_archive(tmp_path: Path, source: CountingSource) -> None:
     cache = cache_in(tmp_path, source, quota=int(2.5 * LARGE))
     first, second = source.zip(LARGE), source.zip(LARGE)
     cache.ensure([first])
@@ -164,7 +168,7 @@ def test_a_zip_is_not_kept_at_the_price_of_another_archive(tmp_path: Path, sourc
     assert cache.shares() == ()
 
 
-def test_no_more_archives_are_fetched_at_once_than_the_lane_is_wide(tmp_path: Path, source: Source) -> None:
+def test_no_more_archives_are_fetched_at_once_than_the_lane_is_wide(tmp_path: Path, source: CountingSource) -> None:
     cache, refs = cache_in(tmp_path, source), [source.zip(100) for _ in range(FETCHES_AT_ONCE + 1)]
     source.gate.clear()
     with ThreadPoolExecutor(len(refs)) as pool:

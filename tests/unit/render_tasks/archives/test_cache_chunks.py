@@ -13,7 +13,7 @@ import pytest
 
 from render_tasks.errors import ArchiveLocked, BadArchive, BadOrder, CoordinatorUnreachable
 from sheepfold.contract.orders import ArchiveRef, scene_key
-from tests.support.nodes.archive_cache_harness import LARGE, Source, cache_in, names_in
+from tests.support.nodes.archive_cache_harness import LARGE, CountingSource, cache_in, names_in
 from tests.support.wire.locked_zips import locked_with_aes
 
 TEXTURE = random.Random(8).randbytes(LARGE)
@@ -27,7 +27,7 @@ def zipped(**files: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def in_parts(source: Source, content: bytes, count: int) -> list[ArchiveRef]:
+def in_parts(source: CountingSource, content: bytes, count: int) -> list[ArchiveRef]:
     """The content cut into equal parts, each of which the source has."""
     length = -(-len(content) // count)
     return [source.has(content[at : at + length]) for at in range(0, len(content), length)]
@@ -41,7 +41,7 @@ def raw(*refs: ArchiveRef) -> set[str]:
     return {f"{ref.md5}.zip" for ref in refs}
 
 
-def test_a_scene_is_unpacked_from_its_parts_which_stay_as_they_came(tmp_path: Path, source: Source) -> None:
+def test_a_scene_is_unpacked_from_its_parts_which_stay_as_they_came(tmp_path: Path, source: CountingSource) -> None:
     cache, refs = cache_in(tmp_path, source), in_parts(source, zipped(scene=b"BLENDER", texture=TEXTURE), 3)
     folder = cache.ensure(refs)
     assert folder == tmp_path / key_of(refs)
@@ -53,7 +53,7 @@ def test_a_scene_is_unpacked_from_its_parts_which_stay_as_they_came(tmp_path: Pa
     assert len(source.fetches) == 3
 
 
-def test_parts_are_handed_on_one_by_one(tmp_path: Path, source: Source) -> None:
+def test_parts_are_handed_on_one_by_one(tmp_path: Path, source: CountingSource) -> None:
     cache, refs = cache_in(tmp_path / "a", source), in_parts(source, zipped(texture=TEXTURE * 2), 2)
     cache.ensure(refs)
     assert set(cache.shares()) == {ref.md5 for ref in refs}
@@ -66,7 +66,7 @@ def test_parts_are_handed_on_one_by_one(tmp_path: Path, source: Source) -> None:
     assert (selfish.shares(), selfish.shared(refs[0].md5)) == ((), None)
 
 
-def test_versions_of_a_scene_share_the_parts_that_did_not_change(tmp_path: Path, source: Source) -> None:
+def test_versions_of_a_scene_share_the_parts_that_did_not_change(tmp_path: Path, source: CountingSource) -> None:
     cache = cache_in(tmp_path, source)
     first = in_parts(source, zipped(texture=TEXTURE, scene=b"first one"), 4)
     second = in_parts(source, zipped(texture=TEXTURE, scene=b"other one"), 4)
@@ -76,7 +76,7 @@ def test_versions_of_a_scene_share_the_parts_that_did_not_change(tmp_path: Path,
     assert source.fetches == [ref.md5 for ref in (*first, second[3])]
 
 
-def test_a_part_that_comes_twice_in_a_scene_is_fetched_once(tmp_path: Path, source: Source) -> None:
+def test_a_part_that_comes_twice_in_a_scene_is_fetched_once(tmp_path: Path, source: CountingSource) -> None:
     content = zipped(a=bytes(2000))
     at = content.index(bytes(2000))
     # A stored run of zeros, cut where its halves are alike.
@@ -85,13 +85,13 @@ def test_a_part_that_comes_twice_in_a_scene_is_fetched_once(tmp_path: Path, sour
     assert len(source.fetches) == 3
 
 
-def test_a_single_part_that_is_the_archive_is_an_archive(tmp_path: Path, source: Source) -> None:
+def test_a_single_part_that_is_the_archive_is_an_archive(tmp_path: Path, source: CountingSource) -> None:
     [ref] = in_parts(source, zipped(texture=TEXTURE), 1)
     assert cache_in(tmp_path, source).ensure([ref]) == tmp_path / ref.md5
     assert names_in(tmp_path) == {ref.md5, f"{ref.md5}.zip"}
 
 
-def test_slots_that_need_the_same_parts_fetch_them_once(tmp_path: Path, source: Source) -> None:
+def test_slots_that_need_the_same_parts_fetch_them_once(tmp_path: Path, source: CountingSource) -> None:
     cache = cache_in(tmp_path, source)
     scenes = [in_parts(source, zipped(texture=TEXTURE, scene=b"version %d" % number), 4) for number in range(3)]
     with ThreadPoolExecutor(9) as pool:
@@ -100,7 +100,9 @@ def test_slots_that_need_the_same_parts_fetch_them_once(tmp_path: Path, source: 
     assert sorted(source.fetches) == sorted({ref.md5 for refs in scenes for ref in refs})
 
 
-def test_parts_go_before_anything_unpacked_but_never_those_still_to_be_unpacked(tmp_path: Path, source: Source) -> None:
+def test_parts_go_before_anything_unpacked_but_never_those_still_to_be_unpacked(
+    tmp_path: Path, source: CountingSource
+) -> None:
     cache = cache_in(tmp_path, source, quota=int(3.5 * LARGE))
     refs, other = in_parts(source, zipped(texture=TEXTURE), 4), source.zip(LARGE)
     with cache.using(refs):
@@ -118,7 +120,7 @@ def test_parts_go_before_anything_unpacked_but_never_those_still_to_be_unpacked(
         assert not raw(*refs) & names_in(tmp_path), "unpacked: nobody needs them"
 
 
-def test_what_nobody_uses_makes_room_the_longest_unused_first(tmp_path: Path, source: Source) -> None:
+def test_what_nobody_uses_makes_room_the_longest_unused_first(tmp_path: Path, source: CountingSource) -> None:
     cache = cache_in(tmp_path, source, quota=3 * LARGE)
     refs = in_parts(source, zipped(texture=TEXTURE), 2)
     cache.ensure(refs)
@@ -129,7 +131,7 @@ def test_what_nobody_uses_makes_room_the_longest_unused_first(tmp_path: Path, so
     assert key_of(refs) not in cache.held()
 
 
-def test_a_part_that_the_disk_lost_something_of_is_fetched_again(tmp_path: Path, source: Source) -> None:
+def test_a_part_that_the_disk_lost_something_of_is_fetched_again(tmp_path: Path, source: CountingSource) -> None:
     refs = in_parts(source, zipped(texture=TEXTURE), 3)
     source.silent_about = {refs[2].md5}
     with pytest.raises(CoordinatorUnreachable):
@@ -142,7 +144,7 @@ def test_a_part_that_the_disk_lost_something_of_is_fetched_again(tmp_path: Path,
     assert source.fetches == [refs[number].md5 for number in (0, 1, 2, 0, 2)]
 
 
-def test_parts_that_make_no_zip_leave_nothing_unpacked(tmp_path: Path, source: Source) -> None:
+def test_parts_that_make_no_zip_leave_nothing_unpacked(tmp_path: Path, source: CountingSource) -> None:
     refs = in_parts(source, zipped(texture=TEXTURE), 3)
     cache = cache_in(tmp_path, source)
     with pytest.raises(BadArchive):
@@ -152,7 +154,7 @@ def test_parts_that_make_no_zip_leave_nothing_unpacked(tmp_path: Path, source: S
     assert cache.ensure(refs).is_dir(), "in the right order they do"
 
 
-def test_a_locked_scene_in_parts_is_opened_with_its_password_alone(tmp_path: Path, source: Source) -> None:
+def test_a_locked_scene_in_parts_is_opened_with_its_password_alone(tmp_path: Path, source: CountingSource) -> None:
     refs = in_parts(source, locked_with_aes({"texture": TEXTURE}, "opens it"), 3)
     cache = cache_in(tmp_path, source)
     for password in ("", "another"):
@@ -165,7 +167,7 @@ def test_a_locked_scene_in_parts_is_opened_with_its_password_alone(tmp_path: Pat
 
 
 @pytest.mark.parametrize("wrong", ["..", "../" * 10 + "etc", "A" * 32])
-def test_a_part_whose_name_is_no_md5_never_becomes_a_path(tmp_path: Path, source: Source, wrong: str) -> None:
+def test_a_part_whose_name_is_no_md5_never_becomes_a_path(tmp_path: Path, source: CountingSource, wrong: str) -> None:
     refs = in_parts(source, zipped(texture=TEXTURE), 2)
     with pytest.raises(BadOrder):
         cache_in(tmp_path, source).ensure([refs[0], ArchiveRef(md5=wrong, size=1)])

@@ -9,18 +9,18 @@ import pytest
 from render_tasks.blender.installed import ASK_AGAIN_S, LocalBlender, ask_version
 
 
-class Clock:
+class ManualClock:
     now = 0.0
 
     def __call__(self) -> float:
         return self.now
 
 
-class Pc:
+class InstalledBlenderHarness:
     """A PC whose Blender a test installs, breaks and removes."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.program, self.clock, self.asked = folder / "bin" / "blender", Clock(), 0
+        self.program, self.clock, self.asked = folder / "bin" / "blender", ManualClock(), 0
         self.program.parent.mkdir()
         monkeypatch.setenv("PATH", str(self.program.parent))
         monkeypatch.delenv("SHEEPFOLD_BLENDER", raising=False)
@@ -37,11 +37,11 @@ class Pc:
 
 
 @pytest.fixture
-def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pc:
-    return Pc(tmp_path, monkeypatch)
+def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InstalledBlenderHarness:
+    return InstalledBlenderHarness(tmp_path, monkeypatch)
 
 
-def test_it_is_found_on_path_and_asked_once(pc: Pc) -> None:
+def test_it_is_found_on_path_and_asked_once(pc: InstalledBlenderHarness) -> None:
     pc.install("echo 'Blender 4.2.1 LTS'; echo '  build date: today'")
     for _ in range(5):
         assert pc.blender.look().version == "4.2.1"
@@ -49,13 +49,13 @@ def test_it_is_found_on_path_and_asked_once(pc: Pc) -> None:
     assert pc.asked == 1
 
 
-def test_the_setting_comes_first(pc: Pc, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_comes_first(pc: InstalledBlenderHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     pc.install("echo 'Blender 4.2.1'")
     monkeypatch.setenv("SHEEPFOLD_BLENDER", "/nowhere/blender")
     assert pc.blender.look().why_not == "SHEEPFOLD_BLENDER: /nowhere/blender is no program on this PC"
 
 
-def test_a_pc_without_one_says_what_to_do(pc: Pc) -> None:
+def test_a_pc_without_one_says_what_to_do(pc: InstalledBlenderHarness) -> None:
     found = pc.blender.look()
     assert (found.version, found.why_not) == ("", "no blender on PATH: install one, or let SHEEPFOLD_BLENDER name it")
 
@@ -65,13 +65,13 @@ def test_a_pc_without_one_says_what_to_do(pc: Pc) -> None:
     ["exit 0", "echo 'GIMP 2.10'", "exit 127", "echo 'Blender'; kill -9 $$"],
     ids=["mute", "other", "127", "dies"],
 )
-def test_a_program_that_is_no_blender_is_none(pc: Pc, script: str) -> None:
+def test_a_program_that_is_no_blender_is_none(pc: InstalledBlenderHarness, script: str) -> None:
     pc.install(script)
     assert pc.blender.look().version == ""
     assert "does not say that it is a Blender" in pc.blender.look().why_not
 
 
-def test_installing_it_is_noticed_at_the_next_look_and_so_is_its_end(pc: Pc) -> None:
+def test_installing_it_is_noticed_at_the_next_look_and_so_is_its_end(pc: InstalledBlenderHarness) -> None:
     assert not pc.blender.look().version
     pc.install("echo 'Blender 3.6.0'")
     assert pc.blender.look().version == "3.6.0"
@@ -81,7 +81,7 @@ def test_installing_it_is_noticed_at_the_next_look_and_so_is_its_end(pc: Pc) -> 
     assert "no blender on PATH" in pc.blender.look().why_not
 
 
-def test_one_that_gave_no_answer_is_asked_again_after_a_while(pc: Pc, tmp_path: Path) -> None:
+def test_one_that_gave_no_answer_is_asked_again_after_a_while(pc: InstalledBlenderHarness, tmp_path: Path) -> None:
     """Given a library that is installed later: the program itself stays as it was."""
     pc.install(f"[ -e {tmp_path}/lib ] && echo 'Blender 3.6.0'")
     assert not pc.blender.look().version

@@ -33,7 +33,7 @@ PLAN = ArchiveManifest(
 )
 
 
-class Shelf:
+class FakeArchives:
     """Has one archive, as far as a test put pieces in."""
 
     def __init__(self, folder: Path) -> None:
@@ -47,12 +47,12 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
+def shelf(tmp_path: Path) -> FakeArchives:
+    return FakeArchives(tmp_path)
 
 
 @pytest.fixture
-def server(shelf: Shelf) -> Iterator[ArchiveServer]:
+def server(shelf: FakeArchives) -> Iterator[ArchiveServer]:
     server = ArchiveServer(shelf, TOKEN, "127.0.0.1", 0, at_once=2, answer_s=0.2)
     server.start()
     yield server
@@ -64,12 +64,12 @@ def get(server: ArchiveServer, path: str = f"/archives/{MD5}", **headers: str) -
     return requests.get(f"http://127.0.0.1:{server.port}{path}", headers=shown, timeout=10)
 
 
-def fill(shelf: Shelf, *pieces: int) -> None:
+def fill(shelf: FakeArchives, *pieces: int) -> None:
     for piece in pieces:
         assert shelf.arriving.put(piece, PIECES[piece])
 
 
-def test_a_whole_archive_is_handed_out_whole_and_in_ranges(server: ArchiveServer, shelf: Shelf) -> None:
+def test_a_whole_archive_is_handed_out_whole_and_in_ranges(server: ArchiveServer, shelf: FakeArchives) -> None:
     fill(shelf, 0, 1, 2, 3)
     assert get(server).content == CONTENT
     part = get(server, Range=f"bytes=5-{BLOCK_BYTES + 5}")
@@ -84,7 +84,7 @@ def test_a_whole_archive_is_handed_out_whole_and_in_ranges(server: ArchiveServer
     assert server.bytes_sent == sent
 
 
-def test_only_what_lies_in_pieces_that_are_right_leaves(server: ArchiveServer, shelf: Shelf) -> None:
+def test_only_what_lies_in_pieces_that_are_right_leaves(server: ArchiveServer, shelf: FakeArchives) -> None:
     fill(shelf, 1, 3)
     assert get(server, f"/archives/{MD5}/pieces").text == "a"
     assert get(server, Range=f"bytes={BLOCK_BYTES}-{2 * BLOCK_BYTES - 1}").content == PIECES[1]
@@ -98,12 +98,12 @@ def test_only_what_lies_in_pieces_that_are_right_leaves(server: ArchiveServer, s
 
 
 @pytest.mark.parametrize("wanted", ["bytes=9-5", "bytes=99999999-", "bytes=a-b", "lines=1-2", "bytes=0-1,4-5", ""])
-def test_what_is_no_range_of_bytes_is_refused(server: ArchiveServer, shelf: Shelf, wanted: str) -> None:
+def test_what_is_no_range_of_bytes_is_refused(server: ArchiveServer, shelf: FakeArchives, wanted: str) -> None:
     fill(shelf, 0)
     assert get(server, Range=wanted).status_code == 416
 
 
-def test_a_wrong_piece_is_never_kept(shelf: Shelf) -> None:
+def test_a_wrong_piece_is_never_kept(shelf: FakeArchives) -> None:
     for wrong in (PIECES[1], PIECES[0][:-1], b"", PIECES[0] + b"x"):
         with pytest.raises(PeerUnusable):
             shelf.arriving.put(0, wrong)
@@ -115,7 +115,7 @@ def test_a_wrong_piece_is_never_kept(shelf: Shelf) -> None:
 @pytest.mark.parametrize(
     "shown", ["", "Bearer", f"Bearer {TOKEN}", f"Bearer {archive_pass(TOKEN, 'c' * 32)}", "Bearer \xe9"]
 )
-def test_nothing_is_told_without_the_archives_pass(server: ArchiveServer, shelf: Shelf, shown: str) -> None:
+def test_nothing_is_told_without_the_archives_pass(server: ArchiveServer, shelf: FakeArchives, shown: str) -> None:
     for path in (f"/archives/{MD5}", f"/archives/{MD5}/pieces"):
         assert get(server, path, Authorization=shown).status_code == 401
     assert not shelf.asked
@@ -124,7 +124,7 @@ def test_nothing_is_told_without_the_archives_pass(server: ArchiveServer, shelf:
 @pytest.mark.parametrize(
     "name", ["../etc/passwd", "..%2f..%2fetc%2fpasswd", "AB" * 16, "ab" * 15, "ab" * 17, "%00" + "a" * 31]
 )
-def test_a_name_that_is_no_md5_never_reaches_the_disk(server: ArchiveServer, shelf: Shelf, name: str) -> None:
+def test_a_name_that_is_no_md5_never_reaches_the_disk(server: ArchiveServer, shelf: FakeArchives, name: str) -> None:
     allowed = {"Authorization": f"Bearer {archive_pass(TOKEN, requests.utils.unquote(name))}"}
     assert get(server, f"/archives/{name}", **allowed).status_code == 404
     assert not shelf.asked
@@ -135,7 +135,7 @@ def test_an_archive_that_is_not_here_is_not_found(server: ArchiveServer) -> None
     assert get(server, f"/archives/{other}", Authorization=f"Bearer {archive_pass(TOKEN, other)}").status_code == 404
 
 
-def test_bytes_leave_by_sendfile(server: ArchiveServer, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_leave_by_sendfile(server: ArchiveServer, shelf: FakeArchives, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     plain = os.sendfile
 
@@ -168,7 +168,7 @@ class StuckReader:
 
 
 def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    shelf: FakeArchives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sheepfold.sharing.archive_server.SLOWEST_BYTES_PER_S", 10**9)
     server = ArchiveServer(shelf, TOKEN, "127.0.0.1", 0, at_once=2, answer_s=1.0)
@@ -186,7 +186,7 @@ def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
     server.stop()
 
 
-def test_a_client_asks_over_one_connection_and_tells_refusals_apart(server: ArchiveServer, shelf: Shelf) -> None:
+def test_a_client_asks_over_one_connection_and_tells_refusals_apart(server: ArchiveServer, shelf: FakeArchives) -> None:
     fill(shelf, 0)
     client = PeerClient(MD5, archive_pass(TOKEN, MD5))
     url = f"http://127.0.0.1:{server.port}"
@@ -226,6 +226,6 @@ def test_a_source_that_drips_is_given_up_in_bounded_time() -> None:
         ended.set()
 
 
-def test_a_taken_port_is_told_at_once(server: ArchiveServer, shelf: Shelf) -> None:
+def test_a_taken_port_is_told_at_once(server: ArchiveServer, shelf: FakeArchives) -> None:
     with pytest.raises(OSError, match="in use"):
         ArchiveServer(shelf, TOKEN, "127.0.0.1", server.port, at_once=1)

@@ -16,7 +16,15 @@ from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.messages import UnreadableOffer
 from sheepfold.protocol.status import ErrorType
 from tests.support.coordinator.builders import rendering
-from tests.support.coordinator.upload_harness import KEY, Clock, Session, bad_answer, delivered, try_again, uploads
+from tests.support.coordinator.upload_harness import (
+    KEY,
+    ManualClock,
+    ScriptedSession,
+    bad_answer,
+    delivered,
+    try_again,
+    uploads,
+)
 
 
 def test_an_error_report_survives_a_restart_and_silence_and_is_sent_once(
@@ -25,7 +33,7 @@ def test_an_error_report_survives_a_restart_and_silence_and_is_sent_once(
     lease = rendering(ledger)
     failed = ledger.apply(lease.id, LeaseEvent.GIVE_UP)
     reports.put(failed, FailureReport(kind=FailureKind.OUT_OF_MEMORY, reason="9 GB", log="line", render_s=3.2))
-    session, clock = Session(says=[None, 0]), Clock(1.0)
+    session, clock = ScriptedSession(says=[None, 0]), ManualClock(1.0)
     sender = uploads(session, ledger, spool, ReportBox(tmp_path / "reports"), clock)
     assert not sender.flush_once()
     clock.now += 20
@@ -43,7 +51,7 @@ def test_an_error_report_of_a_dead_session_is_sent_again_with_a_new_one(
 ) -> None:
     failed = ledger.apply(rendering(ledger).id, LeaseEvent.GIVE_UP)
     reports.put(failed, FailureReport(kind=FailureKind.OUT_OF_MEMORY, reason="9 GB"))
-    session = Session(says=[status, 0])
+    session = ScriptedSession(says=[status, 0])
     sender = uploads(session, ledger, spool, reports)
     assert sender.flush_once()
     assert (session.died, len(session.reports)) == (1, 2)
@@ -56,7 +64,7 @@ def test_an_error_report_that_is_not_taken_is_tried_again_and_kept_for_a_person_
 ) -> None:
     failed = ledger.apply(rendering(ledger).id, LeaseEvent.GIVE_UP)
     reports.put(failed, FailureReport(kind=FailureKind.OUT_OF_MEMORY, reason="9 GB"))
-    session, clock = Session(says=[trouble] * 99), Clock(1.0)
+    session, clock = ScriptedSession(says=[trouble] * 99), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     try_again(sender, clock, DEFINITE_AFTER - 1)
     assert not sender.idle()
@@ -72,7 +80,7 @@ def test_an_error_report_answered_with_an_unknown_status_is_not_lost(
 ) -> None:
     failed = ledger.apply(rendering(ledger).id, LeaseEvent.GIVE_UP)
     reports.put(failed, FailureReport(kind=FailureKind.OUT_OF_MEMORY, reason="9 GB"))
-    session, clock = Session(says=[742, 0]), Clock(1.0)
+    session, clock = ScriptedSession(says=[742, 0]), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     try_again(sender, clock, 2)
     assert len(session.reports) == 2
@@ -82,7 +90,7 @@ def test_an_error_report_answered_with_an_unknown_status_is_not_lost(
 def test_a_report_that_is_too_large_is_told_in_short(ledger: Ledger, spool: Spool, reports: ReportBox) -> None:
     failed = ledger.apply(rendering(ledger).id, LeaseEvent.GIVE_UP)
     reports.put(failed, FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing", log="line\n" * 9999))
-    session = Session(says=[bad_answer(413), 0])
+    session = ScriptedSession(says=[bad_answer(413), 0])
     sender = uploads(session, ledger, spool, reports)
     assert sender.flush_once()
     assert sender.idle()
@@ -95,7 +103,7 @@ def test_a_report_that_is_not_taken_delays_no_frame(
 ) -> None:
     failed = ledger.apply(rendering(ledger, "0001").id, LeaseEvent.GIVE_UP)
     reports.put(failed, FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing"))
-    session = Session(says=[742])
+    session = ScriptedSession(says=[742])
     sender = uploads(session, ledger, spool, reports)
     assert sender.flush_once()
     lease = delivered(ledger, claims, "0002")
@@ -127,7 +135,7 @@ def test_a_frame_that_never_became_a_lease_is_given_back_with_the_reason(
     ledger: Ledger, spool: Spool, reports: ReportBox
 ) -> None:
     reports.put_unreadable(KEY, UnreadableOffer(job="7", frame="0012", extras="x", reason="<job> has no <renderer>"))
-    session = Session(says=[0])
+    session = ScriptedSession(says=[0])
     sender = uploads(session, ledger, spool, reports)
     assert sender.flush_once()
     assert sender.idle()

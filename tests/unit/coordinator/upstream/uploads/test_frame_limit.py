@@ -16,12 +16,12 @@ from coordinator.upstream.uploads.frame_limit import FrameLimit
 from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobRequest
 from sheepfold.protocol.session_messages import Endpoints, SignInAnswer, SignInRequest
 from sheepfold.protocol.status import JobStatus, SignInStatus
-from tests.support.coordinator.session_harness import HARDWARE, IDENTITY, OFFER, Even
+from tests.support.coordinator.session_harness import HARDWARE, IDENTITY, OFFER, NoJitter
 
 ENDPOINTS = Endpoints(request_job="r", keepmealive="k", validate_job="v", download_archive="d")
 
 
-class Service:
+class FakeServer:
     """Gives at most ``limit`` unvalidated frames, while it has ``frames``."""
 
     def __init__(self, limit: int = 3, frames: int = 10_000) -> None:
@@ -51,17 +51,17 @@ class Service:
         return ""
 
 
-class Farm:
+class UploadHarness:
     """A session, its limit, and the frames it holds."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: FakeServer) -> None:
         self.service, self.now, self.held = service, 1000.0, 0
         self.session = FarmSession(
             key="k",
             machine=DescribedMachine(hardware=HARDWARE),
             client=cast("ServerClient", service),
             identity=IDENTITY,
-            services=SessionServices(clock=lambda: self.now, rng=Even()),
+            services=SessionServices(clock=lambda: self.now, rng=NoJitter()),
         )
         self.limit = FrameLimit(self.session, lambda: self.held, lambda: self.now)
         self.lock = threading.Lock()
@@ -90,7 +90,7 @@ class Farm:
 
 
 def test_a_settled_frame_leads_to_exactly_one_question() -> None:
-    farm = Farm(Service(limit=3))
+    farm = UploadHarness(FakeServer(limit=3))
     assert farm.ask_all() == 4, "three frames and the lesson"
     assert farm.limit.room() == 0
     for _ in range(20):
@@ -102,7 +102,7 @@ def test_a_settled_frame_leads_to_exactly_one_question() -> None:
 
 
 def test_a_limit_is_found_out_anew_when_the_wait_for_jobs_is_over() -> None:
-    farm = Farm(Service(limit=3))
+    farm = UploadHarness(FakeServer(limit=3))
     farm.ask_all()
     farm.service.limit = 5
     farm.now += NO_JOB_WAIT_S
@@ -113,7 +113,7 @@ def test_a_limit_is_found_out_anew_when_the_wait_for_jobs_is_over() -> None:
 
 
 def test_a_limit_that_is_still_there_costs_one_question_each_wait() -> None:
-    farm = Farm(Service(limit=3))
+    farm = UploadHarness(FakeServer(limit=3))
     farm.ask_all()
     for _ in range(3):
         farm.now = max(farm.session.waits_until(), farm.now)
@@ -121,7 +121,7 @@ def test_a_limit_that_is_still_there_costs_one_question_each_wait() -> None:
 
 
 def test_a_server_without_work_for_a_moment_teaches_no_lower_number() -> None:
-    farm = Farm(Service(limit=6, frames=6))
+    farm = UploadHarness(FakeServer(limit=6, frames=6))
     farm.ask_all()
     for _ in range(5):
         farm.settle()
@@ -133,13 +133,13 @@ def test_a_server_without_work_for_a_moment_teaches_no_lower_number() -> None:
 
 
 def test_a_session_without_frames_learns_nothing_from_no_job() -> None:
-    farm = Farm(Service(frames=0))
+    farm = UploadHarness(FakeServer(frames=0))
     assert farm.ask_all() == 1
     assert farm.limit.room() > 1000
 
 
 def test_a_session_that_took_frames_over_from_before_a_restart_counts_them() -> None:
-    farm = Farm(Service(limit=3))
+    farm = UploadHarness(FakeServer(limit=3))
     farm.held = farm.service.unvalidated = 3
     assert farm.ask_all() == 1
     farm.settle()
@@ -148,7 +148,7 @@ def test_a_session_that_took_frames_over_from_before_a_restart_counts_them() -> 
 
 @pytest.mark.parametrize("_round", range(10))
 def test_questions_side_by_side_learn_what_they_got_together(_round: int) -> None:
-    farm = Farm(Service(limit=3))
+    farm = UploadHarness(FakeServer(limit=3))
     assert farm.ask_once()
     farm.service.together = threading.Barrier(4)
     with ThreadPoolExecutor(4) as pool:
@@ -161,7 +161,7 @@ def test_questions_side_by_side_learn_what_they_got_together(_round: int) -> Non
 
 
 def test_no_more_questions_are_under_way_than_there_are_places() -> None:
-    farm = Farm(Service(limit=3))
+    farm = UploadHarness(FakeServer(limit=3))
     farm.ask_all()
     farm.settle()
     farm.service.together = threading.Barrier(1)

@@ -15,13 +15,20 @@ from coordinator.upstream.uploads.frame_uploads import DEFINITE_AFTER
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.messages import FrameUpload
 from tests.support.coordinator.builders import rendering, report
-from tests.support.coordinator.upload_harness import Clock, Session, Slow, bad_answer, delivered, uploads
+from tests.support.coordinator.upload_harness import (
+    ManualClock,
+    ScriptedSession,
+    SimultaneousSession,
+    bad_answer,
+    delivered,
+    uploads,
+)
 
 
 def test_a_frame_goes_up_with_everything_the_server_wants_and_leaves_the_spool(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
-    lease, session = delivered(ledger, claims), Session(says=[0])
+    lease, session = delivered(ledger, claims), ScriptedSession(says=[0])
     assert uploads(session, ledger, spool, reports).flush_once()
     assert session.uploads == [
         FrameUpload(
@@ -36,7 +43,7 @@ def test_a_black_frame_goes_up_as_confirmed_once_it_was_rendered_twice(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
     delivered(ledger, claims, "0011")
-    lease, session = rendering(ledger, "0012"), Session(says=[0, 0])
+    lease, session = rendering(ledger, "0012"), ScriptedSession(says=[0, 0])
     for attempt in (1, 2):
         claims.deliver(lease.id, attempt, "n1", report(b"PNG black"), [b"PNG black"])
         if attempt == 1:
@@ -53,7 +60,7 @@ def test_a_black_frame_goes_up_as_confirmed_once_it_was_rendered_twice(
 def test_a_refusal_is_for_good_and_keeps_the_pc_that_made_it(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int, is_blamed: int
 ) -> None:
-    lease, session = delivered(ledger, claims), Session(says=[status])
+    lease, session = delivered(ledger, claims), ScriptedSession(says=[status])
     sender = uploads(session, ledger, spool, reports)
     assert sender.flush_once()
     assert not sender.flush_once()
@@ -69,7 +76,7 @@ def test_a_refusal_is_for_good_and_keeps_the_pc_that_made_it(
 def test_what_the_server_did_not_decide_is_kept_and_sent_again_later(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int | Exception | None
 ) -> None:
-    lease, session, clock = delivered(ledger, claims), Session(says=[status, 0]), Clock(1.0)
+    lease, session, clock = delivered(ledger, claims), ScriptedSession(says=[status, 0]), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     assert sender.flush_once() == (status is not None)
     assert ledger.get(lease.id) == lease
@@ -84,7 +91,7 @@ def test_what_the_server_did_not_decide_is_kept_and_sent_again_later(
 def test_a_frame_of_a_dead_session_goes_up_at_once_with_a_new_one(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox, status: int
 ) -> None:
-    lease, session = delivered(ledger, claims), Session(says=[status, 0])
+    lease, session = delivered(ledger, claims), ScriptedSession(says=[status, 0])
     assert uploads(session, ledger, spool, reports).flush_once()
     assert ledger.get(lease.id).state is LeaseState.ACCEPTED
     assert (session.died, len(session.uploads)) == (1, 2)
@@ -94,7 +101,7 @@ def test_a_server_that_calls_every_session_dead_is_not_asked_in_a_circle(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
     delivered(ledger, claims)
-    session = Session(says=[304] * 99)
+    session = ScriptedSession(says=[304] * 99)
     sender = uploads(session, ledger, spool, reports)
     while sender.flush_once():
         pass
@@ -104,7 +111,7 @@ def test_a_server_that_calls_every_session_dead_is_not_asked_in_a_circle(
 def test_an_answer_nobody_knows_is_asked_again_a_few_times_and_then_means_no(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
-    lease, session, clock = delivered(ledger, claims), Session(says=[742] * 99), Clock(1.0)
+    lease, session, clock = delivered(ledger, claims), ScriptedSession(says=[742] * 99), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     for _ in range(20):
         sender.flush_once()
@@ -119,7 +126,7 @@ def test_frames_go_up_in_the_order_in_which_they_were_finished(
 ) -> None:
     for frame in ("0009", "0002", "0005"):
         delivered(ledger, claims, frame)
-    session = Session(says=[])
+    session = ScriptedSession(says=[])
     sender = uploads(session, ledger, spool, reports)
     while sender.flush_once():
         pass
@@ -132,7 +139,7 @@ def test_a_picture_that_is_gone_from_the_spool_is_rendered_again(
     lease = delivered(ledger, claims)
     assert lease.delivery is not None
     spool.discard(lease.delivery.picture)
-    uploads(Session(says=[]), ledger, spool, reports).flush_once()
+    uploads(ScriptedSession(says=[]), ledger, spool, reports).flush_once()
     assert (ledger.get(lease.id).state, ledger.get(lease.id).attempt) == (LeaseState.GRANTED, 2)
 
 
@@ -140,7 +147,7 @@ def test_another_sessions_frames_are_left_alone(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
     delivered(ledger, claims)
-    other = Session(says=[], key="node:other")
+    other = ScriptedSession(says=[], key="node:other")
     assert not uploads(other, ledger, spool, reports).flush_once()
     assert not other.uploads
 
@@ -150,7 +157,7 @@ def test_two_threads_send_two_frames_and_none_twice(
 ) -> None:
     for number in ("0001", "0002"):
         delivered(ledger, claims, number)
-    session = Slow(says=[0, 0])
+    session = SimultaneousSession(says=[0, 0])
     sender = uploads(session, ledger, spool, reports)
     with ThreadPoolExecutor(2) as pool:
         assert all(pool.map(lambda _: sender.flush_once(), range(2)))
@@ -163,7 +170,7 @@ def test_a_report_and_a_frame_are_counted_together(
 ) -> None:
     delivered(ledger, claims, "0001")
     reports.put(rendering(ledger, "0002"), FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing"))
-    sender = uploads(Session(says=[0, 0]), ledger, spool, reports)
+    sender = uploads(ScriptedSession(says=[0, 0]), ledger, spool, reports)
     assert sender.pending() == 2
     assert sender.flush_once()
     assert sender.flush_once()
@@ -173,6 +180,6 @@ def test_a_report_and_a_frame_are_counted_together(
 def test_a_frame_goes_where_its_offer_says(ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox) -> None:
     lease = rendering(ledger, validation_url="http://other/frame?token=1")
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
-    session = Session(says=[0])
+    session = ScriptedSession(says=[0])
     assert uploads(session, ledger, spool, reports).flush_once()
     assert session.urls == ["http://other/frame?token=1"]

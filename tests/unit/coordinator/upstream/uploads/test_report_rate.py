@@ -13,7 +13,7 @@ from coordinator.upstream.uploads.report_rate import BURST, EVERY_S
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.error_log import is_scenes_fault, reason_in
 from tests.support.coordinator.builders import rendering
-from tests.support.coordinator.upload_harness import Clock, Session, uploads
+from tests.support.coordinator.upload_harness import ManualClock, ScriptedSession, uploads
 
 
 def waiting_reports(ledger: Ledger, reports: ReportBox, kind: FailureKind, count: int) -> None:
@@ -22,7 +22,7 @@ def waiting_reports(ledger: Ledger, reports: ReportBox, kind: FailureKind, count
         reports.put(ended, FailureReport(kind=kind, reason="so it is"))
 
 
-def sent(sender: Uploads, session: Session) -> int:
+def sent(sender: Uploads, session: ScriptedSession) -> int:
     before = len(session.reports)
     while sender.flush_once():
         pass
@@ -32,7 +32,7 @@ def sent(sender: Uploads, session: Session) -> int:
 def test_a_farm_that_fails_frame_after_frame_tells_the_server_a_few_and_the_rest_later(
     ledger: Ledger, spool: Spool, reports: ReportBox
 ) -> None:
-    session, clock = Session(says=[0] * 999), Clock(1.0)
+    session, clock = ScriptedSession(says=[0] * 999), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     waiting_reports(ledger, reports, FailureKind.RENDERER_CRASHED, BURST + 60)
     assert sent(sender, session) == BURST
@@ -46,7 +46,7 @@ def test_a_farm_that_fails_frame_after_frame_tells_the_server_a_few_and_the_rest
 def test_frames_that_are_given_back_never_wait_behind_failures(
     ledger: Ledger, spool: Spool, reports: ReportBox, tmp_path: Path
 ) -> None:
-    session, clock = Session(says=[0] * 999), Clock(1.0)
+    session, clock = ScriptedSession(says=[0] * 999), ManualClock(1.0)
     waiting_reports(ledger, reports, FailureKind.RENDERER_CRASHED, BURST + 5)
     waiting_reports(ledger, reports, FailureKind.NODE_LEAVING, 200)
     sender = uploads(session, ledger, spool, ReportBox(tmp_path / "reports"), clock)
@@ -55,9 +55,9 @@ def test_frames_that_are_given_back_never_wait_behind_failures(
 
 
 def test_a_report_says_whether_it_is_the_scenes_fault(ledger: Ledger, spool: Spool, reports: ReportBox) -> None:
-    session = Session(says=[0] * 9)
+    session = ScriptedSession(says=[0] * 9)
     waiting_reports(ledger, reports, FailureKind.NO_CAMERA, 1)
     waiting_reports(ledger, reports, FailureKind.RENDERER_CRASHED, 1)
-    sent(uploads(session, ledger, spool, reports, Clock(1.0)), session)
+    sent(uploads(session, ledger, spool, reports, ManualClock(1.0)), session)
     told = [(reason_in(text), is_scenes_fault(text)) for _, text in session.reports]
     assert sorted(told) == [("no camera: so it is", True), ("renderer crashed: so it is", False)]

@@ -16,7 +16,15 @@ from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import GIVEN_UP_AFTER, GIVEN_UP_ALONE, GIVEN_UP_SYNCHRONOUS
 from sheepfold.protocol.status import ErrorType
 from tests.support.coordinator.builders import rendering, report
-from tests.support.coordinator.upload_harness import Clock, Session, Slow, bad_answer, delivered, try_again, uploads
+from tests.support.coordinator.upload_harness import (
+    ManualClock,
+    ScriptedSession,
+    SimultaneousSession,
+    bad_answer,
+    delivered,
+    try_again,
+    uploads,
+)
 
 # One frame's trouble
 
@@ -27,7 +35,7 @@ def test_a_frame_the_server_keeps_refusing_to_store_delays_nobody_else(
 ) -> None:
     for number in range(10):
         delivered(ledger, claims, f"{number:04}")
-    session = Session(says=[], of_frame={"0000": trouble})
+    session = ScriptedSession(says=[], of_frame={"0000": trouble})
     sender = uploads(session, ledger, spool, reports)
     while sender.flush_once():
         pass
@@ -39,7 +47,7 @@ def test_each_frame_has_growing_waits_of_its_own(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
     delivered(ledger, claims, "0001")
-    session, clock, tried_at = Session(says=[303] * 5), Clock(0.0), []
+    session, clock, tried_at = ScriptedSession(says=[303] * 5), ManualClock(0.0), []
     sender = uploads(session, ledger, spool, reports, clock)
     for _ in range(200):
         before = len(session.uploads)
@@ -55,7 +63,7 @@ def test_each_frame_has_growing_waits_of_its_own(
 def test_silence_delays_the_whole_session(ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox) -> None:
     for frame in ("0001", "0002"):
         delivered(ledger, claims, frame)
-    session, clock = Session(says=[None]), Clock(1.0)
+    session, clock = ScriptedSession(says=[None]), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     for _ in range(3):
         assert not sender.flush_once()
@@ -69,7 +77,7 @@ def test_silence_that_only_one_frame_meets_delays_that_frame_alone(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
     bad = delivered(ledger, claims, "0000")
-    session, clock = Session(says=[], of_frame={"0000": None}), Clock(1.0)
+    session, clock = ScriptedSession(says=[], of_frame={"0000": None}), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     try_again(sender, clock, 1)
     for number in range(1, GIVEN_UP_ALONE + 2):
@@ -88,7 +96,7 @@ def test_a_frame_that_is_not_stored_while_others_are_is_given_up_with_a_report(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
     bad = delivered(ledger, claims, "0000")
-    session, clock = Session(says=[], of_frame={"0000": 303}), Clock(1.0)
+    session, clock = ScriptedSession(says=[], of_frame={"0000": 303}), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     for number in range(1, GIVEN_UP_ALONE + 2):
         assert ledger.get(bad.id).state is LeaseState.DELIVERED
@@ -109,7 +117,7 @@ def test_a_server_that_stores_nothing_for_hours_loses_frames_in_the_end_and_gets
 ) -> None:
     lease = rendering(ledger, synchronous_upload=synchronous)
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
-    session, clock = Session(says=[303] * tries), Clock(1.0)
+    session, clock = ScriptedSession(says=[303] * tries), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     try_again(sender, clock, tries - 1)
     assert ledger.get(lease.id).state is LeaseState.DELIVERED
@@ -120,7 +128,7 @@ def test_a_server_that_stores_nothing_for_hours_loses_frames_in_the_end_and_gets
 def test_silence_gives_up_nothing_however_long_it_lasts(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
-    lease, session, clock = delivered(ledger, claims), Session(says=[None] * 200), Clock(1.0)
+    lease, session, clock = delivered(ledger, claims), ScriptedSession(says=[None] * 200), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     try_again(sender, clock, 200)
     assert ledger.get(lease.id).state is LeaseState.DELIVERED
@@ -131,7 +139,7 @@ def test_silence_gives_up_nothing_however_long_it_lasts(
 def test_a_frame_that_was_cancelled_while_it_waited_is_forgotten(
     ledger: Ledger, claims: Claims, spool: Spool, reports: ReportBox
 ) -> None:
-    lease, session, clock = delivered(ledger, claims), Session(says=[303]), Clock(1.0)
+    lease, session, clock = delivered(ledger, claims), ScriptedSession(says=[303]), ManualClock(1.0)
     sender = uploads(session, ledger, spool, reports, clock)
     sender.flush_once()
     ledger.apply(lease.id, LeaseEvent.CANCEL)
@@ -144,7 +152,7 @@ def test_threads_that_meet_the_same_silence_make_one_wait(
 ) -> None:
     for number in ("0001", "0002"):
         delivered(ledger, claims, number)
-    clock, session = Clock(1.0), Slow(says=[None, None])
+    clock, session = ManualClock(1.0), SimultaneousSession(says=[None, None])
     sender = uploads(session, ledger, spool, reports, clock)
     with ThreadPoolExecutor(2) as pool:
         assert not any(pool.map(lambda _: sender.flush_once(), range(2)))

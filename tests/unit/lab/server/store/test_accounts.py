@@ -7,7 +7,7 @@ from lab.errors import StoreTooNew
 from lab.server.store.accounts import Accounts
 from lab.server.store.database import Store
 from lab.server.store.web_sessions import FORGET_AFTER_S, SessionState
-from tests.support.lab.store_harness import HARDWARE, Parts
+from tests.support.lab.store_harness import HARDWARE, StoreHarness
 
 
 def test_a_password_is_right_or_wrong(parts):
@@ -56,10 +56,10 @@ def test_an_idle_session_expires_and_is_forgotten_much_later(parts, tmp_path):
     parts.now += 1001
     assert parts.sessions.find(cookie).state is SessionState.EXPIRED
     parts.store.close()
-    soon = Parts(tmp_path / "server", now=parts.now + 60)
+    soon = StoreHarness(tmp_path / "server", now=parts.now + 60)
     assert soon.sessions.find(cookie).state is SessionState.EXPIRED
     soon.store.close()
-    late = Parts(tmp_path / "server", now=parts.now + FORGET_AFTER_S)
+    late = StoreHarness(tmp_path / "server", now=parts.now + FORGET_AFTER_S)
     assert late.sessions.find(cookie) is None
     late.store.close()
 
@@ -72,7 +72,7 @@ def test_three_broken_frames_disable_a_session_and_a_restart_remembers(parts, tm
         parts.sessions.note_broken_frame(session)
     assert parts.sessions.find(cookie).state is SessionState.DISABLED
     parts.store.close()
-    again = Parts(tmp_path / "server")
+    again = StoreHarness(tmp_path / "server")
     assert again.sessions.find(cookie).state is SessionState.DISABLED
     again.store.close()
 
@@ -98,13 +98,13 @@ def test_only_the_owner_of_the_computer_reads_the_store(parts, tmp_path):
 
 
 def test_a_database_without_notes_gets_them_and_keeps_its_projects(tmp_path):
-    parts = Parts(tmp_path)
+    parts = StoreHarness(tmp_path)
     parts.project(notes="told")
     with parts.store.transaction() as db:
         db.execute(text("ALTER TABLE projects DROP COLUMN notes"))
         db.execute(text("PRAGMA user_version = 1"))
     parts.store.close()
-    again = Parts(tmp_path)
+    again = StoreHarness(tmp_path)
     assert [project.notes for project in again.projects.all()] == [""]
     assert again.project(notes="one\ntwo").notes == "one\ntwo"
     again.store.close()

@@ -10,7 +10,7 @@ from lab.server.store.projects import PROJECT_STEPS, ProjectState, ProjectStep
 from sheepfold.protocol.error_log import reason_in, write_error_log
 from sheepfold.protocol.messages import ComputeMethod
 from sheepfold.protocol.status import BeatStatus, JobStatus
-from tests.support.lab.store_harness import LEASE_S, Parts
+from tests.support.lab.store_harness import LEASE_S, StoreHarness
 
 CPU = ComputeMethod.CPU_ONLY
 
@@ -207,7 +207,7 @@ def test_a_client_is_given_what_it_can_compute(parts):
 
 
 def test_a_session_holds_no_more_frames_than_allowed(tmp_path):
-    parts = Parts(tmp_path, max_unvalidated=2)
+    parts = StoreHarness(tmp_path, max_unvalidated=2)
     session, project = parts.session(), parts.project(range(1, 6))
     granted(parts, session)
     granted(parts, session)
@@ -234,7 +234,7 @@ def test_everything_is_there_after_a_restart(parts, tmp_path):
     parts.upload(session, project.id, "0001")
     granted(parts, session)
     parts.store.close()
-    again = Parts(tmp_path / "server")
+    again = StoreHarness(tmp_path / "server")
     assert again.projects.get(project.id).remaining == 1
     assert again.frames.beat(session, str(project.id), "0002") is BeatStatus.OK
     assert again.frames.views.totals()["accepted"] == 1

@@ -6,10 +6,10 @@ from sqlalchemy import text
 
 from lab.server.store.accounts import Accounts
 from lab.server.store.database import Store
-from tests.support.lab.store_harness import Parts
+from tests.support.lab.store_harness import StoreHarness
 
 
-def accounts_of(parts: Parts) -> Accounts:
+def accounts_of(parts: StoreHarness) -> Accounts:
     return Accounts(parts.store, clock=parts.clock)
 
 
@@ -102,7 +102,7 @@ def test_a_database_of_the_first_schema_gets_what_it_lacks(tmp_path):
         )
         db.execute("PRAGMA user_version = 1")
     db.close()
-    parts = Parts(tmp_path / "server")
+    parts = StoreHarness(tmp_path / "server")
     assert accounts_of(parts).get("ben")
     [session] = parts.sessions.known()
     assert (session.tests_wanted, session.tests_done, session.test_render_s) == (0, 0, 0)
