@@ -278,7 +278,7 @@ class CoordinatorApp:
             blocks=self._blocks,
             present=self._present,
             wake_asking=self._session_loops.wake_asking,
-            on_forgiven=self._update_node_index,
+            on_released=self._update_node_index,
             failure_logs=self._failure_logs,
         )
 
@@ -307,7 +307,7 @@ class CoordinatorApp:
             status=self._operator.status,
             jobs=self._jobs,
             ask_now=self._operator.ask_now,
-            forgive=self._operator.forgive,
+            release=self._operator.release,
             log=self._operator.log,
             redis_url=self._admission.redis_url_for,
             metrics=make_metrics(self._ledger, self._present, self._heartbeat, self._archive_bytes),
@@ -414,11 +414,11 @@ class CoordinatorApp:
         return IDLE_S
 
     def _usable(self) -> dict[str, Presence]:
-        """Who may get frames: everybody on the LAN who is neither set aside nor in trouble."""
+        """Who may get frames: everybody on the LAN who is neither quarantined nor in trouble."""
         return {
             node_id: node
             for node_id, node in self._present().items()
-            if not self._quarantine.is_set_aside(node_id) and not self._pauses.is_paused(node_id)
+            if not self._quarantine.is_quarantined(node_id) and not self._pauses.is_paused(node_id)
         }
 
     def _update_node_index(self) -> None:

@@ -189,7 +189,7 @@ class LeaseEvents:
         for lease in self._ledger.leases(*states):
             if lease.node_id == node_id:
                 self._cancel_on_node(lease)
-                self.claims.take_back(lease, "its PC was set aside")
+                self.claims.take_back(lease, "its PC was quarantined")
                 if lease.delivery is not None:
                     self._services.spool.discard(lease.delivery.picture)
 

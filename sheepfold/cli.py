@@ -162,13 +162,15 @@ def flower() -> None:
 
 
 @node_app.command()
-def forgive(name: Annotated[str, typer.Argument(help="The PC's name, as the status shows it.")]) -> None:
-    """Let a PC that was set aside render again."""
+def release(name: Annotated[str, typer.Argument(help="The PC's name, as the status shows it.")]) -> None:
+    """Let a quarantined or paused PC render again."""
     from coordinator.operator.client import OperatorClient
     from coordinator.settings import FarmSettings
 
-    if not OperatorClient(FarmSettings()).forgive(name):
-        raise CommandFailed(f"no PC called {name!r} has a mark; sheepfold status shows who was set aside")
+    if not OperatorClient(FarmSettings()).release(name):
+        raise CommandFailed(
+            f"no PC called {name!r} has a strike or is paused; sheepfold status shows which are quarantined"
+        )
     typer.echo(f"{name} may render again")
 
 

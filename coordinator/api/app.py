@@ -92,8 +92,8 @@ class ApiServices:
     jobs: Jobs
     #: Has the server asked for frames now; one entry a session.
     ask_now: Callable[[], list[dict[str, Any]]]
-    #: Gives a PC a fresh start, by name; false when it has no mark.
-    forgive: Callable[[str], bool]
+    #: Gives a PC a fresh start, by name; false when it has no strike and is not paused.
+    release: Callable[[str], bool]
     #: The log of a frame's last failure: job and frame; ``None`` when none is known.
     log: Callable[[str, str], object | None]
     #: The Redis address as told to somebody who reached us by this host name.
@@ -196,10 +196,10 @@ def _add_operator_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
         """Has the server asked for frames now; one entry for each session."""
         return {"sessions": parts.ask_now()}
 
-    @app.post("/api/nodes/{name}/forgive", dependencies=[guard])
-    def forgive(name: str) -> dict[str, bool]:
+    @app.post("/api/nodes/{name}/release", dependencies=[guard])
+    def release(name: str) -> dict[str, bool]:
         """Ends the quarantine or the pause of a PC and forgets its strikes; whether it had any."""
-        return {"forgiven": parts.forgive(name)}
+        return {"released": parts.release(name)}
 
     @app.get("/api/broker", dependencies=[guard])
     def broker(request: Request) -> dict[str, str]:

@@ -49,12 +49,12 @@ class OperatorService:
         blocks: JobBlocks,
         present: Callable[[], dict[str, Presence]],
         wake_asking: Callable[[], None],
-        on_forgiven: Callable[[], None],
+        on_released: Callable[[], None],
         failure_logs: FailureLogs,
     ) -> None:
         self._ledger, self._account, self._conduct, self._requester = ledger, account, conduct, requester
         self._pauses, self._blocks, self._present = pauses, blocks, present
-        self._wake_asking, self._on_forgiven = wake_asking, on_forgiven
+        self._wake_asking, self._on_released = wake_asking, on_released
         self._failure_logs = failure_logs
         self._pace = Pace()
         ledger.watch(self._pace.follow)
@@ -82,13 +82,13 @@ class OperatorService:
                 told = FrameLog(path="", reason=lease.reason, text=f"{lease.reason}\n(no log of it is kept)")
         return told
 
-    def forgive(self, name: str) -> bool:
-        """Gives a PC a fresh start; false when nobody of that name has a mark or is paused."""
+    def release(self, name: str) -> bool:
+        """Gives a PC a fresh start; false when no PC of that name has a strike or is paused."""
         is_lifted = self._pauses.lift(name)
-        forgiven = self._conduct.release(name) or is_lifted
-        if forgiven:
-            self._on_forgiven()
-        return forgiven
+        released = self._conduct.release(name) or is_lifted
+        if released:
+            self._on_released()
+        return released
 
     def status(self) -> dict[str, Any]:
         """What ``sheepfold status --json`` prints."""
@@ -104,7 +104,7 @@ class OperatorService:
             "frames_remaining": remaining,
             "eta_s": self._pace.eta_s(remaining, time.time()),
             "nodes": [self._node(node) for node in nodes],
-            "set_aside": sorted(self._conduct.set_aside().values()),
+            "quarantined": sorted(self._conduct.quarantined().values()),
             "blocked": [asdict(block) | {"label": block.label} for block in self._blocks.all()],
         }
 
@@ -122,11 +122,11 @@ class OperatorService:
             "slots": node.slots,
             "compute": node.compute.value,
             "accepting": node.accepting,
-            "set_aside": self._conduct.is_set_aside(node.node_id),
+            "quarantined": self._conduct.is_quarantined(node.node_id),
             "trouble": self._pauses.reason(node.node_id),
             "blender": node.blender,
             "no_blender": node.no_blender,
-            "marks": self._conduct.marks_of(node.node_id),
+            "strikes": self._conduct.strikes_of(node.node_id),
             "cpu": node.hardware.cpu_model_name,
             "cores": node.hardware.cpu_cores,
             "ram": node.hardware.ram,

@@ -2,7 +2,7 @@
 
 A node that asks for an archive is a source from then on: it hands on piece by piece what it has. It is one as long as
 it goes on asking, and afterwards as long as its presence record says that it keeps the zip. Only nodes that may get
-frames are named: not those that are gone, and not those set aside.
+frames are named: not those that are gone, and not those quarantined.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How PCs behave: one that fails where others succeed is set aside until an operator forgives it.
+"""How PCs behave: one that fails where others succeed is quarantined until an operator releases it.
 
-A failure says nothing yet: the scene may be at fault. It becomes a *mark* of its PC only when another PC finished the
-same frame. A frame that fails everywhere leaves no mark. Two marks set a PC aside. Failed renders are forgotten as soon
-as the PC finishes a frame by itself; broken pictures, and frames the server refused as broken, are not, because they
-endanger the account.
+A failure says nothing yet: the scene may be at fault. It becomes a *strike* of its PC only when another PC finished the
+same frame. A frame that fails everywhere leaves no strike. Two strikes quarantine a PC. Failed renders are forgotten as
+soon as the PC finishes a frame by itself; broken pictures, and frames the server refused as broken, are not, because
+they endanger the account.
 
-Kept in the ledger under ``conduct``, so that a restart forgives nobody::
+Kept in the ledger under ``conduct``, so that a restart releases nobody::
 
     {node id: {"name": …, "marks": [{"kind": …, "what": …}], "set_aside": bool}}
 """
@@ -17,6 +17,7 @@ import logging
 import threading
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import Lease
@@ -25,7 +26,7 @@ from sheepfold.contract.api_messages import FailureKind
 log = logging.getLogger(__name__)
 
 #: One may be chance.
-MARKS_TO_SET_ASIDE = 2
+STRIKES_TO_QUARANTINE = 2
 _KEPT = "conduct"
 
 
@@ -50,8 +51,8 @@ class Strike:
 @dataclass(kw_only=True)
 class _Record:
     name: str = ""
-    marks: list[Strike] = field(default_factory=list)
-    set_aside: bool = False
+    strikes: list[Strike] = field(default_factory=list)
+    is_quarantined: bool = False
 
 
 class NodeQuarantine:
@@ -66,32 +67,32 @@ class NodeQuarantine:
 
     def failed(self, lease: Lease, node_id: str, name: str, kind: FailureKind, reason: str) -> None:
         """An attempt failed; whose fault it was shows later."""
-        mark_kind = StrikeKind.BROKEN_PICTURE if kind is FailureKind.BAD_PICTURE else StrikeKind.FAILED
+        strike_kind = StrikeKind.BROKEN_PICTURE if kind is FailureKind.BAD_PICTURE else StrikeKind.FAILED
         with self._lock:
-            self._open.setdefault(lease.id, {})[node_id] = Strike(kind=mark_kind, what=f"{lease.label}: {reason}")
+            self._open.setdefault(lease.id, {})[node_id] = Strike(kind=strike_kind, what=f"{lease.label}: {reason}")
             record = self._records.setdefault(node_id, _Record())
             record.name = name or record.name
 
     def succeeded(self, lease: Lease) -> list[str]:
-        """A picture that may go to the server arrived from ``lease.node_id``; ids of PCs that this sets aside."""
+        """A picture that may go to the server arrived from ``lease.node_id``; ids of PCs that this quarantines."""
         with self._lock:
-            marks = self._open.pop(lease.id, {})
-            marks.pop(lease.node_id or "", None)
+            strikes = self._open.pop(lease.id, {})
+            strikes.pop(lease.node_id or "", None)
             own = self._records.get(lease.node_id or "")
-            if own is not None and not own.set_aside:
-                own.marks = [mark for mark in own.marks if mark.kind is not StrikeKind.FAILED]
-            gone = [node_id for node_id, mark in marks.items() if self._mark(node_id, mark)]
-            if own is not None or marks:
+            if own is not None and not own.is_quarantined:
+                own.strikes = [strike for strike in own.strikes if strike.kind is not StrikeKind.FAILED]
+            gone = [node_id for node_id, strike in strikes.items() if self._strike(node_id, strike)]
+            if own is not None or strikes:
                 self._keep()
         return gone
 
     def refused(self, lease: Lease, name: str, reason: str) -> bool:
-        """The server refused a frame as broken; true when this sets its PC aside."""
+        """The server refused a frame as broken; true when this quarantines its PC."""
         with self._lock:
             record = self._records.setdefault(lease.node_id or "", _Record())
             record.name = name or record.name
-            mark = Strike(kind=StrikeKind.REFUSED, what=f"{lease.label}: {reason}")
-            is_new = self._mark(lease.node_id or "", mark)
+            strike = Strike(kind=StrikeKind.REFUSED, what=f"{lease.label}: {reason}")
+            is_new = self._strike(lease.node_id or "", strike)
             self._keep()
         return is_new
 
@@ -100,70 +101,77 @@ class NodeQuarantine:
         with self._lock:
             self._open.pop(lease.id, None)
 
-    def is_set_aside(self, node_id: str) -> bool:
+    def is_quarantined(self, node_id: str) -> bool:
         """Whether the PC gets no more frames."""
         record = self._records.get(node_id)
-        return record is not None and record.set_aside
+        return record is not None and record.is_quarantined
 
     def is_trusted(self, node_id: str) -> bool:
         """Whether the PC's pictures count for others."""
-        return not self.is_set_aside(node_id)
+        return not self.is_quarantined(node_id)
 
-    def marks_of(self, node_id: str) -> list[str]:
+    def strikes_of(self, node_id: str) -> list[str]:
         """What a person is told about the PC."""
         with self._lock:
             record = self._records.get(node_id)
-            return [f"{mark.kind.value}: {mark.what}" for mark in record.marks] if record else []
+            return [f"{strike.kind.value}: {strike.what}" for strike in record.strikes] if record else []
 
-    def set_aside(self) -> dict[str, str]:
-        """Node id → name of every PC that is set aside."""
+    def quarantined(self) -> dict[str, str]:
+        """Node id → name of every quarantined PC."""
         with self._lock:
-            return {node_id: record.name or node_id for node_id, record in self._records.items() if record.set_aside}
+            return {
+                node_id: record.name or node_id for node_id, record in self._records.items() if record.is_quarantined
+            }
 
     def release(self, name: str) -> bool:
-        """Gives a PC a fresh start, by name or id; false when nobody of that name has a mark."""
+        """Gives a PC a fresh start, by name or id; false when no PC of that name has a strike."""
         with self._lock:
             found = [node_id for node_id, record in self._records.items() if name in (record.name, node_id)]
             for node_id in found:
-                log.info("%s is forgiven", self._records.pop(node_id).name or node_id)
-                for marks in self._open.values():
-                    marks.pop(node_id, None)
+                log.info("%s is released", self._records.pop(node_id).name or node_id)
+                for strikes in self._open.values():
+                    strikes.pop(node_id, None)
             if found:
                 self._keep()
             return bool(found)
 
-    def _mark(self, node_id: str, mark: Strike) -> bool:
-        """True when this mark sets the PC aside."""
+    def _strike(self, node_id: str, strike: Strike) -> bool:
+        """True when this strike quarantines the PC."""
         record = self._records.setdefault(node_id, _Record())
-        record.marks.append(mark)
-        log.warning("%s has a mark for %s", record.name or node_id, mark.what)
-        if len(record.marks) < MARKS_TO_SET_ASIDE or record.set_aside:
+        record.strikes.append(strike)
+        log.warning("%s has a strike for %s", record.name or node_id, strike.what)
+        if len(record.strikes) < STRIKES_TO_QUARANTINE or record.is_quarantined:
             return False
-        record.set_aside = True
+        record.is_quarantined = True
         log.error(
-            "%s is set aside after %d frames that went wrong there and not elsewhere; when it is mended: "
-            "sheepfold node forgive %s",
+            "%s is quarantined after %d frames that went wrong there and not elsewhere; when it is mended: "
+            "sheepfold node release %s",
             record.name or node_id,
-            len(record.marks),
+            len(record.strikes),
             record.name or node_id,
         )
         return True
 
     def _keep(self) -> None:
-        records = {node_id: asdict(record) for node_id, record in self._records.items() if record.marks}
+        records = {node_id: _stored(record) for node_id, record in self._records.items() if record.strikes}
         self._store.put(_KEPT, json.dumps(records))
+
+
+def _stored(record: _Record) -> dict[str, Any]:
+    strikes = [asdict(strike) for strike in record.strikes]
+    return {"name": record.name, "marks": strikes, "set_aside": record.is_quarantined}
 
 
 def _read(text: str | None) -> dict[str, _Record]:
     try:
         return {
             node_id: _Record(
-                name=one["name"],
-                marks=[Strike(kind=StrikeKind(mark["kind"]), what=mark["what"]) for mark in one["marks"]],
-                set_aside=one["set_aside"],
+                name=stored["name"],
+                strikes=[Strike(kind=StrikeKind(strike["kind"]), what=strike["what"]) for strike in stored["marks"]],
+                is_quarantined=stored["set_aside"],
             )
-            for node_id, one in json.loads(text or "{}").items()
+            for node_id, stored in json.loads(text or "{}").items()
         }
     except (ValueError, KeyError, TypeError, AttributeError):
-        log.error("what was kept of the PCs' conduct cannot be read; everybody starts afresh")
+        log.error("what was kept of the PCs' strikes cannot be read; every PC starts afresh")
         return {}

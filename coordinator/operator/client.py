@@ -59,9 +59,9 @@ class OperatorClient:
         """The log of a frame's last failure: ``path``, ``reason`` and ``text``."""
         return self._call("GET", "/api/log?" + urllib.parse.urlencode({"job": job, "frame": frame}))
 
-    def forgive(self, name: str) -> bool:
-        """Gives a PC a fresh start; false when it has no mark."""
-        return bool(self._call("POST", f"/api/nodes/{urllib.parse.quote(name, safe='')}/forgive")["forgiven"])
+    def release(self, name: str) -> bool:
+        """Gives a PC a fresh start; false when it has no strike and is not paused."""
+        return bool(self._call("POST", f"/api/nodes/{urllib.parse.quote(name, safe='')}/release")["released"])
 
     def redis_url(self) -> str:
         """Where the farm's Redis is; holds a password."""

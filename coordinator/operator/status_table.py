@@ -32,10 +32,10 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
             f"[bold red]{escape(block['label'])} is blocked[/] by the {block['by']}: {escape(block['reason'])}; "
             f"to render it again: sheepfold unblock {escape(target)}"
         )
-    for name in status["set_aside"]:
+    for name in status["quarantined"]:
         console.print(
-            f"[bold red]{escape(name)} is set aside[/]: its frames go wrong; when it is mended: "
-            f"sheepfold node forgive {escape(name)}"
+            f"[bold red]{escape(name)} is quarantined[/]: its frames go wrong; when it is mended: "
+            f"sheepfold node release {escape(name)}"
         )
 
 

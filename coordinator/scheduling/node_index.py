@@ -103,7 +103,7 @@ class NodeIndex:
             self._put_in(place)
 
     def remove(self, node_id: str) -> None:
-        """It gets no more orders: it is gone, or set aside."""
+        """It gets no more orders: it is gone, or quarantined."""
         with self._lock:
             place = self._places.pop(node_id, None)
             if place is not None:

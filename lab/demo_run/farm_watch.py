@@ -2,7 +2,7 @@
 
 A heartbeat at the server proves nothing: frames that wait for a PC are beaten for as well. A sign of life is that a
 frame at the server changes, or that a renderer says something new (its progress, its memory). Two things end a run at
-once, for no waiting mends them: every PC is set aside, or every session is disabled.
+once, for no waiting mends them: every PC is quarantined, or every session is disabled.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class FarmWatch:
             if session["state"] != "signed in"
         ]
         for node in self._status["nodes"]:
-            what = "is set aside" if node["set_aside"] else "is paused" if node["trouble"] else ""
-            why = "; ".join([node["trouble"]] * bool(node["trouble"]) + node["marks"])
+            what = "is quarantined" if node["quarantined"] else "is paused" if node["trouble"] else ""
+            why = "; ".join([node["trouble"]] * bool(node["trouble"]) + node["strikes"])
             if what or why:
                 told.append(f"{node['name']} {what or 'had frames that went wrong'}: {why}")
             told += [f"{node['name']}: frame {slot['frame']}, {slot['stage']}" for slot in node["busy"]]
@@ -99,8 +99,8 @@ class FarmWatch:
         sessions, nodes = self._status["sessions"], self._status["nodes"]
         if sessions and all(session["state"] == "disabled" for session in sessions):
             return "the server has disabled the session and gives no more frames"
-        if len(nodes) >= self._workers and all(node["set_aside"] for node in nodes):
-            return "every PC is set aside"
+        if len(nodes) >= self._workers and all(node["quarantined"] for node in nodes):
+            return "every PC is quarantined"
         return ""
 
     def _tell_pauses(self) -> None:

@@ -52,7 +52,7 @@ def test_a_blink_is_delivered_after_a_second_look_with_a_fresh_blender(
         farm.start_worker("pc-01")
         wait_for("five frames are accepted", lambda: farm.status()["accepted"] == 5, 60)
         [node] = farm.status()["nodes"]
-        assert node["marks"] == []
+        assert node["strikes"] == []
         worker, coordinator = (farm.log_of(name).read_text() for name in ("pc-01", "coordinator"))
 
     assert coordinator.count("ordered from pc-01") == 6, "one of them twice"

@@ -192,7 +192,7 @@ def test_a_frame_that_fails_everywhere_is_reported_with_its_log_and_blames_no_pc
     assert {start.pc for start in project.starts(1)} == set(PCS), "both PCs tried"
     assert len(project.starts(1)) == 2
     farm.wait_until_accepted(project, 1)
-    assert [node["marks"] for node in farm.status()["nodes"]] == [[], []]
+    assert [node["strikes"] for node in farm.status()["nodes"]] == [[], []]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_trouble_of_its_own_pauses_a_pc_and_costs_no_frame_anything(farm: Faulty
     farm.wait_until_accepted(project, 8)
     assert growth(farm, before) == {"accepted": 8}
     assert {lease["failures"] for lease in farm.leases(project)} == {0}
-    assert [node["marks"] for node in farm.status()["nodes"]] == [[], []]
+    assert [node["strikes"] for node in farm.status()["nodes"]] == [[], []]
     assert len([start for start in project.starts() if start.pc == "pc-01"]) <= 3, "it was left in peace"
 
 
@@ -223,11 +223,11 @@ def test_a_frame_that_is_the_trouble_itself_is_found_out_and_the_others_are_rend
     assert "the disk filled up" in farm.error_log(project, 1).splitlines()[0]
 
 
-def test_a_pc_that_fails_where_the_other_succeeds_is_set_aside_until_it_is_forgiven(farm: FaultyFarm) -> None:
+def test_a_pc_that_fails_where_the_other_succeeds_is_quarantined_until_it_is_released(farm: FaultyFarm) -> None:
     before = farm.books()
     project = farm.submit("1-8", seconds=0.2, acts={"*:pc-01": "crash"})
-    wait_for("pc-01 is set aside", lambda: farm.status()["set_aside"] == ["pc-01"], 20)
-    assert "pc-01 is set aside" in farm.run("status").stdout
+    wait_for("pc-01 is quarantined", lambda: farm.status()["quarantined"] == ["pc-01"], 20)
+    assert "pc-01 is quarantined" in farm.run("status").stdout
     farm.wait_until_accepted(project, 8)
     assert growth(farm, before) == {"accepted": 8}, "no frame was reported as failed"
     tried = [start.frame for start in project.starts() if start.pc == "pc-01"]
@@ -236,19 +236,19 @@ def test_a_pc_that_fails_where_the_other_succeeds_is_set_aside_until_it_is_forgi
     more = farm.submit("1-4")
     farm.wait_until_accepted(more, 4)
     assert {start.pc for start in more.starts()} == {"pc-02"}
-    assert farm.run("node", "forgive", "pc-01").returncode == 0
+    assert farm.run("node", "release", "pc-01").returncode == 0
     last = farm.submit("1-8", seconds=0.3)
     farm.wait_until_accepted(last, 8)
     assert {start.pc for start in last.starts()} == set(PCS)
 
 
 @pytest.mark.parametrize("act", ["black", "wrong_size"])
-def test_a_broken_picture_never_reaches_the_server_and_its_pc_is_set_aside(farm: FaultyFarm, act: str) -> None:
+def test_a_broken_picture_never_reaches_the_server_and_its_pc_is_quarantined(farm: FaultyFarm, act: str) -> None:
     before = farm.books()
     # Both PCs begin well, so that the job's pictures are known; then pc-01 goes wrong.
     project = farm.submit("1-16", seconds=0.2, acts={"[1-4]:*": ":", "*:pc-01": act})
     farm.wait_until_accepted(project, 16, within_s=30)
-    assert farm.status()["set_aside"] == ["pc-01"]
+    assert farm.status()["quarantined"] == ["pc-01"]
     assert growth(farm, before) == {"accepted": 16}, "the server saw no broken frame"
     assert {farm.maker(project, frame).pc for frame in range(5, 17)} == {"pc-02"}  # type: ignore[union-attr]
 
@@ -262,7 +262,7 @@ def test_a_black_frame_that_both_pcs_make_is_the_scenes_own(farm: FaultyFarm) ->
         assert {start.pc for start in project.starts(frame)} == set(PCS)
         assert len(project.starts(frame)) == 2
     assert len(project.starts()) == 14
-    assert [node["marks"] for node in farm.status()["nodes"]] == [[], []]
+    assert [node["strikes"] for node in farm.status()["nodes"]] == [[], []]
     assert [row["failures"] for row in farm.leases(project)] == [0] * 12
 
 
@@ -276,7 +276,7 @@ def test_a_film_that_ends_in_black_is_whole_on_one_pc_and_its_pc_is_asked_twice_
     farm.wait_until_accepted(project, 8)
     assert growth(farm, before) == {"accepted": 8}
     assert len({start.attempt for start in project.starts(4)}) == 2
-    assert farm.node("pc-01")["marks"] == []
+    assert farm.node("pc-01")["strikes"] == []
     assert [row["failures"] for row in farm.leases(project)] == [0] * 8
     # What was rendered before the first black frame was believed went as it was, or was under way again by then.
     assert len(project.starts()) <= 10

@@ -74,7 +74,7 @@ class Chain:
         self.ledger, self.claims = ledger, claims
         self.session, self.clock = FakeSession(), ManualClock()
         self.present: dict[str, Presence] = {"n1": node()}
-        self.set_aside: set[str] = set()
+        self.quarantined: set[str] = set()
         self.blocks = JobBlocks(KeyValueStore(ledger.database), "http://server")
         self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
         self.broker_error: Exception | None = None
@@ -165,7 +165,7 @@ class Chain:
 
     def look(self) -> None:
         """Who is here and may get frames, as the farm's sweep tells the floor."""
-        usable = {id_: one for id_, one in self.present.items() if id_ not in self.set_aside}
+        usable = {id_: one for id_, one in self.present.items() if id_ not in self.quarantined}
         for node_id in self.floor.nodes().keys() - usable.keys():
             self.floor.remove(node_id)
         for one in usable.values():

@@ -217,8 +217,8 @@ class FaultyFarm(RunningFarm):
                 self.start_worker(pc)
         self.wait_until_here(*pcs)
         troubled = [node["name"] for node in self.status()["nodes"] if node["trouble"]]
-        for pc in {*self.status()["set_aside"], *troubled}:
-            self.post(f"/api/nodes/{pc}/forgive")
+        for pc in {*self.status()["quarantined"], *troubled}:
+            self.post(f"/api/nodes/{pc}/release")
         for project in over:
             self.run("cancel", str(project))
         wait_for("no lease is left", lambda: self.active() == 0, 10)

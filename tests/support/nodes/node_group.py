@@ -166,7 +166,7 @@ def _parts(desk: ArchiveTracker) -> ApiServices:
         status=unused,  # type: ignore[arg-type]
         jobs=None,  # type: ignore[arg-type]
         ask_now=unused,  # type: ignore[arg-type]
-        forgive=unused,  # type: ignore[arg-type]
+        release=unused,  # type: ignore[arg-type]
         log=unused,
         redis_url=unused,  # type: ignore[arg-type]
         metrics=CollectorRegistry(),

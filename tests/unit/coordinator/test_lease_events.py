@@ -131,9 +131,9 @@ def test_a_failed_attempt_leaves_a_log_and_a_strike_once_another_pc_succeeds(far
     path = farm.logs.last_of(lease)
     assert path is not None
     assert "attempt 1 on pc-n1" in path.read_text()
-    assert farm.quarantine.marks_of("n1") == []
+    assert farm.quarantine.strikes_of("n1") == []
     farm.strike("0002")
-    assert farm.quarantine.marks_of("n1") == ["failed: frame 0002 · demo: signal 11"]
+    assert farm.quarantine.strikes_of("n1") == ["failed: frame 0002 · demo: signal 11"]
 
 
 def test_the_second_strike_takes_the_pcs_frames_away_but_not_its_pictures(farm: Farm) -> None:
@@ -185,9 +185,9 @@ def test_a_picture_held_back_is_a_strike_once_another_pc_makes_a_better_one(farm
     lease = rendering(farm.ledger, "0001")
     farm.events.held_back(lease, "black")
     farm.events.delivered(rendering(farm.ledger, "0001", "n2"))
-    assert farm.quarantine.marks_of("n1") == []
+    assert farm.quarantine.strikes_of("n1") == []
     farm.events.delivered(replace(lease, node_id="n2"))
-    assert farm.quarantine.marks_of("n1") == ["broken picture: frame 0001 · demo: black"]
+    assert farm.quarantine.strikes_of("n1") == ["broken picture: frame 0001 · demo: black"]
 
 
 def test_nobody_renders_what_was_overtaken(farm: Farm) -> None:

@@ -122,7 +122,7 @@ def client(desk: FakeClaims, archives: FakeArchives) -> TestClient:
         status=lambda: {"accepted": 3},
         jobs=FakeJobs(),
         ask_now=lambda: [{"name": "linux/64bit", "asked": True, "said": "asking now"}],
-        forgive=lambda name: name == "pc",
+        release=lambda name: name == "pc",
         log=lambda job, frame: (
             FrameLog(path="/logs/a.1.log", reason="no camera", text="Error: no camera")
             if (job, frame) == ("film", "12")
@@ -149,7 +149,7 @@ def client(desk: FakeClaims, archives: FakeArchives) -> TestClient:
         ("POST", "/api/cancel?job=7"),
         ("POST", "/api/unblock?job=7"),
         ("POST", "/api/ask"),
-        ("POST", "/api/nodes/pc/forgive"),
+        ("POST", "/api/nodes/pc/release"),
         ("GET", "/api/broker"),
         ("GET", "/metrics"),
     ],
@@ -253,7 +253,7 @@ def test_a_person_reads_with_the_token_as_password_and_changes_nothing(client: T
         "/api/cancel?job=7&frame=0012",
         "/api/ask",
         "/api/unblock?job=7",
-        "/api/nodes/pc/forgive",
+        "/api/nodes/pc/release",
         "/api/leases/aa/start?node=n&attempt=1",
     ):
         assert client.post(path, auth=login).status_code == 401
@@ -272,7 +272,7 @@ def test_operators_cancel_and_read(client: TestClient) -> None:
     [unblocked] = client.post("/api/unblock?job=7", headers=BEARER).json()["unblocked"]
     assert unblocked["label"] == "job 7 · film"
     assert client.post("/api/ask", headers=BEARER).json()["sessions"][0]["said"] == "asking now"
-    assert client.post("/api/nodes/pc/forgive", headers=BEARER).json() == {"forgiven": True}
+    assert client.post("/api/nodes/pc/release", headers=BEARER).json() == {"released": True}
     assert client.get("/api/broker", headers=BEARER).json() == {"redis_url": "redis://coordinator"}
     assert client.get("/healthz").json() == {"status": "ok"}
 

@@ -37,7 +37,7 @@ class ServiceHarness:
         self.ledger, self.conduct = ledger, NodeQuarantine(KeyValueStore(ledger.database))
         self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
         self.present: dict[str, Presence] = {}
-        self.forgiven = self.woken = 0
+        self.released = self.woken = 0
         self.room = 2
         self.session, self.blocks = (
             FakeSession(),
@@ -53,17 +53,17 @@ class ServiceHarness:
             blocks=self.blocks,
             present=lambda: self.present,
             wake_asking=self._wake_asking,
-            on_forgiven=self._on_forgiven,
+            on_released=self._on_released,
             failure_logs=self.logs,
         )
 
     def _wake_asking(self) -> None:
         self.woken += 1
 
-    def _on_forgiven(self) -> None:
-        self.forgiven += 1
+    def _on_released(self) -> None:
+        self.released += 1
 
-    def set_aside(self, node_id: str, name: str) -> None:
+    def quarantined(self, node_id: str, name: str) -> None:
         for number in range(2):
             lease = rendering(self.ledger, f"9{number}", "good")
             self.conduct.failed(lease, node_id, name, FailureKind.BAD_PICTURE, "black")
@@ -89,13 +89,13 @@ def test_asking_now_is_told_for_each_session(desk: ServiceHarness) -> None:
     ]
 
 
-def test_a_pc_that_is_forgiven_is_asked_for_again(desk: ServiceHarness) -> None:
-    desk.set_aside("n1", "pc-03")
-    assert not desk.office.forgive("pc-99")
-    assert desk.forgiven == 0
-    assert desk.office.forgive("pc-03")
-    assert desk.forgiven == 1
-    assert not desk.conduct.is_set_aside("n1")
+def test_a_pc_that_is_released_is_asked_for_again(desk: ServiceHarness) -> None:
+    desk.quarantined("n1", "pc-03")
+    assert not desk.office.release("pc-99")
+    assert desk.released == 0
+    assert desk.office.release("pc-03")
+    assert desk.released == 1
+    assert not desk.conduct.is_quarantined("n1")
 
 
 def test_the_status_of_an_empty_farm(desk: ServiceHarness) -> None:
@@ -120,7 +120,7 @@ def test_the_status_of_an_empty_farm(desk: ServiceHarness) -> None:
         "frames_remaining": None,
         "eta_s": None,
         "nodes": [],
-        "set_aside": [],
+        "quarantined": [],
         "blocked": [],
     }
 
@@ -149,7 +149,7 @@ def test_the_status_tells_what_each_pc_renders_and_how_far(desk: ServiceHarness)
         "n1": node("n1", name="pc-01", slots=2, compute=Compute.BOTH, busy=(busy,)),
     }
     desk.requester.frames_remaining = 1187
-    desk.set_aside("n2", "pc-02")
+    desk.quarantined("n2", "pc-02")
     status = json.loads(json.dumps(desk.office.status()))  # as it travels
 
     first, second = status["nodes"]
@@ -166,18 +166,18 @@ def test_the_status_tells_what_each_pc_renders_and_how_far(desk: ServiceHarness)
             "memory_kb": 2048,
         }
     ]
-    wanted: dict[str, Any] = {"id": "n1", "slots": 2, "compute": "both", "accepting": True, "set_aside": False}
+    wanted: dict[str, Any] = {"id": "n1", "slots": 2, "compute": "both", "accepting": True, "quarantined": False}
     assert first.items() >= wanted.items()
-    assert (second["accepting"], second["set_aside"], len(second["marks"])) == (False, True, 2)
+    assert (second["accepting"], second["quarantined"], len(second["strikes"])) == (False, True, 2)
     assert (first["cpu"], first["cores"], first["ram"]) == ("Xeon", 8, 16 * 1024**3)
-    assert status["set_aside"] == ["pc-02"]
+    assert status["quarantined"] == ["pc-02"]
     assert status["frames_remaining"] == 1187
     assert (status["leases"]["rendering"], status["leases"]["cancelled"]) == (1, 2)
 
 
-def test_a_pc_that_is_set_aside_and_switched_off_is_still_told(desk: ServiceHarness) -> None:
-    desk.set_aside("n1", "pc-03")
-    assert desk.office.status()["set_aside"] == ["pc-03"]
+def test_a_pc_that_is_quarantined_and_switched_off_is_still_told(desk: ServiceHarness) -> None:
+    desk.quarantined("n1", "pc-03")
+    assert desk.office.status()["quarantined"] == ["pc-03"]
 
 
 def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(desk: ServiceHarness, ledger: Ledger) -> None:
@@ -210,13 +210,13 @@ def test_the_status_tells_which_pcs_take_nothing_and_why(desk: ServiceHarness, l
     ]
 
 
-def test_a_pc_that_is_paused_is_tried_again_when_it_is_forgiven(desk: ServiceHarness, ledger: Ledger) -> None:
+def test_a_pc_that_is_paused_is_tried_again_when_it_is_released(desk: ServiceHarness, ledger: Ledger) -> None:
     failure = FailureReport(kind=FailureKind.MISSING_LIBRARIES, reason="libX.so")
     desk.pauses.failed(rendering(ledger, node="n1"), "n1", "pc1", failure)
-    assert desk.office.forgive("pc1")
-    assert desk.forgiven == 1
+    assert desk.office.release("pc1")
+    assert desk.released == 1
     assert not desk.pauses.is_paused("n1")
-    assert not desk.office.forgive("pc1")
+    assert not desk.office.release("pc1")
 
 
 def test_a_frame_that_was_given_up_unrendered_has_its_reason_and_no_log(desk: ServiceHarness, ledger: Ledger) -> None:

@@ -55,7 +55,7 @@ def test_a_node_whose_record_says_that_it_keeps_the_archive_is_a_source(lan: Pee
     assert lan.sources.others(MD5, "n2") == ("http://10.0.0.1:1",)
 
 
-def test_a_node_that_is_gone_or_set_aside_is_not_named(lan: PeerHarness) -> None:
+def test_a_node_that_is_gone_or_quarantined_is_not_named(lan: PeerHarness) -> None:
     lan.has("n1", "http://10.0.0.1:1")
     lan.sources.asked(MD5, "n3", "http://10.0.0.3:1")
     del lan.nodes["n1"], lan.nodes["n3"]

@@ -53,11 +53,11 @@ class ValidatorHarness:
         self.shown: Picture | None = None
         #: Frames whose earlier picture was held back wrongly.
         self.absolved: list[str] = []
-        self.set_aside: set[str] = set()
+        self.quarantined: set[str] = set()
         self.judge = FrameValidator(
             self._inspect,
             lambda lease: self.absolved.append(lease.offer.frame),
-            lambda node_id: node_id not in self.set_aside,
+            lambda node_id: node_id not in self.quarantined,
             self._recall,
         )
         #: What the ledger knows of every job: frame → whether its picture was empty and confirmed.
@@ -202,9 +202,9 @@ def test_what_was_held_back_may_go_once_a_frame_next_to_it_is_believed(bench: Va
     assert not bench.judge.vouches_for(lease_of("0055", held_back_by="n1"))
 
 
-def test_a_pc_that_was_set_aside_has_to_be_confirmed_by_another(bench: ValidatorHarness) -> None:
+def test_a_pc_that_was_quarantined_has_to_be_confirmed_by_another(bench: ValidatorHarness) -> None:
     assert bench.passes("0049")
-    bench.set_aside.add("ill")
+    bench.quarantined.add("ill")
     assert bench.show("0050", BLACK, pc="n2", held_back_by="n1") == BELIEVED
     assert not bench.judge.vouches_for(lease_of("0051", held_back_by="ill"))
 

@@ -8,7 +8,7 @@ import pytest
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import Lease
 from coordinator.leases.ledger import Ledger
-from coordinator.nodes.quarantine import MARKS_TO_SET_ASIDE, NodeQuarantine
+from coordinator.nodes.quarantine import STRIKES_TO_QUARANTINE, NodeQuarantine
 from sheepfold.contract.api_messages import FailureKind
 from tests.support.coordinator.builders import rendering
 
@@ -48,32 +48,32 @@ def frames(ledger: Ledger, conduct: NodeQuarantine) -> FailingFrames:
 def test_a_failure_alone_says_nothing(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(10):
         conduct.failed(frames.lease(), "n1", "pc-03", CRASHED, "signal 11")
-    assert not conduct.is_set_aside("n1")
-    assert conduct.marks_of("n1") == []
+    assert not conduct.is_quarantined("n1")
+    assert conduct.strikes_of("n1") == []
 
 
-def test_a_pc_is_set_aside_after_two_frames_that_others_finished(
+def test_a_pc_is_quarantined_after_two_frames_that_others_finished(
     conduct: NodeQuarantine, frames: FailingFrames, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames.wrong_only_on("n1")
-    assert conduct.marks_of("n1") == ["failed: frame 0001 · demo: signal 11"]
-    assert not conduct.is_set_aside("n1")
+    assert conduct.strikes_of("n1") == ["failed: frame 0001 · demo: signal 11"]
+    assert not conduct.is_quarantined("n1")
     assert not caplog.records or caplog.records[-1].levelno < logging.ERROR
 
     frames.wrong_only_on("n1")
-    assert conduct.is_set_aside("n1")
-    assert conduct.set_aside() == {"n1": "pc-03"}
-    assert "sheepfold node forgive pc-03" in caplog.text
-    assert not conduct.is_set_aside("good")
+    assert conduct.is_quarantined("n1")
+    assert conduct.quarantined() == {"n1": "pc-03"}
+    assert "sheepfold node release pc-03" in caplog.text
+    assert not conduct.is_quarantined("good")
 
 
 def test_it_is_said_once(conduct: NodeQuarantine, frames: FailingFrames, caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(MARKS_TO_SET_ASIDE + 3):
+    for _ in range(STRIKES_TO_QUARANTINE + 3):
         frames.wrong_only_on("n1")
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
 
 
-def test_whoever_is_set_aside_is_told_of_once_and_after_the_ledger(ledger: Ledger, conduct: NodeQuarantine) -> None:
+def test_whoever_is_quarantined_is_told_of_once_and_after_the_ledger(ledger: Ledger, conduct: NodeQuarantine) -> None:
     frames, told = FailingFrames(ledger, conduct), []
     for _ in range(3):
         lease = frames.lease()
@@ -93,8 +93,8 @@ def test_a_frame_that_fails_everywhere_marks_nobody(conduct: NodeQuarantine, fra
             conduct.failed(lease, node, node, CRASHED, "signal 11")
         conduct.ended(lease)
         conduct.succeeded(lease)  # whatever may still be said of it
-    assert conduct.set_aside() == {}
-    assert [conduct.marks_of(node) for node in ("n1", "n2", "n3")] == [[], [], []]
+    assert conduct.quarantined() == {}
+    assert [conduct.strikes_of(node) for node in ("n1", "n2", "n3")] == [[], [], []]
 
 
 def test_a_pc_that_finishes_its_own_second_try_has_no_mark(conduct: NodeQuarantine, frames: FailingFrames) -> None:
@@ -102,7 +102,7 @@ def test_a_pc_that_finishes_its_own_second_try_has_no_mark(conduct: NodeQuaranti
         lease = frames.lease("n1")
         conduct.failed(lease, "n1", "pc-03", BROKEN, "black")
         conduct.succeeded(lease)
-    assert conduct.marks_of("n1") == []
+    assert conduct.strikes_of("n1") == []
 
 
 def test_everybody_who_failed_a_frame_that_another_finished_has_a_mark(
@@ -112,8 +112,8 @@ def test_everybody_who_failed_a_frame_that_another_finished_has_a_mark(
     conduct.failed(lease, "n1", "pc-01", CRASHED, "signal 11")
     conduct.failed(lease, "n2", "pc-02", BROKEN, "black")
     conduct.succeeded(lease)
-    assert conduct.marks_of("n1") == ["failed: frame 0001 · demo: signal 11"]
-    assert conduct.marks_of("n2") == ["broken picture: frame 0001 · demo: black"]
+    assert conduct.strikes_of("n1") == ["failed: frame 0001 · demo: signal 11"]
+    assert conduct.strikes_of("n2") == ["broken picture: frame 0001 · demo: black"]
 
 
 def test_a_frame_failed_twice_on_one_pc_is_one_mark(conduct: NodeQuarantine, frames: FailingFrames) -> None:
@@ -121,88 +121,88 @@ def test_a_frame_failed_twice_on_one_pc_is_one_mark(conduct: NodeQuarantine, fra
     conduct.failed(lease, "n1", "pc-01", CRASHED, "signal 11")
     conduct.failed(lease, "n1", "pc-01", CRASHED, "signal 9")
     conduct.succeeded(lease)
-    assert conduct.marks_of("n1") == ["failed: frame 0001 · demo: signal 9"]
+    assert conduct.strikes_of("n1") == ["failed: frame 0001 · demo: signal 9"]
 
 
 def test_failed_frames_are_forgotten_with_the_next_good_one(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(5):
         frames.wrong_only_on("n1")
         frames.finished_by("n1")
-    assert conduct.marks_of("n1") == []
-    assert not conduct.is_set_aside("n1")
+    assert conduct.strikes_of("n1") == []
+    assert not conduct.is_quarantined("n1")
 
 
 def test_broken_pictures_and_refused_frames_are_not_forgotten(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     frames.wrong_only_on("n1", BROKEN)
     frames.finished_by("n1")
     conduct.refused(frames.lease("n1"), "pc-03", "the server says that the frame is broken (status 301)")
-    assert conduct.is_set_aside("n1")
+    assert conduct.is_quarantined("n1")
 
 
 def test_a_good_frame_does_not_bring_a_pc_back(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     frames.finished_by("n1")
-    assert conduct.is_set_aside("n1")
-    assert len(conduct.marks_of("n1")) == 2
+    assert conduct.is_quarantined("n1")
+    assert len(conduct.strikes_of("n1")) == 2
 
 
 @pytest.mark.parametrize(("name", "shown"), [("pc-03", "pc-03"), ("", "n1")])
-def test_a_pc_that_was_set_aside_for_refused_frames_can_be_named_and_forgiven(
+def test_a_pc_that_was_quarantined_for_refused_frames_can_be_named_and_released(
     conduct: NodeQuarantine, frames: FailingFrames, name: str, shown: str
 ) -> None:
     for _ in range(2):
         conduct.refused(frames.lease("n1"), name, "status 301")
-    assert conduct.set_aside() == {"n1": shown}
+    assert conduct.quarantined() == {"n1": shown}
     assert conduct.release(shown)
-    assert not conduct.is_set_aside("n1")
+    assert not conduct.is_quarantined("n1")
 
 
 @pytest.mark.parametrize("by", ["pc-03", "n1"])
-def test_a_pc_is_forgiven_by_name_or_id_and_begins_afresh(
+def test_a_pc_is_released_by_name_or_id_and_begins_afresh(
     conduct: NodeQuarantine, frames: FailingFrames, by: str
 ) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1", BROKEN)
     assert conduct.release(by)
-    assert (conduct.is_set_aside("n1"), conduct.marks_of("n1"), conduct.set_aside()) == (False, [], {})
+    assert (conduct.is_quarantined("n1"), conduct.strikes_of("n1"), conduct.quarantined()) == (False, [], {})
     frames.wrong_only_on("n1", BROKEN)
-    assert not conduct.is_set_aside("n1"), "it takes two again"
+    assert not conduct.is_quarantined("n1"), "it takes two again"
 
 
 def test_nobody_of_that_name_is_nobody(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     frames.wrong_only_on("n1")
     assert not conduct.release("pc-99")
     assert not conduct.release("")
-    assert len(conduct.marks_of("n1")) == 1
+    assert len(conduct.strikes_of("n1")) == 1
 
 
-def test_what_a_forgiven_pc_did_before_is_forgiven_too(conduct: NodeQuarantine, frames: FailingFrames) -> None:
+def test_what_a_released_pc_did_before_is_forgotten_too(conduct: NodeQuarantine, frames: FailingFrames) -> None:
     under_way = frames.lease("good")
     conduct.failed(under_way, "n1", "pc-03", BROKEN, "black")
     for _ in range(2):
         frames.wrong_only_on("n1")
     assert conduct.release("pc-03")
     conduct.succeeded(under_way)
-    assert conduct.marks_of("n1") == []
+    assert conduct.strikes_of("n1") == []
 
 
-def test_a_restart_forgives_nobody(ledger: Ledger, conduct: NodeQuarantine, frames: FailingFrames) -> None:
+def test_a_restart_releases_nobody(ledger: Ledger, conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     frames.wrong_only_on("n2", BROKEN, name="pc-04")
     after = NodeQuarantine(KeyValueStore(ledger.database))
-    assert after.set_aside() == {"n1": "pc-03"}
-    assert after.marks_of("n2") == ["broken picture: frame 0003 · demo: signal 11"]
+    assert after.quarantined() == {"n1": "pc-03"}
+    assert after.strikes_of("n2") == ["broken picture: frame 0003 · demo: signal 11"]
     after.refused(frames.lease("n2"), "", "status 302")
-    assert NodeQuarantine(KeyValueStore(ledger.database)).set_aside() == {"n1": "pc-03", "n2": "pc-04"}
+    assert NodeQuarantine(KeyValueStore(ledger.database)).quarantined() == {"n1": "pc-03", "n2": "pc-04"}
 
 
-def test_a_restart_remembers_who_was_forgiven(ledger: Ledger, conduct: NodeQuarantine, frames: FailingFrames) -> None:
+def test_a_restart_remembers_who_was_released(ledger: Ledger, conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     conduct.release("pc-03")
-    assert NodeQuarantine(KeyValueStore(ledger.database)).set_aside() == {}
+    assert NodeQuarantine(KeyValueStore(ledger.database)).quarantined() == {}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_restart_remembers_who_was_forgiven(ledger: Ledger, conduct: NodeQuara
 def test_what_cannot_be_read_is_as_if_nothing_was_kept(ledger: Ledger, kept: str) -> None:
     KeyValueStore(ledger.database).put("conduct", kept)
     conduct = NodeQuarantine(KeyValueStore(ledger.database))
-    assert conduct.set_aside() == {}
+    assert conduct.quarantined() == {}
     conduct.refused(rendering(ledger), "pc-03", "status 301")
     assert json.loads(KeyValueStore(ledger.database).get("conduct") or "")["n1"]["marks"]
 

@@ -37,7 +37,7 @@ def shown(**changes: Any) -> list[str]:
         "frames_remaining": None,
         "eta_s": None,
         "nodes": [],
-        "set_aside": [],
+        "quarantined": [],
         "blocked": [],
     }
     console = Console(width=160, color_system=None)
@@ -129,14 +129,16 @@ def test_a_pc_is_named_once_however_many_slots_it_has() -> None:
     assert "2 PCs" in lines
 
 
-def test_a_pc_that_is_set_aside_is_told_with_what_to_do() -> None:
-    assert any(line.endswith("sheepfold node forgive pc-03") for line in shown(set_aside=["pc-03"]))
+def test_a_pc_that_is_quarantined_is_told_with_what_to_do() -> None:
+    assert any(line.endswith("sheepfold node release pc-03") for line in shown(quarantined=["pc-03"]))
 
 
 @pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", "[bold", "a\\[b]"])
 def test_what_others_named_is_shown_and_never_obeyed(text: str) -> None:
     lines = shown(
-        sessions=[session(name=text, notice=text)], nodes=[pc(text, slot(job_name=text, frame=text))], set_aside=[text]
+        sessions=[session(name=text, notice=text)],
+        nodes=[pc(text, slot(job_name=text, frame=text))],
+        quarantined=[text],
     )
     assert f"{text} signed in: {text}" in lines
     assert row(lines, "42%")[2:4] == [text, text]

@@ -50,14 +50,14 @@ def test_nothing_is_asked_for_while_nodes_queue_for_answers(chain: Chain) -> Non
     assert chain.ask()
 
 
-def test_pcs_that_are_set_aside_get_nothing_and_make_no_room(chain: Chain) -> None:
-    chain.present, chain.set_aside = {"n1": node(), "n2": node("n2")}, {"n1"}
+def test_pcs_that_are_quarantined_get_nothing_and_make_no_room(chain: Chain) -> None:
+    chain.present, chain.quarantined = {"n1": node(), "n2": node("n2")}, {"n1"}
     chain.session.answers = gives(*(frame(f"{number:04}") for number in range(9)))
     assert chain.ask_all() == 2
     chain.place_until(lambda: len(chain.sent) == 2)
     assert {name for _, _, name in chain.sent} == {"n2"}
 
-    chain.set_aside = {"n1", "n2"}
+    chain.quarantined = {"n1", "n2"}
     lease = chain.grant("0100")
     assert chain.place() == 0
     assert chain.state(lease) is LeaseState.GRANTED

@@ -120,12 +120,12 @@ def test_a_second_opinion_waits_for_the_other_pc_while_it_is_busy(chain: Chain) 
     assert (chain.sent[-1][1].lease_id, chain.sent[-1][2]) == (lease.id, "n2")
 
 
-@pytest.mark.parametrize("alone", ["gone", "set aside", "leaving"])
+@pytest.mark.parametrize("alone", ["gone", "quarantined", "leaving"])
 def test_where_there_is_no_other_pc_the_same_one_gives_it_with_a_fresh_renderer(chain: Chain, alone: str) -> None:
     lease = hold_back_a_black_frame(chain, "n1")
     if alone != "gone":
         chain.present["n2"] = node("n2", accepting=alone != "leaving")
-        chain.set_aside = {"n2"} if alone == "set aside" else set()
+        chain.quarantined = {"n2"} if alone == "quarantined" else set()
     assert chain.place() == 1
     _, order, name = chain.sent[-1]
     assert (order.lease_id, order.attempt, name, order.fresh_renderer) == (lease.id, 2, "n1", True)

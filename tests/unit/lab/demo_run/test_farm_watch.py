@@ -16,8 +16,8 @@ def slot(**changes: Any) -> dict[str, Any]:
     return values | {"remaining_s": None, "memory_kb": 100} | changes
 
 
-def pc(name: str, *busy: dict[str, Any], set_aside: bool = False, trouble: str = "", marks: tuple[str, ...] = ()):
-    return {"name": name, "set_aside": set_aside, "trouble": trouble, "marks": list(marks), "busy": list(busy)}
+def pc(name: str, *busy: dict[str, Any], quarantined: bool = False, trouble: str = "", strikes: tuple[str, ...] = ()):
+    return {"name": name, "quarantined": quarantined, "trouble": trouble, "strikes": list(strikes), "busy": list(busy)}
 
 
 class WatchedRun:
@@ -50,31 +50,34 @@ def run() -> WatchedRun:
     return WatchedRun()
 
 
-def test_a_run_whose_pcs_are_all_set_aside_ends_within_seconds_and_says_why(run: WatchedRun) -> None:
+def test_a_run_whose_pcs_are_all_quarantined_ends_within_seconds_and_says_why(run: WatchedRun) -> None:
     assert run.goes_on(10) == ""
     began = run.now
-    marks = ("refused: frame 0001 · s: the server says that the frame is broken (status 301)",)
-    run.nodes = [pc("worker-01", set_aside=True, marks=marks * 2), pc("worker-02", set_aside=True, marks=marks)]
-    assert run.goes_on(30) == "every PC is set aside"
+    strikes = ("refused: frame 0001 · s: the server says that the frame is broken (status 301)",)
+    run.nodes = [
+        pc("worker-01", quarantined=True, strikes=strikes * 2),
+        pc("worker-02", quarantined=True, strikes=strikes),
+    ]
+    assert run.goes_on(30) == "every PC is quarantined"
     assert run.now - began <= LOOK_EVERY_S + SETTLES_S + 1
     assert run.watch.lines() == [
-        f"worker-01 is set aside: {marks[0]}; {marks[0]}",
-        f"worker-02 is set aside: {marks[0]}",
+        f"worker-01 is quarantined: {strikes[0]}; {strikes[0]}",
+        f"worker-02 is quarantined: {strikes[0]}",
     ]
 
 
 def test_one_pc_that_is_left_is_waited_for(run: WatchedRun) -> None:
-    run.nodes = [pc("worker-01", set_aside=True), pc("worker-02")]
+    run.nodes = [pc("worker-01", quarantined=True), pc("worker-02")]
     assert run.goes_on(STALL_S - 10) == ""
 
 
 def test_so_is_one_that_has_not_joined_yet(run: WatchedRun) -> None:
-    run.nodes = [pc("worker-01", set_aside=True)]
+    run.nodes = [pc("worker-01", quarantined=True)]
     assert run.goes_on(STALL_S - 10) == ""
 
 
 def test_what_ends_a_run_has_to_last(run: WatchedRun) -> None:
-    run.nodes = [pc("worker-01", set_aside=True), pc("worker-02", set_aside=True)]
+    run.nodes = [pc("worker-01", quarantined=True), pc("worker-02", quarantined=True)]
     assert run.goes_on(SETTLES_S - 1) == ""
     run.nodes = [pc("worker-01"), pc("worker-02")]
     assert run.goes_on(20) == ""
@@ -124,10 +127,11 @@ def test_a_pc_that_pauses_is_told_once_with_its_reason(run: WatchedRun) -> None:
     assert run.said == ["worker-02 is paused: disk full: make room"]
 
 
-def test_marks_of_a_pc_that_still_renders_are_told_as_well(run: WatchedRun) -> None:
-    run.nodes = [pc("worker-01", marks=("refused: frame 0001",)), pc("worker-02", set_aside=True, marks=("x", "y"))]
+def test_strikes_of_a_pc_that_still_renders_are_told_as_well(run: WatchedRun) -> None:
+    quarantined = pc("worker-02", quarantined=True, strikes=("x", "y"))
+    run.nodes = [pc("worker-01", strikes=("refused: frame 0001",)), quarantined]
     run.goes_on(3)
     assert run.watch.lines() == [
         "worker-01 had frames that went wrong: refused: frame 0001",
-        "worker-02 is set aside: x; y",
+        "worker-02 is quarantined: x; y",
     ]
