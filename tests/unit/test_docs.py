@@ -124,8 +124,8 @@ def _modules() -> Iterator[tuple[str, ast.Module]]:
 def _classes_with_locks() -> Iterator[str]:
     for module, tree in _modules():
         for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
-            calls = (ast.unparse(call.func) for call in ast.walk(kind) if isinstance(call, ast.Call))
-            if any(call in ("threading.Lock", "threading.RLock", "threading.Condition") for call in calls):
+            names = (ast.unparse(name) for name in ast.walk(kind) if isinstance(name, ast.Attribute))
+            if any(name in ("threading.Lock", "threading.RLock", "threading.Condition") for name in names):
                 yield f"{module}.{kind.name}"
 
 
