@@ -16,6 +16,7 @@ from sheepfold.errors import ExitCode, SheepfoldError
 from .field_comments import described
 from .markdown import code, first_paragraph, page, table
 
+PACKAGES = {package.__name__: package for package in (sheepfold, coordinator, render_tasks, lab)}
 REFUSALS = """
 A refusal is a wrong password, an account without rendering right, a client that is too old, a server of a generation
 that nobody here speaks, or a wrong farm token.
@@ -29,9 +30,10 @@ _INSIDE_BLENDER = ("lab.demo_scene", "lab.submit.dependencies.list_files", "rend
 
 def page_text() -> str:
     """The whole page."""
-    for package in (sheepfold, coordinator, render_tasks, lab):
+    for package in PACKAGES.values():
         _import_all(package)
-    errors = sorted(set(_below(SheepfoldError)), key=lambda kind: (kind.exit_code, kind.__module__, kind.__name__))
+    ours = (kind for kind in set(_below(SheepfoldError)) if kind.__module__.partition(".")[0] in PACKAGES)
+    errors = sorted(ours, key=lambda kind: (kind.exit_code, kind.__module__, kind.__name__))
     rows = [
         (
             str(kind.exit_code.value),
