@@ -72,7 +72,7 @@ from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads
 from coordinator.upstream.uploads.upload_services import UploadServices
-from sheepfold.backoff import Backoff
+from sheepfold.backoff import Backoff, steady_clock
 from sheepfold.contract.celery_app import make_app
 from sheepfold.contract.presence import Presence
 from sheepfold.hardware import detect
@@ -80,7 +80,6 @@ from sheepfold.pictures import inspect
 from sheepfold.protocol.messages import UnreadableOffer
 from sheepfold.protocol.session_messages import Credentials, Hardware
 from sheepfold.sharing.archive_server import ArchiveServer
-from sheepfold.steady_clock import steady_clock
 
 from .lease_events import LeaseEvents, LeaseEventServices
 from .settings import CoordinatorSettings

@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from sheepfold.logs import log_to_stderr
+
 log = logging.getLogger("lab")
 
 
@@ -32,13 +34,13 @@ def server(
     ] = None,
 ) -> None:
     """Run a project server of the render protocol."""
-    from lab.server.app import Server, build, listen
+    from lab.server.app import Server, build, open_listener
     from lab.server.services import LabServices
 
     from .errors import BadInput
     from .settings import ServerSettings, parse_renderers
 
-    _log_to_stderr()
+    log_to_stderr()
     try:
         # Only what was given on the command line comes before environment and file.
         given = {"renderers": parse_renderers(renderer)} if renderer else {}
@@ -53,7 +55,7 @@ def server(
         raise
     for caution in settings.cautions():
         log.warning("%s", caution)
-    listener = listen(settings.server_host, settings.server_port)
+    listener = open_listener(settings.server_host, settings.server_port)
     services = LabServices(settings)
     if demo:
         from .demo_scene import create_demo
@@ -107,7 +109,7 @@ def lab(
     """Run server, coordinator and workers on this computer and render a scene through all of them."""
     from lab.demo_run.run import LabRun, run_lab
 
-    _log_to_stderr(logging.WARNING)
+    log_to_stderr(logging.WARNING)
     run = LabRun(
         blend=blend,
         frames=frames,
@@ -118,7 +120,3 @@ def lab(
         allow_missing=allow_missing,
     )
     raise typer.Exit(run_lab(run))
-
-
-def _log_to_stderr(level: int = logging.INFO) -> None:
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from render_tasks.archives.extraction import DISK_FULL
 from render_tasks.blender.installed import LocalBlender
+from sheepfold.atomic_files import is_disk_full
 
 from .errors import DiskFull
 
@@ -72,7 +72,7 @@ class NodeHealth:
         except DiskFull as full:
             return f"disk full: {full}"
         except OSError as error:
-            if error.errno in DISK_FULL:
+            if is_disk_full(error):
                 return f"disk full: nothing more can be written in {self._folders[0].parent}: free some space there"
             said = os.strerror(error.errno or 0)
             return f"folder not usable: {error.filename}: {said}: let the worker read and write its work folder"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from render_tasks.orders.node import Node
 from render_tasks.orders.outbox import Outbox
 from render_tasks.orders.services import NodeIdentity, NodeServices
 from sheepfold import __version__
+from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinAnswer, JoinRequest
 from sheepfold.contract.celery_app import make_app
 from sheepfold.contract.errors import ContractError
@@ -38,6 +38,7 @@ from sheepfold.contract.orders import celery_name_of, public_key_from
 from sheepfold.contract.presence import Compute
 from sheepfold.errors import ExitCode
 from sheepfold.hardware import detect
+from sheepfold.logs import log_to_stderr
 
 from .coordinator_client import CoordinatorClient
 from .errors import CoordinatorError, CoordinatorUnreachable
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 
 #: Waits between two joins while the coordinator is not up.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 15.0
+#: Celery tells each task's arrival and end; the node tells both itself, in a farm's words.
+NOISY = ("celery.worker.strategy", "celery.app.trace")
 #: Orders at a time for each slot: one renders, three are ready (the coordinator's look-ahead grows to so many where
 #: frames are short), one is on its way to the coordinator. An order that waits costs a thread that sleeps.
 ORDERS_PER_SLOT = 5
@@ -67,7 +70,7 @@ def worker() -> int:
     the coordinator does not want this worker.
     """
     settings = WorkerSettings()  # type: ignore[call-arg]
-    _log_to_stderr()
+    log_to_stderr(quiet=NOISY)
     with unusable_is_typed(settings.work_dir):
         folder = WorkDir(settings.work_dir)
     return WorkerProcess(settings, folder).run()
@@ -107,14 +110,13 @@ class WorkerProcess:
 
     def _join_until_welcome(self) -> JoinAnswer | None:
         """The coordinator's answer, ``None`` when stopped while waiting. Raises TokenRefused, CoordinatorRefused."""
-        wait = FIRST_WAIT_S
+        waits = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
         while not self._stopping.is_set():
             try:
                 return self._coordinator.join(self._join_request(fresh=True))
             except CoordinatorUnreachable as silent:
                 log.warning("%s; asking again", silent)
-            self._stopping.wait(wait * random.uniform(0.5, 1.0))
-            wait = min(LONGEST_WAIT_S, wait * 2)
+            self._stopping.wait(waits.next())
         return None
 
     def _take_identity(self, node_id: str) -> None:
@@ -274,14 +276,6 @@ class WorkerProcess:
         if os.name == "posix":
             os.execv(sys.executable, argv)  # noqa: S606
         return subprocess.call(argv)  # Windows' exec would give the shell its prompt back
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
-    )
-    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)  # "Task render[…] received", once per frame
-    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # the node tells how each attempt ends
 
 
 def _logging_is_set_up(**_: object) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Callable
 from typing import TypeVar
+
+from sheepfold.backoff import Backoff
 
 from .cancellation import CancelToken
 from .errors import AttemptDropped, CoordinatorUnreachable, TokenRefused
@@ -26,16 +27,16 @@ def retry_while_unreachable(call: Callable[[], T], cancel_token: CancelToken, gi
     Raises AttemptDropped, the call's own errors, or CoordinatorUnreachable after ``give_up_after_s`` seconds of
     waiting.
     """
-    waited, wait = 0.0, FIRST_WAIT_S
+    waited_s, waits = 0.0, Backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
     while True:
         if cancel_token.is_cancelled():
             raise AttemptDropped(cancel_token.reason)
         try:
             return call()
         except (CoordinatorUnreachable, TokenRefused) as error:
-            if waited >= give_up_after_s:
+            if waited_s >= give_up_after_s:
                 raise
             log.log(logging.ERROR if isinstance(error, TokenRefused) else logging.INFO, "%s", error)
-        pause = wait * random.uniform(0.5, 1.0)
-        cancel_token.wait(pause)
-        waited, wait = waited + pause, min(LONGEST_WAIT_S, wait * 2)
+        pause_s = waits.next()
+        cancel_token.wait(pause_s)
+        waited_s += pause_s

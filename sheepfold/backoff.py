@@ -1,8 +1,13 @@
-"""Waits that grow, and differ from machine to machine, so that a hundred of them don't come back in the same second."""
+"""Waiting: waits that grow, and a clock that measures them.
+
+The waits differ from machine to machine, so that a hundred of them don't come back in the same second.
+"""
 
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Callable
 
 #: Waits are multiplied with a random number from here.
 JITTER = (0.75, 1.25)
@@ -11,8 +16,9 @@ JITTER = (0.75, 1.25)
 class Backoff:
     """Growing waits with jitter: ``first_s``, twice that, and so on up to ``cap_s``; jitter is applied last."""
 
-    def __init__(self, first_s: float, cap_s: float, rng: random.Random, *, growth: float = 2.0) -> None:
-        self._first_s, self._cap_s, self._rng, self._growth = first_s, max(first_s, cap_s), rng, growth
+    def __init__(self, first_s: float, cap_s: float, rng: random.Random | None = None, *, growth: float = 2.0) -> None:
+        self._first_s, self._cap_s, self._growth = first_s, max(first_s, cap_s), growth
+        self._rng = rng or random.Random()
         self._wait_s = first_s
 
     def next(self) -> float:
@@ -23,3 +29,15 @@ class Backoff:
     def reset(self) -> None:
         """The wait was worth it: the next one is the first again."""
         self._wait_s = self._first_s
+
+
+def steady_clock(
+    wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+) -> Callable[[], float]:
+    """Seconds since 1970, right when the clock is made; from then on it only counts and never jumps.
+
+    Whoever sets the machine's clock meanwhile, a person or the network's time, changes no wait that is under way: a
+    lease of twenty minutes takes twenty minutes.
+    """
+    offset = wall() - steady()
+    return lambda: offset + steady()

@@ -6,7 +6,6 @@ Exit codes are in :class:`sheepfold.errors.ExitCode`.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import tomllib
@@ -23,6 +22,7 @@ from lab import cli as lab_cli
 from . import __version__
 from .config import unknown_settings
 from .errors import CommandFailed, ExitCode, SheepfoldError, WrongArgument
+from .logs import log_to_stderr
 
 app = typer.Typer(
     name="sheepfold",
@@ -45,6 +45,10 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+#: Libraries that tell each request they make or answer.
+NOISY = ("urllib3", "httpx", "uvicorn.access", "celery", "kombu")
+
+
 @app.callback()
 def warn_of_unknown_settings(
     version: Annotated[
@@ -62,7 +66,7 @@ def coordinator() -> None:
     from coordinator.settings import CoordinatorSettings
     from coordinator.startup import run_coordinator
 
-    log_to_stderr()
+    log_to_stderr(quiet=NOISY)
     raise typer.Exit(run_coordinator(CoordinatorSettings()))  # type: ignore[call-arg]
 
 
@@ -156,7 +160,7 @@ def flower() -> None:
     from coordinator.operator.flower import FlowerSettings, run_flower
     from coordinator.settings import FarmSettings
 
-    log_to_stderr()
+    log_to_stderr(quiet=NOISY)
     settings = FlowerSettings()
     run_flower(settings, lambda: OperatorClient(FarmSettings()).redis_url())
 
@@ -194,15 +198,6 @@ def backup(file: Annotated[Path, typer.Argument(help="Where the copy goes.")]) -
     except LedgerError as error:
         raise CommandFailed(f"{file} was not written: {error}") from None
     typer.echo(f"{file} holds the ledger")
-
-
-def log_to_stderr() -> None:
-    """One line an event, to standard error."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
-    )
-    for noisy in ("urllib3", "httpx", "uvicorn.access", "celery", "kombu"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

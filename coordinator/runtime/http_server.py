@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 
 import uvicorn
 from starlette.types import ASGIApp
+
+from sheepfold.listening import listen
 
 #: Answers under way when we stop get this long (seconds).
 GRACE_S = 2
@@ -23,7 +24,13 @@ class UvicornThread:
     """An application at an address; the socket is bound at once, so that a taken port is told at once."""
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        self._socket = _bind(host, port)
+        """Raises :class:`AddressInUse`; from now on connections wait for :meth:`start`."""
+        try:
+            self._socket = listen(host, port)
+        except OSError as error:
+            raise AddressInUse(
+                f"SHEEPFOLD_HOST, SHEEPFOLD_PORT: cannot listen on {host}:{port}: {error.strerror}"
+            ) from None
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -47,18 +54,3 @@ class UvicornThread:
         self._server.should_exit = True
         self._thread.join(GRACE_S + 1)
         self._socket.close()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's delay off only for sockets that say they are TCP; with it each answer takes 40 ms more.
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise AddressInUse(
-            f"SHEEPFOLD_HOST, SHEEPFOLD_PORT: cannot listen on {host}:{port}: {error.strerror}"
-        ) from None
-    return listening

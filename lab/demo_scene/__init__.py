@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from lab.errors import NoBlender
 from lab.server.store.projects import NewProject, Project
-from lab.server.store.renderers import file_md5
 from lab.submit.dependencies.blender_files import find_blender
 from lab.submit.packing import pack_scene
 from lab.submit.scene.facts import read_scene
 from lab.submit.scene.notes import picture_size
+from sheepfold.digests import file_md5
 
 if TYPE_CHECKING:
     from lab.server.services import LabServices

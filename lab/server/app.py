@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -25,6 +24,7 @@ from lab.server.protocol.frame_routes import FrameRoutes
 from lab.server.protocol.project_routes import ProjectRoutes
 from lab.server.protocol.session_routes import SessionRoutes
 from lab.settings import ServerSettings
+from sheepfold.listening import listen
 
 from .fault_injection import FaultMiddleware, FaultPlan
 from .header_names import CanonicalHeaders
@@ -117,20 +117,11 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises :class:`BadInput` naming the settings."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio switches Nagle's algorithm off for sockets that say TCP only; with it on,
-    # every answer after the first of a connection comes 40 ms late.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(512)
-        return listener
+        return listen(host, port)
     except OSError as error:
-        listener.close()
         reason = error.strerror or error
         raise BadInput(f"SHEEPFOLD_SERVER_HOST, SHEEPFOLD_SERVER_PORT: {host} port {port}: {reason}") from None
 

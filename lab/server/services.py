@@ -23,7 +23,7 @@ from lab.server.store.projects import Projects
 from lab.server.store.renderers import gather_renderers
 from lab.server.store.web_sessions import Sessions
 from lab.settings import MIB, ServerSettings
-from sheepfold.steady_clock import steady_clock
+from sheepfold.backoff import steady_clock
 
 from .test_frames import MachineTests, prepare_machine_test
 

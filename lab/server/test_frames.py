@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.server.store.database import Store
-from lab.server.store.renderers import file_md5
 from lab.server.store.web_sessions import Sessions, WebSession
 from sheepfold.atomic_files import rename_durably
+from sheepfold.digests import file_md5
 
 #: Jobs under 20 measure one machine; clients of this protocol know them by that.
 FIRST_PROJECT_JOB = 20

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, DiskFull
-from sheepfold.atomic_files import sync_tree
+from sheepfold.atomic_files import is_disk_full, sync_tree
 from sheepfold.contract.api_messages import ArchiveManifest
 from sheepfold.contract.orders import MD5_NAME, ArchiveRef, scene_key
 from sheepfold.sharing.pieces import all_of, piece_bytes_of, pieces_in
@@ -32,7 +32,7 @@ from sheepfold.sharing.shared_archive import SharedArchive
 
 from .cache_dir import CacheDir
 from .chunked_file import open_parts
-from .extraction import DISK_FULL, Limits, declared_bytes, extract
+from .extraction import Limits, declared_bytes, extract
 from .partial_archive import PartialArchive, md5_of
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ class ArchiveCache:
             else:
                 self._bring_in_parts(key, refs, password, stopped)
         except OSError as error:
-            if error.errno in DISK_FULL:
+            if is_disk_full(error):
                 folder = self._dir.folder
                 raise DiskFull(f"the disk of {folder} filled up while archive {key} was fetched") from None
             raise

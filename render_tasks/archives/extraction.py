@@ -30,12 +30,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from render_tasks.errors import AttemptDropped, BadArchive, DiskFull
+from sheepfold.atomic_files import is_disk_full
 
 from .locked_zip import LockedEntries, is_locked, method_of
 
 CHUNK_BYTES = 1024 * 1024
-#: Error numbers that say "disk full": the disk's own, and a user's quota (which Windows has none of).
-DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 #: Error numbers that say something of this PC and nothing of what is written.
 THIS_PC = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 #: A link's target is a path.
@@ -89,7 +88,7 @@ def extract(
 
 
 def _told_apart(error: OSError) -> Exception:
-    if error.errno in DISK_FULL:
+    if is_disk_full(error):
         return DiskFull("the disk filled up while an archive was unpacked")
     if error.errno in THIS_PC:
         return error

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from render_tasks.errors import AttemptDropped, PeerUnusable
 from sheepfold.contract.api_messages import ArchiveManifest
+from sheepfold.digests import file_md5
 from sheepfold.sharing.pieces import span_of, sum_of
 from sheepfold.sharing.shared_archive import SharedArchive
-
-_CHUNK_BYTES = 4 * 1024**2
 
 
 class PartialArchive:
@@ -60,10 +58,9 @@ class PartialArchive:
 
 def md5_of(path: Path, stopped: Callable[[], bool]) -> str:
     """Of a file as it is on disk. Raises AttemptDropped when ``stopped`` turns true, and OSError."""
-    found = hashlib.md5(usedforsecurity=False)
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            if stopped():
-                raise AttemptDropped("stopped while an archive was checked")
-            found.update(chunk)
-    return found.hexdigest()
+
+    def go_on() -> None:
+        if stopped():
+            raise AttemptDropped("stopped while an archive was checked")
+
+    return file_md5(path, go_on)

@@ -25,9 +25,10 @@ from render_tasks.errors import (
 from render_tasks.retry import retry_while_unreachable
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.orders import RenderOrder
+from sheepfold.digests import file_md5
 
 from .attempts import Attempt
-from .outbox import Outbox, Parcel, md5_of
+from .outbox import Outbox, Parcel
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Deliveries:
         """Puts a picture into the outbox. Raises OSError."""
         report = FrameReport(
             name=_named(rendered.picture),
-            md5=md5_of(rendered.picture),
+            md5=file_md5(rendered.picture),
             render_s=rendered.render_s,
             memory_kb=rendered.memory_kb,
             cores=cores,

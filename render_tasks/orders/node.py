@@ -31,7 +31,7 @@ from contextlib import contextmanager
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from render_tasks.archives.extraction import DISK_FULL, THIS_PC
+from render_tasks.archives.extraction import THIS_PC
 from render_tasks.errors import (
     AttemptDropped,
     AttemptFailed,
@@ -43,6 +43,7 @@ from render_tasks.errors import (
     StaleLease,
 )
 from render_tasks.retry import retry_while_unreachable
+from sheepfold.atomic_files import is_disk_full
 from sheepfold.contract.api_messages import FailureKind, StartAnswer
 from sheepfold.contract.errors import ContractError
 from sheepfold.contract.failure_causes import Cause, cause_of
@@ -255,7 +256,7 @@ def _failure_of(error: Exception) -> tuple[FailureKind, str]:
         return FailureKind.BAD_ARCHIVE, str(error)
     if isinstance(error, DiskFull):
         return FailureKind.DISK_FULL, str(error)
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
+    if isinstance(error, OSError) and is_disk_full(error):
         where = f", writing {error.filename}" if error.filename else ""
         return FailureKind.DISK_FULL, f"the disk of this PC is full{where}"
     if isinstance(error, OSError) and error.errno in THIS_PC:

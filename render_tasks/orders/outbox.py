@@ -15,7 +15,6 @@ stale or rejected. Silence changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import tempfile
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 
 _NEW = ".new-"
 _LABEL = "delivery.json"
-CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +89,3 @@ class Outbox:
                 log.warning("%s is no frame and goes: %s", folder.name, error)
                 shutil.rmtree(folder, ignore_errors=True)
         return found
-
-
-def md5_of(path: Path) -> str:
-    """MD5 of a file, lower-case hex."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

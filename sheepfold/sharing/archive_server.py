@@ -24,6 +24,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from sheepfold.contract.api_messages import PIECES_HEADER, archive_pass
 from sheepfold.contract.orders import MD5_NAME
+from sheepfold.listening import listen
 from sheepfold.sharing.shared_archive import SharedArchive
 
 from .pieces import to_text
@@ -62,7 +63,7 @@ class ArchiveServer:
     ) -> None:
         """``host`` may be empty: every interface. Raises OSError when nothing can listen there."""
         self._lookup, self._token, self._at_once, self._answer_s = lookup, farm_token, at_once, answer_s
-        self._socket = _listening(host, port)
+        self._socket = listen(host, port, backlog=BACKLOG)
         self.port: int = self._socket.getsockname()[1]
         #: Bytes of archives that were sent.
         self.bytes_sent = 0
@@ -180,10 +181,3 @@ def _cut_off(request: web.Request) -> None:
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(_LINGER, 1, 0))
     request.transport.abort()
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    if not host and socket.has_dualstack_ipv6():
-        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)

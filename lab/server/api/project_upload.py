@@ -14,8 +14,8 @@ from lab.server.api.project_zip import check_project_zip, trouble_with
 from lab.server.forms import read_form
 from lab.server.services import LabServices
 from lab.server.store.projects import NewProject, Project
-from lab.server.store.renderers import file_md5
 from sheepfold.atomic_files import rename_durably
+from sheepfold.digests import file_md5
 
 MAX_NAME = 100
 MAX_SIDE = 65_536

@@ -7,7 +7,6 @@ on. Its bytes are always the same, so its MD5 is too, and every client keeps it.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import BadInput
+from sheepfold.digests import file_md5
 
 from .database import Store
 
@@ -67,9 +67,3 @@ def _checked(platform: str, path: Path) -> Renderer:
         return Renderer(path=path, md5=file_md5(path))
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise BadInput(f"SHEEPFOLD_RENDERERS: {path} for {platform} is no usable zip: {error}") from None
-
-
-def file_md5(path: Path) -> str:
-    """MD5 of a file, lower-case hex; the protocol names archives by it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

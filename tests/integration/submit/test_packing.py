@@ -10,8 +10,8 @@ import pytest
 
 from lab.demo_scene import create_demo
 from lab.errors import BadScene, NoBlender
-from lab.server.store.renderers import file_md5
 from lab.submit.packing import pack_scene
+from sheepfold.digests import file_md5
 from tests.support.commands import run_command
 from tests.support.servers.running_lab import LOGIN, PASSWORD, picture, running_lab
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import OpenImageIO as oiio
 import requests
 
-from lab.server.app import Server, build, listen
+from lab.server.app import Server, build, open_listener
 from lab.server.services import LabServices
 from lab.settings import ServerSettings
 from lab.submit.client import LabClient, Submitted
@@ -133,7 +133,7 @@ def running_lab(folder: Path, **settings: Any) -> Iterator[RunningLab]:
     settings = {"login": LOGIN, "password": PASSWORD, "server_dir": folder / "server", **settings}
     lab = RunningLab(folder, ServerSettings(**settings))
     up = threading.Event()
-    listener = listen("127.0.0.1", 0)
+    listener = open_listener("127.0.0.1", 0)
 
     def started(url: str) -> None:
         lab.url = url
