@@ -270,8 +270,8 @@ class CoordinatorApp:
         )
         self._operator = OperatorService(
             ledger=self._ledger,
-            account=self._sessions,
-            conduct=self._quarantine,
+            sessions=self._sessions,
+            quarantine=self._quarantine,
             pauses=self._pauses,
             requester=self._requester,
             blocks=self._blocks,
@@ -359,7 +359,7 @@ class CoordinatorApp:
     def _make_uploads(self, session: FarmSession) -> Uploads:
         services = UploadServices(
             ledger=self._ledger,
-            tally=self._counters,
+            counters=self._counters,
             spool=self._spool,
             reports=self._reports,
             backoff=self._backoff,

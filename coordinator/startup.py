@@ -46,7 +46,7 @@ def run_coordinator(settings: CoordinatorSettings) -> int:
 
 
 def _run_with_own_redis(settings: CoordinatorSettings, farm_token: str) -> int:
-    # Nodes on other PCs reach Redis at the address where they reach the depot.
+    # Nodes on other PCs reach Redis at the address where they reach the LAN API.
     bind = (_LOOPBACK,) if settings.host in (_LOOPBACK, "localhost") else (_LOOPBACK, settings.host)
     redis = EmbeddedRedis(settings.state_dir / "redis", bind=bind)
     try:

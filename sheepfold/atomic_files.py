@@ -170,13 +170,13 @@ def check_room(folder: Path, reserve_bytes: int) -> None:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether the system says that there is no room left: no free blocks, or a quota used up."""
+    """Whether the system says that no space is left: no free blocks, or a quota used up."""
     return error.errno in _DISK_FULL
 
 
 @contextlib.contextmanager
 def full_disk_is_typed(folder: Path) -> Generator[None]:
-    """Turns the system's ways of saying "no room" into :class:`DiskFull`."""
+    """Turns the system's ways of saying "no space" into :class:`DiskFull`."""
     try:
         yield
     except OSError as error:

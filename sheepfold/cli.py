@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(arguments)
     except ValidationError as error:
-        _fail("\n".join(_setting_line(one) for one in error.errors()), ExitCode.WRONG_SETTING)
+        _fail("\n".join(_setting_line(detail) for detail in error.errors()), ExitCode.WRONG_SETTING)
     except (SettingsError, tomllib.TOMLDecodeError) as error:
         _fail(f"sheepfold.toml cannot be read: {error}", ExitCode.WRONG_SETTING)
     except SheepfoldError as error:

@@ -37,6 +37,8 @@ LONG_NAMES = {
 }  # fmt: skip
 #: Understood and without effect here, with how many values follow.
 IGNORED = {"-b": 0, "-noaudio": 0, "--verbose": 1, "--log": 1, "--log-level": 1, "--log-file": 1, "--debug": 0, "-d": 0}
+#: Options without a value → the field of :class:`Run` that they set.
+SWITCHES = {"-v": "version_only", "--python-use-system-env": "system_env"}
 #: Blender's command line has its own names for some file formats.
 FORMATS = {"TGA": "TARGA", "RAWTGA": "TARGA_RAW", "JP2": "JPEG2000", "MULTILAYER": "OPEN_EXR_MULTILAYER"}
 
@@ -59,6 +61,8 @@ class Run:
     #: Exit code when a script raises; 0: go on.
     script_failure: int = 0
     version_only: bool = False
+    #: Scripts find modules in the folders of ``PYTHONPATH``, too.
+    system_env: bool = False
     #: What to do, in order: an argument's short name (``load`` for a file) and its value.
     actions: list[tuple[str, str]] = field(default_factory=list)
 
@@ -82,8 +86,8 @@ def read(arguments: Sequence[str]) -> Run:
             run.script_failure = _number(given, _value(given, rest))
         elif name in ("-y", "-Y"):
             run.autoexec = name == "-y"
-        elif name == "-v":
-            run.version_only = True
+        elif name in SWITCHES:
+            setattr(run, SWITCHES[name], True)
         elif name.startswith("-"):
             raise BadArguments(f"unknown argument {given}")
         else:
@@ -219,6 +223,8 @@ def main(arguments: Sequence[str]) -> int:
     except BadArguments as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
+    if run.system_env:  # this Python runs isolated and took no notice of it
+        sys.path += [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     bpy: Any = importlib.import_module("bpy")
     print(f"Blender {bpy.app.version_string}")
     if run.version_only:

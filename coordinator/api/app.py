@@ -81,7 +81,7 @@ class Jobs(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ApiServices:
-    """What the depot hands its callers on to."""
+    """What the LAN API hands its callers on to."""
 
     farm_token: str
     claims: ClaimHandler
@@ -104,7 +104,7 @@ class ApiServices:
 
 
 def create_api(parts: ApiServices) -> ASGIApp:
-    """The depot's web application."""
+    """The LAN API's web application."""
 
     def is_token(given: str) -> bool:
         return hmac.compare_digest(given.encode(), parts.farm_token.encode())
@@ -127,7 +127,7 @@ def create_api(parts: ApiServices) -> ASGIApp:
                 {"WWW-Authenticate": 'Basic realm="sheepfold: the farm token is the password"'},
             )
 
-    app = FastAPI(title="sheepfold depot", docs_url=None, redoc_url=None)
+    app = FastAPI(title="sheepfold LAN API", docs_url=None, redoc_url=None)
     _add_open_paths(app)
     _add_node_paths(app, parts, Depends(token_holder))
     _add_operator_paths(app, parts, Depends(token_holder))
@@ -138,11 +138,11 @@ def create_api(parts: ApiServices) -> ASGIApp:
         parts.claims, lambda header: is_token(header.removeprefix("Bearer ")), _HTTP_STATUS, parts.pressure
     )
 
-    async def depot(scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")
         await (leases if to_leases else app)(scope, receive, send)
 
-    return depot
+    return serve
 
 
 def _add_open_paths(app: FastAPI) -> None:
@@ -176,7 +176,7 @@ def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
 def _archive_answer(ask: _Ask, md5: str, node: str, url: str, request: Request) -> Response:
     found = ask(md5, node, url, request.url.hostname or "") if MD5_NAME.fullmatch(md5) else None
     if found is None:
-        raise HTTPException(404, "the depot does not hold this archive")
+        raise HTTPException(404, "the coordinator does not hold this archive")
     return _json(found)
 
 

@@ -1,6 +1,6 @@
 """Where nodes speak about their leases over HTTP: start, frame, failure.
 
-These are the depot's busiest paths, two requests for every frame of a thousand PCs, so they stand apart from the
+These are the LAN API's busiest paths, two requests for every frame of a thousand PCs, so they stand apart from the
 rest: a plain ASGI application without the layers that a web framework adds, and a pool of threads of its own for what
 waits for a disk. Paths and messages are those of :mod:`sheepfold.contract.api_messages`; what a claim means is decided
 in :mod:`coordinator.delivery.claims`.
@@ -126,26 +126,26 @@ class LeaseRoutes:
             return await self._failure(lease_id, _read(_Claim, query), request)
         raise Refused(404, "a node may POST start, PUT frame or POST failure of a lease")
 
-    async def _start(self, lease_id: str, one: _Claim) -> bytes:
-        answer = await self._in_a_thread(self._claims.start, lease_id, one.attempt, one.node, one.claim)
+    async def _start(self, lease_id: str, claim: _Claim) -> bytes:
+        answer = await self._in_a_thread(self._claims.start, lease_id, claim.attempt, claim.node, claim.claim)
         return to_json(answer).encode()
 
-    async def _frame(self, lease_id: str, one: _Claim, frame: _Frame, request: Request) -> bytes:
+    async def _frame(self, lease_id: str, claim: _Claim, frame: _Frame, request: Request) -> bytes:
         report = FrameReport(**vars(frame))
         if _length(request) <= MAX_IN_MEMORY:
             chunks = iter([await _body(request, MAX_IN_MEMORY)])
         else:
             chunks = _chunks_for_a_thread(request.stream(), asyncio.get_running_loop())
-        await self._in_a_thread(self._claims.deliver, lease_id, one.attempt, one.node, report, chunks)
+        await self._in_a_thread(self._claims.deliver, lease_id, claim.attempt, claim.node, report, chunks)
         return _text(verdict="taken")
 
-    async def _failure(self, lease_id: str, one: _Claim, request: Request) -> bytes:
+    async def _failure(self, lease_id: str, claim: _Claim, request: Request) -> bytes:
         try:
             report = from_json(FailureReport, await _body(request, MAX_JSON_BYTES))
             _read(_Figures, {"render_s": report.render_s, "memory_kb": report.memory_kb})
         except MalformedContract as error:
             raise Refused(422, str(error)) from None
-        await self._in_a_thread(self._claims.fail, lease_id, one.attempt, one.node, report)
+        await self._in_a_thread(self._claims.fail, lease_id, claim.attempt, claim.node, report)
         return _text(verdict="noted")
 
     async def _in_a_thread(self, work: Callable[..., T], *arguments: object) -> T:

@@ -36,14 +36,14 @@ class FrameLog:
 
 
 class OperatorService:
-    """Answers the depot's operator paths."""
+    """Answers the LAN API's operator paths."""
 
     def __init__(
         self,
         *,
         ledger: Ledger,
-        account: SessionPool,
-        conduct: NodeQuarantine,
+        sessions: SessionPool,
+        quarantine: NodeQuarantine,
         pauses: NodePauses,
         requester: FrameRequester,
         blocks: JobBlocks,
@@ -52,7 +52,7 @@ class OperatorService:
         on_released: Callable[[], None],
         failure_logs: FailureLogs,
     ) -> None:
-        self._ledger, self._account, self._conduct, self._requester = ledger, account, conduct, requester
+        self._ledger, self._sessions, self._quarantine, self._requester = ledger, sessions, quarantine, requester
         self._pauses, self._blocks, self._present = pauses, blocks, present
         self._wake_asking, self._on_released = wake_asking, on_released
         self._failure_logs = failure_logs
@@ -62,8 +62,8 @@ class OperatorService:
     def ask_now(self) -> list[dict[str, Any]]:
         """Asks the server for frames without waiting any longer; what that means for each session."""
         asked: list[dict[str, Any]] = []
-        for session in self._account.status(self._present()):
-            is_asked = self._account[session["key"]].ask_now()
+        for session in self._sessions.status(self._present()):
+            is_asked = self._sessions[session["key"]].ask_now()
             has_room = self._requester.wanted(session["key"]) > 0
             said = "asking now" if has_room else "asking as soon as a slot is free: none is"
             asked.append({"name": session["name"], "asked": is_asked, "said": said if is_asked else session["notice"]})
@@ -85,7 +85,7 @@ class OperatorService:
     def release(self, name: str) -> bool:
         """Gives a PC a fresh start; false when no PC of that name has a strike or is paused."""
         is_lifted = self._pauses.lift(name)
-        released = self._conduct.release(name) or is_lifted
+        released = self._quarantine.release(name) or is_lifted
         if released:
             self._on_released()
         return released
@@ -97,21 +97,21 @@ class OperatorService:
         remaining = self._requester.frames_remaining
         return {
             "version": __version__,
-            "sessions": [self._session(session) for session in self._account.status(self._present())],
+            "sessions": [self._session(session) for session in self._sessions.status(self._present())],
             "leases": {state.value: count for state, count in counts.items()},
             "frames": frame_counts(counts, nodes),
             "accepted": counts[LeaseState.ACCEPTED],
             "frames_remaining": remaining,
             "eta_s": self._pace.eta_s(remaining, time.time()),
             "nodes": [self._node(node) for node in nodes],
-            "quarantined": sorted(self._conduct.quarantined().values()),
+            "quarantined": sorted(self._quarantine.quarantined().values()),
             "blocked": [asdict(block) | {"label": block.label} for block in self._blocks.all()],
         }
 
     def _session(self, session: dict[str, Any]) -> dict[str, Any]:
-        """When the server is asked next: so many seconds from now, and not before a slot has room for a frame."""
+        """When the server is asked next: so many seconds from now, and not before a slot is free."""
         return session | {
-            "asked_in_s": self._account[session["key"]].asks_in_s(),
+            "asked_in_s": self._sessions[session["key"]].asks_in_s(),
             "has_room": self._requester.wanted(session["key"]) > 0,
         }
 
@@ -122,11 +122,11 @@ class OperatorService:
             "slots": node.slots,
             "compute": node.compute.value,
             "accepting": node.accepting,
-            "quarantined": self._conduct.is_quarantined(node.node_id),
+            "quarantined": self._quarantine.is_quarantined(node.node_id),
             "trouble": self._pauses.reason(node.node_id),
             "blender": node.blender,
             "no_blender": node.no_blender,
-            "strikes": self._conduct.strikes_of(node.node_id),
+            "strikes": self._quarantine.strikes_of(node.node_id),
             "cpu": node.hardware.cpu_model_name,
             "cores": node.hardware.cpu_cores,
             "ram": node.hardware.ram,

@@ -46,11 +46,11 @@ class PeerTable:
         """A few root URLs, none of them the asking node's own."""
         nodes = self._usable()
         found = {
-            one.node_id: one.archive_url
-            for one in nodes.values()
-            if md5 in one.shared and ARCHIVE_URL.fullmatch(one.archive_url)
+            node.node_id: node.archive_url
+            for node in nodes.values()
+            if md5 in node.shared and ARCHIVE_URL.fullmatch(node.archive_url)
         }
-        found |= {one: url for one, url in self._still_fetching(md5).items() if one in nodes}
+        found |= {node_id: url for node_id, url in self._still_fetching(md5).items() if node_id in nodes}
         found.pop(node_id, None)
         urls = sorted(set(found.values()))
         return tuple(self._chance.sample(urls, min(NAMED_AT_ONCE, len(urls))))
@@ -58,10 +58,10 @@ class PeerTable:
     def _still_fetching(self, md5: str) -> dict[str, str]:
         with self._lock:
             oldest = self._clock() - FETCHING_FOR_S
-            for one, nodes in list(self._fetching.items()):
+            for wanted, nodes in list(self._fetching.items()):
                 fresh = {node: (url, at) for node, (url, at) in nodes.items() if at >= oldest}
                 if fresh:
-                    self._fetching[one] = fresh
+                    self._fetching[wanted] = fresh
                 else:
-                    del self._fetching[one]
+                    del self._fetching[wanted]
             return {node: url for node, (url, _) in self._fetching.get(md5, {}).items()}

@@ -1,4 +1,4 @@
-"""Archives the farm fetched: once each, verified, within a quota. The depot hands them out to the LAN.
+"""Archives the farm fetched: once each, verified, within a quota. The LAN API hands them out.
 
 ::
 
@@ -88,7 +88,7 @@ class ArchiveStore:
         prepare_folder(folder)
         files = [(path.stat(), path.name) for path in folder.iterdir() if _MD5.fullmatch(path.name)]
         #: md5 → bytes, longest unused first.
-        self._sizes = {name: stat.st_size for stat, name in sorted(files, key=lambda one: one[0].st_mtime)}
+        self._sizes = {name: stat.st_size for stat, name in sorted(files, key=lambda entry: entry[0].st_mtime)}
 
     def ensure(self, md5: str, fetch: Callable[[BinaryIO], None]) -> ArchiveRef:
         """The archive, fetched if it isn't here.
@@ -214,7 +214,7 @@ class ArchiveStore:
         try:
             (self._folder / md5).unlink(missing_ok=True)
         except OSError as error:
-            # Windows: the depot is just sending it. The next tidying comes.
+            # Windows: the LAN API is just sending it. The next tidying comes.
             log.info("archive %s cannot be removed yet: %s", md5, error)
             return
         self._sizes.pop(md5, None)

@@ -14,7 +14,7 @@ from .peers import PeerTable
 
 
 class ArchiveTracker:
-    """Answers for the depot and for the coordinator's own archive server."""
+    """Answers for the LAN API and for the coordinator's own archive server."""
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class EmbeddedRedis:
     def __init__(self, folder: Path, *, bind: Sequence[str] = ("127.0.0.1",), binary: Path | None = None) -> None:
         self._folder = RedisFolder(folder)
         # A port bound for every address cannot be bound once more for one of them.
-        self._bind = next(((one,) for one in bind if one in EVERYWHERE), tuple(dict.fromkeys(bind)))
+        self._bind = next(((address,) for address in bind if address in EVERYWHERE), tuple(dict.fromkeys(bind)))
         self._binary = binary
         self._address: Address | None = None
         self._server: psutil.Process | None = None

@@ -4,7 +4,7 @@
 
     <state>/logs/<lease id>.<attempt>.log    reason, PC and frame on top, then what the renderer printed
 
-The oldest go when there are too many or they take too much room. A log that cannot be written is said once and missed
+The oldest go when there are too many or they take too much space. A log that cannot be written is said once and missed
 by nobody else: it never keeps a lease from going on.
 """
 

@@ -97,7 +97,7 @@ class JobControl:
         # A name may hold a colon.
         for asked, of_it in ((whole, None), (job, frame)):
             if found := self._active_or_blocked(asked) or self._ended(asked):
-                return [self._stop(one, of_it) for one in found]
+                return [self._stop(job, of_it) for job in found]
         if frame is None and (told := self._tell_server(job, "cancel")) is not None and told.job:
             return [self._stop(Job(number=told.job, name=told.name), None, told)]
         raise UnknownJob(job, self._known())

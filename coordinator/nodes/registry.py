@@ -167,7 +167,7 @@ class NodeRegistry:
             before = self._present
             if not settled:
                 # A node that cannot have written yet keeps its place with its last record, unless it said goodbye.
-                found = {node_id: one for node_id, one in before.items() if node_id not in left} | found
+                found = {node_id: node for node_id, node in before.items() if node_id not in left} | found
             self._present = found
             return Sweep(
                 present=dict(found),
@@ -192,7 +192,7 @@ class NodeRegistry:
     def unique_name(self, node_id: str, wanted: str) -> str:
         """The name of a node that joins: what it wants, or that with a number. It keeps the name while it lives."""
         with self._lock:
-            borne = [text for one in self._present.values() for text in (one.node_id, one.name)]
+            borne = [text for node in self._present.values() for text in (node.node_id, node.name)]
         with _typed_errors():
             name = self._name_script(
                 keys=[NAMES, NAMED, PRESENCE_SEEN], args=[node_id, clean_name(wanted), NAME_KEPT_S, *borne]

@@ -1,4 +1,4 @@
-"""The operator's commands talk to a running coordinator through its depot, with the farm token."""
+"""The operator's commands talk to a running coordinator through its LAN API, with the farm token."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ PAUSE_AFTER_ERROR_S = 2.0
 class KeyedThreadPool:
     """Threads shared by all sessions.
 
-    An exception named in ``fatal`` goes to ``on_fatal``, any other is logged; either ends the errand, not the crew.
+    An exception named in ``fatal`` goes to ``on_fatal``, any other is logged; either ends the job, not the pool.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from coordinator.upstream.session import FarmSession
 from sheepfold.protocol.messages import ComputeMethod, ErrorReport, JobOffer
 
 from .backpressure import InFlightGauge
-from .matching import Room
+from .matching import Capacity
 from .node_index import NodeIndex
 from .stuck_frames import StuckFrames
 
@@ -110,11 +110,11 @@ class FrameRequester:
             with self._lock:
                 self._asking[session_key] -= method is not None
 
-    def _places_left(self, session_key: str) -> Room:
+    def _places_left(self, session_key: str) -> Capacity:
         """Places that no frame in hand is meant for; frames that nobody here would take keep none from others."""
         held, stuck = self._services.counters.of(session_key), self._services.stuck
         if held.synchronous or self._services.gauge.is_high:
-            return Room()
+            return Capacity()
         return self._services.nodes.capacity(session_key).without(
             cpu=max(0, held.granted_cpu - stuck.ignored(session_key, use_gpu=False)),
             gpu=max(0, held.granted_gpu - stuck.ignored(session_key, use_gpu=True)),

@@ -1,7 +1,7 @@
-"""What a frame needs of a node, what room there is, and how far a frame may go for the sake of warmth. Pure.
+"""What a frame needs of a node, what capacity there is, and how far a frame may go for the sake of warmth. Pure.
 
 A node qualifies when it can render the frame at all (platform of the session, GPU where the job wants one, memory,
-tags) and has a place left. Which of those gets it is decided on the floor (:mod:`coordinator.scheduling.node_index`).
+tags) and has a place left. Which of those gets it is decided by the index (:mod:`coordinator.scheduling.node_index`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def compute_method(node: Presence) -> ComputeMethod:
     return ComputeMethod.CPU_OR_GPU if can_use_gpu(node) else ComputeMethod.CPU_ONLY
 
 
-class Cold(Enum):
+class ColdStart(Enum):
     """Where a frame may be placed although its scene is not open there."""
 
     NOWHERE = auto()
@@ -78,7 +78,7 @@ class PendingLease:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class Capacity:
     """Places left for orders, by what may be placed there."""
 
     cpu_only: int = 0
@@ -90,10 +90,10 @@ class Room:
         """All of them."""
         return self.cpu_only + self.gpu_only + self.either
 
-    def without(self, *, cpu: int, gpu: int) -> Room:
+    def without(self, *, cpu: int, gpu: int) -> Capacity:
         """What is left once so many frames of each kind have their places."""
         taken = max(0, cpu - self.cpu_only) + max(0, gpu - self.gpu_only)
-        return Room(
+        return Capacity(
             cpu_only=max(0, self.cpu_only - cpu),
             gpu_only=max(0, self.gpu_only - gpu),
             either=max(0, self.either - taken),

@@ -29,13 +29,13 @@ from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import ComputeMethod
 
 from .look_ahead import look_ahead_of, new_pace
-from .matching import Cold, PendingLease, Requirements, Room, can_render, compute_method
+from .matching import Capacity, ColdStart, PendingLease, Requirements, can_render, compute_method
 
 _WITH_NODES = (LeaseState.ORDERED, LeaseState.RENDERING)
 #: So long a frame rather waits for a PC that has its scene open, or for a free slot, than behind another scene's frame.
 #: Simulated with 50 PCs, 8 jobs and frames of 10 s: 8 % of the renders begin cold, with 2 s it is 27 %, with none 87 %.
 WARMTH_WORTH_S = 10.0
-#: So many holders of an archive are looked at one by one, rather than all nodes with room for one that holds it.
+#: So many holders of an archive are looked at one by one, rather than all nodes with capacity for one that holds it.
 FEW = 16
 #: A node's place in the order of choice: busy share, cores (negative), name, id.
 Rank = tuple[float, int, str, str]
@@ -43,7 +43,7 @@ Rank = tuple[float, int, str, str]
 
 @dataclass
 class _IndexedNode:
-    """A node as the floor knows it."""
+    """A node as the index knows it."""
 
     presence: Presence
     group: str
@@ -51,7 +51,7 @@ class _IndexedNode:
     limit: int = 0
     #: Scenes it has open when the next order reaches it.
     warm: frozenset[str] = frozenset()
-    #: Where it stands among the free or the waiting ones of its group; ``None`` while it has no room.
+    #: Where it stands among the free or the waiting ones of its group; ``None`` while it has no capacity.
     rank: Rank | None = None
     is_free: bool = False
 
@@ -63,7 +63,7 @@ class _Group:
     #: Nodes with a free slot, and nodes where an order would wait; each in the order of choice.
     free: list[Rank] = field(default_factory=list)
     waiting: list[Rank] = field(default_factory=list)
-    room: Counter[ComputeMethod] = field(default_factory=Counter)
+    places: Counter[ComputeMethod] = field(default_factory=Counter)
 
 
 class NodeIndex:
@@ -112,7 +112,7 @@ class NodeIndex:
                 self._index(self._warm, node_id, place.warm, ())
 
     def nodes(self) -> dict[str, Presence]:
-        """Everybody on the floor, by id."""
+        """Every node, by id."""
         with self._lock:
             return {node_id: place.presence for node_id, place in self._places.items()}
 
@@ -146,51 +146,51 @@ class NodeIndex:
 
     # What is asked
 
-    def capacity(self, group: str) -> Room:
+    def capacity(self, group: str) -> Capacity:
         """Places left at the nodes of a group."""
         with self._lock:
-            room = self._groups[group].room
-            return Room(
-                cpu_only=room[ComputeMethod.CPU_ONLY],
-                gpu_only=room[ComputeMethod.GPU_ONLY],
-                either=room[ComputeMethod.CPU_OR_GPU],
+            places = self._groups[group].places
+            return Capacity(
+                cpu_only=places[ComputeMethod.CPU_ONLY],
+                gpu_only=places[ComputeMethod.GPU_ONLY],
+                either=places[ComputeMethod.CPU_OR_GPU],
             )
 
     def match(self, wishes: Sequence[PendingLease]) -> dict[str, str]:
-        """Lease id → node id, for every wish that can be fulfilled now; the floor expects those leases from here on.
+        """Lease id → node id, for every pending lease that finds a node now; its place is reserved.
 
         ``wishes`` stand oldest first. Those that have waited take what they can get; the others first look for free
         slots with their scene open, then for any free slot.
         """
         found: dict[str, str] = {}
-        # The floor only gets fuller here: where one frame of a job found no place, the others need not look.
-        hopeless: set[tuple[Requirements, str, Cold]] = set()
-        patient = [one for one in wishes if one.waited_s < WARMTH_WORTH_S]
+        # The index only gets fuller here: where one frame of a job found no place, the others need not look.
+        hopeless: set[tuple[Requirements, str, ColdStart]] = set()
+        patient = [pending for pending in wishes if pending.waited_s < WARMTH_WORTH_S]
         for some, cold in (
-            ([one for one in wishes if one.waited_s >= WARMTH_WORTH_S], Cold.ANYWHERE),
-            (patient, Cold.NOWHERE),
-            (patient, Cold.IN_A_FREE_SLOT),
+            ([pending for pending in wishes if pending.waited_s >= WARMTH_WORTH_S], ColdStart.ANYWHERE),
+            (patient, ColdStart.NOWHERE),
+            (patient, ColdStart.IN_A_FREE_SLOT),
         ):
-            for one in some:
-                group = one.lease.session_key
-                if one.lease.id in found or (one.need, group, cold) in hopeless:
+            for pending in some:
+                group = pending.lease.session_key
+                if pending.lease.id in found or (pending.need, group, cold) in hopeless:
                     continue
-                if node_id := self.choose(one.need, group, cold):
-                    found[one.lease.id] = node_id
-                    self.reserve(one.lease, node_id)
+                if node_id := self.choose(pending.need, group, cold):
+                    found[pending.lease.id] = node_id
+                    self.reserve(pending.lease, node_id)
                 else:
-                    hopeless.add((one.need, group, cold))
+                    hopeless.add((pending.need, group, cold))
         return found
 
-    def choose(self, need: Requirements, group: str, cold: Cold = Cold.ANYWHERE) -> str | None:
+    def choose(self, need: Requirements, group: str, cold: ColdStart = ColdStart.ANYWHERE) -> str | None:
         """The id of the best node, or ``None`` where none qualifies; :attr:`Cold.NOWHERE` looks at free slots only."""
         with self._lock:
             here = self._groups[group]
             # A frame that failed waits for a PC that has not failed it, if there is one.
             tried = need.tried if need.tried and self._somebody_new(need, group) else ()
-            tiers = [(here.free, cold is not Cold.NOWHERE)]
-            if cold is not Cold.NOWHERE:
-                tiers.append((here.waiting, cold is Cold.ANYWHERE))
+            tiers = [(here.free, cold is not ColdStart.NOWHERE)]
+            if cold is not ColdStart.NOWHERE:
+                tiers.append((here.waiting, cold is ColdStart.ANYWHERE))
             for tier, may_be_cold in tiers:
                 for holders in self._by_warmth(need, may_be_cold=may_be_cold):
                     found = self._first(tier, holders, need, tried)
@@ -281,7 +281,7 @@ class NodeIndex:
             group = self._groups[place.group]
             tier = group.free if place.is_free else group.waiting
             del tier[bisect_left(tier, place.rank)]
-            group.room[compute_method(place.presence)] -= place.limit - self._underway[place.presence.node_id]
+            group.places[compute_method(place.presence)] -= place.limit - self._underway[place.presence.node_id]
             place.rank = None
 
     def _put_in(self, place: _IndexedNode) -> None:
@@ -294,7 +294,7 @@ class NodeIndex:
         place.rank = (underway / node.slots, -node.hardware.cpu_cores, node.name, node.node_id)
         place.is_free = underway < node.slots
         insort(group.free if place.is_free else group.waiting, place.rank)
-        group.room[compute_method(node)] += place.limit - underway
+        group.places[compute_method(node)] += place.limit - underway
 
     @staticmethod
     def _index(

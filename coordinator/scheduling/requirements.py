@@ -38,8 +38,8 @@ class RequirementsBuilder:
     def __init__(
         self,
         ledger: Ledger,
-        tally: LeaseCounters,
-        floor: NodeIndex,
+        counters: LeaseCounters,
+        node_index: NodeIndex,
         job_tags: Mapping[str, Sequence[str]] | None = None,
         described_node: Callable[[str], str] = lambda _session_key: "",
         *,
@@ -51,7 +51,7 @@ class RequirementsBuilder:
         ``described_node``: of a session's key, the id of the PC that its server takes it for; ``is_launcher``:
         whether a renderer archive that is here starts the PC's own Blender; ``tried``: PCs known to fail a lease's job.
         """
-        self._ledger, self._tally, self._floor, self._job_tags = ledger, tally, floor, job_tags or {}
+        self._ledger, self._counters, self._node_index, self._job_tags = ledger, counters, node_index, job_tags or {}
         self._described_node, self._is_launcher, self._tried = described_node, is_launcher, tried
 
     def of(self, lease: Lease) -> Requirements:
@@ -61,14 +61,14 @@ class RequirementsBuilder:
             use_gpu=offer.use_gpu,
             scene_key=lease.scene_key,
             renderer_md5=offer.renderer.md5,
-            min_ram=self._tally.peak_kb(offer.job_id, offer.revision) * 1024,
+            min_ram=self._counters.peak_kb(offer.job_id, offer.revision) * 1024,
             tags=self._tags_of(lease),
             needs_local_blender=self._is_launcher(offer.renderer.md5),
             tried=(*lease.tried_nodes, *_wants_another_than(lease), *self._losers(lease), *self._tried(lease)),
             # It measures the machine that the session describes, and would say wrong things of any other.
             only_node=self._described_node(lease.session_key) if is_test_job(offer.job_id) else None,
         )
-        if need.min_ram and not self._floor.can_anybody(need, lease.session_key):
+        if need.min_ram and not self._node_index.can_anybody(need, lease.session_key):
             # It was rendered somewhere, so it can be; a PC that swaps is better than none.
             need = replace(need, min_ram=0)
         return need
@@ -87,7 +87,7 @@ class RequirementsBuilder:
         """PCs whose orders for this lease were lost again and again."""
         if lease.attempt - lease.failures <= ORDERS_LOST:
             return []
-        lost = Counter(one.node_id for one in self._ledger.attempts(lease.id) if one.node_id)
+        lost = Counter(attempt.node_id for attempt in self._ledger.attempts(lease.id) if attempt.node_id)
         return [node_id for node_id, times in lost.items() if times >= ORDERS_LOST]
 
 

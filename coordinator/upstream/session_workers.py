@@ -141,7 +141,7 @@ class SessionLoops:
         now, wait_s = time.monotonic(), IDLE_S
         for active in self._all():
             session = active.session
-            wanted = int(min(self._requester.wanted(session.key), active.limit.room()))
+            wanted = int(min(self._requester.wanted(session.key), active.limit.free_places()))
             # Without a PC too: a wrong password is told at once.
             if wanted <= 0 and session.state is not SessionState.SIGNED_OUT:
                 continue

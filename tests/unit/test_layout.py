@@ -6,6 +6,7 @@ the folder of a package it may begin with the package's own name (``protocol/tes
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,15 @@ def test_a_file_without_a_source_is_noticed() -> None:
 @pytest.mark.parametrize("test", sorted((PROJECT / "tests").rglob("*.py")), ids=lambda path: str(path.name))
 def test_no_file_of_the_tests_is_longer_than_420_lines(test: Path) -> None:
     assert len(test.read_text(encoding="utf-8").splitlines()) <= 420
+
+
+@pytest.mark.parametrize("package", ["sheepfold", "coordinator", "render_tasks", "lab"])
+def test_nothing_is_called_one(package: str) -> None:
+    """A variable is called what it holds."""
+    found = [
+        f"{file.relative_to(PROJECT)}:{node.lineno}"
+        for file in (PROJECT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if (isinstance(node, ast.Name) and node.id == "one") or (isinstance(node, ast.arg) and node.arg == "one")
+    ]
+    assert not found

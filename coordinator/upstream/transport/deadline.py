@@ -67,8 +67,8 @@ class Deadline:
         _watch.remove(self)
         with self._lock:
             self._done = True
-            for one in self._sockets:
-                one.close()
+            for connected in self._sockets:
+                connected.close()
             self._sockets.clear()
 
     def extend(self, seconds: float) -> None:
@@ -82,10 +82,10 @@ class Deadline:
             if self.ended or self._done:
                 return
             self.ended = why
-            for one in self._sockets:
+            for connected in self._sockets:
                 # Already closed by the other side: as good as cut.
                 with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+                    connected.shutdown(socket.SHUT_RDWR)
 
     def hold(self, connected: socket.socket) -> None:
         """Makes ``connected`` end with this deadline; raises :class:`DeadlinePassed` when it has passed."""
@@ -137,18 +137,18 @@ class _Watch:
         while True:
             with self._change:
                 now = time.monotonic()
-                due = [one for one, at in self._next.items() if at <= now]
+                due = [deadline for deadline, at in self._next.items() if at <= now]
                 if not due:
                     self._wakes_at = min(self._next.values(), default=now + LOOKS_EVERY_S)
                     self._wakes_at = min(self._wakes_at, now + LOOKS_EVERY_S)
                     self._change.wait(self._wakes_at - now)
                     continue
             # Outside the lock: whoever is asked whether a call is abandoned may take a moment.
-            for one in due:
-                look_again = one.look_at(now)
+            for deadline in due:
+                look_again = deadline.look_at(now)
                 with self._change:
-                    if one in self._next:
-                        self._next[one] = look_again
+                    if deadline in self._next:
+                        self._next[deadline] = look_again
 
 
 _watch = _Watch()

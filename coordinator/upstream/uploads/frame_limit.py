@@ -53,16 +53,16 @@ class FrameLimit:
         self._limit = math.inf
         self._until = -math.inf
 
-    def room(self) -> float:
+    def free_places(self) -> float:
         """How many more frames may be asked for; infinite while no limit is known."""
         with self._lock:
-            return self._room()
+            return self._free_places()
 
     @contextlib.contextmanager
     def question(self) -> Generator[bool]:
         """Surrounds one question and what becomes of its answer; false: it must not be asked."""
         with self._lock:
-            may_ask = self._room() > 0
+            may_ask = self._free_places() > 0
             self._asking += may_ask
         try:
             yield may_ask
@@ -71,7 +71,7 @@ class FrameLimit:
                 self._asking -= may_ask
                 self._learn()
 
-    def _room(self) -> float:
+    def _free_places(self) -> float:
         if self._limit < math.inf and self._clock() >= self._until:
             self._limit, self._most = math.inf, 0
         return self._limit - self._held() - self._asking

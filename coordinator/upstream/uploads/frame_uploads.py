@@ -73,11 +73,11 @@ class Uploads:
 
     def pending(self) -> int:
         """How many frames and reports of this session wait for the server."""
-        return self._services.tally.of(self._session.key).delivered + len(self._reports.waiting(self._session.key))
+        return self._services.counters.of(self._session.key).delivered + len(self._reports.waiting(self._session.key))
 
     def held(self) -> int:
         """How many frames the server takes for this session's: not yet uploaded, or not yet told as failed."""
-        return self._services.tally.of(self._session.key).active + len(self._reports.waiting(self._session.key))
+        return self._services.counters.of(self._session.key).active + len(self._reports.waiting(self._session.key))
 
     def idle(self) -> bool:
         """Nothing left to send."""

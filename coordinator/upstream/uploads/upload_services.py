@@ -41,7 +41,7 @@ class UploadServices:
     """What the uploads of all sessions stand on."""
 
     ledger: Ledger
-    tally: LeaseCounters
+    counters: LeaseCounters
     spool: Spool
     reports: ReportBox
     #: Makes the waits of a session, of a frame or of a report.

@@ -62,7 +62,7 @@ class UploadingSession:
         )
         services = UploadServices(
             ledger=self.ledger,
-            tally=tally,
+            counters=tally,
             spool=spool,
             reports=ReportBox(folder / "reports"),
             backoff=lambda: Backoff(5, 600, random.Random()),

@@ -90,7 +90,7 @@ def uploads(
 
     services = UploadServices(
         ledger=ledger,
-        tally=tally,
+        counters=tally,
         spool=spool,
         reports=reports,
         backoff=lambda: Backoff(10, 100, random.Random(1)),

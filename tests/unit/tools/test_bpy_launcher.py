@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tools.bpy_launcher import BadArguments, Blender, ScriptFailed, frames_of, read
+from tools.bpy_launcher import BadArguments, Blender, ScriptFailed, frames_of, main, read
 
 SERVERS = "--factory-startup --disable-autoexec -b shot.blend -P lines.py -o /tmp/out_ -f 0340 -x 1"
 
@@ -24,6 +25,16 @@ def test_long_names_and_options_of_the_whole_run_are_read() -> None:
     run = read(line.split())
     assert (run.threads, run.script_failure, run.autoexec) == (4, 7, True)
     assert run.actions == [("-o", "o"), ("load", "a.blend")]
+
+
+def test_scripts_may_be_given_the_folders_of_pythonpath(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "bpy", SimpleNamespace(app=SimpleNamespace(version_string="4.5")))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["-v"]) == 0
+    assert str(tmp_path) not in sys.path
+    assert main(["--python-use-system-env", "-v"]) == 0
+    assert str(tmp_path) in sys.path
 
 
 def test_what_follows_two_dashes_is_the_scripts_own() -> None:

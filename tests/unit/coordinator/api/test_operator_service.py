@@ -46,8 +46,8 @@ class ServiceHarness:
         self.requester = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
         self.office = OperatorService(
             ledger=ledger,
-            account=SessionPool(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)),
-            conduct=self.conduct,
+            sessions=SessionPool(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)),
+            quarantine=self.conduct,
             pauses=self.pauses,
             requester=cast("FrameRequester", self.requester),
             blocks=self.blocks,

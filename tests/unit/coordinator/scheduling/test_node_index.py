@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.leases.lease import Delivery, Lease, LeaseState
-from coordinator.scheduling.matching import Cold, Requirements, Room
+from coordinator.scheduling.matching import Capacity, ColdStart, Requirements
 from coordinator.scheduling.node_index import NodeIndex
 from sheepfold.contract.presence import Compute, Presence, Stage
 from sheepfold.protocol.messages import ComputeMethod, RendererOffer
@@ -65,7 +65,7 @@ class IndexHarness(NodeIndex):
         self.on_lease_change(ordered, rendering)
         self.on_lease_change(rendering, dataclasses.replace(rendering, state=LeaseState.DELIVERED, delivery=delivery))
 
-    def picks(self, what: Requirements = NEED, cold: Cold = Cold.ANYWHERE) -> str | None:
+    def picks(self, what: Requirements = NEED, cold: ColdStart = ColdStart.ANYWHERE) -> str | None:
         return self.choose(what, GROUP, cold)
 
 
@@ -161,17 +161,17 @@ def test_a_node_with_two_slots_has_two_scenes_open() -> None:
 def test_a_frame_may_be_told_to_go_where_its_scene_is_open_or_nowhere() -> None:
     hall = IndexHarness(node("cold", archives=(SCENE,)), node("busy", warm=(SCENE,)), look_ahead=1)
     hall.orders("busy")
-    assert hall.picks(NEED, Cold.NOWHERE) is None, "the warm one has no free slot"
+    assert hall.picks(NEED, ColdStart.NOWHERE) is None, "the warm one has no free slot"
     hall.upsert(node("free", warm=(SCENE,)), GROUP)
-    assert hall.picks(NEED, Cold.NOWHERE) == "free"
+    assert hall.picks(NEED, ColdStart.NOWHERE) == "free"
 
 
 def test_a_frame_may_be_told_not_to_wait_behind_another_scene() -> None:
     hall = IndexHarness(node("other"), look_ahead=1)
     hall.orders("other", scene=OTHER)
-    assert hall.picks(NEED, Cold.IN_A_FREE_SLOT) is None
-    assert hall.picks(NEED, Cold.ANYWHERE) == "other"
-    assert hall.picks(need(scene_key=OTHER), Cold.IN_A_FREE_SLOT) == "other", "its scene is open there"
+    assert hall.picks(NEED, ColdStart.IN_A_FREE_SLOT) is None
+    assert hall.picks(NEED, ColdStart.ANYWHERE) == "other"
+    assert hall.picks(need(scene_key=OTHER), ColdStart.IN_A_FREE_SLOT) == "other", "its scene is open there"
 
 
 def test_the_least_busy_for_its_slots_wins_then_the_most_cores() -> None:
@@ -223,13 +223,13 @@ def test_room_counts_what_may_be_placed_where() -> None:
         node("both", compute=Compute.BOTH, hardware={"gpus": ("RTX",)}, slots=3),
         node("resting", accepting=False),
     )
-    assert hall.capacity(GROUP) == Room(cpu_only=2, gpu_only=1, either=3)
+    assert hall.capacity(GROUP) == Capacity(cpu_only=2, gpu_only=1, either=3)
     hall.orders("cpu", 2)
     hall.orders("both")
-    assert hall.capacity(GROUP) == Room(gpu_only=1, either=2)
+    assert hall.capacity(GROUP) == Capacity(gpu_only=1, either=2)
     hall.remove("gpu")
-    assert hall.capacity(GROUP) == Room(either=2)
-    assert hall.capacity("farm:mac/64bit") == Room()
+    assert hall.capacity(GROUP) == Capacity(either=2)
+    assert hall.capacity("farm:mac/64bit") == Capacity()
 
 
 def test_a_choice_counts_before_the_ledger_says_so_and_not_twice() -> None:
@@ -269,29 +269,31 @@ def test_whether_anybody_could_ever_render_it_does_not_depend_on_who_is_busy() -
 @pytest.mark.parametrize(
     ("room", "cpu", "gpu", "left"),
     [
-        (Room(cpu_only=2, gpu_only=1, either=3), 0, 0, Room(cpu_only=2, gpu_only=1, either=3)),
-        (Room(cpu_only=2, gpu_only=1, either=3), 1, 1, Room(cpu_only=1, gpu_only=0, either=3)),
-        (Room(cpu_only=2, gpu_only=1, either=3), 4, 2, Room(either=0)),
-        (Room(cpu_only=1), 0, 5, Room(cpu_only=1)),
-        (Room(gpu_only=1), 5, 0, Room(gpu_only=1)),
-        (Room(either=1), 5, 5, Room()),
+        (Capacity(cpu_only=2, gpu_only=1, either=3), 0, 0, Capacity(cpu_only=2, gpu_only=1, either=3)),
+        (Capacity(cpu_only=2, gpu_only=1, either=3), 1, 1, Capacity(cpu_only=1, gpu_only=0, either=3)),
+        (Capacity(cpu_only=2, gpu_only=1, either=3), 4, 2, Capacity(either=0)),
+        (Capacity(cpu_only=1), 0, 5, Capacity(cpu_only=1)),
+        (Capacity(gpu_only=1), 5, 0, Capacity(gpu_only=1)),
+        (Capacity(either=1), 5, 5, Capacity()),
     ],
 )
-def test_frames_in_hand_take_the_places_meant_for_their_kind_first(room: Room, cpu: int, gpu: int, left: Room) -> None:
+def test_frames_in_hand_take_the_places_meant_for_their_kind_first(
+    room: Capacity, cpu: int, gpu: int, left: Capacity
+) -> None:
     assert room.without(cpu=cpu, gpu=gpu) == left
 
 
 @pytest.mark.parametrize(
     ("room", "method"),
     [
-        (Room(), None),
-        (Room(cpu_only=1), ComputeMethod.CPU_ONLY),
-        (Room(gpu_only=1), ComputeMethod.GPU_ONLY),
-        (Room(cpu_only=1, gpu_only=1), ComputeMethod.CPU_OR_GPU),
-        (Room(either=1), ComputeMethod.CPU_OR_GPU),
+        (Capacity(), None),
+        (Capacity(cpu_only=1), ComputeMethod.CPU_ONLY),
+        (Capacity(gpu_only=1), ComputeMethod.GPU_ONLY),
+        (Capacity(cpu_only=1, gpu_only=1), ComputeMethod.CPU_OR_GPU),
+        (Capacity(either=1), ComputeMethod.CPU_OR_GPU),
     ],
 )
-def test_the_server_is_asked_for_what_the_free_places_can_do(room: Room, method: ComputeMethod | None) -> None:
+def test_the_server_is_asked_for_what_the_free_places_can_do(room: Capacity, method: ComputeMethod | None) -> None:
     assert room.method() is method
 
 
@@ -306,9 +308,9 @@ _STEPS = st.lists(
 )
 
 
-@given(steps=_STEPS, look_ahead=st.integers(0, 2), cold=st.sampled_from(list(Cold)), use_gpu=st.booleans())
+@given(steps=_STEPS, look_ahead=st.integers(0, 2), cold=st.sampled_from(list(ColdStart)), use_gpu=st.booleans())
 def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_left_out(
-    steps: list[tuple[str, int, int, bool]], look_ahead: int, cold: Cold, use_gpu: bool
+    steps: list[tuple[str, int, int, bool]], look_ahead: int, cold: ColdStart, use_gpu: bool
 ) -> None:
     hall, here, under_way = IndexHarness(look_ahead=look_ahead), {}, []
     scenes = (SCENE, OTHER, "d" * 32)
@@ -333,7 +335,7 @@ def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_l
     }
     free = {name for name in able if busy[name] < here[name].slots}
     chosen = hall.picks(need(use_gpu=use_gpu), cold)
-    if cold is Cold.ANYWHERE:
+    if cold is ColdStart.ANYWHERE:
         assert (chosen in (free or able)) if able else chosen is None
     else:
         assert chosen is None or chosen in able

@@ -92,7 +92,7 @@ class UploadHarness:
 def test_a_settled_frame_leads_to_exactly_one_question() -> None:
     farm = UploadHarness(FakeServer(limit=3))
     assert farm.ask_all() == 4, "three frames and the lesson"
-    assert farm.limit.room() == 0
+    assert farm.limit.free_places() == 0
     for _ in range(20):
         farm.settle()
         assert farm.ask_all() == 1
@@ -135,7 +135,7 @@ def test_a_server_without_work_for_a_moment_teaches_no_lower_number() -> None:
 def test_a_session_without_frames_learns_nothing_from_no_job() -> None:
     farm = UploadHarness(FakeServer(frames=0))
     assert farm.ask_all() == 1
-    assert farm.limit.room() > 1000
+    assert farm.limit.free_places() > 1000
 
 
 def test_a_session_that_took_frames_over_from_before_a_restart_counts_them() -> None:
@@ -155,7 +155,7 @@ def test_questions_side_by_side_learn_what_they_got_together(_round: int) -> Non
         got = list(pool.map(lambda _: farm.ask_once(), range(4)))
     farm.service.together = None
     assert sum(got) == 2
-    assert farm.limit.room() == 0, "three are held, whichever answer came first"
+    assert farm.limit.free_places() == 0, "three are held, whichever answer came first"
     farm.settle()
     assert farm.ask_all() == 1
 
