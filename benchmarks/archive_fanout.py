@@ -3,7 +3,7 @@
     sudo .venv/bin/python -m benchmarks.archive_fanout [--nodes 10] [--megabytes 200] [--mbit 100] [--limit-s 300]
 
 A real lab server, a real coordinator and ten PCs with the worker's own archive code, each in a network namespace with a
-cable of its own that is shaped in both directions (``lan_cables.py``). First one more PC, which shares nothing, fetches
+cable of its own that is shaped in both directions (``network_namespaces.py``). First one more PC, which shares nothing, fetches
 the archive alone: that is the time of one copy. Then all ten want it in the same moment. *Has it* means downloaded,
 verified, unpacked and on disk. Work folders are in memory where there is room, because ten PCs have ten disks.
 

@@ -26,7 +26,7 @@ _FILE = re.compile(
 )
 #: Words that named things of this project before they got the names of the field.
 _FORMER = re.compile(
-    r"\b(depots?|forgiven?|forgive|set aside|start-fence|in hand|hand(?:s|ed)? (?:on|out)|errands?|offices?)\b",
+    r"\b(depots?|forgiven?|forgive|set aside|in hand|hand(?:s|ed)? (?:on|out)|errands?|offices?)\b",
     re.IGNORECASE,
 )
 
