@@ -8,8 +8,8 @@ real Blender. From the first frame to the last, somebody is killed with -9 every
 again soon, or stays away until the farm has given it up), the coordinator, or Redis.
 
 The seed decides who is killed when, for how long it stays away, and which exchanges fail; what the kills hit depends on
-the machine as well. ``chaos_report.py`` says what is counted and which figures must be zero; the exit code is 1 when one
-is not, or when the farm did not finish in time.
+the machine as well. ``chaos_report.py`` says what is counted and which figures must be zero; the exit code is 1 when
+one is not, or when the farm did not finish in time.
 """
 
 from __future__ import annotations
