@@ -17,7 +17,7 @@ import os
 import platform
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
@@ -61,7 +61,7 @@ class WorkDir:
 
 
 @contextlib.contextmanager
-def unusable_is_typed(path: Path) -> Iterator[None]:
+def unusable_is_typed(path: Path) -> Generator[None]:
     """Turns the system's errors about this folder into :class:`WorkDirUnusable`."""
     try:
         yield

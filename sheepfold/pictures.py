@@ -10,10 +10,11 @@ Threads may inspect at the same time; OpenImageIO gives the interpreter lock awa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import OpenImageIO as oiio
@@ -104,7 +105,7 @@ def inspect(path: Path) -> Picture:
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[oiio.ImageInput]:
+def open_picture(path: Path) -> Generator[oiio.ImageInput]:
     """The file at its first part, with its header read; raises :class:`NotAPicture`."""
     # Colours as they stand in the file: a PNG's would be multiplied with its alpha.
     config = oiio.ImageSpec()
@@ -148,9 +149,10 @@ def _look_at_part(reader: oiio.ImageInput) -> _Part:
         highest = np.maximum(highest, samples.reshape(-1, spec.nchannels).max(axis=0))
     white = 1 if floating else np.iinfo(str(spec.format)).max
     dark = BLACK_UP_TO / LINEAR_TO_SCREEN if floating else white * BLACK_UP_TO
-    colours, alphas = shown_channels(spec.channelnames)
+    names = [str(name) for name in cast("list[object]", spec.channelnames)]
+    colours, alphas = shown_channels(names)
     return _Part(
-        is_combined=any(_is_combined(layer_of(name)) for name in spec.channelnames),
+        is_combined=any(_is_combined(layer_of(name)) for name in names),
         is_black=bool((highest[colours] <= dark).all()),
         is_transparent=bool(alphas) and bool((highest[alphas] <= white * BLACK_UP_TO).all()),
         not_finite=not_finite,

@@ -134,9 +134,7 @@ def create_api(parts: ApiServices) -> ASGIApp:
     _add_reading_paths(app, parts, Depends(reader))
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
-    leases = LeaseRoutes(
-        parts.claims, lambda header: is_token(header.removeprefix("Bearer ")), _HTTP_STATUS, parts.pressure
-    )
+    leases = LeaseRoutes(parts.claims, is_welcome, _HTTP_STATUS, parts.pressure)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")

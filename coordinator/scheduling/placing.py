@@ -129,7 +129,8 @@ class FramePlacer:
         now = self._services.clock()
         if self._began_at is None:
             self._began_at = now
-        found, cache = [], RequirementsCache(self._archives_of, self._services.requirements.of)
+        found: list[tuple[PendingLease, Archives]] = []
+        cache = RequirementsCache(self._archives_of, self._services.requirements.of)
         for lease in self._ledger.leases(LeaseState.GRANTED):
             if block := self._blocked.block_of(lease):
                 self._blocked.turn_away(lease, block)

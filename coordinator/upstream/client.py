@@ -20,6 +20,7 @@ ended (``http`` to ``https``, or a host with ``www.``). A frame goes to the addr
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -44,6 +45,7 @@ from coordinator.upstream.transport.http_transport import (
     HttpCall,
     HttpTransport,
     SharedJar,
+    fixed_body,
     multipart,
 )
 from sheepfold.protocol import reading_answers, writing
@@ -148,7 +150,7 @@ class ServerClient:
         """Asks for a frame. An offer that comes has one way to its scene, and one that we can go."""
         session = self._session("job request")
         query, cache, kind = writing.write_job_request(request, session.dialect)
-        body = None if cache is None else lambda _: (cache, kind or "")
+        body = None if cache is None else fixed_body(cache, kind or "")
         call = self._call(session, "job request", "request_job", method="POST", params=query, body=body)
         answer = self._exchanges.make(
             call, lambda response, _: message_of(response, reading_answers.read_job_answer, limit=MAX_JOB_ANSWER_BYTES)
@@ -205,7 +207,7 @@ class ServerClient:
             "error",
             method="POST",
             params=writing.write_error_report(report, session.dialect),
-            body=lambda deadline: multipart("log.txt", text, "text/plain; charset=utf-8", deadline),
+            body=functools.partial(multipart, "log.txt", text, "text/plain; charset=utf-8"),
         )
         return self._exchanges.make(call, lambda response, _: message_of(response, reading_answers.read_error_answer))
 

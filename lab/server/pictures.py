@@ -6,6 +6,7 @@ Looking and shrinking may take long: they run in a thread of their own, never on
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import OpenImageIO as oiio
@@ -41,7 +42,7 @@ def _shrink(path: Path) -> np.ndarray:
     """The mean colour under each pixel of the thumbnail, from some rows at a time."""
     with open_picture(path) as reader:
         spec = reader.spec()
-        channels = _shown_colours(spec.channelnames)
+        channels = _shown_colours(tuple(str(name) for name in cast("list[object]", spec.channelnames)))
         is_linear = reader.format_name() in ("openexr", "hdr")
         width = min(THUMB_WIDTH, spec.width)
         height = max(1, round(spec.height * width / spec.width))

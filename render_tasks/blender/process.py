@@ -15,6 +15,7 @@ secrets.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import secrets
 import shutil
@@ -22,6 +23,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import psutil
 
@@ -115,9 +117,9 @@ class RendererProcess:
 
     def _read(self) -> None:
         assert self._process
-        assert self._process.stdout
+        output = cast("io.BufferedReader", self._process.stdout)
         with contextlib.suppress(OSError, ValueError):
-            while chunk := self._process.stdout.read1(_READ_BYTES):  # type: ignore[attr-defined]
+            while chunk := output.read1(_READ_BYTES):
                 self._on_output(chunk)
 
 

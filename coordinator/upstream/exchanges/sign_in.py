@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus, urlencode, urljoin
 
 from coordinator.upstream.transport.addresses import public
-from coordinator.upstream.transport.http_transport import HttpCall, SharedJar
+from coordinator.upstream.transport.http_transport import HttpCall, SharedJar, fixed_body
 from sheepfold.protocol import writing
 from sheepfold.protocol.dialects import DIALECTS, Dialect
 from sheepfold.protocol.session_messages import Endpoints, SignInRequest
@@ -37,7 +37,7 @@ def sign_in_call(root: str, path: str, request: SignInRequest, dialect: Dialect,
     form = urlencode(params)
     details: dict[str, Any] = {"params": params}
     if dialect.sign_in_by_form:
-        details = {"method": "POST", "body": lambda _: (form, _FORM)}
+        details = {"method": "POST", "body": fixed_body(form, _FORM)}
     return HttpCall(
         exchange="sign-in",
         base=root,

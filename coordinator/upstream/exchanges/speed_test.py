@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from coordinator.upstream.transport.addresses import public
 from coordinator.upstream.transport.deadline import Deadline
 from coordinator.upstream.transport.errors import BadResponse, ServerSilent
-from coordinator.upstream.transport.http_transport import HttpCall, HttpTransport, Response, SharedJar
+from coordinator.upstream.transport.http_transport import HttpCall, HttpTransport, Response, SharedJar, fixed_body
 from sheepfold.protocol import writing
 from sheepfold.protocol.session_messages import SpeedTestResult
 
@@ -100,7 +100,7 @@ class SpeedTests:
             "speed test",
             "speedtest_answer",
             method="POST",
-            body=lambda _: (body, "application/xml; charset=utf-8"),
+            body=fixed_body(body, "application/xml; charset=utf-8"),
             deadline_s=deadline_s,
         )
         exchanges.make(call, lambda _response, _deadline: None)

@@ -56,12 +56,18 @@ LATER = frozenset({408, 429})
 #: Statuses that stand for a server that is not there.
 ABSENT = LATER | {502, 503, 504}
 
-try:
-    USER_AGENT = f"sheepfold/{version('sheepfold')}"
-except PackageNotFoundError:
-    USER_AGENT = "sheepfold"
 
 T = TypeVar("T")
+
+
+def _user_agent() -> str:
+    try:
+        return f"sheepfold/{version('sheepfold')}"
+    except PackageNotFoundError:
+        return "sheepfold"
+
+
+USER_AGENT = _user_agent()
 Response = requests.Response
 
 
@@ -103,9 +109,10 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
 
-    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+    def merge_environment_settings(self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """Proxies and certificates for a server, looked up once: the environment stays as it is."""
-        origin = urlsplit(url)[:2]
+        parts = urlsplit(url)
+        origin = (parts.scheme, parts.netloc)
         if origin not in self._for_origin:
             self._for_origin[origin] = dict(super().merge_environment_settings(url, proxies, stream, verify, cert))
         return dict(self._for_origin[origin])
@@ -263,6 +270,11 @@ def _shown(call: HttpCall) -> str:
         return public(urljoin(call.base, call.path))
     except ValueError:
         return public(call.base)
+
+
+def fixed_body(data: str | bytes, content_type: str) -> Callable[[Deadline], tuple[Any, str]]:
+    """The same body for each try (:attr:`HttpCall.body`)."""
+    return lambda _deadline: (data, content_type)
 
 
 def multipart(name: str, content: Any, kind: str, deadline: Deadline) -> tuple[Any, str]:
