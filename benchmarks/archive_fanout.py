@@ -118,7 +118,8 @@ class _Process:
         self._log, self._deadline = log, deadline
         self._popen = subprocess.Popen(
             command,
-            env=clean | dict(environment),
+            # It works in a folder of its own and finds this package all the same.
+            env=clean | {"PYTHONPATH": str(ROOT)} | dict(environment),
             cwd=log.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

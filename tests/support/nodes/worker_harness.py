@@ -215,7 +215,7 @@ class WorkerHarness:
         self.coordinator = FakeCoordinator()
         self.coordinator.redis_url = self.redis.url
         self.settings = settings
-        self.program = "import sys; from render_tasks.process import worker; sys.exit(worker())"
+        self.program = "from sheepfold.cli import main; main(['worker'])"
         self.log = folder / "worker.log"
         self.process: subprocess.Popen[bytes] | None = None
 
