@@ -22,7 +22,7 @@ from coordinator.api.metrics import make_metrics
 from coordinator.api.operator_service import OperatorService
 from coordinator.archives.downloads import Downloads
 from coordinator.archives.launchers import LauncherArchives
-from coordinator.archives.listener import open_archive_server
+from coordinator.archives.listener import bind_archive_server
 from coordinator.archives.manifests import ManifestCache
 from coordinator.archives.peers import PeerTable
 from coordinator.archives.store import ArchiveStore
@@ -79,7 +79,7 @@ from sheepfold.hardware import detect
 from sheepfold.pictures import inspect
 from sheepfold.protocol.messages import UnreadableOffer
 from sheepfold.protocol.session_messages import Credentials, Hardware
-from sheepfold.sharing.archive_server import ArchiveServer
+from sheepfold.sharing.archive_server import COORDINATOR_SENDS_AT_ONCE, ArchiveServer
 
 from .lease_events import LeaseEvents, LeaseEventServices
 from .settings import CoordinatorSettings
@@ -111,7 +111,9 @@ class CoordinatorApp:
         self._build_lan_side(redis_url)
         self._build_server_side()
         self._build_archive_side(farm_token)
-        self._api_server = UvicornThread(create_api(self._api_services(farm_token)), settings.host, settings.port)
+        self._api_server = UvicornThread(
+            create_api(self._api_services(farm_token)), settings.host, settings.port
+        ).bind()
 
     def _open_stores(self, redis_url: str) -> None:
         settings, state = self._settings, self._settings.state_dir
@@ -291,7 +293,8 @@ class CoordinatorApp:
             PeerTable(self._node_index.nodes),
             lambda reached_by: self._admission.archive_url_for(reached_by, self._archive_server.port),
         )
-        self._archive_server: ArchiveServer = open_archive_server(self._tracker.shared, farm_token, self._settings)
+        self._archive_server = ArchiveServer(self._tracker.shared, farm_token, at_once=COORDINATOR_SENDS_AT_ONCE)
+        bind_archive_server(self._archive_server, self._settings)
 
     def _archive_bytes(self) -> dict[str, int]:
         return {"from_server": self._archives.bytes_fetched, "to_lan": self._archive_server.bytes_sent}

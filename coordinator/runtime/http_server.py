@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 
 import uvicorn
@@ -21,16 +22,11 @@ class AddressInUse(Exception):
 
 
 class UvicornThread:
-    """An application at an address; the socket is bound at once, so that a taken port is told at once."""
+    """An application at an address: :meth:`bind`, then :meth:`start`, then :meth:`stop`."""
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        """Raises :class:`AddressInUse`; from now on connections wait for :meth:`start`."""
-        try:
-            self._socket = listen(host, port)
-        except OSError as error:
-            raise AddressInUse(
-                f"SHEEPFOLD_HOST, SHEEPFOLD_PORT: cannot listen on {host}:{port}: {error.strerror}"
-            ) from None
+        self._host, self._port = host, port
+        self._socket: socket.socket | None = None
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -43,14 +39,34 @@ class UvicornThread:
         # Whatever handler is attached to it later: queries are nobody's business.
         logging.getLogger("uvicorn.access").disabled = True
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="web", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
-    def start(self) -> None:
-        """Serves from now on."""
+    def bind(self) -> UvicornThread:
+        """Takes the port, so that a taken one is told before anything runs; connections wait for :meth:`start`.
+
+        Raises :class:`AddressInUse`.
+        """
+        try:
+            self._socket = listen(self._host, self._port)
+        except OSError as error:
+            raise AddressInUse(
+                f"SHEEPFOLD_HOST, SHEEPFOLD_PORT: cannot listen on {self._host}:{self._port}: {error.strerror}"
+            ) from None
+        return self
+
+    def start(self) -> UvicornThread:
+        """Serves at the bound port from now on."""
         self._thread.start()
+        return self
 
     def stop(self) -> None:
         """Ends within the grace."""
         self._server.should_exit = True
-        self._thread.join(GRACE_S + 1)
-        self._socket.close()
+        if self._thread.is_alive():
+            self._thread.join(GRACE_S + 1)
+        if self._socket is not None:
+            self._socket.close()
+
+    def _run(self) -> None:
+        assert self._socket is not None, "bind() comes first"
+        self._server.run([self._socket])

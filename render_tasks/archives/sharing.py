@@ -37,8 +37,8 @@ class ArchiveSharing:
         if settings.share:
             host, port = settings.archive_host, settings.archive_port
             try:
-                self._server = ArchiveServer(cache.shared, token, host, port, at_once=NODE_SENDS_AT_ONCE)
-                self._server.start()
+                server = ArchiveServer(cache.shared, token, at_once=NODE_SENDS_AT_ONCE).bind(host, port)
+                self._server = server.start()
             except OSError as error:
                 reason = os.strerror(error.errno or 0)
                 log.warning(

@@ -49,55 +49,59 @@ ArchiveLookup = Callable[[str], SharedArchive | None]
 
 
 class ArchiveServer:
-    """Serves what ``lookup`` has under an MD5. The socket is bound at once, so that a taken port is told at once."""
+    """Serves what ``lookup`` has under an MD5: :meth:`bind`, then :meth:`start`, then :meth:`stop`."""
 
-    def __init__(
-        self,
-        lookup: ArchiveLookup,
-        farm_token: str,
-        host: str,
-        port: int,
-        *,
-        at_once: int,
-        answer_s: float = ANSWER_S,
-    ) -> None:
-        """``host`` may be empty: every interface. Raises OSError when nothing can listen there."""
+    def __init__(self, lookup: ArchiveLookup, farm_token: str, *, at_once: int, answer_s: float = ANSWER_S) -> None:
         self._lookup, self._token, self._at_once, self._answer_s = lookup, farm_token, at_once, answer_s
-        self._socket = listen(host, port, backlog=BACKLOG)
-        self.port: int = self._socket.getsockname()[1]
+        self._socket: socket.socket | None = None
+        #: The port it is bound to; 0 before.
+        self.port = 0
         #: Bytes of archives that were sent.
         self.bytes_sent = 0
         self._sending = 0
-        self._loop = _loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archives", daemon=True)
 
-    def start(self) -> None:
-        """Serves in a thread of its own; returns when it listens."""
+    def bind(self, host: str, port: int) -> ArchiveServer:
+        """Takes the port, so that a taken one is told before anything runs; connections wait for :meth:`start`.
+
+        ``host`` may be empty: every interface; port 0: a free one. Raises OSError when nothing can listen there.
+        """
+        self._socket = listen(host, port, backlog=BACKLOG)
+        self.port = self._socket.getsockname()[1]
+        return self
+
+    def start(self) -> ArchiveServer:
+        """Serves at the bound port in a thread of its own; returns when it listens."""
         self._thread.start()
         self._ready.wait()
+        return self
 
     def stop(self) -> None:
         """Ends at once; who is cut off asks somebody else."""
-        if self._thread.is_alive():
+        if self._loop is not None and self._thread.is_alive():
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(GRACE_S + 2)
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
+        self._loop = loop = _loop()
+        asyncio.set_event_loop(loop)
         runner = web.AppRunner(self._app(), access_log=None, keepalive_timeout=IDLE_S, shutdown_timeout=GRACE_S)
         try:
-            self._loop.run_until_complete(self._listen(runner))
+            loop.run_until_complete(self._listen(runner))
             self._ready.set()
-            self._loop.run_forever()
+            loop.run_forever()
         finally:
             self._ready.set()
-            self._loop.run_until_complete(runner.cleanup())
-            self._loop.close()
+            loop.run_until_complete(runner.cleanup())
+            loop.close()
 
     async def _listen(self, runner: web.AppRunner) -> None:
+        assert self._socket is not None, "bind() comes first"
         await runner.setup()
         await web.SockSite(runner, self._socket, backlog=BACKLOG).start()
 

@@ -107,7 +107,7 @@ def liar(lan: NodeGroup, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], Arch
         path, count = tmp_path / "lies", -(-ref.size // BLOCK_BYTES)
         path.write_bytes(os.urandom(ref.size))
         lies = SharedArchive(path=path, size=ref.size, piece_bytes=BLOCK_BYTES, pieces=all_of(count))
-        servers.append(ArchiveServer(lambda _: lies, TOKEN, "127.0.0.1", 0, at_once=8))
+        servers.append(ArchiveServer(lambda _: lies, TOKEN, at_once=8).bind("127.0.0.1", 0))
         servers[-1].start()
         lan.record("n9", f"http://127.0.0.1:{servers[-1].port}", ref.md5)
         return servers[-1]
@@ -158,7 +158,7 @@ def test_a_node_that_says_it_has_everything_and_has_nothing_does_no_harm(lan: No
     """Given a node with an empty file and a full list, when its piece is asked for, then it is had from elsewhere."""
     ref, node = lan.archive(LARGE), lan.node()
     nothing = SharedArchive(path=Path("/no/such/file"), size=ref.size, piece_bytes=BLOCK_BYTES, pieces=all_of(64))
-    server = ArchiveServer(lambda _: nothing, TOKEN, "127.0.0.1", 0, at_once=8)
+    server = ArchiveServer(lambda _: nothing, TOKEN, at_once=8).bind("127.0.0.1", 0)
     server.start()
     lan.record("n9", f"http://127.0.0.1:{server.port}", ref.md5)
     assert len(fetched(node, ref)) == LARGE

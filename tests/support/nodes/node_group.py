@@ -73,10 +73,10 @@ class NodeGroup:
             lambda host: f"http://{host}:{self.coordinator.port}",
         )
         self.shelf = CountedArchives(desk.shared)
-        self.coordinator = ArchiveServer(self.shelf, TOKEN, "127.0.0.1", 0, at_once=coordinator_at_once)
+        self.coordinator = ArchiveServer(self.shelf, TOKEN, at_once=coordinator_at_once).bind("127.0.0.1", 0)
         self.coordinator.start()
         port = _free_port()
-        self._web = UvicornThread(create_api(_parts(desk)), "127.0.0.1", port)
+        self._web = UvicornThread(create_api(_parts(desk)), "127.0.0.1", port).bind()
         self._web.start()
         _wait_until_it_listens(port)
         self.url = f"http://127.0.0.1:{port}"
@@ -101,7 +101,7 @@ class NodeGroup:
         cache = ArchiveCache(self._folder / name, swarm, quota_bytes=10**10, share=share)
         node = CachingNode(cache, None)
         if share:
-            node.server = ArchiveServer(cache.shared, TOKEN, "", 0, at_once=8)
+            node.server = ArchiveServer(cache.shared, TOKEN, at_once=8).bind("", 0)
             node.server.start()
             node.url = f"http://{depot.own_address()}:{node.server.port}"
         self.nodes.append(node)

@@ -112,7 +112,7 @@ class FakeCoordinator:
         self.takes_frames.set()
         self._folder = tempfile.TemporaryDirectory(prefix="sheepfold-depot-")
         self.archives = {ref.md5: content for ref, content in (renderer_archive(), scene_archive())}
-        self._archive_server = ArchiveServer(self._shared, TOKEN, "127.0.0.1", 0, at_once=8)
+        self._archive_server = ArchiveServer(self._shared, TOKEN, at_once=8).bind("127.0.0.1", 0)
         self._archive_server.start()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True

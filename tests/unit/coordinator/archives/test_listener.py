@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.archives.listener import ABOVE_DEPOT, open_archive_server
+from coordinator.archives.listener import ABOVE_DEPOT, bind_archive_server
 from coordinator.runtime.http_server import AddressInUse
 from coordinator.settings import CoordinatorSettings
+from sheepfold.sharing.archive_server import ArchiveServer
 
 
 @pytest.fixture
@@ -20,7 +21,8 @@ def taken() -> Iterator[int]:
 
 def port_for(**settings: int | None) -> int:
     given = CoordinatorSettings.model_construct(host="127.0.0.1", **{"port": 8420, "archive_port": None} | settings)
-    server = open_archive_server(lambda _: None, "token", given)
+    server = ArchiveServer(lambda _: None, "token", at_once=1)
+    bind_archive_server(server, given)
     server.stop()
     return server.port
 

@@ -53,7 +53,7 @@ def shelf(tmp_path: Path) -> FakeArchives:
 
 @pytest.fixture
 def server(shelf: FakeArchives) -> Iterator[ArchiveServer]:
-    server = ArchiveServer(shelf, TOKEN, "127.0.0.1", 0, at_once=2, answer_s=0.2)
+    server = ArchiveServer(shelf, TOKEN, at_once=2, answer_s=0.2).bind("127.0.0.1", 0)
     server.start()
     yield server
     server.stop()
@@ -171,7 +171,7 @@ def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
     shelf: FakeArchives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sheepfold.sharing.archive_server.SLOWEST_BYTES_PER_S", 10**9)
-    server = ArchiveServer(shelf, TOKEN, "127.0.0.1", 0, at_once=2, answer_s=1.0)
+    server = ArchiveServer(shelf, TOKEN, at_once=2, answer_s=1.0).bind("127.0.0.1", 0)
     server.start()
     fill(shelf, 0, 1, 2, 3)
     client = PeerClient(MD5, archive_pass(TOKEN, MD5))
@@ -226,6 +226,8 @@ def test_a_source_that_drips_is_given_up_in_bounded_time() -> None:
         ended.set()
 
 
-def test_a_taken_port_is_told_at_once(server: ArchiveServer, shelf: FakeArchives) -> None:
+def test_a_taken_port_is_told_before_anything_is_served(server: ArchiveServer, shelf: FakeArchives) -> None:
+    other = ArchiveServer(shelf, TOKEN, at_once=1)
     with pytest.raises(OSError, match="in use"):
-        ArchiveServer(shelf, TOKEN, "127.0.0.1", server.port, at_once=1)
+        other.bind("127.0.0.1", server.port)
+    other.stop()
