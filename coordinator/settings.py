@@ -79,7 +79,7 @@ class FarmSettings(SheepfoldSettings):
 
 
 class CoordinatorSettings(LoginSettings, FarmSettings):
-    """What ``sheepfold coordinator`` reads."""
+    """What ``sheepfold coordinator`` reads from the environment and ``sheepfold.toml``."""
 
     #: Root address of the render server.
     server_url: HttpAddress

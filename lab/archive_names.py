@@ -60,7 +60,7 @@ def shortened(path: str) -> str:
 
 
 def short_hash(text: str) -> str:
-    """Tells long names apart."""
+    """Twelve hex digits that differ where two names differ."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 

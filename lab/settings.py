@@ -120,7 +120,7 @@ class ServerSettings(AccountSettings):
 
     @property
     def open_to_look(self) -> bool:
-        """Whether reading needs no password."""
+        """Whether pages and pictures can be seen without a password; by default only on this machine."""
         if self.server_open is not None:
             return self.server_open
         return self.server_host in ("127.0.0.1", "::1", "localhost")

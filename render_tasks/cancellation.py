@@ -35,7 +35,6 @@ class CancelToken:
             callback()
 
     def is_cancelled(self) -> bool:
-        """Whether :meth:`cancel` was called."""
         return self._event.is_set()
 
     def wait(self, seconds: float) -> bool:

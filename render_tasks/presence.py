@@ -37,7 +37,7 @@ return before
 
 
 class PresenceWriter:
-    """Keeps one node's record alive."""
+    """The thread that keeps one node's record in Redis fresh."""
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class IncomingFile:
         return self._sum.hexdigest()
 
     def write(self, chunk: bytes) -> int:
-        """Raises :class:`TooLarge` or :class:`DiskFull`."""
+        """Appends all of it, and returns its length; raises :class:`TooLarge` or :class:`DiskFull`."""
         if self._limit is not None and self.size + len(chunk) > self._limit:
             raise TooLarge(self._limit)
         if self.size + len(chunk) > self._look_at:
@@ -74,7 +74,7 @@ class IncomingFile:
         return True
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: every write is with the operating system when it returns."""
 
     def tell(self) -> int:
         return self.size

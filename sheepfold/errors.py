@@ -29,7 +29,7 @@ from typing import ClassVar
 
 
 class ExitCode(enum.IntEnum):
-    """How a ``sheepfold`` command ends."""
+    """How a ``sheepfold`` command ends, for scripts and service managers."""
 
     #: Done, or stopped on request.
     DONE = 0

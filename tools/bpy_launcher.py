@@ -53,7 +53,7 @@ class ScriptFailed(Exception):
 
 @dataclass
 class Run:
-    """A command line, read."""
+    """What a command line of Blender asks for."""
 
     #: 0: as many as there are.
     threads: int = 0
@@ -154,7 +154,7 @@ class Blender:
         return self._bpy.context.scene
 
     def carry_out(self) -> None:
-        """Every action, in order."""
+        """Does every action in the order of the command line; raises :class:`BadArguments`, :class:`ScriptFailed`."""
         for name, value in self._run.actions:
             try:
                 self._does[name](value)

@@ -56,7 +56,7 @@ def named(environment: Mapping[str, str] = os.environ) -> str | None:
 
 
 def on_path(environment: Mapping[str, str] = os.environ) -> str | None:
-    """``blender`` on PATH."""
+    """``blender`` on PATH; ``None`` where there is none, :class:`NoBlender` where it does not start."""
     found = shutil.which("blender", path=environment.get("PATH"))
     return None if found is None else str(checked(Path(found).absolute()))
 
@@ -68,7 +68,7 @@ def kept_wheel() -> str | None:
 
 
 def from_debian() -> str | None:
-    """Debian's package."""
+    """Installs Debian's package; ``None`` where this process cannot install any."""
     if not debian.may_install():
         return None
     try:
@@ -177,7 +177,7 @@ def find(ways: Mapping[str, Callable[[], str | None]] = WAYS) -> str:
 
 
 def say(line: str) -> None:
-    """Progress, for a person."""
+    """Progress on standard error: standard output is the answer."""
     print(f"find_blender: {line}", file=sys.stderr)
 
 

@@ -49,7 +49,7 @@ def make_venv(target: Path) -> None:
 
 
 def python_of(environment: Path) -> Path:
-    """The Python inside an environment."""
+    """Where the environment's interpreter is on this system."""
     windows = environment / "Scripts" / "python.exe"
     return windows if sys.platform == "win32" else environment / "bin" / "python"
 

@@ -104,7 +104,7 @@ class ApiServices:
 
 
 def create_api(parts: ApiServices) -> ASGIApp:
-    """The LAN API's web application."""
+    """The LAN API as one application; what starts with ``/api/leases/`` goes past FastAPI to :class:`LeaseRoutes`."""
 
     def is_token(given: str) -> bool:
         return hmac.compare_digest(given.encode(), parts.farm_token.encode())
@@ -208,7 +208,7 @@ def _add_operator_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
 def _add_reading_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.get("/", dependencies=[guard])
     def page() -> FileResponse:
-        """The page for operators."""
+        """The page for operators: it shows what `GET /api/status` tells and asks again by itself."""
         return FileResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"})
 
     @app.get("/api/status", dependencies=[guard])
@@ -226,7 +226,7 @@ def _add_reading_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
 
     @app.get("/metrics", dependencies=[guard])
     def metrics() -> Response:
-        """Figures for Prometheus, see [Metrics](metrics.md)."""
+        """The farm's figures in the text format of Prometheus, see [Metrics](metrics.md)."""
         return PlainTextResponse(generate_latest(parts.metrics), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -14,7 +14,7 @@ from sheepfold.contract.presence import Presence, Stage
 
 
 class Beats(Protocol):
-    """Counts heartbeats."""
+    """Counts heartbeats since the start (:class:`coordinator.upstream.heartbeat.Heartbeat`)."""
 
     answered: int
     #: Without an answer.

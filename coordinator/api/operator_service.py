@@ -91,7 +91,7 @@ class OperatorService:
         return released
 
     def status(self) -> dict[str, Any]:
-        """What ``sheepfold status --json`` prints."""
+        """What ``sheepfold status --json`` prints; of JSON's types alone."""
         counts = self._ledger.counts()
         nodes = sorted(self._present().values(), key=lambda node: node.name)
         remaining = self._requester.frames_remaining

@@ -88,7 +88,7 @@ class ManifestCache:
         return found
 
     def close(self) -> None:
-        """Makes no more."""
+        """Reads no further archives; one that is being read is read to its end. Does not wait."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _keep(self, md5: str, made: Future[PieceHashes | None]) -> Future[PieceHashes | None]:

@@ -98,7 +98,6 @@ class EmbeddedRedis:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
         return self._started().port
 
     @property

@@ -52,7 +52,7 @@ return 1
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A coordinator."""
+    """The coordinator that the record in Redis names."""
 
     #: Kept in its ledger.
     farm_id: str
@@ -78,7 +78,7 @@ class FarmLocked(Exception):
 
 
 class FarmLock:
-    """Our hold on the farm."""
+    """Our record in Redis: as long as it is renewed, no coordinator with another ledger can start."""
 
     def __init__(self, client: redis.Redis, farm_id: str) -> None:
         self._redis: Any = client

@@ -94,11 +94,11 @@ class RedisFolder:
         return _text_of(self.config_file) == self._config(address, bind)
 
     def configure(self, address: Address, bind: Sequence[str]) -> None:
-        """Write the server's configuration."""
+        """Writes the server's configuration, the password included, for the next start."""
         write_atomically(self.config_file, self._config(address, bind).encode())
 
     def open_log(self) -> IO[bytes]:
-        """A fresh log."""
+        """A new log for its owner alone; that of the last start is gone."""
         self._log.unlink(missing_ok=True)
         return os.fdopen(os.open(self._log, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
 

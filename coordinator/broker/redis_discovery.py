@@ -49,7 +49,7 @@ def _candidates(install: bool) -> Iterator[Path]:
 
 
 def on_path() -> Iterator[Path]:
-    """Servers on PATH."""
+    """Redis before Valkey, each as found on PATH."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             yield Path(found)

@@ -38,7 +38,7 @@ class FrameRejected(Exception):
 
 
 class PictureValidator(Protocol):
-    """Looks at pictures (:class:`coordinator.delivery.validation.FrameValidator`)."""
+    """Whether a picture may go to the server (:class:`coordinator.delivery.validation.FrameValidator`)."""
 
     def validate(self, lease: Lease, path: Path, /) -> Verdict: ...
     def vouches_for(self, lease: Lease, /) -> bool: ...

@@ -27,7 +27,7 @@ SUFFIX = ".log"
 
 
 class FailureLogs:
-    """One folder of logs. Thread-safe."""
+    """A folder with one log for each failed attempt; the oldest go when it is full. Thread-safe."""
 
     def __init__(self, folder: Path, *, max_logs: int = MAX_LOGS, max_bytes: int = MAX_BYTES) -> None:
         prepare_folder(folder)

@@ -80,7 +80,7 @@ class Incoming:
         self._name, self._passing = name, passing
 
     def write(self, chunk: bytes) -> None:
-        """Raises :class:`~sheepfold.errors.TooLarge` or :class:`~sheepfold.errors.DiskFull`."""
+        """Appends all of it; raises :class:`~sheepfold.errors.TooLarge` or :class:`~sheepfold.errors.DiskFull`."""
         self._passing.write(chunk)
 
     def keep(self, *, md5: str | None = None) -> Spooled:
@@ -130,7 +130,7 @@ class Spool:
         self.path(name).unlink(missing_ok=True)
 
     def names(self) -> list[str]:
-        """Every picture here."""
+        """File names of all pictures, sorted; whatever else lies in the folder is passed over."""
         return sorted(path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
 
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class BlockedBy(StrEnum):
-    """Who set a block."""
+    """Who set a block; operators may end either kind."""
 
     OPERATOR = "operator"
     #: The job is on hold: it cannot succeed on any PC here.
@@ -127,7 +127,7 @@ class JobBlocks:
         return ended
 
     def all(self) -> list[JobBlock]:
-        """Every block, the oldest first."""
+        """Blocks of jobs and of frames, the oldest first."""
         return sorted(self._blocks.values(), key=lambda block: block.since)
 
     def _keep(self, blocks: dict[tuple[str, str | None], JobBlock]) -> None:

@@ -77,12 +77,12 @@ class SceneFaults:
         return not already
 
     def rendered(self, lease: Lease) -> None:
-        """A picture of it arrived."""
+        """A picture of its job arrived: what fails from now on is no reason to put the job on hold."""
         with self._lock:
             self._job_of(lease).was_rendered = True
 
     def forget(self, job_id: str) -> None:
-        """The job gets another chance."""
+        """Every revision of the job begins again with no failures, and may be put on hold again."""
         with self._lock:
             for key in [key for key in self._jobs if key[0] == job_id]:
                 del self._jobs[key]

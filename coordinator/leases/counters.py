@@ -41,7 +41,7 @@ class LeaseCounters:
         self._peaks: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def follow(self, before: Lease | None, after: Lease) -> None:
-        """A step of a lease."""
+        """Counts a step that the ledger has written; ``before`` is ``None`` for a new lease."""
         with self._lock:
             if before is not None:
                 self._add(before, -1)
@@ -50,7 +50,7 @@ class LeaseCounters:
                 self._learn(after, after.delivery.memory_kb)
 
     def of(self, session_key: str) -> SessionCounts:
-        """What a session holds."""
+        """All zero for a session that was never heard of."""
         with self._lock:
             return self._held.get(session_key, SessionCounts())
 

@@ -25,7 +25,7 @@ from sheepfold.protocol.messages import JobOffer
 
 
 class LeaseState(StrEnum):
-    """Where a lease stands."""
+    """Where a lease stands; which step leads where is in :data:`TRANSITIONS`."""
 
     #: The server gave us the frame; no node has it.
     GRANTED = "granted"
@@ -197,7 +197,7 @@ class Lease:
 
     @property
     def scene_key(self) -> str:
-        """What nodes call its scene."""
+        """The name of its scene in orders and in nodes' presence records."""
         return scene_key(self.offer.scene_md5s)
 
     @property

@@ -218,7 +218,7 @@ class Ledger:
     # Reading
 
     def get(self, lease_id: str) -> Lease:
-        """The lease; raises :class:`~coordinator.leases.lease.UnknownLease`."""
+        """From memory where it can; raises :class:`~coordinator.leases.lease.UnknownLease`."""
         with self._memory_lock:
             for of_state in self._active.values():
                 if lease_id in of_state:

@@ -80,14 +80,13 @@ class Batch:
         }
 
     def grant(self, lease: Lease) -> None:
-        """A new lease."""
         row = schema.lease_row(lease, self._sealer)
         self.scripts[row["script"]] = lease.offer.script
         self.rows[schema.INSERT_LEASE].append(row)
         self._note(None, lease)
 
     def step(self, before: Lease, after: Lease, step: Transition) -> None:
-        """A transition that holds."""
+        """Adds a transition that was checked already; both leases are whole, ``after`` is what is written."""
         self.rows[schema.UPDATE_LEASE].append(schema.lease_update(before, after, step.answer))
         if step.event is LeaseEvent.ORDER:
             self.rows[schema.INSERT_ATTEMPT].append(schema.attempt_row(after))

@@ -180,7 +180,7 @@ def insert_script(connection: sa.Connection, digest: str, text: str) -> None:
 
 
 def script_digest(text: str) -> str:
-    """The key of a script."""
+    """The key of a script's row: leases with the same script share it."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -224,7 +224,7 @@ def moving_columns(lease: Lease) -> dict[str, Any]:
 
 
 def lease_update(before: Lease, after: Lease, answer: int | None) -> dict[str, Any]:
-    """Parameters of :data:`UPDATE_LEASE`."""
+    """Parameters of :data:`UPDATE_LEASE`, which changes nothing unless the row is still as ``before``."""
     fence = {"_id": before.id, "_state": before.state.value, "_attempt": before.attempt}
     return fence | moving_columns(after) | {"answer": answer}
 

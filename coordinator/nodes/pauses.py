@@ -36,7 +36,7 @@ TOLD_AT_ONCE = 3
 
 
 class Waits(Protocol):
-    """Growing waits (:class:`sheepfold.backoff.Backoff`)."""
+    """Seconds, each longer than the one before (:class:`sheepfold.backoff.Backoff`)."""
 
     def next(self) -> float: ...
 

@@ -41,7 +41,7 @@ class StrikeKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Strike:
-    """One frame."""
+    """One frame that a PC got wrong and another PC finished, or that the server refused."""
 
     kind: StrikeKind
     #: Frame and reason, for a person.

@@ -33,7 +33,7 @@ def token_file(state_dir: Path) -> Path:
 
 
 class OperatorClient:
-    """One method per command."""
+    """Calls the coordinator's LAN API, one method for each of the operator's commands."""
 
     def __init__(self, settings: FarmSettings) -> None:
         self._url = settings.coordinator_url
@@ -48,7 +48,7 @@ class OperatorClient:
         return list(self._call("POST", f"/api/cancel?{_query(target)}", timeout_s=CANCEL_TIMEOUT_S)["cancelled"])
 
     def unblock(self, target: str) -> list[dict[str, Any]]:
-        """Ends blocks; returns them."""
+        """Ends the blocks of a job or of a frame (``JOB:FRAME``); returns the blocks that were ended."""
         return list(self._call("POST", f"/api/unblock?{_query(target)}")["unblocked"])
 
     def ask(self) -> list[dict[str, Any]]:

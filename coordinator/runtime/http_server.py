@@ -60,7 +60,7 @@ class UvicornThread:
         return self
 
     def stop(self) -> None:
-        """Ends within the grace."""
+        """Waits for answers under way, :data:`GRACE_S` at most, then cuts them off."""
         self._server.should_exit = True
         if self._thread.is_alive():
             self._thread.join(GRACE_S + 1)

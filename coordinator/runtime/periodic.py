@@ -34,7 +34,7 @@ class PeriodicThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> PeriodicThread:
-        """Starts the thread."""
+        """Calls ``once`` for the first time at once; returns itself."""
         self._thread.start()
         return self
 
@@ -48,7 +48,7 @@ class PeriodicThread:
         self._wake.set()
 
     def is_alive(self) -> bool:
-        """Whether it still goes round."""
+        """False before the start, after a stop, and after a fatal error."""
         return self._thread.is_alive()
 
     def join(self, timeout_s: float) -> bool:

@@ -15,7 +15,7 @@ MANY = 256
 
 
 class InFlightGauge:
-    """Counts. Thread-safe."""
+    """Counts requests of nodes that are not answered yet. Thread-safe."""
 
     def __init__(self, many: int = MANY) -> None:
         self._many = many

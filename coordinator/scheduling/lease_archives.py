@@ -60,7 +60,6 @@ class LeaseArchives:
             self._downloads.forget_others(self._counters.needed_archives())
 
     def close(self) -> None:
-        """Ends downloads under way."""
         self._downloads.close()
 
 

@@ -87,7 +87,6 @@ class Capacity:
 
     @property
     def places(self) -> int:
-        """All of them."""
         return self.cpu_only + self.gpu_only + self.either
 
     def without(self, *, cpu: int, gpu: int) -> Capacity:

@@ -112,7 +112,7 @@ class NodeIndex:
                 self._index(self._warm, node_id, place.warm, ())
 
     def nodes(self) -> dict[str, Presence]:
-        """Every node, by id."""
+        """A copy, by node id: nodes may come and go while it is read."""
         with self._lock:
             return {node_id: place.presence for node_id, place in self._places.items()}
 

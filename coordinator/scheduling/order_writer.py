@@ -21,7 +21,7 @@ class OrderTooLarge(Exception):
 
 
 class OrderQueue(Protocol):
-    """The nodes' queues (:class:`coordinator.broker.node_queues.NodeQueues`)."""
+    """Puts an order into its node's queue (:class:`coordinator.broker.node_queues.NodeQueues`)."""
 
     def send(self, signed: SignedOrder, order: RenderOrder, node_name: str, /) -> None: ...
 
@@ -41,7 +41,7 @@ class OrderWriter:
         self._queue, self._keys, self._render_limit_s = queue, keys, render_limit_s
 
     def send(self, lease: Lease, node: Presence, archives: Archives) -> None:
-        """Raises :class:`OrderTooLarge` or :class:`~coordinator.nodes.registry.BrokerUnreachable`."""
+        """Queues it, or raises :class:`OrderTooLarge` or :class:`~coordinator.nodes.registry.BrokerUnreachable`."""
         order = self._order_of(lease, node.node_id, archives)
         signed = sign_order(order, self._keys.order_key)
         if len(signed.order.encode()) > MAX_ORDER_BYTES:

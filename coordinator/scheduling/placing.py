@@ -60,7 +60,7 @@ class NodeTroubles(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PlacementServices:
-    """What placing leases stands on."""
+    """What :class:`FramePlacer` reads and calls, from matching to sending the order."""
 
     ledger: Ledger
     nodes: NodeIndex
@@ -121,7 +121,7 @@ class FramePlacer:
                 self._nodes.release(lease)
 
     def close(self) -> None:
-        """Ends downloads."""
+        """Begins no more downloads of archives, and breaks off those under way."""
         self._services.archives.close()
 
     def _pending(self) -> list[tuple[PendingLease, Archives]]:

@@ -55,7 +55,7 @@ class RequirementsBuilder:
         self._described_node, self._is_launcher, self._tried = described_node, is_launcher, tried
 
     def of(self, lease: Lease) -> Requirements:
-        """What this lease needs now."""
+        """What a node must have to be given this lease, as things stand now."""
         offer = lease.offer
         need = Requirements(
             use_gpu=offer.use_gpu,

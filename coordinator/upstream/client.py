@@ -189,7 +189,7 @@ class ServerClient:
         return session.call_at("validation", with_figures(url, upload), deadline_s=self._deadline_s, **details)
 
     def beat(self, beat: Beat) -> BeatAnswer:
-        """Sends one heartbeat."""
+        """Sends a heartbeat for one frame or for the whole session; it may be sent twice when a connection broke."""
         session = self._session("heartbeat")
         params = writing.write_beat(beat, session.dialect)
         call = self._call(session, "heartbeat", "keepmealive", params=params, repeated=True)

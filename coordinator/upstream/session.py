@@ -128,11 +128,11 @@ class FarmSession:
         return self._sign_in.is_over
 
     def ensure_signed_in(self) -> bool:
-        """See :meth:`coordinator.upstream.signing_in.SignIn.ensure_signed_in`."""
+        """Signs in where needed; see :meth:`coordinator.upstream.signing_in.SignIn.ensure_signed_in`."""
         return self._sign_in.ensure_signed_in()
 
     def session_died(self) -> None:
-        """See :meth:`coordinator.upstream.signing_in.SignIn.session_died`."""
+        """The next use signs in anew; see :meth:`coordinator.upstream.signing_in.SignIn.session_died`."""
         self._sign_in.session_died()
 
     def log_out(self) -> None:

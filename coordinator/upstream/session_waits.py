@@ -61,7 +61,7 @@ class SessionWaits:
         return NO_RENDERER_WAIT_S * self._rng.uniform(*JITTER)
 
     def after_overload(self) -> float:
-        """Maintenance, or too many clients."""
+        """When the server said that it is in maintenance (206) or has too many clients (207)."""
         return self._rng.uniform(*LATER_WAIT_S)
 
     def reset(self) -> None:

@@ -103,22 +103,22 @@ class SessionLoops:
                     self._active[key] = _ActiveSession(session=session, uploads=uploads, limit=limit)
 
     def wake_asking(self) -> None:
-        """A place may be free."""
+        """Call it when a slot may have become free: looks at once whether to ask for frames."""
         self._ask.wake()
 
     def wake_uploading(self) -> None:
-        """Something waits for the server."""
+        """Call it when a picture or a report is ready: sends it at once."""
         self._upload.wake()
 
     def stop_asking(self) -> None:
-        """No more frames."""
+        """Asks for no more frames; does not wait for requests under way (:meth:`join_asking`)."""
         with self._lock:
             self._stopped = True
         self._ask.stop()
         self._asking.stop()
 
     def stop(self) -> None:
-        """Nothing more is sent either."""
+        """Sends nothing more either; does not wait for uploads under way."""
         self.stop_asking()
         self._upload.stop()
         self._uploading.stop()

@@ -69,7 +69,7 @@ def _measure_nothing(_client: ServerClient, _targets: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionServices:
-    """What a session stands on."""
+    """What a session calls outside the protocol; the defaults do nothing."""
 
     #: Keeps the server session across a restart, for ``recall``; the text is a secret. Empty: there is none any more.
     remember: Callable[[str], None] = _remember_nothing

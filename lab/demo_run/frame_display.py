@@ -26,7 +26,7 @@ def say(text: str) -> None:
 
 
 class FrameDisplay:
-    """Follows one project."""
+    """Shows how far one project is, as often as :meth:`show` is called; a context manager."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None

@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, kw_only=True)
 class StartedProcess:
-    """A running process of ours."""
+    """A ``sheepfold`` command that runs beside us, and the file it writes its output to."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -104,7 +104,7 @@ class Processes:
 
 
 def sheepfold_command() -> list[str]:
-    """The command of this installation."""
+    """The ``sheepfold`` beside this Python, so that children run this same installation."""
     script = Path(sys.executable).with_name("sheepfold")
     return [str(script)] if script.is_file() else [sys.executable, "-m", "sheepfold.cli"]
 

@@ -47,7 +47,7 @@ MAX_PERIOD_S = 120
 
 @dataclass(frozen=True, kw_only=True)
 class LabRun:
-    """What a person asked for."""
+    """The options of ``sheepfold lab``, as somebody typed them."""
 
     #: ``None``: the demo scene.
     blend: Path | None
@@ -64,7 +64,7 @@ class LabRun:
 
 
 class SignalReceived(BaseException):
-    """SIGTERM or Ctrl+C."""
+    """SIGTERM or Ctrl+C. Not an ``Exception``: nothing that catches errors on the way may swallow it."""
 
     def __init__(self, number: int) -> None:
         self.number = number

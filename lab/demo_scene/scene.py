@@ -254,7 +254,7 @@ def leap(made):
 
 
 def bob(made):
-    """A small nod of admiration."""
+    """Moves it up and down once in every four frames."""
     x, y, z = made.location
     for frame in range(1, FRAMES + 1):
         up = 0.05 * abs(math.sin(math.pi * (frame - 1) / 4))

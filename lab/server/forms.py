@@ -33,7 +33,7 @@ WRITE_AT_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """What a request says."""
+    """The fields of a request, from query and body, and its file."""
 
     fields: Mapping[str, str]
     #: The body, where it is neither urlencoded nor multipart, or is XML whatever it is called.

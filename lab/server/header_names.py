@@ -37,7 +37,7 @@ class HeaderName(bytes):
 
 
 def canonical(name: bytes) -> HeaderName:
-    """``set-cookie`` → ``Set-Cookie``."""
+    """The usual spelling: ``set-cookie`` is ``Set-Cookie``."""
     small = bytes(name).lower()
     return HeaderName(_OWN_SPELLING.get(small) or b"-".join(word.capitalize() for word in small.split(b"-")))
 
@@ -89,7 +89,7 @@ class _Answer:
         self.transport = getattr(self._cycle, "transport", None)
 
     async def send(self, message: Message) -> None:
-        """As ASGI's ``send``."""
+        """What the application sends through; only the headers change."""
         if message["type"] == "http.response.start":
             message = {**message, "headers": self._headers(message)}
         await self._send(message)

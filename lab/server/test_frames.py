@@ -53,11 +53,11 @@ class MachineTests:
         return frame == FRAME and job.isascii() and job.isdigit() and 0 < int(job) <= session.tests_done
 
     def passed(self, session: WebSession, render_s: int) -> None:
-        """A picture came."""
+        """Notes a good picture and what the client says it took; the next test frame is due."""
         self._sessions.note_test_frame(session, render_s)
 
     def failed(self, session: WebSession) -> None:
-        """No picture came."""
+        """Counts as a broken frame of the session; too many disable it."""
         self._sessions.note_broken_frame(session)
 
 

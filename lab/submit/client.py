@@ -47,11 +47,11 @@ class LabClient:
         return Submitted(id=int(answer["id"]), name=str(answer["name"]), frames=int(answer["frames"]))
 
     def project(self, project_id: int) -> dict[str, Any]:
-        """A project with its frames."""
+        """A project with its frames; raises :class:`ServerRefused`."""
         return self._call("GET", f"/api/projects/{project_id}")
 
     def projects(self) -> list[dict[str, Any]]:
-        """All projects, the newest first."""
+        """Without their frames, the newest first; raises :class:`ServerRefused`."""
         return self._call("GET", "/api/projects")["projects"]
 
     def error_log(self, project_id: int, frame: str) -> str:

@@ -45,7 +45,7 @@ _LOOK_EVERY_S = 0.2
 
 
 class Supply(Protocol):
-    """Where archives come from (:class:`render_tasks.archives.swarm.Swarm`)."""
+    """Fetches archives that are not on this PC (:class:`render_tasks.archives.swarm.Swarm`)."""
 
     def plan(self, ref: ArchiveRef) -> ArchiveManifest: ...
     def fill(self, arriving: PartialArchive, stopped: Callable[[], bool]) -> None: ...

@@ -38,11 +38,9 @@ class ChunkedFile(io.RawIOBase):
         self._open: tuple[int, io.FileIO] | None = None
 
     def readable(self) -> bool:
-        """Always true, as :class:`io.RawIOBase` asks."""
         return True
 
     def seekable(self) -> bool:
-        """Always true, as :class:`io.RawIOBase` asks."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:

@@ -36,7 +36,7 @@ class Attempt:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What a cancel names."""
+        """Lease and attempt number, by which orders and cancels name it."""
         return self.lease_id, self.attempt
 
     @property

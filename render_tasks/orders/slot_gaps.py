@@ -30,7 +30,7 @@ class SlotGaps:
         return "" if self._added % TELL_EVERY else self.line()
 
     def line(self) -> str:
-        """For a person."""
+        """The median and the longest of the last gaps, for the log; there must be one."""
         last = sorted(self._last)
         return (
             f"between two frames a slot was idle for {statistics.median(last) * 1000:.0f} ms in the median of the last"

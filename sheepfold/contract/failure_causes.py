@@ -12,7 +12,7 @@ from .api_messages import FailureKind
 
 
 class Cause(StrEnum):
-    """Whose fault a failure is."""
+    """Whose fault a failure is: decides whether the node is paused, the job put on hold, or another PC tried."""
 
     NODE = "node"
     #: Of the scene, its archives, or the order that the server wrote.
@@ -63,5 +63,4 @@ REMEDIES: dict[FailureKind, str] = {
 
 
 def cause_of(kind: FailureKind) -> Cause:
-    """Whose fault it is."""
     return CAUSES[kind]

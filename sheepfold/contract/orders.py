@@ -106,7 +106,7 @@ class SignedOrder:
 
 
 def sign_order(order: RenderOrder, key: Ed25519PrivateKey) -> SignedOrder:
-    """The order as it travels."""
+    """The order as it travels, with a signature over the exact bytes of its text."""
     text = to_json(order)
     return SignedOrder(order=text, signature=base64.b64encode(key.sign(text.encode())).decode("ascii"))
 

@@ -10,7 +10,7 @@ SCENE_FAULT = "It is the scene's fault: every PC would fail it, and nothing more
 
 
 def write_error_log(reason: str, renderer_log: str, *, is_scenes_fault: bool = False) -> str:
-    """The text of a report."""
+    """The text of a report: the reason, the line that says whether the scene is at fault, the renderer's log."""
     return f"{reason}\n{SCENE_FAULT if is_scenes_fault else ''}\n{renderer_log}"
 
 

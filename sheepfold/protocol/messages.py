@@ -49,7 +49,7 @@ class ArchiveRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """Asks for one frame."""
+    """Asks for one frame, and says what is held already so that the server can name what to delete."""
 
     compute_method: ComputeMethod
     #: MD5 sums of the archives already held, lower-case hex.
@@ -70,7 +70,7 @@ class JobRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class RendererOffer:
-    """The renderer a job wants."""
+    """The renderer archive that a job wants, and how it is to be called."""
 
     #: MD5 of the renderer archive, lower-case hex.
     md5: str
@@ -209,7 +209,7 @@ class Beat:
 
 @dataclass(frozen=True, kw_only=True)
 class BeatAnswer:
-    """Go on, or stop."""
+    """Whether to go on with the frame or stop."""
 
     status: BeatStatus | int
 
@@ -230,7 +230,7 @@ class ErrorReport:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorAnswer:
-    """The report arrived."""
+    """Whether the server took the report; it says nothing of what it does with the frame."""
 
     status: ErrorStatus | int
 

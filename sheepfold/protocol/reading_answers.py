@@ -188,22 +188,18 @@ def _renderer(md5: str, command_line: str, update_method: str) -> RendererOffer:
 
 
 def read_validation_answer(data: bytes) -> ValidationAnswer:
-    """``<jobvalidate>``."""
     return ValidationAnswer(status=read_status(read_document(data, "jobvalidate"), ValidationStatus))
 
 
 def read_beat_answer(data: bytes) -> BeatAnswer:
-    """``<keepmealive>``."""
     return BeatAnswer(status=read_status(read_document(data, "keepmealive"), BeatStatus))
 
 
 def read_error_answer(data: bytes) -> ErrorAnswer:
-    """``<error>``."""
     return ErrorAnswer(status=read_status(read_document(data, "error"), ErrorStatus))
 
 
 def read_project_answer(data: bytes) -> ProjectAnswer:
-    """``<project>``."""
     root = read_document(data, "project")
     job, name = root.attribute("job") or "", root.attribute("name") or ""
     return ProjectAnswer(status=read_status(root, ProjectStatus), job=job, name=name)

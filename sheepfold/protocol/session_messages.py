@@ -61,7 +61,7 @@ class Hardware:
 
 @dataclass(frozen=True, kw_only=True)
 class SignInRequest:
-    """Session creation."""
+    """Session creation: who signs in, with which client, on which machine."""
 
     credentials: Credentials
     #: Client's version, for example ``3.3.1762``; empty where a client gave none.

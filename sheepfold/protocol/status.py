@@ -13,7 +13,7 @@ S = TypeVar("S", bound=IntEnum)
 
 
 class SignInStatus(IntEnum):
-    """Answers to session creation."""
+    """Answers to session creation; all but 0 are refusals."""
 
     OK = 0
     NO_VERSION = 100
@@ -53,14 +53,14 @@ class ValidationStatus(IntEnum):
 
 
 class BeatStatus(IntEnum):
-    """Answers to a heartbeat."""
+    """Answers to a heartbeat: 400 ends the frame it was about."""
 
     OK = 0
     STOP = 400
 
 
 class ErrorStatus(IntEnum):
-    """Answers to an error report."""
+    """Answers to an error report: the specification names only that it arrived."""
 
     OK = 0
 

@@ -94,7 +94,7 @@ def _requests(endpoints: Endpoints) -> list[dict[str, Any]]:
 
 
 def write_speed_test_report(results: Sequence[SpeedTestResult]) -> bytes:
-    """``<speedtest>``: what each address gave."""
+    """What each address gave: bytes a second and milliseconds to the first byte, 0 where nothing came."""
     targets = [{"@url": result.url, "@speed": result.speed, "@ping": result.ping_ms} for result in results]
     return write_document("speedtest", {"target": targets})
 
@@ -132,7 +132,6 @@ def write_job_request(
 
 
 def write_job_answer(answer: JobAnswer) -> bytes:
-    """``<jobrequest>``."""
     content: dict[str, Any] = {"@status": int(answer.status)}
     if answer.wait_s is not None:
         content["@sheepfold-wait-s"] = answer.wait_s
@@ -209,12 +208,11 @@ def write_frame_figures(upload: FrameUpload) -> dict[str, str]:
 
 
 def write_validation_answer(answer: ValidationAnswer) -> bytes:
-    """``<jobvalidate>``."""
     return write_document("jobvalidate", {"@status": int(answer.status)})
 
 
 def write_beat(beat: Beat, dialect: Dialect = SPECIFICATION) -> dict[str, str]:
-    """A heartbeat as parameters."""
+    """The parameters of a heartbeat: of its values, those that clients of the dialect's year send."""
     paused = None if beat.paused is None else str(beat.paused).lower()
     return _written(
         dialect.picked(
@@ -232,7 +230,6 @@ def write_beat(beat: Beat, dialect: Dialect = SPECIFICATION) -> dict[str, str]:
 
 
 def write_beat_answer(answer: BeatAnswer) -> bytes:
-    """``<keepmealive>``."""
     return write_document("keepmealive", {"@status": int(answer.status)})
 
 
@@ -258,7 +255,6 @@ def write_error_report(report: ErrorReport, dialect: Dialect = SPECIFICATION) ->
 
 
 def write_error_answer(answer: ErrorAnswer) -> bytes:
-    """``<error>``."""
     return write_document("error", {"@status": int(answer.status)})
 
 
@@ -268,7 +264,6 @@ def write_project_step(step: ProjectStep) -> dict[str, str]:
 
 
 def write_project_answer(answer: ProjectAnswer) -> bytes:
-    """``<project>``."""
     return write_document("project", {"@status": int(answer.status), "@job": answer.job, "@name": answer.name})
 
 

@@ -18,7 +18,7 @@ INTRODUCTION = """
 
 
 def page_text() -> str:
-    """The whole page."""
+    """Every command with its arguments and options, as the Typer application knows them."""
     root = typer.main.get_command(app)
     return page("Commands", INTRODUCTION, _options_of(root), *(_section(path, command) for path, command in _all(root)))
 

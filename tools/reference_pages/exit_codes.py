@@ -29,7 +29,7 @@ _INSIDE_BLENDER = ("lab.demo_scene", "lab.submit.dependencies.list_files", "rend
 
 
 def page_text() -> str:
-    """The whole page."""
+    """The codes, and every error of ours with the code that a command ends with."""
     for package in PACKAGES.values():
         _import_all(package)
     ours = (kind for kind in set(_below(SheepfoldError)) if kind.__module__.partition(".")[0] in PACKAGES)

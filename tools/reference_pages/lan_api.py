@@ -41,7 +41,7 @@ keep it and try again.
 
 
 def page_text() -> str:
-    """The whole page."""
+    """Every route, and every message that nodes and coordinator exchange."""
     told = [row for module in _modules() for row in _told(module.__doc__ or "")]
     known = {(method, path.partition("?")[0]) for method, path, _ in told}
     rows = [(method, code(path), plain(text)) for method, path, text in told]

@@ -30,7 +30,7 @@ _COLUMN = [state for state in LeaseState if state in ENDED]
 
 
 def svg() -> str:
-    """The whole picture."""
+    """The states of a lease and the steps between them, drawn from its transition table."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">'
     paper = f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}"/>'
     parts = [head, f"<style>{_STYLE}</style>", _ARROW, paper, _frame(), *_boxes(), *_arrows(), "</svg>"]

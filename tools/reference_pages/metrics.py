@@ -21,7 +21,7 @@ to look for.
 
 
 def page_text() -> str:
-    """The whole page."""
+    """What a coordinator's ``/metrics`` offers, read from its collector."""
     return page("Metrics", INTRODUCTION, table(("name", "type", "labels", "meaning"), map(_row, _collected())))
 
 

@@ -59,7 +59,7 @@ _TYPES = {
 
 
 def page_text() -> str:
-    """The whole page."""
+    """Every setting with type, default and description, read from the settings classes."""
     sections = [f"## {title}\n\n{read_by}\n\n{_table(kind, apart)}" for title, read_by, kind, apart in SECTIONS]
     return page("Settings", INTRODUCTION, *sections, _variables())
 

@@ -24,7 +24,7 @@ def name_of(upload: FrameUpload, picture: PurePath) -> str:
 
 
 def content_type_of(picture: PurePath) -> str:
-    """By the picture's suffix."""
+    """The MIME type that the suffix stands for; ``application/octet-stream`` for one nobody knows."""
     known = PICTURE_TYPES.get(picture.suffix.lower()) or mimetypes.guess_type(picture.name)[0]
     return known or "application/octet-stream"
 

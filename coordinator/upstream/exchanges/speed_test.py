@@ -68,7 +68,7 @@ class _Measure:
 
 
 class SpeedClient(Protocol):
-    """Who may be measured for."""
+    """Runs the exchange inside its own session (:class:`coordinator.upstream.client.ServerClient`)."""
 
     def run_speed_test(self, tests: SpeedTests, targets: tuple[str, ...]) -> None: ...
 

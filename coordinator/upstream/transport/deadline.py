@@ -77,7 +77,7 @@ class Deadline:
             self._until += seconds
 
     def cut(self, why: str) -> None:
-        """Ends the exchange now."""
+        """Closes the exchange's sockets, from any thread; whoever reads from them fails with ``why``."""
         with self._lock:
             if self.ended or self._done:
                 return

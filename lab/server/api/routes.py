@@ -76,7 +76,7 @@ def add_api(app: Starlette, services: LabServices, *, sign_in: Handler, faults: 
 
 
 class Api:
-    """One method per route."""
+    """The handlers of the JSON API, one method for each route; who may call is checked before (``auth.py``)."""
 
     def __init__(self, services: LabServices, *, sign_in: Handler, faults: FaultPlan | None) -> None:
         self._services = services
@@ -91,7 +91,7 @@ class Api:
         return await self._show_page(request)
 
     async def healthy(self, _request: Request) -> Response:
-        """For start order in compose."""
+        """Answers without touching the database: compose waits for it before it starts what needs the server."""
         return JSONResponse({"status": "ok"})
 
     async def overview(self, _request: Request) -> Response:
@@ -119,7 +119,7 @@ class Api:
         return {**overview, "sessions": sessions, "rendering": rendering}
 
     async def projects(self, _request: Request) -> Response:
-        """All projects, the newest first."""
+        """All projects with counts of their frames, the newest first."""
         return JSONResponse({"projects": await self._services.run_in_db_thread(self._projects)})
 
     def _projects(self) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ class Api:
         return shown
 
     async def project(self, request: Request) -> Response:
-        """One project with every frame."""
+        """One project with every frame; 404 for one there is not."""
         return JSONResponse(await self._services.run_in_db_thread(self._project, request.path_params["id"]))
 
     def _project(self, project_id: str) -> dict[str, Any]:
@@ -162,13 +162,13 @@ class Api:
         return {**self._shown(project, counts), "eta_s": eta_s, "list": listed}
 
     async def submit(self, request: Request) -> Response:
-        """A new project."""
+        """Takes a project's archive and fields; 201 once it is stored and its frames may be rendered."""
         project = await receive_project(request, self._services)
         shown = await self._services.run_in_db_thread(self._project, str(project.id))
         return JSONResponse({key: value for key, value in shown.items() if key != "list"}, status_code=201)
 
     async def step(self, request: Request) -> Response:
-        """Pause, resume, cancel, retry."""
+        """Pauses, resumes, cancels a project or retries its failed frames, as the path's last part says."""
         try:
             step = ProjectStep(request.path_params["step"])
         except ValueError:

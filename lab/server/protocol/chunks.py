@@ -102,7 +102,7 @@ def whole(archive_md5: str) -> tuple[Chunk, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class PieceFile:
-    """A stretch of a file."""
+    """Where a piece lies: so many bytes of a file from an offset on."""
 
     path: Path
     offset: int

@@ -32,5 +32,5 @@ PROJECT_PATH = "/server/project"
 
 
 def xml(body: bytes) -> Response:
-    """A document of the protocol."""
+    """An answer with a document of the protocol; always HTTP 200, refusals are in the document."""
     return Response(body, media_type="text/xml")

@@ -43,7 +43,7 @@ class FrameRoutes:
         self._services = services
 
     async def validate(self, request: Request) -> Response:
-        """A finished frame."""
+        """Takes the picture of a frame; answers once it is checked and stored."""
         status = await self._validate(request)
         return xml(write_validation_answer(ValidationAnswer(status=status)))
 

@@ -51,7 +51,7 @@ class Work:
 
 
 def work_of_project(granted: Granted, method: ComputeMethod) -> Work:
-    """A frame of a project."""
+    """With the GPU where the project wants it, or leaves the choice and the client has one to use."""
     project = granted.project
     gpu = project.compute is Compute.GPU or (project.compute is Compute.EITHER and method != ComputeMethod.CPU_ONLY)
     return Work(

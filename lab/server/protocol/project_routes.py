@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class ProjectRoutes:
-    """One method per exchange."""
+    """What operators of a farm ask about projects, by the protocol instead of the JSON API."""
 
     def __init__(self, services: LabServices) -> None:
         self._services = services

@@ -54,7 +54,7 @@ class SessionRoutes:
         self._services = services
 
     async def sign_in(self, request: Request) -> Response:
-        """Session creation."""
+        """Session creation; a refusal is a document with a status, never an HTTP error."""
         try:
             form = await read_form(request)
         except BadForm:

@@ -35,7 +35,7 @@ _HASH_BYTES = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Somebody who may sign in."""
+    """Somebody who may sign in, and what they may do."""
 
     login: str
     may_render: bool

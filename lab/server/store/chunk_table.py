@@ -14,7 +14,7 @@ from .database import Store, chunks
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A stretch of an archive."""
+    """So many bytes of an archive from an offset on, known by their MD5."""
 
     md5: str
     #: Bytes.

@@ -230,7 +230,7 @@ class Store:
         return self.folder / "incoming" / uuid.uuid4().hex
 
     def archive(self, md5: str) -> Path:
-        """Where a project archive lies."""
+        """Where a project's archive lies, or would lie."""
         return self.folder / "archives" / f"{md5}.zip"
 
     def renderer(self, platform: str) -> Path:

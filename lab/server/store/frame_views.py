@@ -20,7 +20,7 @@ from .projects import Project
 
 
 class FrameState(StrEnum):
-    """Where a frame stands."""
+    """Where a frame stands; ``frames.py`` has the steps from one state to the next."""
 
     WAITING = "waiting"
     LEASED = "leased"
@@ -39,7 +39,7 @@ class Wanted(Enum):
 
 
 class Verdict(Enum):
-    """What became of a picture."""
+    """Whether an uploaded picture became the frame's."""
 
     ACCEPTED = auto()
     BROKEN = auto()
@@ -65,7 +65,7 @@ class FrameViews:
             return list(db.execute(select(frames).where(frames.c.project_id == project.id).order_by(frames.c.number)))
 
     def row(self, project: Project, frame: str) -> Row[Any] | None:
-        """One frame."""
+        """``None`` where the project has no such frame, or the text is no frame number."""
         number = frame_number(frame)
         if number is None:
             return None
@@ -93,9 +93,9 @@ class FrameViews:
         return {"grants": int(granted), **{key: int(value or 0) for key, value in sums.items()}}
 
     def picture(self, project: Project, row: Row[Any]) -> Path:
-        """Where an accepted picture lies."""
+        """Where the picture of an accepted frame lies; ``row`` must be of one."""
         return self.folder(project) / "frames" / f"{frame_text(row.number)}.{row.suffix}"
 
     def folder(self, project: Project) -> Path:
-        """The project's folder."""
+        """Where the project's pictures and logs are."""
         return self._store.project_folder(project.id, project.name)

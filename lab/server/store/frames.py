@@ -202,7 +202,7 @@ class Frames:
         return True
 
     def release(self, session: WebSession) -> None:
-        """Log-out: the session's leases end."""
+        """Frees the frames that a session has leased, as it logs out: the next to ask gets them."""
         with self._store.transaction() as db:
             freed = db.execute(sql.RELEASE, {"session": session.id}).all()
         for project_id in {row.project_id for row in freed}:

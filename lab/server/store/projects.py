@@ -21,7 +21,7 @@ from .database import Store, frames, projects
 
 
 class ProjectState(StrEnum):
-    """Where a project stands."""
+    """Where a project stands, as the database keeps it; people are shown :func:`state_in_words`."""
 
     ACTIVE = "active"
     #: Grants nothing; heartbeats get 400; late pictures are taken.
@@ -76,7 +76,7 @@ SUITS: dict[ComputeMethod, tuple[Compute, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class NewProject:
-    """What a person submits."""
+    """A project as somebody submits it, its archive stored already."""
 
     name: str
     owner: str
@@ -98,7 +98,7 @@ class NewProject:
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """A project as it stands."""
+    """A project as it stands in the database."""
 
     id: int
     name: str
@@ -153,7 +153,7 @@ class Projects:
         return project
 
     def all(self) -> list[Project]:
-        """Every project, the newest first."""
+        """Projects in every state, the newest first."""
         return sorted(self._projects.values(), key=lambda project: -project.id)
 
     def named(self, name: str) -> Project | None:

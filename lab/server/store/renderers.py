@@ -29,7 +29,7 @@ exec "${SHEEPFOLD_BLENDER:-blender}" "$@"
 
 @dataclass(frozen=True, kw_only=True)
 class Renderer:
-    """A renderer archive."""
+    """An archive that clients of one platform are told to download."""
 
     path: Path
     #: Lower-case hex.

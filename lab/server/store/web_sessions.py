@@ -33,7 +33,7 @@ FORGET_AFTER_S = 7 * 86_400
 
 
 class SessionState(StrEnum):
-    """Where a web session stands."""
+    """Where a web session stands; only a live one gets frames."""
 
     LIVE = "live"
     EXPIRED = "expired"
@@ -42,7 +42,7 @@ class SessionState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class WebSession:
-    """One client that signed in."""
+    """One client that signed in, with what it said of itself."""
 
     #: SHA-256 of its cookie.
     id: str
@@ -66,7 +66,7 @@ class WebSession:
 
     @property
     def platform(self) -> str:
-        """For example ``linux/64bit``."""
+        """The key of its renderer archive, for example ``linux/64bit``."""
         return f"{self.os}/{self.bits}"
 
     @property

@@ -29,7 +29,7 @@ _OWN_FOLDERS = ("HOME", "TMPDIR", "TEMP", "TMP", "XDG_CONFIG_HOME", "XDG_CACHE_H
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How the program ended."""
+    """How a program ended that :func:`run_bounded` ran."""
 
     #: ``None``: it was killed because its time was up.
     code: int | None

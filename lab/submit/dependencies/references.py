@@ -48,7 +48,7 @@ class Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """One path of one .blend."""
+    """A file, or a set of files, that one .blend names."""
 
     blend: Path
     #: As Blender wrote it; ``//`` is the folder of the .blend.

@@ -58,11 +58,11 @@ class Block:
         return int(value)
 
     def real(self, *path: _Field, default: float = 0.0) -> float:
-        """A number with a fraction."""
+        """A ``float`` or ``double`` of the structure."""
         return float(self._get(path, default))
 
     def text(self, *path: _Field) -> str:
-        """A text of fixed length."""
+        """A ``char[]`` of the structure; what is no UTF-8 is replaced."""
         value = self._get(path, b"")
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
 
@@ -78,7 +78,7 @@ class Block:
         return "" if found is None else found.raw().split(b"\0")[0].decode("utf-8", "replace")
 
     def raw(self) -> bytes:
-        """The bytes of the structure."""
+        """The structure as it lies in the file."""
         return bytes(self._block.raw_data())
 
     def elements(self) -> Iterator[Block]:
@@ -103,7 +103,7 @@ class Block:
 
 
 class Blend:
-    """An open .blend."""
+    """A .blend that is open: its structures are found by name."""
 
     def __init__(self, file: Any) -> None:
         self._file = file

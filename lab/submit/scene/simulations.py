@@ -30,7 +30,7 @@ _WORLD_MUTED, _BODY_ACTIVE = 1 << 0, 0  # RigidBodyWorld.flag, RigidBodyOb.type
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """One that is not baked."""
+    """A simulation that is not baked: frames after its first depend on those before."""
 
     #: ``cloth``, ``particles``, …
     kind: str
