@@ -41,10 +41,10 @@ test: $(VENV)/.test
 test-scenes: $(VENV)/.test
 	@$(BIN)/python -m tools.install_services
 	@blender=$$($(BIN)/python -m tools.find_blender) && \
-	SHEEPFOLD_BLENDER="$$blender" SHEEPFOLD_ALL_SCENES=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/acceptance/test_scenes.py
+	SHEEPFOLD_BLENDER="$$blender" SHEEPFOLD_ALL_SCENES=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/acceptance/scenes/test_scenes.py
 
 test-compose: $(VENV)/.test
-	@$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/acceptance/test_compose.py
+	@$(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/acceptance/operators/test_compose.py
 
 # Every linter runs, also when the first finds something; the exit code tells whether any did.
 check: $(VENV)/.test

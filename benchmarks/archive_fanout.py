@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 SHEEPFOLD = str(Path(sys.executable).with_name("sheepfold"))
 SERVER_PORT, DEPOT_PORT = 8421, 8420
 #: What must hold: copies the server and the coordinator send, and times of one copy until everybody has it.
-SERVER_COPIES, COORDINATOR_COPIES, TIMES_OF_ONE = 1.0, 4.0, 2.0
+SERVER_COPIES, COORDINATOR_COPIES, TIMES_OF_ALONE = 1.0, 4.0, 2.0
 CANNOT_RUN = 2
 
 
@@ -71,7 +71,7 @@ class FanoutFigures:
     #: Bytes that left the coordinator by its cable meanwhile.
     coordinator_wire: int
     #: Seconds of the one copy, and of each of the ten.
-    one_s: float
+    alone_s: float
     each_s: tuple[float, ...]
 
     @property
@@ -89,7 +89,7 @@ class FanoutFigures:
         checks = {
             "the server sends it once": self.from_server == SERVER_COPIES * self.size,
             "the coordinator sends less than 4 copies": self.coordinator_wire < COORDINATOR_COPIES * self.size,
-            "all have it within 2 times of one copy": self.all_s <= TIMES_OF_ONE * self.one_s,
+            "all have it within 2 times of one copy": self.all_s <= TIMES_OF_ALONE * self.alone_s,
         }
         return [what for what, holds in checks.items() if not holds]
 
@@ -102,9 +102,9 @@ class FanoutFigures:
             ("  as its cable counts", f"{self.server_wire / size:.3f}", "", ""),
             ("from the coordinator / archive", f"{self.to_lan / size:.2f}", "< 4", "1"),
             ("  as its cable counts", f"{self.coordinator_wire / size:.2f}", "", ""),
-            ("one copy, s", f"{self.one_s:.1f}", "", f"{line:.1f} (cable)"),
+            ("one copy, s", f"{self.alone_s:.1f}", "", f"{line:.1f} (cable)"),
             (f"all {self.nodes}, s", f"{self.all_s:.1f}", "", f"{line:.1f} (cable)"),
-            ("all / one copy", f"{self.all_s / self.one_s:.2f}", "<= 2", f"{line / self.one_s:.2f}"),
+            ("all / one copy", f"{self.all_s / self.alone_s:.2f}", "<= 2", f"{line / self.alone_s:.2f}"),
         ]
         head = f"{self.nodes} PCs, one archive of {size / 1e6:.0f} MB, cables of {self.mbit} Mbit/s"
         return "\n".join([head, *(f"{row[0]:<34}{row[1]:>9}{row[2]:>9}   {row[3]}".rstrip() for row in rows)])
@@ -214,7 +214,7 @@ def measure(
         login = {"server": stage.server_url, "login": "lab", "password": stage.password}
         alone.ask("submit", **login, zip=str(archive), scene=SCENE)
         alone.ask("wait", **ref)
-        one_s = alone.ask("fetch", **ref)["seconds"]
+        alone_s = alone.ask("fetch", **ref)["seconds"]
         pcs = [stage.pc(f"pc-{number:02d}") for number in range(1, nodes + 1)]
         before, wire_before = alone.ask("figures"), lan.bytes_sent("coordinator")
         began = time.monotonic()
@@ -231,7 +231,7 @@ def measure(
             server_wire=lan.bytes_sent("server"),
             to_lan=int(after["to_lan"] - before["to_lan"]),
             coordinator_wire=wire_after - wire_before,
-            one_s=one_s,
+            alalone_s=alone_s,
             each_s=each_s,
         )
 

@@ -179,19 +179,19 @@ class Chaos:
                 self._note(name, started_at=time.time())
 
     def _note_if_coordinator_answers(self) -> None:
-        last = next((one for one in reversed(self.killed) if one.name == "coordinator"), None)
+        last = next((outcome for outcome in reversed(self.killed) if outcome.name == "coordinator"), None)
         if last and last.started_at and not last.answered_at and self.farm.answers():
             self._note("coordinator", answered_at=time.time())
 
     def _note(self, name: str, **what: float) -> None:
-        index = max(index for index, one in enumerate(self.killed) if one.name == name)
+        index = max(index for index, outcome in enumerate(self.killed) if outcome.name == name)
         self.killed[index] = replace(self.killed[index], **what)
 
     def _all_done(self) -> bool:
         shown = [self.farm.at_server(project) for project in self.projects]
         for project in self.projects:
             self._look_at_pictures(project)
-        return all(one["accepted"] + one["failed"] == one["frames"] for one in shown)
+        return all(summary["accepted"] + summary["failed"] == summary["frames"] for summary in shown)
 
     def _look_at_pictures(self, project: Project) -> None:
         for path in self.farm.picture(project, 1).parent.glob("*.*"):

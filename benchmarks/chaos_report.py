@@ -122,7 +122,7 @@ def read_books(
     attempts = farm.rows("SELECT * FROM attempts")
     books = farm.books()
     ends = Counter(lease["state"] for lease in leases)
-    started = [one for one in attempts if one["started_at"]]
+    started = [attempt for attempt in attempts if attempt["started_at"]]
     unheard = books["grants"] - len(leases)
     changed = sum(hash(path.read_bytes()) != digest for path, digest in first_seen.items())
     zero = {
@@ -131,7 +131,7 @@ def read_books(
         "strange": _strange(farm, projects, leases),
         "unfenced": _unfenced(projects, started),
         "expired": max(0, books["expiries"] - unheard),
-        "left behind": sum(one.renderers_left for one in killed),
+        "left behind": sum(outcome.renderers_left for outcome in killed),
     }
     others = {"granted": len(leases), **{state: ends[state] for state in ENDS if state != "lost"}}
     others |= {"grants unheard": unheard, "uploads repeated": books["again"]}
@@ -139,7 +139,7 @@ def read_books(
     return ChaosReport(
         must_be_zero=zero,
         others=others,
-        kills=dict(Counter(one.label for one in killed)),
+        kills=dict(Counter(outcome.label for outcome in killed)),
         recoveries=_recoveries(killed, leases, attempts),
         faults=books["faults"],
         took_s=took_s,
@@ -151,7 +151,7 @@ def _lost(farm: FaultyFarm, projects: Sequence[Project], leases: Sequence[Mappin
     without_end = sum(lease["state"] not in ENDS or lease["state"] == "lost" for lease in leases)
     missing, unaccounted = 0, 0
     for project in projects:
-        frames = {int(one["frame"]): one["state"] for one in farm.at_server(project)["list"]}
+        frames = {int(row["frame"]): row["state"] for row in farm.at_server(project)["list"]}
         unaccounted += sum(state not in ("accepted", "failed") for state in frames.values())
         ours = {int(lease["frame"]) for lease in leases if _is_accepted(lease, project)}
         missing += sum(not farm.picture(project, frame).is_file() for frame in ours)
@@ -177,7 +177,7 @@ def _strange(farm: FaultyFarm, projects: Sequence[Project], leases: Sequence[Map
 
 
 def _unfenced(projects: Sequence[Project], started: Sequence[Mapping[str, Any]]) -> int:
-    allowed = {(one["lease_id"], one["attempt"]) for one in started}
+    allowed = {(row["lease_id"], row["attempt"]) for row in started}
     begun = Counter((start.lease_id, start.attempt) for project in projects for start in project.starts())
     return sum(count - (attempt in allowed) for attempt, count in begun.items())
 
@@ -201,40 +201,40 @@ def _recoveries(
         if row.get(name)
     )
     found: dict[str, list[float]] = {}
-    for one in killed:
-        if one.kind == "worker":
-            measured = {one.label: _of_worker(one, attempts)}
-        elif one.kind == "redis":
-            begun = [row["started_at"] for row in attempts if row["started_at"] and row["ordered_at"] > one.at]
-            measured = {one.label: min(begun) - one.at if begun else None}
+    for outcome in killed:
+        if outcome.kind == "worker":
+            measured = {outcome.label: _of_worker(outcome, attempts)}
+        elif outcome.kind == "redis":
+            begun = [row["started_at"] for row in attempts if row["started_at"] and row["ordered_at"] > outcome.at]
+            measured = {outcome.label: min(begun) - outcome.at if begun else None}
         else:
-            measured = _of_coordinator(one, steps)
+            measured = _of_coordinator(outcome, steps)
         for label, seconds in measured.items():
             if seconds is not None:
                 found.setdefault(label, []).append(seconds)
     return found
 
 
-def _of_coordinator(one: KillOutcome, steps: Sequence[float]) -> dict[str, float | None]:
-    if one.started_at is None:
+def _of_coordinator(outcome: KillOutcome, steps: Sequence[float]) -> dict[str, float | None]:
+    if outcome.started_at is None:
         return {}
-    step = next((at for at in steps if at > one.started_at), None)
+    step = next((at for at in steps if at > outcome.started_at), None)
     return {
-        one.label: one.answered_at - one.started_at if one.answered_at else None,
-        f"{one.label}, next step": step - one.started_at if step else None,
+        outcome.label: outcome.answered_at - outcome.started_at if outcome.answered_at else None,
+        f"{outcome.label}, next step": step - outcome.started_at if step else None,
     }
 
 
-def _of_worker(one: KillOutcome, attempts: Sequence[Mapping[str, Any]]) -> float | None:
+def _of_worker(outcome: KillOutcome, attempts: Sequence[Mapping[str, Any]]) -> float | None:
     """``None`` for a worker that held nothing."""
     ordered = {(row["lease_id"], row["attempt"]): row["ordered_at"] for row in attempts}
     whole_again = [
         # Taken back and ordered anew, or else it ended by itself: delivered after all, or cancelled.
         ordered.get((row["lease_id"], row["attempt"] + 1)) or row["ended_at"]
         for row in attempts
-        if row["node_id"] == one.node_id
-        and row["ordered_at"] < one.at
-        and (row["ended_at"] is None or row["ended_at"] > one.at)
+        if row["node_id"] == outcome.node_id
+        and row["ordered_at"] < outcome.at
+        and (row["ended_at"] is None or row["ended_at"] > outcome.at)
     ]
-    seconds = [at - one.at for at in whole_again if at]
+    seconds = [at - outcome.at for at in whole_again if at]
     return max(seconds) if seconds else None

@@ -32,4 +32,4 @@ def _busy_s() -> float:
 def _own_s() -> float:
     """Of this process and all that it waited for, their children included."""
     each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in each)
+    return sum(usage.ru_utime + usage.ru_stime for usage in each)

@@ -63,40 +63,40 @@ class FrameTimeline:
     @property
     def took_s(self) -> float:
         """First grant to last validation."""
-        return max(one.accepted_at for one in self.frames) - min(one.granted_at for one in self.frames)
+        return max(frame.accepted_at for frame in self.frames) - min(frame.granted_at for frame in self.frames)
 
     @property
     def first_start_s(self) -> float:
         """Seconds a slot's first frame takes longer than others: Blender starts and reads the scene."""
-        usual = statistics.median(one.picture_at - one.began_at for one in self.frames)
-        return max(one.picture_at - one.began_at for one in self.frames) - usual
+        usual = statistics.median(frame.picture_at - frame.began_at for frame in self.frames)
+        return max(frame.picture_at - frame.began_at for frame in self.frames) - usual
 
     @property
     def rendering_share(self) -> float:
         """Of the time from the first render's start to the last one's end, the part in which slots rendered."""
-        whole = max(one.picture_at for one in self.frames) - min(one.began_at for one in self.frames)
-        return sum(one.picture_at - one.began_at for one in self.frames) / (whole * self.slots)
+        whole = max(frame.picture_at for frame in self.frames) - min(frame.began_at for frame in self.frames)
+        return sum(frame.picture_at - frame.began_at for frame in self.frames) / (whole * self.slots)
 
     def gaps_ms(self, *, ready_only: bool = False) -> list[float]:
         """Picture written → next frame begins; ``ready_only``: where the next order was past its fence by then."""
         return [
-            one.gap_s * 1000
-            for one in self.frames
-            if one.gap_s is not None and (not ready_only or one.started_at < one.began_at - one.gap_s)
+            frame.gap_s * 1000
+            for frame in self.frames
+            if frame.gap_s is not None and (not ready_only or frame.started_at < frame.began_at - frame.gap_s)
         ]
 
     def steps_s(self) -> dict[str, float]:
         """Where the time goes, from the first grant to the last validation; a slot's share of what is done by slots."""
-        first = min(self.frames, key=lambda one: one.began_at)
-        last = max(self.frames, key=lambda one: one.accepted_at)
-        drawn = sum(one.picture_at - one.began_at for one in self.frames) / self.slots
+        first = min(self.frames, key=lambda frame: frame.began_at)
+        last = max(self.frames, key=lambda frame: frame.accepted_at)
+        drawn = sum(frame.picture_at - frame.began_at for frame in self.frames) / self.slots
         steps = {
             "first grant → order sent": first.ordered_at - self.frames[0].granted_at,
             "order sent → start-fence": first.started_at - first.ordered_at,
             "start-fence → renderer begins": first.began_at - first.started_at,
             "Blender starts, reads the scene": self.first_start_s,
             "rendering": drawn - self.first_start_s,
-            "slot idle between frames": sum(one.gap_s or 0 for one in self.frames) / self.slots,
+            "slot idle between frames": sum(frame.gap_s or 0 for frame in self.frames) / self.slots,
             "last picture → delivered": last.delivered_at - last.picture_at,
             "delivered → validated": last.accepted_at - last.delivered_at,
         }

@@ -46,12 +46,12 @@ class HeavyFrameFigures:
     @property
     def lightest_s(self) -> float:
         """Seconds of the shortest frame."""
-        return min(one.picture_at - one.began_at for one in self.passage.frames)
+        return min(frame.picture_at - frame.began_at for frame in self.passage.frames)
 
     def table(self) -> str:
         """For a person."""
         frames = self.passage.frames
-        window_s = max(one.picture_at for one in frames) - min(one.began_at for one in frames)
+        window_s = max(frame.picture_at for frame in frames) - min(frame.began_at for frame in frames)
         gaps = self.passage.gaps_ms()
         rows = [
             ("first render begins → last picture", f"{window_s:.2f} s"),

@@ -106,7 +106,7 @@ class ScalingFigures:
     def table(self) -> str:
         """For a person."""
         lines = [
-            f"{'':30}" + "".join(f"{one.nodes:>10}" for one in self.rows) + "     goal",
+            f"{'':30}" + "".join(f"{row.nodes:>10}" for row in self.rows) + "     goal",
             *(_line(*entry, self.rows) for entry in _LINES),
             "",
             f"{'this machine, limits':30}",
@@ -119,14 +119,14 @@ class ScalingFigures:
     def broken(self) -> list[str]:
         """The promises that did not hold."""
         found = [f"{self.growth:.2f} times the cost of a frame"] if self.growth > FLAT_WITHIN else []
-        for one in self.rows:
+        for row in self.rows:
             wrong = {
-                f"{one.frames_per_s:.0f} frames/s": one.frames_per_s < FRAMES_GOAL,
-                f"{one.memory_mb:.0f} MB": one.memory_mb >= MEMORY_GOAL_MB,
-                f"{one.missed_beats} missed beats": one.missed_beats > 0,
-                f"{one.errors}": bool(one.errors),
+                f"{row.frames_per_s:.0f} frames/s": row.frames_per_s < FRAMES_GOAL,
+                f"{row.memory_mb:.0f} MB": row.memory_mb >= MEMORY_GOAL_MB,
+                f"{row.missed_beats} missed beats": row.missed_beats > 0,
+                f"{row.errors}": bool(row.errors),
             }
-            found += [f"{one.nodes} nodes: {what}" for what, is_wrong in wrong.items() if is_wrong]
+            found += [f"{row.nodes} nodes: {what}" for what, is_wrong in wrong.items() if is_wrong]
         return found
 
 
@@ -137,29 +137,29 @@ MEMORY_GOAL_MB = 200
 FLAT_WITHIN = 1.5
 
 _LINES: tuple[tuple[str, Callable[[FleetFigures], float], str, str], ...] = (
-    ("frames/s, full cycle", lambda one: one.frames_per_s, ".0f", f">= {FRAMES_GOAL}"),
-    ("coordinator, CPU ms a frame", lambda one: one.coordinator_ms, ".2f", ""),
-    ("server, CPU ms a frame", lambda one: one.server_ms, ".2f", ""),
-    ("Redis, CPU ms a frame", lambda one: one.redis_ms, ".2f", ""),
-    ("nodes, CPU ms a frame", lambda one: one.nodes_ms, ".2f", ""),
-    ("coordinator, peak MB", lambda one: one.memory_mb, ".0f", f"< {MEMORY_GOAL_MB}"),
-    ("grant → order at node, p50 ms", lambda one: one.dispatch_p50_ms, ".0f", ""),
-    ("grant → order at node, p99 ms", lambda one: one.dispatch_p99_ms, ".0f", ""),
-    ("cancel → node, p50 ms", lambda one: one.cancel_p50_ms, ".0f", ""),
-    ("cancel → node, max ms", lambda one: one.cancel_max_ms, ".0f", ""),
-    ("heartbeats answered/s", lambda one: one.beats_per_s, ".0f", ""),
-    ("missed heartbeats", lambda one: one.missed_beats, ".0f", "0"),
+    ("frames/s, full cycle", lambda row: row.frames_per_s, ".0f", f">= {FRAMES_GOAL}"),
+    ("coordinator, CPU ms a frame", lambda row: row.coordinator_ms, ".2f", ""),
+    ("server, CPU ms a frame", lambda row: row.server_ms, ".2f", ""),
+    ("Redis, CPU ms a frame", lambda row: row.redis_ms, ".2f", ""),
+    ("nodes, CPU ms a frame", lambda row: row.nodes_ms, ".2f", ""),
+    ("coordinator, peak MB", lambda row: row.memory_mb, ".0f", f"< {MEMORY_GOAL_MB}"),
+    ("grant → order at node, p50 ms", lambda row: row.dispatch_p50_ms, ".0f", ""),
+    ("grant → order at node, p99 ms", lambda row: row.dispatch_p99_ms, ".0f", ""),
+    ("cancel → node, p50 ms", lambda row: row.cancel_p50_ms, ".0f", ""),
+    ("cancel → node, max ms", lambda row: row.cancel_max_ms, ".0f", ""),
+    ("heartbeats answered/s", lambda row: row.beats_per_s, ".0f", ""),
+    ("missed heartbeats", lambda row: row.missed_beats, ".0f", "0"),
 )
 _LIMITS: tuple[tuple[str, Callable[[FleetFigures], float], str, str], ...] = (
-    ("all cores busy, frames/s", lambda one: one.limit_per_s, ".0f", ""),
-    ("measured / that limit", lambda one: one.frames_per_s / one.limit_per_s, ".2f", ""),
+    ("all cores busy, frames/s", lambda row: row.limit_per_s, ".0f", ""),
+    ("measured / that limit", lambda row: row.frames_per_s / row.limit_per_s, ".2f", ""),
 )
 
 
 def _line(
     name: str, figure: Callable[[FleetFigures], float], shape: str, goal: str, rows: Sequence[FleetFigures]
 ) -> str:
-    return f"{name:30}" + "".join(f"{figure(one):>10{shape}}" for one in rows) + (f"  {goal}" if goal else "")
+    return f"{name:30}" + "".join(f"{figure(row):>10{shape}}" for row in rows) + (f"  {goal}" if goal else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--demand", type=float, default=250, help="frames a second the nodes could do")
     asked = parser.parse_args(argv)
-    found = measure_all([int(one) for one in asked.nodes.split(",")], seconds=asked.seconds, demand=asked.demand)
+    found = measure_all([int(count) for count in asked.nodes.split(",")], seconds=asked.seconds, demand=asked.demand)
     print(found.table(), flush=True)
     for promise in found.broken():
         print(f"BROKEN: {promise}")

@@ -7,12 +7,17 @@ the folder of a package it may begin with the package's own name (``protocol/tes
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 UNIT = Path(__file__).parent
 PROJECT = UNIT.parents[1]
+PACKAGES = ("sheepfold", "coordinator", "render_tasks", "lab", "tests", "benchmarks", "tools")
+FOLDERS = sorted({file.parent for package in PACKAGES for file in (PROJECT / package).rglob("*.py")})
+#: Folders of more than twelve files, which are to be divided.
+WIDER = {"benchmarks", "sheepfold"}
 #: Test files without a source of their own, and why.
 WITHOUT_SOURCE = {"test_layout.py": "it is about the tests"}
 
@@ -29,6 +34,26 @@ def is_mirrored(test: Path) -> bool:
     subject = test.stem.removeprefix("test_")
     known = subjects(PROJECT / test.parent)
     return any(subject == name or subject.startswith(f"{name}_") for name in known)
+
+
+def relative(path: Path) -> str:
+    """A path as a test's name shows it."""
+    return str(path.relative_to(PROJECT))
+
+
+def names_in(source: str) -> Iterator[tuple[str, int]]:
+    """Every name that the source gives to something, and its line."""
+    for node in ast.walk(ast.parse(source)):
+        line = getattr(node, "lineno", 0)
+        match node:
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name, line
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, line
+            case ast.alias(asname=str(name)) | ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
+                yield name, line
+            case _:
+                pass
 
 
 def unit_tests() -> list[Path]:
@@ -48,18 +73,40 @@ def test_a_file_without_a_source_is_noticed() -> None:
     assert not is_mirrored(Path("no_such_package/test_settings.py"))
 
 
-@pytest.mark.parametrize("test", sorted((PROJECT / "tests").rglob("*.py")), ids=lambda path: str(path.name))
+@pytest.mark.parametrize("test", sorted((PROJECT / "tests").rglob("*.py")), ids=relative)
 def test_no_file_of_the_tests_is_longer_than_420_lines(test: Path) -> None:
     assert len(test.read_text(encoding="utf-8").splitlines()) <= 420
 
 
-@pytest.mark.parametrize("package", ["sheepfold", "coordinator", "render_tasks", "lab"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_nothing_is_called_one(package: str) -> None:
-    """A variable is called what it holds."""
+    """A variable, a parameter, an attribute and a function are called what they hold or do."""
     found = [
-        f"{file.relative_to(PROJECT)}:{node.lineno}"
+        f"{file.relative_to(PROJECT)}:{line}"
         for file in (PROJECT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
-        if (isinstance(node, ast.Name) and node.id == "one") or (isinstance(node, ast.arg) and node.arg == "one")
+        for name, line in names_in(file.read_text(encoding="utf-8"))
+        if name == "one"
     ]
     assert not found
+
+
+def test_every_kind_of_name_is_looked_at() -> None:
+    source = """
+import json as one
+from json import loads as one
+def one(one): ...
+class one: ...
+for one in (): one.one = 1
+with open("") as one: ...
+try: ...
+except OSError as one: ...
+match 1:
+    case one: ...
+"""
+    assert [name for name, _ in names_in(source)].count("one") == 11
+    assert "one" not in [name for name, _ in names_in("rows.one()\nf(one=1)")], "names of others are theirs"
+
+
+@pytest.mark.parametrize("folder", [folder for folder in FOLDERS if relative(folder) not in WIDER], ids=relative)
+def test_a_folder_holds_at_most_twelve_files(folder: Path) -> None:
+    assert len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) <= 12

@@ -26,11 +26,11 @@ from tests.support.nodes.worker_harness import wait_for
 def test_a_cancel_takes_daemonised_children_along(tmp_path: Path, guard: OrphanGuard) -> None:
     switch = CancelToken()
     pid_file = tmp_path / "scratch" / "daemon.pid"
-    one = null_job(tmp_path, "900")
+    job = null_job(tmp_path, "900")
 
     def attempt() -> None:
         with pytest.raises(AttemptDropped):
-            render(one, switch, guard, lambda _: None)
+            render(job, switch, guard, lambda _: None)
 
     thread = threading.Thread(target=attempt)
     thread.start()
@@ -152,14 +152,14 @@ def test_a_stray_child_that_keeps_the_output_open_does_not_hold_the_slot(tmp_pat
 
 
 def test_a_renderer_that_cannot_be_started_is_a_bad_archive(tmp_path: Path, guard: OrphanGuard) -> None:
-    one = fake(tmp_path, "")
-    (one.renderer / "rend.exe").write_bytes(b"\x7fELF rubbish")
+    job = fake(tmp_path, "")
+    (job.renderer / "rend.exe").write_bytes(b"\x7fELF rubbish")
     with pytest.raises(AttemptFailed) as failed:
-        run(one, guard)
+        run(job, guard)
     assert failed.value.report.kind in (FailureKind.BAD_ARCHIVE, FailureKind.NO_OUTPUT, FailureKind.MISSING_LIBRARIES)
-    (one.renderer / "rend.exe").unlink()
+    (job.renderer / "rend.exe").unlink()
     with pytest.raises(AttemptFailed) as failed:
-        run(one, guard)
+        run(job, guard)
     assert failed.value.report.kind is FailureKind.BAD_ARCHIVE
 
 

@@ -41,12 +41,12 @@ def make(tmp_path: Path, binary: Path) -> Iterator[Callable[..., EmbeddedRedis]]
     """Makes servers of one folder, and stops them all afterwards."""
     made: list[EmbeddedRedis] = []
 
-    def one(**changes: object) -> EmbeddedRedis:
+    def make(**changes: object) -> EmbeddedRedis:
         server = EmbeddedRedis(tmp_path / "redis", **({"binary": binary} | changes))  # type: ignore[arg-type]
         made.append(server)
         return server
 
-    yield one
+    yield make
     for server in made:
         server.stop()
 

@@ -107,7 +107,7 @@ def test_the_page_shows_itself_without_loading_anything_from_elsewhere(lab: Runn
     client.send(job, frame, png)
     client.next_frame()
     told = requests.get(f"{lab.url}/api/overview", timeout=10).json()
-    assert [one["frame"] for one in told["rendering"]] == ["0002"]
+    assert [row["frame"] for row in told["rendering"]] == ["0002"]
     assert (told["projects"][0]["accepted"], told["sessions"][0]["cpu"]) == (1, "Test CPU")
     thumb = requests.get(f"{lab.url}/projects/{job}/frames/{frame}?thumb=1", timeout=10)
     assert thumb.headers["content-type"] == "image/jpeg"
@@ -120,7 +120,9 @@ def test_the_password_shows_up_in_nothing_the_server_says_or_writes(lab: Running
     lab.client()
     Client(lab.url).sign_in(password=PASSWORD + "!")
     assert logging.getLogger("lab.server.protocol.session_routes").isEnabledFor(logging.DEBUG)
-    logged = [one.getMessage() for one in caplog.records if not one.name.startswith("urllib3")]  # that is the client
+    logged = [
+        record.getMessage() for record in caplog.records if not record.name.startswith("urllib3")
+    ]  # that is the client
     assert logged
     assert "counting" not in json.dumps(requests.get(f"{lab.url}/api/overview", timeout=10).json()) + "".join(logged)
     for path in (tmp_path / "server").rglob("*"):

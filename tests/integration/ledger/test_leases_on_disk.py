@@ -106,21 +106,21 @@ def test_history_gives_the_latest_ends_first(ledger: Ledger) -> None:
 
 
 def test_one_transaction_takes_what_holds_and_tells_what_does_not(ledger: Ledger) -> None:
-    one, other = ledger.apply_many([Grant(offer=offer(n), session_key=SESSION) for n in range(2)])
-    assert isinstance(one, Lease)
+    lease, other = ledger.apply_many([Grant(offer=offer(n), session_key=SESSION) for n in range(2)])
+    assert isinstance(lease, Lease)
     assert isinstance(other, Lease)
     outcomes = ledger.apply_many(
         [
-            Transition(lease_id=one.id, event=E.ORDER, node_id="n1"),
+            Transition(lease_id=lease.id, event=E.ORDER, node_id="n1"),
             Transition(lease_id=other.id, event=E.ACCEPT),
-            Transition(lease_id=one.id, event=E.START, attempt=1),
-            Transition(lease_id=one.id, event=E.START, attempt=1),
+            Transition(lease_id=lease.id, event=E.START, attempt=1),
+            Transition(lease_id=lease.id, event=E.START, attempt=1),
         ]
     )
     assert [type(outcome) for outcome in outcomes] == [Lease, IllegalTransition, Lease, IllegalTransition]
-    assert ledger.get(one.id).state is S.RENDERING
+    assert ledger.get(lease.id).state is S.RENDERING
     assert ledger.get(other.id).state is S.GRANTED
-    assert ledger.attempts(one.id)[0].started_at is not None
+    assert ledger.attempts(lease.id)[0].started_at is not None
 
 
 def test_of_many_threads_that_claim_the_same_step_one_wins(ledger: Ledger) -> None:
@@ -257,4 +257,4 @@ def test_a_lease_that_ended_long_ago_is_read_from_disk(ledger: Ledger, monkeypat
     for number in range(4):
         lease = delivered(ledger, number)
         ended.append(ledger.apply(lease.id, E.ACCEPT, answer=0))
-    assert [ledger.get(one.id) for one in ended] == ended
+    assert [ledger.get(lease.id) for lease in ended] == ended

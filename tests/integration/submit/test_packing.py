@@ -79,8 +79,8 @@ def test_a_scene_takes_its_textures_and_libraries_along(scene, tmp_path, blender
 
 
 def test_the_same_scene_gives_the_same_bytes(scene, tmp_path):
-    one, two = pack_scene(scene, tmp_path / "1.zip"), pack_scene(scene, tmp_path / "2.zip")
-    assert file_md5(one.path) == file_md5(two.path)
+    first, second = pack_scene(scene, tmp_path / "1.zip"), pack_scene(scene, tmp_path / "2.zip")
+    assert file_md5(first.path) == file_md5(second.path)
 
 
 def test_missing_files_are_named_and_can_be_left_out(scene, tmp_path):

@@ -176,10 +176,12 @@ def test_drivers_that_blender_computes_without_python_are_told_apart(blender: st
     said = json.loads((tmp_path / "simple.json").read_text())
     ours = {expression: is_simple(expression, {"var"}) for expression in EXPRESSIONS}
     # Blender calls an empty one simple or not, and computes nothing either way.
-    wrong = [one for one in EXPRESSIONS if one and ours[one] != said[one]]
+    wrong = [expression for expression in EXPRESSIONS if expression and ours[expression] != said[expression]]
     assert not wrong
     with open_blend(tmp_path / "drivers.blend") as file:
-        assert set(python_drivers(file)) == {one for one, simple in said.items() if one and not simple}
+        assert set(python_drivers(file)) == {
+            expression for expression, simple in said.items() if expression and not simple
+        }
 
 
 def test_a_damaged_scene_is_one_plain_error_within_seconds(folder: Path, tmp_path: Path):

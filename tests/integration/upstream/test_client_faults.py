@@ -166,7 +166,7 @@ def test_a_lost_connection_is_told_in_plain_words(server: MisbehavingServer, sig
 
 def test_heartbeats_are_repeated_and_job_requests_are_not(server: MisbehavingServer, signed_in: ServerClient) -> None:
     def second_time(visit: ReceivedRequest) -> None:
-        times = sum(one.path == visit.path for one in server.visits)
+        times = sum(seen.path == visit.path for seen in server.visits)
         body = {"/server/keepmealive.php": "<keepmealive status='0'/>"}.get(visit.path, "<jobrequest status='200'/>")
         visit.answer(body, 503 if times == 1 else 200)
 

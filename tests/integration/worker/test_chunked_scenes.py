@@ -97,7 +97,7 @@ def on_disk(folder: Path) -> bytes:
 @pytest.mark.blender
 @pytest.mark.redis
 @pytest.mark.parametrize("lock", [None, "zipcrypto", "aes"])
-def test_a_scene_in_parts_renders_as_it_does_in_one_piece_and_its_password_is_nowhere(
+def test_a_scene_in_parts_renders_as_it_does_whole_lease_piece_and_its_password_is_nowhere(
     node: WorkerHarness, blender: str, demo_scene: Path, lock: str | None
 ) -> None:
     files = {"shots/demo.blend": demo_scene.read_bytes(), "notes.txt": b"none"}
@@ -105,17 +105,19 @@ def test_a_scene_in_parts_renders_as_it_does_in_one_piece_and_its_password_is_no
     whole = packed(files)
     node.coordinator.archives |= {ref.md5: content for ref, content in (renderer, whole)}
     places = {"renderer_archive": renderer[0], "scene_path": "shots/demo.blend", "script": "import bpy\n"}
-    in_one = node.order("3", scene_archives=(whole[0],), **places).lease_id
+    whole_lease = node.order("3", scene_archives=(whole[0],), **places).lease_id
     parts = scene_in_parts(node, LOCKS[lock](files, PASSWORD) if lock else whole[1], 5)
-    in_five = locked_order(node, "3", PASSWORD if lock else "", scene_archives=parts, **places)
+    parts_lease = locked_order(node, "3", PASSWORD if lock else "", scene_archives=parts, **places)
     everywhere = []
-    while not {in_one, in_five} <= {*node.coordinator.frames, *node.coordinator.failures}:
+    while not {whole_lease, parts_lease} <= {*node.coordinator.frames, *node.coordinator.failures}:
         everywhere += [in_redis(node), command_lines().encode()]
         time.sleep(0.2)
     assert not node.coordinator.failures
-    one, five = (pixels(node.folder / "picture.png", node.coordinator.frames[lease]) for lease in (in_one, in_five))
-    assert one.std() > 0
-    assert (one == five).all()
+    of_whole, of_parts = (
+        pixels(node.folder / "picture.png", node.coordinator.frames[lease]) for lease in (whole_lease, parts_lease)
+    )
+    assert of_whole.std() > 0
+    assert (of_whole == of_parts).all()
     key = scene_key([ref.md5 for ref in parts])
     wait_for(lambda: key in node.presence().archives and key in node.presence().warm)
     everywhere += [in_redis(node), command_lines().encode(), on_disk(node.folder)]

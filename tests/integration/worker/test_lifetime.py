@@ -34,10 +34,10 @@ def test_a_node_that_is_told_to_stop_gives_everything_back_and_is_gone(fresh: Wo
     assert not renderers_of(fresh)
     assert fresh.presence() is None
     still_in_redis = fresh.redis.client.llen(queue_of(fresh.node_id))
-    given_back = [one for one in (first, *waiting) if one.lease_id in fresh.coordinator.failures]
+    given_back = [order for order in (first, *waiting) if order.lease_id in fresh.coordinator.failures]
     assert len(given_back) + still_in_redis >= 6
     assert first in given_back
-    assert {fresh.coordinator.failures[one.lease_id].kind for one in given_back} == {FailureKind.NODE_LEAVING}
+    assert {fresh.coordinator.failures[order.lease_id].kind for order in given_back} == {FailureKind.NODE_LEAVING}
 
 
 def test_no_renderer_outlives_a_worker_that_is_killed_with_minus_9(fresh: WorkerHarness) -> None:
@@ -45,7 +45,9 @@ def test_no_renderer_outlives_a_worker_that_is_killed_with_minus_9(fresh: Worker
     fresh.order(FOREVER)
     daemon = daemon_of(fresh)
     assert fresh.process
-    guard = next(one for one in psutil.Process(fresh.process.pid).children() if "guard.py" in " ".join(one.cmdline()))
+    guard = next(
+        child for child in psutil.Process(fresh.process.pid).children() if "guard.py" in " ".join(child.cmdline())
+    )
     began = time.monotonic()
     fresh.stop(signal.SIGKILL)
     wait_for(lambda: not alive(daemon) and not renderers_of(fresh), 2)
@@ -157,7 +159,7 @@ def test_a_guard_that_was_killed_is_replaced(fresh: WorkerHarness) -> None:
     fresh.start().until_ready()
     assert fresh.process
     worker = psutil.Process(fresh.process.pid)
-    guard = next(one for one in worker.children() if "guard.py" in " ".join(one.cmdline()))
+    guard = next(child for child in worker.children() if "guard.py" in " ".join(child.cmdline()))
     os.kill(guard.pid, signal.SIGKILL)
     fresh.order(FOREVER)
     daemon = daemon_of(fresh)

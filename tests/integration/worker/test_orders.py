@@ -55,12 +55,12 @@ def test_while_a_slot_renders_its_next_orders_wait_with_their_archives_and_the_l
     fresh.coordinator.archives[other[0].md5] = other[1]
     ready = [fresh.order(str(frame), scene_archives=(other[0],)) for frame in (2, 3, 4)]
     expected = {travels.lease_id: Stage.DELIVERING, renders.lease_id: Stage.RENDERING}
-    wait_for(lambda: stages(fresh) == expected | {one.lease_id: Stage.WAITING for one in ready})
+    wait_for(lambda: stages(fresh) == expected | {order.lease_id: Stage.WAITING for order in ready})
     assert fresh.coordinator.fetched.count(other[0].md5) == 1
     fresh.coordinator.takes_frames.set()
     wait_for(lambda: travels.lease_id in fresh.coordinator.frames)
     cancel_order(make_app(fresh.redis.url), "pc-03", renders.lease_id, renders.attempt)
-    wait_for(lambda: all(one.lease_id in fresh.coordinator.frames for one in ready))
+    wait_for(lambda: all(order.lease_id in fresh.coordinator.frames for order in ready))
     rendered = [
         line.split("frame ")[1].split(" ")[0] for line in fresh.log.read_text().splitlines() if "rendered:" in line
     ]
@@ -88,7 +88,7 @@ def test_a_scene_or_an_archive_that_is_not_there_is_a_failure(node: WorkerHarnes
     no_scene = node.order("1", scene_path="shots/other.blend")
     outside = node.order("1", scene_path="../../node-id")
     no_archive = node.order("1", scene_archives=(ArchiveRef(md5="0" * 32, size=7),))
-    wait_for(lambda: {one.lease_id for one in (no_scene, outside, no_archive)} <= node.coordinator.failures.keys())
+    wait_for(lambda: {order.lease_id for order in (no_scene, outside, no_archive)} <= node.coordinator.failures.keys())
     assert node.coordinator.failures[no_scene.lease_id].kind is FailureKind.BAD_ARCHIVE
     assert node.coordinator.failures[outside.lease_id].kind is FailureKind.BAD_ORDER
     assert node.coordinator.failures[no_archive.lease_id].kind is FailureKind.NO_ARCHIVE
@@ -156,7 +156,9 @@ def test_a_cancel_kills_the_whole_tree_within_two_seconds_and_is_not_reported(no
         wait_for(lambda: rendering(node, order))
         began = time.monotonic()
         cancel_order(make_app(node.redis.url), "pc-03", order.lease_id, order.attempt)
-        wait_for(lambda: not alive(daemon) and not any("900" in one.cmdline() for one in renderers_of(node)), 2)
+        wait_for(
+            lambda: not alive(daemon) and not any("900" in renderer.cmdline() for renderer in renderers_of(node)), 2
+        )
         assert time.monotonic() - began < 2
         events.last(order, "task-revoked")
     assert order.lease_id not in node.coordinator.failures

@@ -113,8 +113,8 @@ def liar(lan: NodeGroup, tmp_path: Path) -> Iterator[Callable[[ArchiveRef], Arch
         return servers[-1]
 
     yield make
-    for one in servers:
-        one.stop()
+    for server in servers:
+        server.stop()
 
 
 def test_a_node_that_sends_wrong_bytes_is_found_out_and_left_alone(

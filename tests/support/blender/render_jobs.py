@@ -83,8 +83,8 @@ def gone(pid: int) -> bool:
 
 def processes_naming(path: Path) -> list[int]:
     found = []
-    for one in psutil.process_iter():
+    for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if one.pid != os.getpid() and str(path) in " ".join(one.cmdline()):
-                found.append(one.pid)
+            if process.pid != os.getpid() and str(path) in " ".join(process.cmdline()):
+                found.append(process.pid)
     return found

@@ -49,7 +49,7 @@ def frame(number: str = "0001", **changes: Any) -> JobOffer:
 
 
 def gives(*offers: JobOffer) -> list[JobAnswer]:
-    return [JobAnswer(status=JobStatus.OK, offer=one, frames_remaining=7) for one in offers]
+    return [JobAnswer(status=JobStatus.OK, offer=offer, frames_remaining=7) for offer in offers]
 
 
 @dataclass
@@ -165,11 +165,11 @@ class Chain:
 
     def look(self) -> None:
         """Who is here and may get frames, as the farm's sweep tells the floor."""
-        usable = {id_: one for id_, one in self.present.items() if id_ not in self.quarantined}
+        usable = {id_: presence for id_, presence in self.present.items() if id_ not in self.quarantined}
         for node_id in self.floor.nodes().keys() - usable.keys():
             self.floor.remove(node_id)
-        for one in usable.values():
-            self.floor.upsert(one, self.account.session_key(one))
+        for presence in usable.values():
+            self.floor.upsert(presence, self.account.session_key(presence))
 
     @property
     def nodes(self) -> dict[str, Presence]:

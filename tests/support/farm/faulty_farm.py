@@ -57,7 +57,7 @@ class Project:
 
     def starts(self, frame: int | None = None) -> list[Start]:
         """Every render of it that began, or those of one frame."""
-        return [one for one in starts_in(self.stage) if frame in (None, one.frame)]
+        return [start for start in starts_in(self.stage) if frame in (None, start.frame)]
 
     def open(self, frame: int | None = None) -> None:
         """Lets renders that wait at the gate go on."""
@@ -124,7 +124,7 @@ class FaultyFarm(RunningFarm):
     def at_server(self, project: Project, frame: int | None = None) -> Any:
         """The project as the server sees it, or one frame of it."""
         shown = self.api("GET", f"/api/projects/{project.id}")
-        return shown if frame is None else next(one for one in shown["list"] if int(one["frame"]) == frame)
+        return shown if frame is None else next(row for row in shown["list"] if int(row["frame"]) == frame)
 
     def error_log(self, project: Project, frame: int) -> str:
         """The last error report of a frame; empty where there is none."""

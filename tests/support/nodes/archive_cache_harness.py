@@ -67,7 +67,7 @@ class CountingSource:
             raise self.error
         if arriving.plan.md5 in self.silent_about:
             raise CoordinatorUnreachable("fetch", "away")
-        content = next(one for one in (*self.contents.values(), *self.rubbish) if fits(arriving.plan, one))
+        content = next(known for known in (*self.contents.values(), *self.rubbish) if fits(arriving.plan, known))
         for piece in range(len(arriving.plan.sums)):
             arriving.put(piece, content[piece * BLOCK_BYTES : (piece + 1) * BLOCK_BYTES])
 

@@ -150,8 +150,8 @@ class SilentPeer:
     def close(self) -> None:
         """Hangs up."""
         self._socket.close()
-        for one in self._held:
-            one.close()
+        for held in self._held:
+            held.close()
 
 
 def _parts(desk: ArchiveTracker) -> ApiServices:

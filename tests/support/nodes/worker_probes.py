@@ -42,7 +42,7 @@ class CeleryEvents:
     def last(self, order: RenderOrder, type_: str) -> dict[str, Any]:
         def found() -> dict[str, Any] | None:
             task = task_id_of(order.lease_id, order.attempt)
-            return next((one for one in self.seen if one.get("uuid") == task and one["type"] == type_), None)
+            return next((event for event in self.seen if event.get("uuid") == task and event["type"] == type_), None)
 
         return wait_for(found, 15, f"{type_} of frame {order.frame}")
 
@@ -62,7 +62,7 @@ def daemon_of(node: WorkerHarness) -> int:
 def stages(node: WorkerHarness) -> dict[str, Stage]:
     """What the node says it does with each lease."""
     record = node.presence()
-    return {one.lease_id: one.stage for one in record.busy} if record else {}
+    return {busy.lease_id: busy.stage for busy in record.busy} if record else {}
 
 
 def alive(pid: int) -> bool:
@@ -84,5 +84,5 @@ def renderers_of(node: WorkerHarness) -> list[psutil.Process]:
 def rendering(node: WorkerHarness, order: RenderOrder) -> bool:
     record = node.presence()
     return record is not None and any(
-        one.lease_id == order.lease_id and one.stage is Stage.RENDERING for one in record.busy
+        busy.lease_id == order.lease_id and busy.stage is Stage.RENDERING for busy in record.busy
     )

@@ -44,7 +44,7 @@ def refusal(read: Read, **environment: str | None) -> str:
     """What a wrong setting is told with, the message of the operator's line."""
     with pytest.raises(ValidationError) as caught:
         read(**environment)
-    return "\n".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in caught.value.errors())
+    return "\n".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in caught.value.errors())
 
 
 def test_three_settings_are_enough(read: Read) -> None:

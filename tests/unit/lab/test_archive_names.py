@@ -76,9 +76,9 @@ def test_a_scene_ends_with_blend(name, inside):
 
 
 def test_long_scenes_are_short_and_stay_apart():
-    one, two = portable_scene("n" * 200 + "1.blend"), portable_scene("n" * 200 + "2.blend")
-    assert one != two
-    assert max(len(one), len(two)) <= MAX_PART
+    first, second = portable_scene("n" * 200 + "1.blend"), portable_scene("n" * 200 + "2.blend")
+    assert first != second
+    assert max(len(first), len(second)) <= MAX_PART
 
 
 def test_a_path_too_long_gets_a_short_one_with_its_suffix():

@@ -249,7 +249,7 @@ def test_many_threads_use_no_more_connections_than_they_need_at_once(
 ) -> None:
     monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")
     for number in range(20):
-        one = threading.Thread(target=client.start, args=(f"lease-{number}", 1, "n", "word"))
-        one.start()
-        one.join(10)
+        thread = threading.Thread(target=client.start, args=(f"lease-{number}", 1, "n", "word"))
+        thread.start()
+        thread.join(10)
     assert len(server.callers) == 1

@@ -49,7 +49,7 @@ def test_a_wrong_setting_names_itself_and_not_its_value(monkeypatch: pytest.Monk
     monkeypatch.setenv(f"SHEEPFOLD_{name}", value)
     with pytest.raises(ValidationError) as wrong:
         WorkerSettings()  # type: ignore[call-arg]
-    assert {one["loc"][0] for one in wrong.value.errors()} == {name.lower()}
+    assert {error["loc"][0] for error in wrong.value.errors()} == {name.lower()}
     assert f"input_value={value!r}" not in str(wrong.value)
 
 
@@ -68,7 +68,7 @@ def test_tags_are_words_with_commas_between_each_of_them_once(monkeypatch: pytes
 def test_address_and_token_are_needed() -> None:
     with pytest.raises(ValidationError) as wrong:
         WorkerSettings()  # type: ignore[call-arg]
-    assert {one["loc"][0] for one in wrong.value.errors()} == {"coordinator_url", "farm_token"}
+    assert {error["loc"][0] for error in wrong.value.errors()} == {"coordinator_url", "farm_token"}
 
 
 def test_a_folder_is_one_node_for_good_and_takes_one_worker_at_a_time(tmp_path: Path) -> None:

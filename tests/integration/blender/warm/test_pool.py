@@ -143,7 +143,7 @@ def bench(tmp_path: Path, guard: OrphanGuard) -> Iterator[PoolHarness]:
 def test_one_renderer_makes_many_frames_and_each_has_its_own_memory(bench: PoolHarness) -> None:
     rendered = [bench.render(bench.job(frame)) for frame in (3, 1, 2)]
     assert bench.kinds() == ["warm"]
-    assert [one.picture.read_bytes() for one in rendered] == [b"warm"] * 3
+    assert [job.picture.read_bytes() for job in rendered] == [b"warm"] * 3
     assert rendered[0].memory_kb == 900 * 1024
     assert rendered[1].memory_kb < 100 * 1024  # the peak it prints is that of its life
 
@@ -378,14 +378,14 @@ def test_an_archive_that_makes_room_takes_its_renderer_along(bench: PoolHarness)
 
 
 def test_a_process_says_why_it_should_be_closed(bench: PoolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = WarmBlender("key", bench.folder / "warm" / "one", bench.guard)
-    with contextlib.closing(one):
-        assert one.why_close() == "it ended"
-        one.render(bench.job(1), CancelToken(), lambda _: None)
+    process = WarmBlender("key", bench.folder / "warm" / "one", bench.guard)
+    with contextlib.closing(process):
+        assert process.why_close() == "it ended"
+        process.render(bench.job(1), CancelToken(), lambda _: None)
         held = iter([3_000_000, 4_000_000, 4_600_000])
         monkeypatch.setattr("render_tasks.blender.warm.process.resident_kb", lambda _pid: next(held))
-        assert one.why_close() == ""
-        assert one.why_close() == ""
-        assert one.why_close() == "it grew from 2929 to 4492 MB"
-        one.frames = 250
-        assert one.why_close() == "it has rendered 250 frames"
+        assert process.why_close() == ""
+        assert process.why_close() == ""
+        assert process.why_close() == "it grew from 2929 to 4492 MB"
+        process.frames = 250
+        assert process.why_close() == "it has rendered 250 frames"

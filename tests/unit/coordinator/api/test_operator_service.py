@@ -202,7 +202,7 @@ def test_the_status_tells_which_pcs_take_nothing_and_why(desk: ServiceHarness, l
     desk.pauses.follow(desk.present)
     failure = FailureReport(kind=FailureKind.INTERNAL, reason="KeyError")
     desk.pauses.failed(rendering(ledger, node="n3"), "n3", "n3", failure)
-    told = [(one["trouble"], one["blender"], one["no_blender"]) for one in desk.office.status()["nodes"]]
+    told = [(row["trouble"], row["blender"], row["no_blender"]) for row in desk.office.status()["nodes"]]
     assert told == [
         ("disk full: make room", "", ""),
         ("", "", "no blender on PATH"),

@@ -30,7 +30,7 @@ def test_both_archives_are_fetched_once_however_many_frames_want_them(chain: Cha
     for number in range(5):
         chain.grant(f"{number:04}")
     chain.place_until(lambda: len(chain.sent) == 5)
-    assert sorted(chain.session.downloads, key=lambda one: one.type) == [
+    assert sorted(chain.session.downloads, key=lambda download: download.type) == [
         ArchiveRequest(type="binary", job="77"),
         ArchiveRequest(type="job", job="77", revision="3"),
     ]
@@ -94,7 +94,7 @@ def test_an_archive_that_keeps_arriving_with_another_md5_gives_the_frame_up(chai
     chain.session.archives["job"] = [b"something else"]
     lease = chain.grant()
     chain.place_until(lambda: chain.state(lease) is LeaseState.FAILED)
-    assert sum(one.type == "job" for one in chain.session.downloads) == DOWNLOAD_TRIES
+    assert sum(download.type == "job" for download in chain.session.downloads) == DOWNLOAD_TRIES
     assert md5_of(b"something else") in told.gave_up[0][1].reason
     assert md5_of(SCENE) not in chain.store.held()
 

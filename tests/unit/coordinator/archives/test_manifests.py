@@ -100,7 +100,7 @@ def test_nodes_that_ask_at_once_share_one_reading_and_wait_for_a_moment_only(
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(plans.of, MD5) for _ in range(4)]
         go_on.set()
-        assert [one.result(10) for one in asking] == [SUMS] * 4
+        assert [future.result(10) for future in asking] == [SUMS] * 4
     assert read.acquire(blocking=False)
     assert not read.acquire(blocking=False), "it was read once"
 

@@ -117,7 +117,7 @@ def test_threads_that_want_the_same_archive_share_one_download(tmp_path: Path) -
         others = [pool.submit(store.ensure, md5_of(GOOD), slow) for _ in range(7)]
         other_archive = store.ensure(md5_of(b"other"), sends(b"other"))
         go_on.set()
-        assert {one.result(10) for one in (first, *others)} == {ArchiveRef(md5=md5_of(GOOD), size=len(GOOD))}
+        assert {future.result(10) for future in (first, *others)} == {ArchiveRef(md5=md5_of(GOOD), size=len(GOOD))}
     assert other_archive.size == 5
     assert len(downloads) == 1
 

@@ -157,7 +157,7 @@ def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
     assert not told.failed
     assert not told.gave_up
     # A worker that leaves is in no trouble: nobody is paused for it.
-    assert [one.node_id for one in troubled] == ([] if kind is FailureKind.NODE_LEAVING else ["n1"] * 7)
+    assert [trouble.node_id for trouble in troubled] == ([] if kind is FailureKind.NODE_LEAVING else ["n1"] * 7)
 
 
 def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
@@ -265,7 +265,7 @@ def test_a_frame_that_is_black_twice_is_delivered(
     assert now.delivery.is_confirmed
     assert now.delivery.picture in spool.names()
     assert len(spool.names()) == 2, "the lit frame's picture and this one's"
-    assert [one.id for one in told.absolved] == [lease.id]
+    assert [absolved.id for absolved in told.absolved] == [lease.id]
 
 
 @pytest.mark.usefixtures("lit")

@@ -64,7 +64,7 @@ def test_the_operator_is_told_once_with_what_to_do(
     for _ in range(4):
         pauses.failed(lease, "n1", "pc1", FULL)
         clock.now += 1000
-    warnings = [one.message for one in caplog.records if one.levelno >= logging.WARNING]
+    warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert warnings[0].endswith(
         "disk full: the disk of this PC is full: free some space on the disk of its work folder"
@@ -79,7 +79,7 @@ def test_a_pc_that_says_its_trouble_gets_nothing_until_it_says_that_it_is_mended
     for _ in range(3):
         pauses.follow({"n1": node(trouble="disk full: make room in /work")})
     assert pauses.reason("n1") == "disk full: make room in /work"
-    assert [one.message for one in caplog.records] == ["n1 takes nothing: disk full: make room in /work"]
+    assert [record.message for record in caplog.records] == ["n1 takes nothing: disk full: make room in /work"]
     pauses.follow({"n1": node()})
     assert not pauses.is_paused("n1"), "its word counts for more than the wait that was left"
     assert pauses.reason("n1") == ""
@@ -95,7 +95,7 @@ def test_a_pc_that_never_said_it_is_in_trouble_waits_to_the_end(pauses: NodePaus
 def test_a_missing_blender_is_told_once(pauses: NodePauses, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         pauses.follow({"n1": node(no_blender="no blender on PATH")})
-    assert [one.message for one in caplog.records] == [
+    assert [record.message for record in caplog.records] == [
         "n1 gets only jobs that bring their own renderer: no blender on PATH"
     ]
     assert not pauses.is_paused("n1")

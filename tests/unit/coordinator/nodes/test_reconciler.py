@@ -67,7 +67,7 @@ class ReconcilerHarness:
         )
 
     def sees(self, *present: Presence) -> bool:
-        self.nodes.present = {one.node_id: one for one in present}
+        self.nodes.present = {presence.node_id: presence for presence in present}
         return self.sweeper.sweep_once()
 
     def ordered(self, frame: str = "0012", node_id: str = "n1") -> Lease:
@@ -145,7 +145,7 @@ def test_while_silence_proves_nothing_nothing_is_taken_back(lan: ReconcilerHarne
     lan.sees(node("n1", busy=(slot(gone),)), node("n2"))
     lan.nodes.settled, lan.ahead_s = False, 1000
     lan.sees(node("n2"))
-    assert [lan.state(one) for one in (gone, unknown, lost)] == [
+    assert [lan.state(lease) for lease in (gone, unknown, lost)] == [
         LeaseState.RENDERING,
         LeaseState.RENDERING,
         LeaseState.ORDERED,
@@ -232,8 +232,8 @@ def test_a_pc_that_delivers_is_left_to_the_fence(lan: ReconcilerHarness, ledger:
 @pytest.mark.parametrize("event", [None, LeaseEvent.START, LeaseEvent.DELIVER])
 def test_a_pc_that_holds_what_is_its_own_is_not_disturbed(lan: ReconcilerHarness, event: LeaseEvent | None) -> None:
     lease = lan.ordered()
-    for one in {None: [], LeaseEvent.START: [LeaseEvent.START]}.get(event, [LeaseEvent.START, LeaseEvent.DELIVER]):
-        lease = lan.ledger.apply(lease.id, one)
+    for passed in {None: [], LeaseEvent.START: [LeaseEvent.START]}.get(event, [LeaseEvent.START, LeaseEvent.DELIVER]):
+        lease = lan.ledger.apply(lease.id, passed)
     lan.ahead_s = 1000
     lan.sees(node("n1", busy=(slot(lease),)))
     assert not lan.cancelled
@@ -286,7 +286,7 @@ def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(
     others = rendering(ledger, "0003", "n2")
     lan.sees(node(busy=(slot(renders),)), node("n2", busy=(slot(others),)))
     lan.sweeper.joined(join())
-    assert [lan.state(one) for one in (renders, waits, others)] == [
+    assert [lan.state(lease) for lease in (renders, waits, others)] == [
         LeaseState.GRANTED,
         LeaseState.GRANTED,
         LeaseState.RENDERING,
@@ -326,7 +326,7 @@ def test_frames_a_restarted_worker_kept_are_not_taken_back_before_they_are_deliv
     lan.sweeper.joined(join(kept=(f"{first.id}.1", f"{second.id}.1")))
     # It delivers one after the other, and so it says.
     lan.sees(node(slots=3, busy=(slot(first, Stage.DELIVERING),)))
-    assert [lan.state(one) for one in (first, second, lost)] == [
+    assert [lan.state(lease) for lease in (first, second, lost)] == [
         LeaseState.RENDERING,
         LeaseState.RENDERING,
         LeaseState.GRANTED,

@@ -46,8 +46,8 @@ class IndexHarness(NodeIndex):
     def __init__(self, *nodes: Presence, look_ahead: int = 0) -> None:
         super().__init__(look_ahead=look_ahead)
         self._number = 0
-        for one in nodes:
-            self.upsert(one, GROUP)
+        for presence in nodes:
+            self.upsert(presence, GROUP)
 
     def orders(self, node_id: str, times: int = 1, *, scene: str = SCENE) -> list[Lease]:
         """Leases that the ledger says went there."""
@@ -326,12 +326,12 @@ def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_l
             under_way += hall.orders(name, scene=scenes[what])
         elif under_way:
             hall.delivers(under_way.pop(which % len(under_way)), render_s=10)
-    busy = {name: sum(one.node_id == name for one in under_way) for name in here}
-    limits = {name: one.slots * (1 + look_ahead) for name, one in here.items()}
+    busy = {name: sum(lease.node_id == name for lease in under_way) for name in here}
+    limits = {name: presence.slots * (1 + look_ahead) for name, presence in here.items()}
     able = {
         name
-        for name, one in here.items()
-        if busy[name] < limits[name] and one.compute is (Compute.GPU if use_gpu else Compute.CPU)
+        for name, presence in here.items()
+        if busy[name] < limits[name] and presence.compute is (Compute.GPU if use_gpu else Compute.CPU)
     }
     free = {name for name in able if busy[name] < here[name].slots}
     chosen = hall.picks(need(use_gpu=use_gpu), cold)

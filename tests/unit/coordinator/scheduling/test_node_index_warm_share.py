@@ -80,11 +80,11 @@ class Simulation:
     def _place(self) -> None:
         wishes = [
             PendingLease(
-                lease=one,
-                need=Requirements(use_gpu=False, scene_key=one.offer.archive_md5, renderer_md5="b" * 32),
-                waited_s=self.now - one.changed_at,
+                lease=lease,
+                need=Requirements(use_gpu=False, scene_key=lease.offer.archive_md5, renderer_md5="b" * 32),
+                waited_s=self.now - lease.changed_at,
             )
-            for one in self.granted.values()
+            for lease in self.granted.values()
         ]
         for lease_id, name in self.match(self.floor, wishes).items():
             lease = self.granted.pop(lease_id)
@@ -126,11 +126,11 @@ def at_random(floor: NodeIndex, wishes: list[PendingLease]) -> dict[str, str]:
     """Any place that is free, slots before queues, without a look at what is open there."""
     rng, found = random.Random(len(wishes)), {}
     here = floor._groups[GROUP]
-    for one in wishes:
+    for wish in wishes:
         tier = here.free or here.waiting
         if tier:
-            found[one.lease.id] = rng.choice(tier)[-1]
-            floor.reserve(one.lease, found[one.lease.id])
+            found[wish.lease.id] = rng.choice(tier)[-1]
+            floor.reserve(wish.lease, found[wish.lease.id])
     return found
 
 

@@ -93,10 +93,10 @@ def hold_back_a_black_frame(chain: Chain, node_id: str) -> Lease:
     """A lease whose picture waits for a second opinion; the frame before it shows something."""
     lease = chain.grant("0002")
     chain.place_until(lambda: len(chain.sent) == 1)
-    for one, data in ((rendering(chain.ledger, "0001"), b"PNG data"), (lease, b"PNG black")):
-        if one is lease:
+    for delivered, data in ((rendering(chain.ledger, "0001"), b"PNG data"), (lease, b"PNG black")):
+        if delivered is lease:
             chain.claims.start(lease.id, 1, node_id, "word")
-        chain.claims.deliver(one.id, 1, node_id, report(data), [data])
+        chain.claims.deliver(delivered.id, 1, node_id, report(data), [data])
     return chain.ledger.get(lease.id)
 
 

@@ -140,7 +140,7 @@ def test_the_status_names_each_session_with_the_servers_last_word(
 def test_the_session_of_a_pc_that_is_off_is_still_told(made: FakeSessions) -> None:
     account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
     account.assign(lan(node("n1")))
-    assert [one["name"] for one in account.status({})] == ["n1"]
+    assert [session["name"] for session in account.status({})] == ["n1"]
 
 
 def test_a_session_nobody_opened_is_not_there(made: FakeSessions) -> None:

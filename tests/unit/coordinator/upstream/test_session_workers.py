@@ -134,7 +134,7 @@ class WorkersHarness:
         assert self.loops._uploading.join(SOON_S)
 
     def threads(self) -> list[str]:
-        return sorted(one.name for one in threading.enumerate() if one.name in ("ask", "upload"))
+        return sorted(thread.name for thread in threading.enumerate() if thread.name in ("ask", "upload"))
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ def test_the_same_seed_gives_the_same_faults():
 def test_the_rate_is_about_what_was_asked_for():
     plan = FaultPlan(rate=0.1, seed=1)
     happened = [plan.next("download-archive") for _ in range(3000)]
-    assert 200 < sum(1 for one in happened if one) < 400
-    assert {one for one in happened if one} == set(RANDOM_DOWNLOAD_ACTIONS)
+    assert 200 < sum(1 for action in happened if action) < 400
+    assert {action for action in happened if action} == set(RANDOM_DOWNLOAD_ACTIONS)
 
 
 def test_random_faults_never_lie_about_a_status():

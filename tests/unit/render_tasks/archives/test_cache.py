@@ -30,7 +30,7 @@ def test_slots_that_need_the_same_archive_fetch_it_once(tmp_path: Path, source: 
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(cache.ensure, [ref]) for _ in range(8)]
         source.gate.set()
-        assert {one.result() for one in waiting} == {tmp_path / ref.md5}
+        assert {future.result() for future in waiting} == {tmp_path / ref.md5}
     assert len(source.fetches) == 1
 
 
@@ -117,13 +117,13 @@ def test_an_archive_of_several_pieces_is_kept_for_other_nodes_across_restarts(
     cache.ensure([large])
     cache.ensure([small])
     assert names_in(tmp_path) == {large.md5, f"{large.md5}.zip", small.md5}
-    for one in (cache, cache_in(tmp_path, source)):
-        assert one.shares() == (large.md5,)
-        shared = one.shared(large.md5)
+    for opened in (cache, cache_in(tmp_path, source)):
+        assert opened.shares() == (large.md5,)
+        shared = opened.shared(large.md5)
         assert shared is not None
         assert shared.path.read_bytes() == source.contents[large.md5]
         assert shared.covers(0, large.size)
-        assert one.shared(small.md5) is None
+        assert opened.shared(small.md5) is None
 
 
 def test_what_is_still_arriving_is_handed_on_as_far_as_it_is_right(tmp_path: Path, source: CountingSource) -> None:
@@ -179,6 +179,6 @@ def test_no_more_archives_are_fetched_at_once_than_the_lane_is_wide(tmp_path: Pa
             cache.ensure([refs[-1]], lambda: True)
         assert len(source.fetches) == FETCHES_AT_ONCE
         source.gate.set()
-        for one in fetching:
-            one.result(10)
+        for future in fetching:
+            future.result(10)
         assert cache.ensure([refs[-1]]).is_dir()

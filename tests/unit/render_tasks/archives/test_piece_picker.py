@@ -71,11 +71,11 @@ def test_nodes_that_know_each_other_begin_with_shares_of_their_own() -> None:
         board.own_url = own
         board.add_nodes(others, (), 0.0)
         for _ in range(3):
-            errand = next(one for one in taken(board) if one.peer.is_coordinator)
+            errand = next(request for request in taken(board) if request.peer.is_coordinator)
             fetched.append(errand.piece)
             board.finish(errand)
             board.mark_received(errand.piece or 0, 0.0)
-    assert sorted(one for one in fetched if one is not None) == list(range(9))
+    assert sorted(piece for piece in fetched if piece is not None) == list(range(9))
 
 
 def test_when_nodes_have_everything_the_coordinator_is_left_alone() -> None:

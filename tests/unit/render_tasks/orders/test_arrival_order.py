@@ -11,13 +11,13 @@ def queue(turns: ArrivalOrder, came: dict[str, float], needs: dict[str, str], re
     """Lets these orders get ready one after the other; the order in which they queued."""
     inside, go, queued = threading.Semaphore(0), {name: threading.Event() for name in came}, []
 
-    def one(name: str) -> None:
+    def wait_in_line(name: str) -> None:
         with turns.preparing(needs.get(name, "archives"), came[name]):
             inside.release()
             assert go[name].wait(5)
         queued.append(name)
 
-    threads = {name: threading.Thread(target=one, args=(name,), daemon=True) for name in came}
+    threads = {name: threading.Thread(target=wait_in_line, args=(name,), daemon=True) for name in came}
     for thread in threads.values():
         thread.start()
     for _ in threads:

@@ -52,7 +52,7 @@ class Queue:
         self.slots = Slots(1, lambda: self.warm)
         self.served: list[str] = []
         self._go_on = threading.Semaphore(0)
-        self._served_one = threading.Semaphore(0)
+        self._was_served = threading.Semaphore(0)
 
     def add(self, name: str, switch: CancelToken | None = None, came_at: float | None = None) -> threading.Thread:
         """``name`` begins with its key."""
@@ -61,7 +61,7 @@ class Queue:
         thread = threading.Thread(target=self._wait, args=(name, switch or CancelToken(), came), daemon=True)
         thread.start()
         if is_first:
-            assert self._served_one.acquire(timeout=5)
+            assert self._was_served.acquire(timeout=5)
         else:
             wait_for(lambda: len(self.slots.waiting_keys()) > before)
         return thread
@@ -69,7 +69,7 @@ class Queue:
     def next(self) -> str:
         """The slot is given up; who got it then."""
         self._go_on.release()
-        assert self._served_one.acquire(timeout=5)
+        assert self._was_served.acquire(timeout=5)
         return self.served[-1]
 
     def _wait(self, name: str, switch: CancelToken, came_at: float) -> None:
@@ -77,7 +77,7 @@ class Queue:
             with self.slots.acquire(name[0], switch, came_at=came_at):
                 self.served.append(name)
                 self.warm = {name[0]}
-                self._served_one.release()
+                self._was_served.release()
                 self._go_on.acquire()
         except AttemptDropped:
             self.served.append(f"{name} dropped")
@@ -100,11 +100,11 @@ def test_nobody_is_passed_by_more_than_a_few_that_came_later(orders: tuple[list[
     passed = dict.fromkeys(range(len(everyone)), 0)
     while coming or queue:
         while coming and len(queue) < ready:
-            bisect.insort(queue, coming.pop(), key=lambda one: one.came_at)
+            bisect.insort(queue, coming.pop(), key=lambda order: order.came_at)
         chosen = take_next(queue, (warm,))
         warm = str(chosen.key)
-        for one in queue:
-            passed[int(one.came_at)] += one.came_at < chosen.came_at
+        for order in queue:
+            passed[int(order.came_at)] += order.came_at < chosen.came_at
     assert max(passed.values()) <= PASSED_AT_MOST
 
 
@@ -137,10 +137,10 @@ def test_an_order_that_was_stopped_before_takes_no_slot() -> None:
 
 def test_the_slot_used_last_is_taken_first() -> None:
     slots = Slots(3)
-    with slots.acquire("a", CancelToken(), came_at=0) as one:
+    with slots.acquire("a", CancelToken(), came_at=0) as first:
         pass
-    with slots.acquire("a", CancelToken(), came_at=0) as two, slots.acquire("a", CancelToken(), came_at=0) as three:
-        assert (one.number, two.number, three.number) == (1, 1, 2)
+    with slots.acquire("a", CancelToken(), came_at=0) as second, slots.acquire("a", CancelToken(), came_at=0) as third:
+        assert (first.number, second.number, third.number) == (1, 1, 2)
 
 
 def test_a_render_that_fails_gives_its_slot_back() -> None:

@@ -16,19 +16,19 @@ from sheepfold.contract.orders import (
 from tests.support.wire.contract_messages import MESSAGES, ORDER
 
 
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 def test_every_message_comes_back_as_it_went(message: Any) -> None:
     assert from_json(type(message), to_json(message)) == message
 
 
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 def test_a_reader_ignores_what_it_does_not_know_and_misses_what_it_needs(message: Any) -> None:
     data = json.loads(to_json(message))
     assert from_json(type(message), json.dumps({**data, "later": [1]})) == message
-    for one in dataclasses.fields(message):
-        rest = json.dumps({name: value for name, value in data.items() if name != one.name})
-        if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
-            with pytest.raises(MalformedContract, match=one.name):
+    for field in dataclasses.fields(message):
+        rest = json.dumps({name: value for name, value in data.items() if name != field.name})
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            with pytest.raises(MalformedContract, match=field.name):
                 from_json(type(message), rest)
         else:
             from_json(type(message), rest)

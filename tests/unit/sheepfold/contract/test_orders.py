@@ -56,7 +56,7 @@ def test_the_order_key_travels_as_text() -> None:
 
 
 def test_no_order_has_a_place_for_a_password() -> None:
-    assert not [one.name for one in dataclasses.fields(RenderOrder) if "password" in one.name]
+    assert not [field.name for field in dataclasses.fields(RenderOrder) if "password" in field.name]
 
 
 def test_a_scene_of_one_archive_is_called_as_that_one_and_others_by_all_their_names_in_order() -> None:

@@ -177,11 +177,11 @@ def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
     client = PeerClient(MD5, archive_pass(TOKEN, MD5))
     url = f"http://127.0.0.1:{server.port}"
     stuck = [StuckReader(server) for _ in range(2)]
-    assert all(one.began.startswith(b"HTTP/1.1") for one in stuck)
+    assert all(reader.began.startswith(b"HTTP/1.1") for reader in stuck)
     with pytest.raises(PeerBusy):
         client.piece(url, 0, 10, NODE_TIMEOUTS)
     assert client.pieces(url, NODE_TIMEOUTS) == "all", "what it has can still be asked"
-    assert all(one.is_cut_off(within_s=10) for one in stuck)
+    assert all(reader.is_cut_off(within_s=10) for reader in stuck)
     assert client.piece(url, 0, 10, NODE_TIMEOUTS)[0] == CONTENT[:10]
     server.stop()
 

@@ -161,7 +161,7 @@ def test_two_threads_send_two_frames_and_none_twice(
     sender = uploads(session, ledger, spool, reports)
     with ThreadPoolExecutor(2) as pool:
         assert all(pool.map(lambda _: sender.flush_once(), range(2)))
-    assert sorted(one.frame for one in session.uploads) == ["0001", "0002"]
+    assert sorted(upload.frame for upload in session.uploads) == ["0001", "0002"]
     assert sender.idle()
 
 

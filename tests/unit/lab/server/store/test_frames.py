@@ -32,13 +32,13 @@ def test_project_numbers_never_look_like_a_services_own_test_frames(parts):
 
 
 def test_a_lease_without_heartbeats_is_granted_to_somebody_else(parts):
-    one, other, project = parts.session("one"), parts.session("other"), parts.project((1,))
-    granted(parts, one)
+    session, other, project = parts.session("one"), parts.session("other"), parts.project((1,))
+    granted(parts, session)
     parts.now += LEASE_S
     assert parts.frames.grant(other, CPU) is JobStatus.NO_JOB
     parts.now += 1
     assert granted(parts, other) == (project.id, "0001")
-    assert parts.frames.beat(one, str(project.id), "0001") is BeatStatus.STOP
+    assert parts.frames.beat(session, str(project.id), "0001") is BeatStatus.STOP
     assert parts.frames.beat(other, str(project.id), "0001") is BeatStatus.OK
 
 
@@ -199,7 +199,7 @@ def test_a_step_that_is_not_in_the_table_changes_nothing(parts, state, step):
 
 def test_a_client_is_given_what_it_can_compute(parts):
     session = parts.session()
-    cpu, gpu, either = (parts.project((1,), compute=one) for one in (Compute.CPU, Compute.GPU, Compute.EITHER))
+    cpu, gpu, either = (parts.project((1,), compute=compute) for compute in (Compute.CPU, Compute.GPU, Compute.EITHER))
     assert granted(parts, session, ComputeMethod.GPU_ONLY)[0] == gpu.id
     assert granted(parts, session, ComputeMethod.GPU_ONLY)[0] == either.id
     assert parts.frames.grant(session, ComputeMethod.GPU_ONLY) is JobStatus.NO_JOB

@@ -88,7 +88,7 @@ def test_what_may_be_warm_can_be_expanded_and_differs_in_nothing_but_the_frame(w
     if why_not_warm(line, "") == "":
         cold = expand(line, **PLACES, frame="7", cores=3)
         warm = expand_warm(line, **PLACES, driver=DRIVER, cores=3)
-        differ = [(one, other) for one, other in zip(cold, warm, strict=True) if one != other]
+        differ = [(argument, other) for argument, other in zip(cold, warm, strict=True) if argument != other]
         assert differ == [("-f", "-P"), ("7", str(DRIVER))]
 
 
@@ -98,7 +98,7 @@ def test_no_line_and_no_script_raises(line: str, script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "is_one"),
+    ("head", "is_scene"),
     [
         (b"BLENDER-v304REND", True),
         (b"BLENDER_V279RENDH", True),
@@ -110,8 +110,8 @@ def test_no_line_and_no_script_raises(line: str, script: str) -> None:
         (b"", False),
     ],
 )
-def test_only_a_blend_is_opened(head: bytes, is_one: bool) -> None:
-    assert looks_like_a_scene(head) is is_one
+def test_only_a_blend_is_opened(head: bytes, is_scene: bool) -> None:
+    assert looks_like_a_scene(head) is is_scene
 
 
 @pytest.mark.parametrize(

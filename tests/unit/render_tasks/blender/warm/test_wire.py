@@ -106,7 +106,7 @@ def test_the_driver_tells_why_there_is_no_picture_and_goes_on() -> None:
 
     warm_driver.serve(SimpleNamespace(render=render, why_unsuited=lambda: ""), wire)  # type: ignore[arg-type]
     replies = split(*written)[1]
-    assert [one.kind for one in replies] == [ReplyKind.FAILED, ReplyKind.FAILED, ReplyKind.DONE]
+    assert [reply.kind for reply in replies] == [ReplyKind.FAILED, ReplyKind.FAILED, ReplyKind.DONE]
     assert replies[0].why.startswith("Error: no camera")
     assert replies[1].why == "AttributeError in the driver"
 

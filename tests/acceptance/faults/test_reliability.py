@@ -142,8 +142,8 @@ def the_orders_of(broker: redis.Redis) -> Iterator[list[tuple[str, str]]]:
     seen: list[tuple[str, str]] = []
 
     def listen(monitor: Any) -> None:
-        for one in monitor.listen():
-            word, _, rest = one["command"].partition(" ")
+        for event in monitor.listen():
+            word, _, rest = event["command"].partition(" ")
             if word == "ECHO":
                 return
             if word == "LPUSH" and rest.startswith("farm."):

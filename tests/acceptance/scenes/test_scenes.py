@@ -123,7 +123,9 @@ def assert_equal(path: Path, others: list[Path]) -> None:
     """Every part, channel and sample; two pictures for the eyes are compared with the two halves of one."""
     found, wanted = samples(path), [samples(other) for other in others]
     joined = (
-        wanted[0] if len(wanted) == 1 else [(wanted[0][0][0], np.concatenate([one[0][1] for one in wanted], axis=1))]
+        wanted[0]
+        if len(wanted) == 1
+        else [(wanted[0][0][0], np.concatenate([image[0][1] for image in wanted], axis=1))]
     )
     assert [names for names, _ in found] == [names for names, _ in joined]
     for (_, mine), (_, theirs) in zip(found, joined, strict=True):

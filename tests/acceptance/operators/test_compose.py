@@ -54,7 +54,11 @@ def test_the_composed_farm_renders_the_demo_and_flower_tells_the_truth(compose_c
 
         stopped_s = farm.timed("stop", "--timeout", str(STOPPED_WITHIN_S))
         print(f"\nbuilt in {built_s:.0f} s, up in {up_s:.0f} s, stopped in {stopped_s:.0f} s")
-        assert {one["Name"]: one["State"]["ExitCode"] for one in farm.containers() if one["State"]["ExitCode"]} == {}
+        assert {
+            container["Name"]: container["State"]["ExitCode"]
+            for container in farm.containers()
+            if container["State"]["ExitCode"]
+        } == {}
         assert stopped_s < STOPPED_WITHIN_S
 
 
@@ -65,7 +69,7 @@ def test_the_studio_profile_leaves_the_lab_server_out(compose_command: list[str]
     with ComposedFarm(compose_command) as farm:
         farm.run("build", within_s=BUILD_S)
         farm.run("--profile", "studio", "up", "--no-start")
-        services = {one["Config"]["Labels"]["com.docker.compose.service"] for one in farm.containers()}
+        services = {container["Config"]["Labels"]["com.docker.compose.service"] for container in farm.containers()}
         assert services == {"redis", "studio-coordinator", "worker", "flower"}
 
 

@@ -171,7 +171,7 @@ def test_a_pc_in_trouble_loses_no_frame_says_why_and_goes_on_when_it_is_mended(
 
     pc.mend()
     last = submit(farm, scenes["last"], FRAMES)
-    wait_for("the work goes on", lambda: {one()["accepted"] for one in (first, second, last)} == {FRAMES}, 90)
+    wait_for("the work goes on", lambda: {progress()["accepted"] for progress in (first, second, last)} == {FRAMES}, 90)
     assert pc.shown()["trouble"] == pc.shown()["no_blender"] == ""
     assert first()["failed"] == second()["failed"] == last()["failed"] == 0
     assert not list((tmp_path / "server").glob("projects/*/logs/*")), "the server was told of no failure"

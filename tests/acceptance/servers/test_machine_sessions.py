@@ -18,10 +18,12 @@ def test_every_pc_renders_under_its_own_session_and_none_asks_for_more_than_the_
         farm.begin(*PCS)
         project = farm.submit("1-18", seconds=0.2)
         farm.wait_until_accepted(project, 18, 40)
-        assert {one["name"]: one["state"] for one in farm.status()["sessions"]} == dict.fromkeys(PCS, "signed in")
+        assert {session["name"]: session["state"] for session in farm.status()["sessions"]} == dict.fromkeys(
+            PCS, "signed in"
+        )
         leases = farm.leases(project)
-        assert all(one["session_key"] == f"node:{one['node_id']}" for one in leases)
-        assert len({one["node_id"] for one in leases}) == len(PCS), "nobody is left out"
+        assert all(lease["session_key"] == f"node:{lease['node_id']}" for lease in leases)
+        assert len({lease["node_id"] for lease in leases}) == len(PCS), "nobody is left out"
         books = farm.books()
         assert (books["grants"], books["accepted"], books["expiries"], books["errors"]) == (18, 18, 0, 0)
     finally:

@@ -157,7 +157,7 @@ def test_archives_of_finished_projects_are_named_for_deletion(lab: RunningLab, p
     md5 = client.job["archive_md5"]
     client.send(job, frame, png)
     assert client.request_job(held=(md5, "0" * 32)) == 200
-    assert [one.attrib for one in client.answer.findall("file")] == [{"md5": md5, "action": "delete"}]
+    assert [element.attrib for element in client.answer.findall("file")] == [{"md5": md5, "action": "delete"}]
 
 
 def test_twenty_at_once_get_twenty_different_frames(lab: RunningLab, png):

@@ -17,7 +17,7 @@ def test_signing_in_tells_where_everything_is(lab: RunningLab):
             "keepmealive", "logout", "speedtest-answer", "sheepfold-project",
         }  # fmt: skip
         assert client.answer.attrib["publickey"]
-        [beat] = [one for one in client.answer if one.attrib["type"] == "keepmealive"]
+        [beat] = [request for request in client.answer if request.attrib["type"] == "keepmealive"]
         assert beat.attrib["max-period"] == "100"
         assert len(client.http.cookies) == 1
 
