@@ -58,7 +58,7 @@ def server(
     listener = open_listener(settings.server_host, settings.server_port)
     services = LabServices(settings)
     if demo:
-        from .demo_scene import create_demo
+        from lab.server.demo_project import create_demo
 
         create_demo(services)
     running = Server(build(services), on_start=lambda url: log.info("the lab server is at %s", url))

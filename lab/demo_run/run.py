@@ -22,10 +22,10 @@ import requests
 from lab.archive_names import project_name
 from lab.demo_scene import FRAMES as DEMO_FRAMES
 from lab.demo_scene import NAME as DEMO
-from lab.demo_scene import find_blender
 from lab.errors import BadInput, RunFailed, ServerRefused
 from lab.frame_range import parse_frames
 from lab.submit.client import LabClient
+from lab.submit.dependencies.blender_files import find_blender
 from lab.submit.dependencies.blender_version import version_of
 from lab.submit.packing import pack_scene
 from lab.submit.prepared_scene import PreparedScene, prepare_scene

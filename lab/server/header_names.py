@@ -85,7 +85,7 @@ class _Answer:
         self._send = send
         #: What uvicorn holds of this request and its answer.
         self._cycle = getattr(send, "__self__", None)
-        #: uvicorn's connection, for whoever has to cut it (``faults.py``).
+        #: uvicorn's connection, for whoever has to cut it (``fault_injection.py``).
         self.transport = getattr(self._cycle, "transport", None)
 
     async def send(self, message: Message) -> None:

@@ -1,21 +1,10 @@
-"""What the server is made of, and the threads they work on.
-
-- one *database* thread: every read and write of the store, one transaction at a time, so nothing waits for a lock
-- two *picture* threads: decoding uploads, thumbnails, checking project zips
-- two *password* threads: scrypt takes 40 ms and 16 MiB on purpose
-
-The event loop itself only moves bytes.
-"""
+"""What the server is made of."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
 
-from lab.server.protocol.chunks import Chunks
 from lab.server.store.accounts import Account, Accounts, SignedIn
 from lab.server.store.database import Store
 from lab.server.store.frames import Frames
@@ -25,10 +14,10 @@ from lab.server.store.web_sessions import Sessions
 from lab.settings import MIB, ServerSettings
 from sheepfold.backoff import steady_clock
 
-from .test_frames import MachineTests, prepare_machine_test
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from .chunks import Chunks
+from .machine_test_scene import prepare_machine_test
+from .test_frames import MachineTests
+from .threads import ServerThreads
 
 
 class LabServices:
@@ -48,6 +37,7 @@ class LabServices:
         self.settings = settings
         self.clock = clock = clock or steady_clock()
         self.mode = settings.server_mode
+        self.threads = ServerThreads()
         self.store = Store(settings.server_dir)
         self.renderers = gather_renderers(self.store, settings.renderers)
         self.accounts = Accounts(self.store, clock=clock)
@@ -65,36 +55,19 @@ class LabServices:
             seen_at=self.sessions.seen_at,
             clock=clock,
         )
-        self.chunks = Chunks(self.store, chunk_bytes=settings.chunk_mb * MIB)
+        self.chunks = Chunks(self.store, self.threads, chunk_bytes=settings.chunk_mb * MIB)
         wants_tests = settings.test_frames > 0
         self.test_frames = MachineTests(self.sessions, prepare_machine_test(self.store)) if wants_tests else None
-        self._database = ThreadPoolExecutor(1, "database")
-        self._pictures = ThreadPoolExecutor(2, "pictures")
-        self._passwords = ThreadPoolExecutor(2, "passwords")
-
-    async def run_in_db_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run something on the database thread."""
-        return await _result(self._database.submit(work, *args, **kwargs))
-
-    async def run_in_image_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run something that reads pictures or archives."""
-        return await _result(self._pictures.submit(work, *args, **kwargs))
 
     async def check_password(self, login: str, password: str) -> Account | None:
         """The account, if login and password are right."""
-        return await _result(self._passwords.submit(self.accounts.check, login, password))
+        return await self.threads.run_in_password_thread(self.accounts.check, login, password)
 
     async def check_sign_in(self, login: str, secret: str) -> SignedIn | None:
         """The account, if ``secret`` is its password or its public key."""
-        return await _result(self._passwords.submit(self.accounts.sign_in, login, secret))
+        return await self.threads.run_in_password_thread(self.accounts.sign_in, login, secret)
 
     def close(self) -> None:
         """Let the threads finish what they have begun, and close the store."""
-        for threads in (self._passwords, self._pictures, self._database):
-            threads.shutdown(wait=True, cancel_futures=True)
+        self.threads.close()
         self.store.close()
-
-
-async def _result(future: Future[T]) -> T:
-    # Shielded: a client that hangs up must not leave half of a step done.
-    return await asyncio.shield(asyncio.wrap_future(future))

@@ -7,30 +7,12 @@ is checked and thrown away, and what stays is the time. A session that brings no
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-
-from lab.server.store.database import Store
 from lab.server.store.web_sessions import Sessions, WebSession
-from sheepfold.atomic_files import rename_durably
-from sheepfold.digests import file_md5
+
+from .machine_test_scene import FRAME, MachineTestScene
 
 #: Jobs under 20 measure one machine; clients of this protocol know them by that.
 FIRST_PROJECT_JOB = 20
-FRAME = "0001"
-SCENE = "sheep.blend"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MachineTestScene:
-    """The archive of every test frame."""
-
-    path: Path
-    md5: str
-    #: Path of the .blend inside it.
-    scene: str
 
 
 class MachineTests:
@@ -64,18 +46,3 @@ class MachineTests:
 def is_test_job(job: str) -> bool:
     """Whether this number is a test frame's and no project's."""
     return job.isascii() and job.isdigit() and len(job) < 3 and 0 < int(job) < FIRST_PROJECT_JOB
-
-
-def prepare_machine_test(store: Store) -> MachineTestScene:
-    """The scene of test frames, built by Blender the first time; raises :class:`~lab.errors.NoBlender`."""
-    from lab.demo_scene import build_scene  # heavy, and seldom needed
-    from lab.submit.packing import pack_scene
-
-    path = store.folder / "test-frame.zip"
-    if not path.is_file():
-        with tempfile.TemporaryDirectory(prefix="sheepfold-test-frame-") as folder:
-            packed = pack_scene(build_scene(Path(folder) / SCENE), Path(folder) / "scene.zip")
-            arriving = store.incoming()
-            shutil.move(packed.path, arriving)
-            rename_durably(arriving, path)
-    return MachineTestScene(path=path, md5=file_md5(path), scene=SCENE)

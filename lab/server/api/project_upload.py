@@ -33,10 +33,10 @@ async def receive_project(request: Request, services: LabServices) -> Project:
         compute, width, height = _compute(form.fields), _side(form.fields, "width"), _side(form.fields, "height")
         notes = _notes(form.fields)
         _check_scene(scene)
-        await services.run_in_image_thread(check_project_zip, path, scene)
-        md5 = await services.run_in_image_thread(file_md5, path)
+        await services.threads.run_in_image_thread(check_project_zip, path, scene)
+        md5 = await services.threads.run_in_image_thread(file_md5, path)
         size = path.stat().st_size
-        await services.run_in_image_thread(rename_durably, path, services.store.archive(md5))
+        await services.threads.run_in_image_thread(rename_durably, path, services.store.archive(md5))
     finally:
         path.unlink(missing_ok=True)
     new = NewProject(
@@ -53,8 +53,8 @@ async def receive_project(request: Request, services: LabServices) -> Project:
         notes=notes,
     )
     # Before the first client asks: reading a large archive takes seconds.
-    await services.chunks.of(services, md5, size)
-    return await services.run_in_db_thread(services.projects.add, new)
+    await services.chunks.of(md5, size)
+    return await services.threads.run_in_db_thread(services.projects.add, new)
 
 
 def _name(fields: Mapping[str, str]) -> str:

@@ -96,7 +96,7 @@ class Api:
 
     async def overview(self, _request: Request) -> Response:
         """Projects with counts, sessions, and what is rendered now."""
-        return JSONResponse(await self._services.run_in_db_thread(self._overview))
+        return JSONResponse(await self._services.threads.run_in_db_thread(self._overview))
 
     def _overview(self) -> dict[str, Any]:
         services = self._services
@@ -120,7 +120,7 @@ class Api:
 
     async def projects(self, _request: Request) -> Response:
         """All projects with counts of their frames, the newest first."""
-        return JSONResponse({"projects": await self._services.run_in_db_thread(self._projects)})
+        return JSONResponse({"projects": await self._services.threads.run_in_db_thread(self._projects)})
 
     def _projects(self) -> list[dict[str, Any]]:
         counts = self._services.frames.views.counts()
@@ -140,7 +140,7 @@ class Api:
 
     async def project(self, request: Request) -> Response:
         """One project with every frame; 404 for one there is not."""
-        return JSONResponse(await self._services.run_in_db_thread(self._project, request.path_params["id"]))
+        return JSONResponse(await self._services.threads.run_in_db_thread(self._project, request.path_params["id"]))
 
     def _project(self, project_id: str) -> dict[str, Any]:
         self._services.frames.expire()
@@ -164,7 +164,7 @@ class Api:
     async def submit(self, request: Request) -> Response:
         """Takes a project's archive and fields; 201 once it is stored and its frames may be rendered."""
         project = await receive_project(request, self._services)
-        shown = await self._services.run_in_db_thread(self._project, str(project.id))
+        shown = await self._services.threads.run_in_db_thread(self._project, str(project.id))
         return JSONResponse({key: value for key, value in shown.items() if key != "list"}, status_code=201)
 
     async def step(self, request: Request) -> Response:
@@ -173,19 +173,21 @@ class Api:
             step = ProjectStep(request.path_params["step"])
         except ValueError:
             raise BadInput("a project can pause, resume, cancel or retry") from None
-        project = await self._services.run_in_db_thread(self._services.projects.step, request.path_params["id"], step)
+        project = await self._services.threads.run_in_db_thread(
+            self._services.projects.step, request.path_params["id"], step
+        )
         return JSONResponse({"id": project.id, "state": project.state})
 
     async def picture(self, request: Request) -> Response:
         """An accepted picture, or its thumbnail."""
-        path, folder = await self._services.run_in_db_thread(
+        path, folder = await self._services.threads.run_in_db_thread(
             self._picture, request.path_params["id"], request.path_params["frame"]
         )
         if not request.query_params.get("thumb"):
             return FileResponse(path)
         thumb = folder / "thumbs" / f"{path.stem}.jpg"
         if not thumb.exists():
-            await self._services.run_in_image_thread(make_thumbnail, path, thumb)
+            await self._services.threads.run_in_image_thread(make_thumbnail, path, thumb)
         return FileResponse(thumb, headers={"cache-control": "private, max-age=3600"})
 
     def _picture(self, project_id: str, frame: str) -> tuple[Path, Path]:
@@ -197,9 +199,9 @@ class Api:
 
     async def pictures(self, request: Request) -> Response:
         """All accepted pictures as one zip."""
-        name, paths = await self._services.run_in_db_thread(self._picture_paths, request.path_params["id"])
+        name, paths = await self._services.threads.run_in_db_thread(self._picture_paths, request.path_params["id"])
         target = self._services.store.incoming()
-        await self._services.run_in_image_thread(_zip, paths, target)
+        await self._services.threads.run_in_image_thread(_zip, paths, target)
         remove = BackgroundTask(target.unlink, missing_ok=True)
         return FileResponse(target, media_type="application/zip", filename=f"{name}.zip", background=remove)
 
@@ -212,7 +214,7 @@ class Api:
     async def log(self, request: Request) -> Response:
         """The last error report of a frame."""
         project = self._services.projects.get(request.path_params["id"])
-        row = await self._services.run_in_db_thread(
+        row = await self._services.threads.run_in_db_thread(
             self._services.frames.views.row, project, request.path_params["frame"]
         )
         path = self._services.frames.views.folder(project) / "logs" / f"{frame_text(row.number)}.log" if row else None
@@ -224,7 +226,7 @@ class Api:
         """The server's own books, and the faults that happened."""
         happened = dict(self._faults.happened) if self._faults else {}
         return JSONResponse(
-            {**await self._services.run_in_db_thread(self._services.frames.views.totals), "faults": happened}
+            {**await self._services.threads.run_in_db_thread(self._services.frames.views.totals), "faults": happened}
         )
 
     async def account(self, request: Request) -> Response:
@@ -237,7 +239,9 @@ class Api:
         owner = login == self._services.settings.login
         put = self._services.accounts.put
         try:
-            await self._services.run_in_db_thread(put, login[:200], password, may_render=may_render, is_owner=owner)
+            await self._services.threads.run_in_db_thread(
+                put, login[:200], password, may_render=may_render, is_owner=owner
+            )
         except KeyError:
             raise BadInput("a new account needs a password") from None
         return JSONResponse({"login": login, "may_render": may_render})
@@ -270,7 +274,9 @@ class Api:
 
     async def expire_sessions(self, _request: Request) -> Response:
         """Every session is over, as after a long idle time."""
-        return JSONResponse({"expired": await self._services.run_in_db_thread(self._services.sessions.expire_all)})
+        return JSONResponse(
+            {"expired": await self._services.threads.run_in_db_thread(self._services.sessions.expire_all)}
+        )
 
 
 async def _json(request: Request) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class FrameRoutes:
 
     async def _validate(self, request: Request) -> ValidationStatus:
         services = self._services
-        session = await services.run_in_db_thread(services.sessions.find, request.cookies.get(COOKIE))
+        session = await services.threads.run_in_db_thread(services.sessions.find, request.cookies.get(COOKIE))
         welcome = session is not None and session.state is SessionState.LIVE
         path = services.store.incoming()
         try:
@@ -73,16 +73,16 @@ class FrameRoutes:
 
     async def _judge(self, session: WebSession, upload: FrameUpload, path: Path) -> ValidationStatus:
         services = self._services
-        wanted = await services.run_in_db_thread(self._wanted, session, upload)
+        wanted = await services.threads.run_in_db_thread(self._wanted, session, upload)
         if wanted is not Wanted.TAKE or upload.revision not in ("", REVISION):
             return ValidationStatus.OK if wanted is Wanted.HAVE else ValidationStatus.MISSING_PARAMETER
         try:
-            picture = await services.run_in_image_thread(inspect_upload, path)
+            picture = await services.threads.run_in_image_thread(inspect_upload, path)
         except NotAPicture as error:
             log.warning("job %s frame %s from %s: %s", upload.job, upload.frame, session.login, error)
-            await services.run_in_db_thread(self._refuse, session, upload)
+            await services.threads.run_in_db_thread(self._refuse, session, upload)
             return ValidationStatus.NOT_AN_IMAGE
-        return await services.run_in_db_thread(self._take, session, upload, picture, path)
+        return await services.threads.run_in_db_thread(self._take, session, upload, picture, path)
 
     def _wanted(self, session: WebSession, upload: FrameUpload) -> Wanted:
         tests = self._services.test_frames
@@ -120,7 +120,7 @@ class FrameRoutes:
             asked = read_beat((await read_form(request)).fields)
         except (BadForm, MalformedMessage):
             return xml(write_beat_answer(BeatAnswer(status=BeatStatus.STOP)))
-        status = await self._services.run_in_db_thread(self._beat, request.cookies.get(COOKIE), asked)
+        status = await self._services.threads.run_in_db_thread(self._beat, request.cookies.get(COOKIE), asked)
         return xml(write_beat_answer(BeatAnswer(status=status)))
 
     def _beat(self, token: str | None, asked: Beat) -> BeatStatus | int:
@@ -142,7 +142,7 @@ class FrameRoutes:
             form = await _read_report(request, path)
             asked = read_error_report(form.fields)
             text = _end_of(form.file) if form.file else form.fields.get("file", "").encode()
-            status = await self._services.run_in_db_thread(self._fail, request.cookies.get(COOKIE), asked, text)
+            status = await self._services.threads.run_in_db_thread(self._fail, request.cookies.get(COOKIE), asked, text)
         except MalformedMessage:
             status = int(ValidationStatus.MISSING_PARAMETER)
         finally:

@@ -1,7 +1,7 @@
 """A job offer, written so that clients of every generation find what they look for.
 
 What a generation does not know it passes over: there is one answer and no switch. Only the number of pieces depends on
-who asks (``chunks.py``).
+who asks (``pieces.py``).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from lab.project_rules import Compute
+from lab.server.chunks import whole
+from lab.server.machine_test_scene import FRAME, MachineTestScene
 from lab.server.store.frame_views import Granted
-from lab.server.test_frames import FRAME, MachineTestScene
 from sheepfold.protocol.messages import ComputeMethod, JobOffer, RendererOffer
 
-from .chunks import whole
 from .endpoints import ENDPOINTS, REVISION
 from .render_script import COMMAND_LINE, UPDATE_METHOD, script_for
 

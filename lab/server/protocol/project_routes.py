@@ -39,9 +39,8 @@ class ProjectRoutes:
             asked = read_project_step((await read_form(request)).fields)
         except (BadForm, MalformedMessage):
             return Response(status_code=400)
-        return xml(
-            write_project_answer(await self._services.run_in_db_thread(self._step, request.cookies.get(COOKIE), asked))
-        )
+        answer = await self._services.threads.run_in_db_thread(self._step, request.cookies.get(COOKIE), asked)
+        return xml(write_project_answer(answer))
 
     def _step(self, token: str | None, asked: Asked) -> ProjectAnswer:
         session = self._services.sessions.find(token)

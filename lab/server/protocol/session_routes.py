@@ -1,4 +1,4 @@
-"""Sessions, jobs and archives of ``protocol.txt`` over HTTP. What a client says about a frame is in ``frame_desk.py``.
+"""Sessions, jobs and archives over HTTP. What a client says about a frame is in ``frame_routes.py``.
 
 Parameters are taken from the query and from the body alike. Cookies carry the session.
 """
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from lab.errors import BadForm, UnknownProject
+from lab.server.chunks import PieceFile
 from lab.server.forms import read_form
 from lab.server.services import LabServices
 from lab.server.store.accounts import Account
@@ -30,9 +31,9 @@ from sheepfold.protocol.status import JobStatus, SignInStatus
 from sheepfold.protocol.writing import write_job_answer, write_sign_in_answer
 from sheepfold.protocol.xml_document import write_document
 
-from .chunks import PieceFile, PieceResponse, takes_pieces
 from .endpoints import COOKIE, ENDPOINTS, PROJECT_PATH, REVISION, xml
 from .offers import address_of_request, offer_of, work_of_project, work_of_test_frame
+from .pieces import PieceResponse, takes_pieces
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class SessionRoutes:
         signed_in = await self._services.check_sign_in(asked.credentials.login, asked.credentials.password)
         if signed_in is None:
             return _signed_in(SignInStatus.AUTHENTICATION_FAILED)
-        token = await self._services.run_in_db_thread(
+        token = await self._services.threads.run_in_db_thread(
             self._open_session, signed_in.account, asked, request.cookies.get(COOKIE)
         )
         log.info("%s signed in with %s %s", signed_in.account.login, asked.hardware.os, asked.hardware.bits)
@@ -98,7 +99,7 @@ class SessionRoutes:
 
     async def log_out(self, request: Request) -> Response:
         """Session end: its cookie dies and its leases are free."""
-        await self._services.run_in_db_thread(self._log_out, request.cookies.get(COOKIE))
+        await self._services.threads.run_in_db_thread(self._log_out, request.cookies.get(COOKIE))
         answer = Response(status_code=200, media_type="text/plain")
         answer.delete_cookie(COOKIE)
         return answer
@@ -120,9 +121,9 @@ class SessionRoutes:
             log.warning("an unreadable job request: %s", error)
             return xml(write_job_answer(JobAnswer(status=JobStatus.INTERNAL_ERROR)))
         token, address = request.cookies.get(COOKIE), address_of_request(request)
-        answer, cut_bytes = await self._services.run_in_db_thread(self._answer_job, token, asked, address)
+        answer, cut_bytes = await self._services.threads.run_in_db_thread(self._answer_job, token, asked, address)
         if answer.offer is not None and cut_bytes:
-            pieces = await self._services.chunks.of(self._services, answer.offer.archive_md5, cut_bytes)
+            pieces = await self._services.chunks.of(answer.offer.archive_md5, cut_bytes)
             answer = replace(answer, offer=replace(answer.offer, chunks=pieces))
         return xml(write_job_answer(answer))
 
@@ -186,7 +187,7 @@ class SessionRoutes:
             asked = read_archive_request((await read_form(request)).fields, kind=kind)
         except (BadForm, MalformedMessage):
             return Response(status_code=404)
-        found = await self._services.run_in_db_thread(self._archive, request.cookies.get(COOKIE), asked)
+        found = await self._services.threads.run_in_db_thread(self._archive, request.cookies.get(COOKIE), asked)
         if isinstance(found, PieceFile) and found.path.is_file():
             return PieceResponse(found)
         if isinstance(found, Path) and found.is_file():

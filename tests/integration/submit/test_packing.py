@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.demo_scene import create_demo
 from lab.errors import BadScene, NoBlender
+from lab.server.demo_project import create_demo
 from lab.submit.packing import pack_scene
 from sheepfold.digests import file_md5
 from tests.support.commands import run_command

@@ -92,7 +92,7 @@ def test_pieces_are_cut_once_and_known_after_a_restart(tmp_path, monkeypatch):
     def cut_again(*_arguments: object) -> None:
         raise AssertionError("the archive was read once more")
 
-    monkeypatch.setattr("lab.server.protocol.chunks.cut", cut_again)
+    monkeypatch.setattr("lab.server.chunks.cut", cut_again)
     with running_lab(tmp_path, chunk_mb=1) as lab:
         assert offered_pieces(lab.client(version=NEWEST)) == pieces
 

@@ -12,30 +12,16 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import anyio
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from lab.server.store.chunk_table import ChunkTable, Piece
 from lab.server.store.database import Store
 from sheepfold.protocol.messages import Chunk
 
-if TYPE_CHECKING:
-    from lab.server.services import LabServices
+from .threads import ServerThreads
 
-#: Clients from this version on fetch scenes in pieces; earlier ones fetch the archive.
-FIRST_VERSION_WITH_PIECES = 7
 #: Read from disk and sent at a time.
 READ_BYTES = 256 * 1024
 _MD5 = re.compile("[0-9a-f]{32}")
-
-
-def takes_pieces(version: str) -> bool:
-    """Whether a client of this version is told of more than one piece."""
-    major = version.partition(".")[0]
-    return major.isascii() and major.isdigit() and len(major) < 10 and int(major) >= FIRST_VERSION_WITH_PIECES
 
 
 def cut(archive: Path, piece_bytes: int) -> tuple[Piece, ...]:
@@ -57,22 +43,25 @@ def cut(archive: Path, piece_bytes: int) -> tuple[Piece, ...]:
 class Chunks:
     """Which pieces each archive has. But for :meth:`of`, only the database thread calls."""
 
-    def __init__(self, store: Store, *, chunk_bytes: int) -> None:
+    def __init__(self, store: Store, threads: ServerThreads, *, chunk_bytes: int) -> None:
         self._store = store
+        self._threads = threads
         self._table = ChunkTable(store)
         self._chunk_bytes = chunk_bytes
         #: One at a time: two clients that ask at once do not both read a large archive.
         self._cutting = asyncio.Lock()
 
-    async def of(self, services: LabServices, archive_md5: str, archive_bytes: int) -> tuple[Chunk, ...]:
+    async def of(self, archive_md5: str, archive_bytes: int) -> tuple[Chunk, ...]:
         """The pieces of an archive as they are told to a client that takes several."""
         if archive_bytes <= self._chunk_bytes:
             return whole(archive_md5)
         async with self._cutting:
-            pieces = await services.run_in_db_thread(self.known, archive_md5, archive_bytes)
+            pieces = await self._threads.run_in_db_thread(self.known, archive_md5, archive_bytes)
             if not pieces:
-                pieces = await services.run_in_image_thread(cut, self._store.archive(archive_md5), self._chunk_bytes)
-                await services.run_in_db_thread(self._table.put, archive_md5, pieces)
+                pieces = await self._threads.run_in_image_thread(
+                    cut, self._store.archive(archive_md5), self._chunk_bytes
+                )
+                await self._threads.run_in_db_thread(self._table.put, archive_md5, pieces)
         return tuple(Chunk(id=piece.md5, md5=piece.md5) for piece in pieces)
 
     def known(self, archive_md5: str, archive_bytes: int) -> tuple[Piece, ...]:
@@ -107,26 +96,3 @@ class PieceFile:
     path: Path
     offset: int
     bytes: int
-
-
-class PieceResponse(Response):
-    """A stretch of a file as an answer, read and sent bit by bit."""
-
-    def __init__(self, piece: PieceFile) -> None:
-        self._piece = piece
-        headers = {"content-length": str(piece.bytes)}
-        super().__init__(headers=headers, media_type="application/octet-stream")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        left = 0 if scope["method"] == "HEAD" else self._piece.bytes
-        async with await anyio.open_file(self._piece.path, "rb") as file:
-            await file.seek(self._piece.offset)
-            while left:
-                data = await file.read(min(READ_BYTES, left))
-                if not data:
-                    raise RuntimeError(f"{self._piece.path.name} is shorter than its pieces say")
-                left -= len(data)
-                await send({"type": "http.response.body", "body": data, "more_body": left > 0})
-        if self._piece.bytes == 0 or scope["method"] == "HEAD":
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
