@@ -1,1 +1,1 @@
-"""The farm's one voice to the render server: leases frames, hands them to nodes, uploads what comes back."""
+"""The one part of the farm that talks to the render server: leases frames, orders them from nodes, uploads pictures."""

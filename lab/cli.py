@@ -76,7 +76,7 @@ def submit(
     """Pack a scene and give it to a lab server."""
     from lab.archive_names import project_name
     from lab.submit.client import LabClient
-    from lab.submit.dependencies.blender_files import blender_at_hand
+    from lab.submit.dependencies.blender_files import installed_blender
     from lab.submit.packing import pack_scene
     from lab.submit.prepared_scene import prepare_scene
 
@@ -88,7 +88,7 @@ def submit(
         print(f"warning: {note}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="sheepfold-submit-") as folder:
         archive = Path(folder) / "project.zip"
-        packed = pack_scene(scene, archive, allow_missing=allow_missing, blender=blender_at_hand())
+        packed = pack_scene(scene, archive, allow_missing=allow_missing, blender=installed_blender())
         for warning in packed.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         fields = prepared.fields(name or project_name(scene.stem), packed.scene, packed.warnings)

@@ -2,7 +2,7 @@
 
 A node that knows it is in trouble says so in its presence record and is given nothing, which is better than frames that
 fail one by one. It looks again by itself and takes frames as soon as it is mended. A missing Blender is no such
-trouble: archives that bring their own renderer are still welcome.
+trouble: archives that bring their own renderer are still rendered.
 """
 
 from __future__ import annotations

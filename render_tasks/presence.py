@@ -63,7 +63,7 @@ class PresenceWriter:
         """Writes the first record and goes on in the background."""
         self._thread.start()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Writes a record within :data:`AT_MOST_EVERY_S`; never waits."""
         self._changed.set()
 

@@ -97,7 +97,7 @@ class WorkerProcess:
             signal.signal(number, lambda _number, _frame: self._stopping.set())
         self._blender.look()
         self._hardware = detect(self._blender.gpus() if self._settings.compute is not Compute.CPU else ())
-        joined = self._join_until_welcome()
+        joined = self._join_until_admitted()
         if joined is None:
             return ExitCode.DONE
         with unusable_is_typed(self._folder.path):
@@ -108,7 +108,7 @@ class WorkerProcess:
         self._guard.stop()
         return self._start_anew() if self._moved else code
 
-    def _join_until_welcome(self) -> JoinAnswer | None:
+    def _join_until_admitted(self) -> JoinAnswer | None:
         """The coordinator's answer, ``None`` when stopped while waiting. Raises TokenRefused, CoordinatorRefused."""
         waits = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
         while not self._stopping.is_set():
@@ -196,7 +196,7 @@ class WorkerProcess:
     def _on_change(self) -> None:
         """What the presence record says is another now."""
         if self._presence:
-            self._presence.nudge()
+            self._presence.wake()
 
     def _run_celery(self, app: Any, joined: JoinAnswer) -> int:
         # Celery finds its logging set up already and leaves it alone.

@@ -42,7 +42,7 @@ class IncomingFile:
         self._folder, self._limit, self._reserve = folder, limit_bytes, reserve_bytes
         self._path = _temporary(folder)
         self._begin_again()
-        check_room(folder, reserve_bytes)
+        check_free_space(folder, reserve_bytes)
         self._file = os.fdopen(_create(self._path, PRIVATE_MODE), "wb", buffering=0)
 
     def _begin_again(self) -> None:
@@ -60,7 +60,7 @@ class IncomingFile:
         if self._limit is not None and self.size + len(chunk) > self._limit:
             raise TooLarge(self._limit)
         if self.size + len(chunk) > self._look_at:
-            check_room(self._folder, self._reserve)
+            check_free_space(self._folder, self._reserve)
             self._look_at += LOOK_EVERY_BYTES
         with full_disk_is_typed(self._folder):
             rest = memoryview(chunk)
@@ -162,7 +162,7 @@ def prepare_folder(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def check_room(folder: Path, reserve_bytes: int) -> None:
+def check_free_space(folder: Path, reserve_bytes: int) -> None:
     """Raises :class:`DiskFull` when less than the reserve is free."""
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < reserve_bytes:

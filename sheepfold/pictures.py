@@ -56,7 +56,7 @@ _COLOURS = {
 }  # fmt: skip
 _ALPHAS = frozenset({"a", "alpha"})
 
-# Its own limit would count every channel of a multilayer frame; ours stands in :func:`_judge_header`.
+# Its own limit would count every channel of a multilayer frame; ours stands in :func:`_check_header`.
 oiio.attribute("limits:imagesize_MB", MAX_PIXELS // (1024 * 1024) * MAX_CHANNELS * 4)
 oiio.attribute("limits:resolution", MAX_SIDE)
 oiio.attribute("limits:channels", MAX_CHANNELS)
@@ -165,7 +165,7 @@ def read_rows(reader: oiio.ImageInput, kind: str | oiio.TypeDesc = "float") -> I
     Each as (first row counted from 0, samples of type ``kind``); raises :class:`NotAPicture`.
     """
     spec = reader.spec()
-    _judge_header(spec, reader.format_name())
+    _check_header(spec, reader.format_name())
     row_bytes = spec.width * spec.nchannels * (4 if kind == "float" else spec.format.size())
     step = max(1, CHUNK_BYTES // row_bytes)
     if spec.tile_height:
@@ -184,7 +184,7 @@ def read_rows(reader: oiio.ImageInput, kind: str | oiio.TypeDesc = "float") -> I
         yield top - spec.y, samples
 
 
-def _judge_header(spec: oiio.ImageSpec, kind: str) -> None:
+def _check_header(spec: oiio.ImageSpec, kind: str) -> None:
     width, height, channels = spec.width, spec.height, spec.nchannels
     if width < 1 or height < 1 or channels < 1 or spec.depth > 1 or spec.deep:
         raise NotAPicture(f"a frame is flat and not empty, this is {width}x{height}x{spec.depth}, {channels} channels")
@@ -209,7 +209,7 @@ def _is_combined(layer: str) -> bool:
 def shown_channels(names: Sequence[str]) -> tuple[list[int], list[int]]:
     """Which channels hold colour and which alpha, colours layer by layer from red to blue.
 
-    A multilayer EXR is judged by its combined passes if it has any.
+    Of a multilayer EXR only the combined passes count, if it has any.
     """
     layers = [layer_of(name) for name in names]
     kinds = [name.lower().rpartition(".")[2] for name in names]

@@ -1,4 +1,4 @@
-"""Debian packages, where we may install them: as root, with apt-get at hand. Standard library only."""
+"""Debian packages, where we may install them: as root, where apt-get is installed. Standard library only."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ class OperatorService:
         asked: list[dict[str, Any]] = []
         for session in self._sessions.status(self._present()):
             is_asked = self._sessions[session["key"]].ask_now()
-            has_room = self._requester.wanted(session["key"]) > 0
-            said = "asking now" if has_room else "asking as soon as a slot is free: none is"
+            has_free_slot = self._requester.wanted(session["key"]) > 0
+            said = "asking now" if has_free_slot else "asking as soon as a slot is free: none is"
             asked.append({"name": session["name"], "asked": is_asked, "said": said if is_asked else session["notice"]})
         self._wake_asking()
         return asked
@@ -112,7 +112,7 @@ class OperatorService:
         """When the server is asked next: so many seconds from now, and not before a slot is free."""
         return session | {
             "asked_in_s": self._sessions[session["key"]].asks_in_s(),
-            "has_room": self._requester.wanted(session["key"]) > 0,
+            "has_free_slot": self._requester.wanted(session["key"]) > 0,
         }
 
     def _node(self, node: Presence) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class ArchiveStore:
                 del self._fetching[md5]
 
     def _fetch(self, md5: str, fetch: Callable[[BinaryIO], None]) -> int:
-        self._make_room()
+        self._free_space()
         got = ""
         for _ in range(DOWNLOAD_TRIES):
             with receiving(self._folder, reserve_bytes=self._reserve) as passing:
@@ -189,7 +189,7 @@ class ArchiveStore:
         self._sizes[md5] = size = self._sizes.pop(md5)
         return ArchiveRef(md5=md5, size=size)
 
-    def _make_room(self) -> None:
+    def _free_space(self) -> None:
         with self._lock:
             for md5 in self._evictable():
                 if shutil.disk_usage(self._folder).free >= self._reserve:

@@ -52,7 +52,7 @@ READY_WITHIN_S = 120
 LOOK_EVERY_S = 0.02
 #: After SHUTDOWN, SIGTERM and SIGKILL each; everything of ours stops within 10 s.
 STOP_WITHIN_S = 2
-#: Ports tried before giving up; a stranger may take one between choice and start.
+#: Ports tried before giving up; another program may take one between choice and start.
 PORT_TRIES = 5
 
 

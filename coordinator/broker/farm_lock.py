@@ -2,7 +2,7 @@
 
 ::
 
-    sheepfold:coordinator   string   the holder as JSON, expires TENURE_S after its last renewal
+    sheepfold:coordinator   string   the holder as JSON, expires FARM_LOCK_S after its last renewal
 
 Two coordinators on one Redis would order the same slots, and under one account they would look like a stolen
 password. A second one is refused and told who the first is. A holder that died is followed when its record expires,
@@ -27,9 +27,9 @@ from coordinator.nodes.registry import BrokerUnreachable
 
 log = logging.getLogger(__name__)
 
-TENURE_KEY = "sheepfold:coordinator"
+FARM_LOCK_KEY = "sheepfold:coordinator"
 #: After a crash another coordinator may begin this much later; promised are 30 s.
-TENURE_S = 20
+FARM_LOCK_S = 20
 #: Four renewals may be lost.
 RENEW_EVERY_S = 4.0
 
@@ -92,7 +92,7 @@ class FarmLock:
         """
         record = json.dumps(dataclasses.asdict(self._me))
         try:
-            held = self._redis.eval(_TAKE, 1, TENURE_KEY, record, self._me.farm_id, TENURE_S * 1000)
+            held = self._redis.eval(_TAKE, 1, FARM_LOCK_KEY, record, self._me.farm_id, FARM_LOCK_S * 1000)
         except redis.RedisError as error:
             raise BrokerUnreachable(str(error)) from None
         if held:
@@ -113,9 +113,9 @@ class FarmLock:
     def release(self) -> None:
         """Lets the next one begin at once."""
         try:
-            self._redis.eval(_RELEASE, 1, TENURE_KEY, self._me.farm_id)
+            self._redis.eval(_RELEASE, 1, FARM_LOCK_KEY, self._me.farm_id)
         except redis.RedisError as error:
-            log.warning("the farm's record stays for %d s: %s", TENURE_S, error)
+            log.warning("the farm's record stays for %d s: %s", FARM_LOCK_S, error)
 
 
 def _holder(record: bytes) -> Holder:

@@ -27,7 +27,7 @@ class Health(StrEnum):
     READY = "ready"
     #: It is ours and still reads its data.
     LOADING = "loading"
-    #: Nobody there, a stranger, or stuck.
+    #: Nothing listens there, or it is another program, or it does not answer.
     SILENT = "silent"
 
 

@@ -79,7 +79,7 @@ class Claims:
         self,
         ledger: Ledger,
         spool: Spool,
-        judge: PictureValidator,
+        validator: PictureValidator,
         events: ClaimListener,
         *,
         attempts: int,
@@ -87,7 +87,7 @@ class Claims:
     ) -> None:
         """``is_frames_fault`` says of what looks like a node's own trouble that it is the frame's after all."""
         self._is_frames_fault = is_frames_fault
-        self._ledger, self._spool, self._judge, self._events = ledger, spool, judge, events
+        self._ledger, self._spool, self._validator, self._events = ledger, spool, validator, events
         self._attempts = attempts
         self._starts: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
@@ -124,7 +124,7 @@ class Claims:
             return  # delivered before; the answer was lost
         stored = self._spool.store(lease_id, attempt, Path(report.name).suffix, chunks, md5=report.md5)
         try:
-            verdict = self._judge.validate(lease, stored.path)
+            verdict = self._validator.validate(lease, stored.path)
         except BrokenPicture as error:
             self._spool.discard(stored.name)
             self.fail(lease_id, attempt, node_id, FailureReport(kind=FailureKind.BAD_PICTURE, reason=str(error)))
@@ -209,7 +209,7 @@ class Claims:
         """Pictures of the job that were held back may follow one that was believed, and each may bring the next."""
         job = (of_job.offer.job_id, of_job.offer.revision)
         waiting = [lease for lease in self._all_held_back() if (lease.offer.job_id, lease.offer.revision) == job]
-        while lease := next(filter(self._judge.vouches_for, waiting), None):
+        while lease := next(filter(self._validator.vouches_for, waiting), None):
             waiting.remove(lease)
             try:
                 after = self._ledger.apply(lease.id, LeaseEvent.BELIEVE)

@@ -86,19 +86,19 @@ class _Job:
 class FrameValidator:
     """Looks at every picture before it may wait for the server. Thread-safe.
 
-    ``absolve`` is told of a lease whose picture may go after all, and whose earlier picture, which stayed here, was
-    the same: the PC that made that one was right. ``is_trusted`` says whether a PC's pictures count, ``recall`` gives
+    ``on_vindicated`` gets a lease whose picture may go after all, and whose earlier picture, which stayed here, was the
+    same: the PC that made that one was right. ``is_trusted`` says whether a PC's pictures count, ``recall`` gives
     the frames of a lease's job that were delivered or accepted, in this life of the coordinator or an earlier one.
     """
 
     def __init__(
         self,
         inspect: Callable[[Path], Picture],
-        absolve: Callable[[Lease], None],
+        on_vindicated: Callable[[Lease], None],
         is_trusted: Callable[[str], bool] = lambda _node_id: True,
         recall: Callable[[Lease], Iterable[tuple[str, Delivery]]] = lambda _lease: (),
     ) -> None:
-        self._inspect, self._absolve = inspect, absolve
+        self._inspect, self._on_vindicated = inspect, on_vindicated
         self._is_trusted, self._recall = is_trusted, recall
         self._jobs: OrderedDict[tuple[str, str], _Job] = OrderedDict()
         self._lock = threading.Lock()
@@ -119,7 +119,7 @@ class FrameValidator:
             if number is not None and not verdict.doubt:
                 job.learn(number, verdict)
         if was_right or (verdict.is_confirmed and lease.held_back is not None):
-            self._absolve(lease)
+            self._on_vindicated(lease)
         return verdict
 
     def vouches_for(self, lease: Lease) -> bool:

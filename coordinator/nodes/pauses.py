@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 #: The first pause; trouble that passes by itself is over by then.
 FIRST_PAUSE_S = 5.0
-#: The longest: a PC that was mended by hand is found again within five minutes where it cannot say so itself.
+#: The longest: a PC that was mended is tried again within five minutes, also where its worker cannot tell.
 PAUSE_CAP_S = 300.0
 #: PCs named in one line.
 TOLD_AT_ONCE = 3

@@ -1,13 +1,13 @@
-"""How PCs behave: one that fails where others succeed is quarantined until an operator releases it.
+"""Quarantine: a PC that fails where others succeed gets no frames until an operator releases it.
 
 A failure says nothing yet: the scene may be at fault. It becomes a *strike* of its PC only when another PC finished the
 same frame. A frame that fails everywhere leaves no strike. Two strikes quarantine a PC. Failed renders are forgotten as
 soon as the PC finishes a frame by itself; broken pictures, and frames the server refused as broken, are not, because
 they endanger the account.
 
-Kept in the ledger under ``conduct``, so that a restart releases nobody::
+Kept in the ledger under ``quarantine``, so that a restart releases nobody::
 
-    {node id: {"name": …, "marks": [{"kind": …, "what": …}], "set_aside": bool}}
+    {node id: {"name": …, "strikes": [{"kind": …, "what": …}], "is_quarantined": bool}}
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 #: One may be chance.
 STRIKES_TO_QUARANTINE = 2
-_KEPT = "conduct"
+_KEPT = "quarantine"
 
 
 class StrikeKind(StrEnum):
@@ -56,13 +56,13 @@ class _Record:
 
 
 class NodeQuarantine:
-    """Marks of the LAN's PCs. Thread-safe."""
+    """The strikes of every PC, and which PCs are quarantined for them. Thread-safe."""
 
     def __init__(self, store: KeyValueStore) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._records = _read(store.get(_KEPT))
-        #: Lease id → what each PC that failed it is to be marked with, should another succeed.
+        #: Lease id → the strike each PC that failed it gets, should another succeed.
         self._open: dict[str, dict[str, Strike]] = {}
 
     def failed(self, lease: Lease, node_id: str, name: str, kind: FailureKind, reason: str) -> None:
@@ -159,7 +159,7 @@ class NodeQuarantine:
 
 def _stored(record: _Record) -> dict[str, Any]:
     strikes = [asdict(strike) for strike in record.strikes]
-    return {"name": record.name, "marks": strikes, "set_aside": record.is_quarantined}
+    return {"name": record.name, "strikes": strikes, "is_quarantined": record.is_quarantined}
 
 
 def _read(text: str | None) -> dict[str, _Record]:
@@ -167,11 +167,11 @@ def _read(text: str | None) -> dict[str, _Record]:
         return {
             node_id: _Record(
                 name=stored["name"],
-                strikes=[Strike(kind=StrikeKind(strike["kind"]), what=strike["what"]) for strike in stored["marks"]],
-                is_quarantined=stored["set_aside"],
+                strikes=[Strike(kind=StrikeKind(strike["kind"]), what=strike["what"]) for strike in stored["strikes"]],
+                is_quarantined=stored["is_quarantined"],
             )
             for node_id, stored in json.loads(text or "{}").items()
         }
     except (ValueError, KeyError, TypeError, AttributeError):
-        log.error("what was kept of the PCs' strikes cannot be read; every PC starts afresh")
+        log.error("the strikes in the ledger cannot be read: no PC is quarantined any more")
         return {}

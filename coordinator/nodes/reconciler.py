@@ -74,7 +74,7 @@ class Reconciler:
                 # Its orders stay in its queue; the start-fence turns them away.
                 log.warning("%s cannot be forgotten yet: %s", before[node_id].name, error)
         for node in sweep.present.values():
-            self._drop_strangers(node)
+            self._cancel_unowned(node)
         taken_back = sweep.settled and self._take_back_lost(sweep.present)
         return taken_back or sweep.present != before
 
@@ -102,7 +102,7 @@ class Reconciler:
             taken_back = True
         return taken_back
 
-    def _drop_strangers(self, node: Presence) -> None:
+    def _cancel_unowned(self, node: Presence) -> None:
         for slot in node.busy:
             if slot.stage is Stage.DELIVERING:
                 continue  # the fence at the delivery decides

@@ -166,7 +166,7 @@ class NodeRegistry:
             settled = self._is_settled(redis_now)
             before = self._present
             if not settled:
-                # A node that cannot have written yet keeps its place with its last record, unless it said goodbye.
+                # A node that cannot have written yet is still present with its last record, unless it signed off.
                 found = {node_id: node for node_id, node in before.items() if node_id not in left} | found
             self._present = found
             return Sweep(
@@ -200,7 +200,7 @@ class NodeRegistry:
         return name.decode() if isinstance(name, bytes) else str(name)
 
     def _look(self) -> tuple[float, dict[str, Presence], set[str]]:
-        """Redis' time, the records of nodes that are not silent, and who said goodbye."""
+        """Redis' time, the records of nodes that are not silent, and which have signed off."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.time()
         pipe.zrange(PRESENCE_SEEN, 0, -1, withscores=True)

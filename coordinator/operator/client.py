@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: A coordinator on the LAN answers at once, or something is wrong.
 TIMEOUT_S = 10
-#: A job of a thousand PCs has thousands of frames in hand, and each one's end is written down.
+#: A job of a thousand PCs has thousands of open leases, and the ledger takes the end of each.
 CANCEL_TIMEOUT_S = 60
 
 

@@ -51,7 +51,7 @@ def _next_question(session: dict[str, Any]) -> str:
     """When the server is asked for frames next."""
     if session["asked_in_s"] is None:
         return ""
-    if not session["has_room"]:
+    if not session["has_free_slot"]:
         return "; asks for frames when a slot is free"
     if session["asked_in_s"] < 1:
         return ""

@@ -1,7 +1,7 @@
-"""Threads that run errands for many sessions: as many for each as it has work, and no more than are worth it.
+"""Threads that run jobs for many sessions: as many at once for each as it has work, up to a limit.
 
-An errand is called again as long as it says that there was something to do. Whoever has work for a session calls
-:meth:`KeyedThreadPool.send`; a call that finds enough hands at work is not lost: they look once more before they leave.
+A job is called again as long as it returns that there was something to do. Whoever has work for a session calls
+:meth:`KeyedThreadPool.submit`; a call that finds enough threads at work is not lost: they look again before they end.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class KeyedThreadPool:
         self._stopped = threading.Event()
         self._idle = threading.Condition(self._lock)
 
-    def submit(self, key: str, wanted: int, errand: Callable[[], bool]) -> None:
-        """There is work for ``wanted`` at ``key``; ``errand`` does one piece of it, false when there was none."""
+    def submit(self, key: str, wanted: int, job: Callable[[], bool]) -> None:
+        """There is work for ``wanted`` threads at ``key``; ``job`` does one piece of it, false when there was none."""
         with self._lock:
             if self._stopped.is_set():
                 return
@@ -51,43 +51,43 @@ class KeyedThreadPool:
             more = min(wanted, self._at_once) - self._busy[key]
             self._busy[key] += max(0, more)
             for _ in range(more):
-                self._pool.submit(self._run, key, errand)
+                self._pool.submit(self._run, key, job)
 
     def stop(self) -> None:
-        """No more errands; those under way come to their end, and those that wait for a thread find nothing to do."""
+        """Calls no more jobs; does not wait for those under way (:meth:`join`)."""
         with self._lock:
             self._stopped.set()
         self._pool.shutdown(wait=False)
 
     def join(self, timeout_s: float) -> bool:
-        """Waits for errands that are under way; false when they take longer."""
+        """Waits for jobs that are under way; false when they take longer."""
         with self._idle:
             return self._idle.wait_for(lambda: not +self._busy, timeout_s)
 
-    def _run(self, key: str, errand: Callable[[], bool]) -> None:
+    def _run(self, key: str, job: Callable[[], bool]) -> None:
         try:
             while not self._stopped.is_set():
                 with self._lock:
                     calls = self._calls[key]
-                if not errand() and self._may_leave(key, calls):
+                if not job() and self._may_end(key, calls):
                     return
         except self._fatal as error:
             self._on_fatal(error)
         except Exception:
-            log.exception("an errand for %s stumbled and is tried again in %.0f s", key, PAUSE_AFTER_ERROR_S)
+            log.exception("the work for %s failed unexpectedly and is tried again in %.0f s", key, PAUSE_AFTER_ERROR_S)
             # Busy meanwhile, so that nobody else is sent into the same trap at once.
             self._stopped.wait(PAUSE_AFTER_ERROR_S)
         with self._lock:
-            self._leave(key)
+            self._end(key)
 
-    def _may_leave(self, key: str, calls: int) -> bool:
-        """Leaves unless somebody called since; in one step, for whoever calls in between counts on us."""
+    def _may_end(self, key: str, calls: int) -> bool:
+        """Ends unless there was a call since; in one step, because a call in between counts on this thread."""
         with self._lock:
             if self._calls[key] != calls:
                 return False
-            self._leave(key)
+            self._end(key)
             return True
 
-    def _leave(self, key: str) -> None:
+    def _end(self, key: str) -> None:
         self._busy[key] -= 1
         self._idle.notify_all()

@@ -65,7 +65,7 @@ class PeriodicThread:
                 self._on_fatal(error)
                 return
             except Exception:
-                log.exception("%s stumbled and goes on in %.0f s", self._thread.name, PAUSE_AFTER_ERROR_S)
+                log.exception("%s failed unexpectedly and goes on in %.0f s", self._thread.name, PAUSE_AFTER_ERROR_S)
                 wait_s = PAUSE_AFTER_ERROR_S
             if wait_s > 0 and not self._stopping:
                 self._wake.wait(wait_s)

@@ -74,7 +74,7 @@ class FrameRequester:
         self._record_failed = False
 
     def wanted(self, session_key: str) -> int:
-        """Places that no frame in hand, and no question under way, is meant for."""
+        """Places that are free once every frame we hold and every request under way has taken one."""
         return self._places_left(session_key).places - self._asking[session_key]
 
     def ask_once(self, session: FarmSession) -> bool:
@@ -111,7 +111,7 @@ class FrameRequester:
                 self._asking[session_key] -= method is not None
 
     def _places_left(self, session_key: str) -> Capacity:
-        """Places that no frame in hand is meant for; frames that nobody here would take keep none from others."""
+        """Places that are free once every frame we hold has taken one; frames that no node can take need none."""
         held, stuck = self._services.counters.of(session_key), self._services.stuck
         if held.synchronous or self._services.gauge.is_high:
             return Capacity()

@@ -1,4 +1,4 @@
-"""Frames in hand that no node here can take: placing finds them, asking lets them keep no slot from other frames."""
+"""Granted frames that no node here can take: placing finds them, asking lets them keep no slot from other frames."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 #: A thread that is ready to run has run by then.
-PATIENCE_S = 0.1
+WAIT_FOR_EARLIER_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,8 +27,8 @@ class _Coming:
 class ArrivalOrder:
     """Orders on their way to the queue; threads share it."""
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
-        self._patience_s = patience_s
+    def __init__(self, wait_s: float = WAIT_FOR_EARLIER_S) -> None:
+        self._wait_s = wait_s
         self._lock = threading.Lock()
         self._coming: list[_Coming] = []
 
@@ -49,6 +49,6 @@ class ArrivalOrder:
     def _let_pass(self, mine: _Coming) -> None:
         with self._lock:
             earlier = [order for order in self._coming if order.needs == mine.needs and order.came_at < mine.came_at]
-        until = time.monotonic() + self._patience_s
+        until = time.monotonic() + self._wait_s
         for order in earlier:
             order.has_queued.wait(max(0.0, until - time.monotonic()))

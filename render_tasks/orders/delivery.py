@@ -92,7 +92,7 @@ class Deliveries:
             raise
         except (CoordinatorError, OSError) as error:
             self._outbox.discard(parcel)
-            raise _judged(error) from None
+            raise _outcome_of(error) from None
         self._outbox.discard(parcel)
 
     def report(self, attempt: Attempt, report: FailureReport) -> None:
@@ -125,7 +125,7 @@ def _named(picture: Path) -> str:
         return picture.name + suffix_of(file.read(HEAD_BYTES))
 
 
-def _judged(error: Exception) -> AttemptFailed | AttemptDropped:
+def _outcome_of(error: Exception) -> AttemptFailed | AttemptDropped:
     """What a definite answer to a delivery means for the attempt."""
     if isinstance(error, StaleLease):
         return AttemptDropped(str(error))

@@ -30,7 +30,7 @@ from .slots import Slot, Slots
 log = logging.getLogger(__name__)
 
 #: An archive that cannot be fetched for this long, while the coordinator answers everything else, is a failure.
-ARCHIVE_PATIENCE_S = 600.0
+ARCHIVE_LIMIT_S = 600.0
 
 
 class RenderPipeline:
@@ -93,7 +93,7 @@ class RenderPipeline:
     def _unpacked(self, refs: Sequence[ArchiveRef], cancel_token: CancelToken, password: str = "") -> Path:
         ensure = self._services.cache.ensure
         return retry_while_unreachable(
-            lambda: ensure(refs, cancel_token.is_cancelled, password=password), cancel_token, ARCHIVE_PATIENCE_S
+            lambda: ensure(refs, cancel_token.is_cancelled, password=password), cancel_token, ARCHIVE_LIMIT_S
         )
 
     def _tell(self, attempt: Attempt, slot: Slot, rendered: RenderedFrame, before_at: float | None) -> None:

@@ -1,4 +1,4 @@
-"""What both desks of the protocol share: where the exchanges are, the session's cookie, and how an answer looks."""
+"""What session and frame routes share: the paths of the exchanges, the session's cookie, and the form of an answer."""
 
 from __future__ import annotations
 

@@ -50,16 +50,16 @@ class FrameRoutes:
     async def _validate(self, request: Request) -> ValidationStatus:
         services = self._services
         session = await services.threads.run_in_db_thread(services.sessions.find, request.cookies.get(COOKIE))
-        welcome = session is not None and session.state is SessionState.LIVE
+        is_live = session is not None and session.state is SessionState.LIVE
         path = services.store.incoming()
         try:
-            form = await read_form(request, to=path if welcome else None, limit=services.settings.max_frame_bytes)
-            if session is None or not welcome:
+            form = await read_form(request, to=path if is_live else None, limit=services.settings.max_frame_bytes)
+            if session is None or not is_live:
                 return ValidationStatus.SESSION_DEAD
             upload = read_frame_upload(form.fields)
             if form.file is None:
                 return ValidationStatus.MISSING_PARAMETER
-            return await self._judge(session, upload, form.file)
+            return await self._check_picture(session, upload, form.file)
         except MalformedMessage:
             return ValidationStatus.MISSING_PARAMETER
         except BadForm as error:
@@ -71,7 +71,7 @@ class FrameRoutes:
         finally:
             path.unlink(missing_ok=True)
 
-    async def _judge(self, session: WebSession, upload: FrameUpload, path: Path) -> ValidationStatus:
+    async def _check_picture(self, session: WebSession, upload: FrameUpload, path: Path) -> ValidationStatus:
         services = self._services
         wanted = await services.threads.run_in_db_thread(self._wanted, session, upload)
         if wanted is not Wanted.TAKE or upload.revision not in ("", REVISION):

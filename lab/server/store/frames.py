@@ -136,7 +136,7 @@ class Frames:
             return Wanted.HAVE
 
     def take(self, session: WebSession, upload: FrameUpload, picture: Picture, path: Path) -> Verdict:
-        """Judge a picture by its project and keep it, or refuse it. ``path`` is moved to its place, if kept.
+        """Compare a picture with its project, and keep or refuse it. ``path`` is moved to its place, if kept.
 
         Raises ``OSError`` where it cannot be stored; then nothing has changed.
         """

@@ -130,7 +130,7 @@ class ArchiveManifest:
                 raise BadScene(f"{one_line(str(reference.path))} cannot be packed: its path cannot be rewritten")
             for field, text in changes:
                 if field.capacity <= len(text):
-                    raise BadScene(f"{one_line(str(reference.path))} cannot be packed: no room for its path")
+                    raise BadScene(f"{one_line(str(reference.path))} cannot be packed: its path is too long")
                 rewrites[reference.blend].append((field, text))
         return rewrites
 

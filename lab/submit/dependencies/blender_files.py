@@ -53,7 +53,7 @@ def find_blender() -> str:
     return str(Path(found).absolute())
 
 
-def blender_at_hand() -> str | None:
+def installed_blender() -> str | None:
     """As :func:`find_blender`; ``None`` where there is none."""
     try:
         return find_blender()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from coordinator.broker.farm_lock import RENEW_EVERY_S, TENURE_KEY, TENURE_S, FarmLock, FarmLocked
+from coordinator.broker.farm_lock import FARM_LOCK_KEY, FARM_LOCK_S, RENEW_EVERY_S, FarmLock, FarmLocked
 from coordinator.nodes.registry import BrokerUnreachable, connect
 
 pytestmark = pytest.mark.redis
@@ -20,27 +20,27 @@ pytestmark = pytest.mark.redis
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
     connected = connect(redis_url)
-    connected.delete(TENURE_KEY)
+    connected.delete(FARM_LOCK_KEY)
     yield connected
-    connected.delete(TENURE_KEY)
+    connected.delete(FARM_LOCK_KEY)
     connected.close()
 
 
 def record(client: redis.Redis) -> dict:
-    return json.loads(client.get(TENURE_KEY) or b"null")  # type: ignore[arg-type]
+    return json.loads(client.get(FARM_LOCK_KEY) or b"null")  # type: ignore[arg-type]
 
 
 def expire(client: redis.Redis) -> None:
     """The holder died long enough ago."""
-    client.pexpire(TENURE_KEY, 1)
-    while client.exists(TENURE_KEY):
+    client.pexpire(FARM_LOCK_KEY, 1)
+    while client.exists(FARM_LOCK_KEY):
         pass
 
 
 def test_the_first_one_takes_the_farm_for_a_while(client: redis.Redis) -> None:
     FarmLock(client, "a").take()
     assert record(client).items() >= {"farm_id": "a", "host": socket.gethostname(), "pid": os.getpid()}.items()
-    assert TENURE_S * 1000 - 5000 < int(client.pttl(TENURE_KEY)) <= TENURE_S * 1000  # type: ignore[arg-type]
+    assert FARM_LOCK_S * 1000 - 5000 < int(client.pttl(FARM_LOCK_KEY)) <= FARM_LOCK_S * 1000  # type: ignore[arg-type]
 
 
 def test_a_second_one_is_refused_and_told_who_the_first_is(client: redis.Redis) -> None:
@@ -57,10 +57,10 @@ def test_a_second_one_is_refused_and_told_who_the_first_is(client: redis.Redis) 
 
 def test_a_refused_one_does_not_lengthen_the_first_ones_time(client: redis.Redis) -> None:
     FarmLock(client, "a").take()
-    client.pexpire(TENURE_KEY, 5000)
+    client.pexpire(FARM_LOCK_KEY, 5000)
     with pytest.raises(FarmLocked):
         FarmLock(client, "b").take()
-    assert int(client.pttl(TENURE_KEY)) <= 5000  # type: ignore[arg-type]
+    assert int(client.pttl(FARM_LOCK_KEY)) <= 5000  # type: ignore[arg-type]
 
 
 def test_a_coordinator_with_the_same_ledger_follows_at_once(client: redis.Redis) -> None:
@@ -70,12 +70,12 @@ def test_a_coordinator_with_the_same_ledger_follows_at_once(client: redis.Redis)
 
 
 def test_renewing_lengthens_our_own_time(client: redis.Redis) -> None:
-    tenure = FarmLock(client, "a")
-    tenure.take()
-    client.pexpire(TENURE_KEY, 5000)
-    assert tenure.renew_once() == RENEW_EVERY_S
-    assert int(client.pttl(TENURE_KEY)) > 5000  # type: ignore[arg-type]
-    assert RENEW_EVERY_S * 4 <= TENURE_S, "some renewals may be lost"
+    lock = FarmLock(client, "a")
+    lock.take()
+    client.pexpire(FARM_LOCK_KEY, 5000)
+    assert lock.renew_once() == RENEW_EVERY_S
+    assert int(client.pttl(FARM_LOCK_KEY)) > 5000  # type: ignore[arg-type]
+    assert RENEW_EVERY_S * 4 <= FARM_LOCK_S, "some renewals may be lost"
 
 
 def test_when_the_first_has_died_another_one_begins(client: redis.Redis) -> None:
@@ -83,7 +83,7 @@ def test_when_the_first_has_died_another_one_begins(client: redis.Redis) -> None
     expire(client)
     FarmLock(client, "b").take()
     assert record(client)["farm_id"] == "b"
-    assert TENURE_S < 30, "promised are 30 s"
+    assert FARM_LOCK_S < 30, "promised are 30 s"
 
 
 def test_one_that_was_followed_learns_it_at_its_next_renewal(client: redis.Redis) -> None:
@@ -100,7 +100,7 @@ def test_after_a_release_the_next_one_begins_at_once(client: redis.Redis) -> Non
     first = FarmLock(client, "a")
     first.take()
     first.release()
-    assert not client.exists(TENURE_KEY)
+    assert not client.exists(FARM_LOCK_KEY)
     FarmLock(client, "b").take()
 
 
@@ -114,31 +114,31 @@ def test_one_that_was_followed_releases_nothing_of_the_others(client: redis.Redi
 
 
 def test_a_redis_that_lost_its_data_is_taken_again(client: redis.Redis) -> None:
-    tenure = FarmLock(client, "a")
-    tenure.take()
-    client.delete(TENURE_KEY)
-    tenure.renew_once()
+    lock = FarmLock(client, "a")
+    lock.take()
+    client.delete(FARM_LOCK_KEY)
+    lock.renew_once()
     assert record(client)["farm_id"] == "a"
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b"3", b"[]", b"\xff"])
 def test_a_record_nobody_can_read_holds_nobody_up(client: redis.Redis, text: bytes) -> None:
-    client.set(TENURE_KEY, text)
-    tenure = FarmLock(client, "a")
+    client.set(FARM_LOCK_KEY, text)
+    lock = FarmLock(client, "a")
     if text == b"[]":
         # An object without a farm is somebody's, as far as anyone can tell.
         with pytest.raises(FarmLocked, match="an unknown host"):
-            tenure.take()
+            lock.take()
         return
-    tenure.take()
+    lock.take()
     assert record(client)["farm_id"] == "a"
 
 
 @pytest.mark.parametrize("text", [b"{", b"3", b"null"])
 def test_releasing_never_raises(client: redis.Redis, text: bytes) -> None:
-    client.set(TENURE_KEY, text)
+    client.set(FARM_LOCK_KEY, text)
     FarmLock(client, "a").release()
-    client.delete(TENURE_KEY)
+    client.delete(FARM_LOCK_KEY)
     FarmLock(client, "a").release()
 
 
@@ -163,15 +163,15 @@ def test_without_redis_a_farm_cannot_begin(nowhere: redis.Redis) -> None:
 def test_redis_being_away_is_no_reason_to_give_up_and_is_said_once(
     nowhere: redis.Redis, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tenure = FarmLock(nowhere, "a")
+    lock = FarmLock(nowhere, "a")
     for _ in range(3):
-        assert tenure.renew_once() == RENEW_EVERY_S
+        assert lock.renew_once() == RENEW_EVERY_S
     assert [logged.levelno for logged in caplog.records] == [logging.WARNING]
-    tenure._redis = client
-    tenure.renew_once()
+    lock._redis = client
+    lock.renew_once()
     assert record(client)["farm_id"] == "a"
-    tenure._redis = nowhere
-    tenure.renew_once()
+    lock._redis = nowhere
+    lock.renew_once()
     assert len(caplog.records) == 2, "the next outage is told again"
 
 

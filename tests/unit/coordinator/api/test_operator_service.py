@@ -109,7 +109,7 @@ def test_the_status_of_an_empty_farm(desk: ServiceHarness) -> None:
                 "state": "signed in",
                 "notice": "signed in",
                 "asked_in_s": 0.0,
-                "has_room": True,
+                "has_free_slot": True,
             }
         ],
         "leases": dict.fromkeys((state.value for state in LeaseState), 0),

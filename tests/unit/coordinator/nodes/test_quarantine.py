@@ -81,7 +81,7 @@ def test_whoever_is_quarantined_is_told_of_once_and_after_the_ledger(ledger: Led
         told.append(conduct.succeeded(lease))
     assert told == [[], ["n1"], []]
     assert [conduct.refused(frames.lease("n2"), "pc-04", "status 301") for _ in range(3)] == [False, True, False]
-    kept = KeyValueStore(ledger.database).get("conduct") or ""
+    kept = KeyValueStore(ledger.database).get("quarantine") or ""
     assert "n1" in kept
     assert "n2" in kept
 
@@ -214,17 +214,17 @@ def test_a_restart_remembers_who_was_released(ledger: Ledger, conduct: NodeQuara
         "3",
         "null",
         '{"n1": null}',
-        '{"n1": {"name": "pc", "marks": 3, "set_aside": true}}',
-        '{"n1": {"name": "pc", "marks": [{"kind": "of another version", "what": "x"}], "set_aside": true}}',
-        '{"n1": {"marks": []}}',
+        '{"n1": {"name": "pc", "strikes": 3, "is_quarantined": true}}',
+        '{"n1": {"name": "pc", "strikes": [{"kind": "of another version", "what": "x"}], "is_quarantined": true}}',
+        '{"n1": {"strikes": []}}',
     ],
 )
 def test_what_cannot_be_read_is_as_if_nothing_was_kept(ledger: Ledger, kept: str) -> None:
-    KeyValueStore(ledger.database).put("conduct", kept)
+    KeyValueStore(ledger.database).put("quarantine", kept)
     conduct = NodeQuarantine(KeyValueStore(ledger.database))
     assert conduct.quarantined() == {}
     conduct.refused(rendering(ledger), "pc-03", "status 301")
-    assert json.loads(KeyValueStore(ledger.database).get("conduct") or "")["n1"]["marks"]
+    assert json.loads(KeyValueStore(ledger.database).get("quarantine") or "")["n1"]["strikes"]
 
 
 def test_frames_that_ended_leave_nothing_behind(ledger: Ledger, conduct: NodeQuarantine, frames: FailingFrames) -> None:

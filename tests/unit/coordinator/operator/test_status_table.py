@@ -22,7 +22,7 @@ def slot(**changes: Any) -> dict[str, Any]:
 
 def session(**changes: Any) -> dict[str, Any]:
     values = {"key": "farm:linux/64bit", "name": "linux/64bit", "state": "signed in", "notice": ""}
-    return values | {"asked_in_s": 0.0, "has_room": True} | changes
+    return values | {"asked_in_s": 0.0, "has_free_slot": True} | changes
 
 
 def pc(name: str = "pc-01", *busy: dict[str, Any], slots: int = 2, **changes: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def test_a_session_is_told_with_the_servers_last_word() -> None:
         ({"asked_in_s": 1023.0}, "linux/64bit signed in; asks again in 17 min (at once: sheepfold ask)"),
         ({"asked_in_s": 2.0}, "linux/64bit signed in; asks again in 2 s (at once: sheepfold ask)"),
         ({"asked_in_s": 0.0}, "linux/64bit signed in"),
-        ({"asked_in_s": 1023.0, "has_room": False}, "linux/64bit signed in; asks for frames when a slot is free"),
+        ({"asked_in_s": 1023.0, "has_free_slot": False}, "linux/64bit signed in; asks for frames when a slot is free"),
         ({"asked_in_s": None}, "linux/64bit signed in"),
     ],
 )
