@@ -78,7 +78,7 @@ def test_frames_that_cannot_be_told_apart_are_named(blend):
 
 
 @pytest.mark.parametrize(
-    ("fields", "why"), [((), "its path cannot be rewritten"), ((Field(offset=0, capacity=8),), "no room for its path")]
+    ("fields", "why"), [((), "its path cannot be rewritten"), ((Field(offset=0, capacity=8),), "its path is too long")]
 )
 def test_a_path_that_cannot_be_rewritten_is_named(blend, fields, why):
     with pytest.raises(BadScene, match=rf"wool\.png cannot be packed: {why}"):
