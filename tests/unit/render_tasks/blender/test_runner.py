@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render_tasks.blender.environment import environment, renderer_binary
 from render_tasks.blender.output.diagnosis import ExitEvidence, diagnose, missing_engine
 from render_tasks.blender.output.log_buffer import MAX_LINE_BYTES, LogBuffer
 from render_tasks.blender.startup_script import SCENE_MARK, our_script
@@ -170,27 +169,6 @@ def test_every_kind_of_failure_has_a_cause_and_a_nodes_own_trouble_a_remedy() ->
     assert CAUSES.keys() == set(FailureKind)
     nodes = {kind for kind, cause in CAUSES.items() if cause is Cause.NODE}
     assert REMEDIES.keys() == nodes - {FailureKind.NODE_LEAVING}
-
-
-def test_the_environment_holds_the_mark_and_no_secret() -> None:
-    ours = {
-        "PATH": "/bin", "SHEEPFOLD_BLENDER": "/b", "SHEEPFOLD_FARM_TOKEN": "x", "SHEEPFOLD_PASSWORD_FILE": "x",
-        "REDIS_URL": "x", "FLOWER_BASIC_AUTH": "x", "MY_API_KEY": "x", "GITHUB_TOKEN": "x", "BLENDER_USER_CONFIG": "x",
-        "LD_LIBRARY_PATH": "/opt/lib",
-    }  # fmt: skip
-    env = environment(Path("/r"), Path("/s"), "mark", ours)
-    assert "x" not in env.values()
-    assert env["PATH"] == "/bin"
-    assert env["SHEEPFOLD_BLENDER"] == "/b"
-    assert env["BLENDER_USER_CONFIG"] == "/s/config"
-    assert env["SHEEPFOLD_RENDER_MARK"] == "mark"
-    if sys.platform == "linux":
-        assert env["LD_LIBRARY_PATH"] == "/r/lib:/opt/lib"
-
-
-def test_the_binary_lies_where_the_archive_of_this_system_has_it() -> None:
-    assert renderer_binary(Path("/r"), "linux") == renderer_binary(Path("/r"), "win32") == Path("/r/rend.exe")
-    assert renderer_binary(Path("/r"), "darwin") == Path("/r/Blender/blender.app/Contents/MacOS/blender")
 
 
 @pytest.mark.parametrize(
