@@ -37,6 +37,7 @@ from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import MD5_NAME
 from sheepfold.errors import DiskFull
+from sheepfold.serving.origins import PageGuard
 
 from .lease_routes import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
 
@@ -44,7 +45,8 @@ _BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
 _PAGE = Path(__file__).parents[1] / "dashboard" / "index.html"
 #: The page is one file; nothing from elsewhere runs or is shown in it.
 _PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'"
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 #: What a node reads off the status: 409 drop it, 422 the attempt failed, anything else: keep it and try again.
 _HTTP_STATUS: dict[type[Exception], int] = {
@@ -134,11 +136,12 @@ def create_api(parts: ApiServices) -> ASGIApp:
     _add_reading_paths(app, parts, Depends(reader))
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
+    pages = PageGuard(app)
     leases = LeaseRoutes(parts.claims, is_welcome, _HTTP_STATUS, parts.pressure)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")
-        await (leases if to_leases else app)(scope, receive, send)
+        await (leases if to_leases else pages)(scope, receive, send)
 
     return serve
 

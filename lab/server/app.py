@@ -25,6 +25,7 @@ from lab.server.protocol.project_routes import ProjectRoutes
 from lab.server.protocol.session_routes import SessionRoutes
 from lab.settings import ServerSettings
 from sheepfold.listening import listen
+from sheepfold.serving.origins import PageGuard
 
 from .fault_injection import FaultMiddleware, FaultPlan
 from .header_names import CanonicalHeaders
@@ -70,7 +71,9 @@ def build(services: LabServices) -> ASGIApp:
     faults = FaultPlan(rate=services.settings.fault_rate, seed=services.settings.fault_seed)
     scripted = services.settings.faults or services.settings.fault_rate > 0
     add_api(app, services, sign_in=session_routes.sign_in, faults=faults if scripted else None)
-    return CanonicalHeaders(FaultMiddleware(app, faults) if scripted else app)
+    # Of the protocol's exchanges a GET changes as much as a POST.
+    guarded = PageGuard(app, changed_by_reading=("/server/", SPECIFIED_LOGOUT))
+    return CanonicalHeaders(FaultMiddleware(guarded, faults) if scripted else guarded)
 
 
 class Server(uvicorn.Server):

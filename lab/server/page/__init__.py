@@ -23,5 +23,5 @@ async def render_page(_request: Request) -> Response:
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self' data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    headers = {"content-security-policy": policy, "x-content-type-options": "nosniff", "cache-control": "no-store"}
+    headers = {"content-security-policy": policy, "cache-control": "no-store"}
     return HTMLResponse(_template().render(nonce=nonce), headers=headers)

@@ -78,7 +78,7 @@ class SessionRoutes:
         log.info("%s signed in with %s %s", signed_in.account.login, asked.hardware.os, asked.hardware.bits)
         project = PROJECT_PATH if signed_in.account.is_owner else ""
         answer = _signed_in(SignInStatus.OK, self._services.settings.max_period_s, signed_in.public_key, project)
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="lax")
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
         return answer
 
     def _open_session(self, account: Account, asked: SignInRequest, former_token: str | None) -> str:

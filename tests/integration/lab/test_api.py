@@ -21,7 +21,7 @@ def test_only_the_owner_may_submit_and_change(lab: RunningLab, tmp_path):
             assert requests.post(lab.url + path, auth=auth, timeout=10).status_code == 401
     other_site = {"sec-fetch-site": "cross-site"}
     path = f"{lab.url}/api/projects/{project.id}/cancel"
-    assert requests.post(path, auth=(LOGIN, PASSWORD), headers=other_site, timeout=10).status_code == 401
+    assert requests.post(path, auth=(LOGIN, PASSWORD), headers=other_site, timeout=10).status_code == 403
     assert lab.owner.project(project.id)["state"] == "active"
 
 
