@@ -18,6 +18,7 @@ from coordinator.runtime.http_server import AddressInUse
 from coordinator.runtime.memory_tuning import limit_malloc_arenas
 from coordinator.runtime.periodic import PeriodicThread
 from sheepfold.atomic_files import write_atomically
+from sheepfold.config import refuse_published
 
 from .app import CoordinatorApp
 from .settings import CoordinatorSettings
@@ -34,6 +35,8 @@ WATCH_EVERY_S = 1.0
 def run_coordinator(settings: CoordinatorSettings) -> int:
     """Runs the coordinator until it is stopped; returns the exit code."""
     limit_malloc_arenas()
+    secrets_in_use = {"SHEEPFOLD_FARM_TOKEN": settings.farm_token, "SHEEPFOLD_REDIS_URL": settings.redis_url}
+    refuse_published(settings.host, secrets_in_use)
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         farm_token = _farm_token(settings)

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from sheepfold.config import refuse_published
 from sheepfold.logs import log_to_stderr
 
 log = logging.getLogger("lab")
@@ -55,6 +56,7 @@ def server(
         raise
     for caution in settings.cautions():
         log.warning("%s", caution)
+    refuse_published(settings.server_host, {"SHEEPFOLD_PASSWORD": settings.password})
     listener = open_listener(settings.server_host, settings.server_port)
     services = LabServices(settings)
     if demo:

@@ -11,22 +11,30 @@ command must not import every part of the farm to check them; a test holds the t
 from __future__ import annotations
 
 import difflib
+import ipaddress
+import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from .errors import BadSecretFile
+from .errors import BadSecretFile, PublishedSecret
 
 PREFIX = "SHEEPFOLD_"
 #: In the working directory.
 FILE = Path("sheepfold.toml")
 #: A first line that is longer than this is no password but another file.
 MAX_SECRET_CHARS = 4096
+
+#: Secrets that stand in ``.env``, in ``docker-compose.yml`` or in the documentation: everybody knows them.
+PUBLISHED_SECRETS = frozenset({
+    "lab-farm-token", "lab-redis-password", "lab-server-password", "lab-flower-password",
+    "a-long-secret-of-your-own", "a-password-for-the-lab",
+})  # fmt: skip
 
 #: Keys of ``sheepfold.toml``; in the environment each has the prefix and is written in capitals.
 SETTINGS = frozenset({
@@ -98,6 +106,29 @@ def read_secret_file(path: Path, setting: str) -> str:
     if len(secret) > MAX_SECRET_CHARS:
         raise BadSecretFile(f"{setting}: the first line of {path} is too long for a password: is it another file?")
     return secret
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens there is reached from this machine alone; a name that is not ``localhost`` counts as no."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_published(host: str, secrets: Mapping[str, SecretStr | str | None]) -> None:
+    """Raises :class:`PublishedSecret` where something that listens on ``host`` is kept by a secret that is none.
+
+    ``secrets``: setting → its value. In a container the address that counts is the one at which its ports are opened.
+    """
+    reached_at = os.environ.get("SHEEPFOLD_BIND") or host
+    if is_loopback(reached_at):
+        return
+    for setting, secret in secrets.items():
+        text = secret.get_secret_value() if isinstance(secret, SecretStr) else secret or ""
+        # An address holds its password.
+        if text in PUBLISHED_SECRETS or (unquote(urlsplit(text).password or "") in PUBLISHED_SECRETS):
+            raise PublishedSecret(setting, reached_at)
 
 
 class SheepfoldSettings(BaseSettings):

@@ -6,6 +6,7 @@
     ├── CommandFailed         a command's request cannot be carried out
     │   └── WrongArgument     ... because of what was typed
     ├── BadSecretFile         a file that should hold a password holds none
+    ├── PublishedSecret       a secret that everybody knows, where others than this machine can connect
     ├── DiskFull              no space is left where a file goes
     ├── TooLarge              a file is larger than it may be
     ├── NotAPicture           a file cannot be decoded as a picture
@@ -82,6 +83,19 @@ class BadSecretFile(SheepfoldError, ValueError):
     """
 
     exit_code = ExitCode.WRONG_SETTING
+
+
+class PublishedSecret(SheepfoldError):
+    """A secret of the documentation protects something that other machines reach."""
+
+    exit_code = ExitCode.WRONG_SETTING
+
+    def __init__(self, setting: str, host: str) -> None:
+        self.setting, self.host = setting, host
+        super().__init__(
+            f"{setting}: this secret stands in the documentation, and {host} is reached from other machines; set one "
+            f"of your own, for example from `openssl rand -hex 24`, or listen on 127.0.0.1"
+        )
 
 
 class DiskFull(SheepfoldError):

@@ -2,8 +2,9 @@
 
 Redis: the wheel's server is tested beside it. ``ip`` and ``tc``: hosts and cables of a LAN on one machine. ``7z``:
 zips that another program locked. ``bwrap``: scenes are looked at in a sandbox. ``cc``: the clock of real
-processes is set by a few lines of C. Standard library only. Never fails:
-without Debian's Redis the tests take the one that came with pip, and who needs cables says that there are none.
+processes is set by a few lines of C. Chromium: what a page of another site makes a browser do. Standard library only.
+Never fails: without Debian's Redis the tests take the one that came with pip, and who needs cables says that there are
+none.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ PACKAGES = {
     "7z": "p7zip-full",
     "bwrap": "bubblewrap",
     "cc": "build-essential",
+    "chromium": "chromium",
 }
 
 

@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr
 
 from coordinator.settings import FarmSettings
 from sheepfold.atomic_files import write_atomically
-from sheepfold.config import read_secret_file
+from sheepfold.config import read_secret_file, refuse_published
 from sheepfold.contract.celery_app import make_app
 
 from .errors import FlowerAddressTaken
@@ -57,10 +57,12 @@ class FlowerSettings(FarmSettings):
 
 
 def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> None:
-    """Serve Flower until SIGTERM or Ctrl+C. Raises :class:`FlowerAddressTaken` or :class:`BadSecretFile`.
+    """Serve Flower until SIGTERM or Ctrl+C.
 
-    ``ask_redis_url`` is called where the settings name no Redis; what it raises goes to the caller.
+    Raises :class:`FlowerAddressTaken`, :class:`BadSecretFile` or :class:`PublishedSecret`. ``ask_redis_url`` is called
+    where the settings name no Redis; what it raises goes to the caller.
     """
+    refuse_published(settings.flower_host, {"SHEEPFOLD_FLOWER_PASSWORD": settings.flower_password})
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else ask_redis_url()
     flower = _make_flower(redis_url, settings, _password(settings))
     try:
