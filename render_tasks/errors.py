@@ -21,7 +21,7 @@
     │   │   └── ArchiveLocked       nobody here has the password that opens it
     │   └── DiskFull                no space for it
     ├── PeerError                   one peer gave no piece of an archive: another one is asked
-    │   ├── PeerBusy                503: it hands out as much as it can
+    │   ├── PeerBusy                503: it serves as many as it can
     │   ├── PeerLacksPiece          404, 416: it does not have what we thought
     │   └── PeerUnusable            silent, too slow, gone, or it sent wrong bytes
     ├── BadOrder                    the order cannot be carried out by anybody
@@ -145,7 +145,7 @@ class PeerError(NodeError):
 
 
 class PeerBusy(PeerError):
-    """The peer hands out as much as it can."""
+    """The peer serves as many requests as it can; it is asked again soon."""
 
 
 class PeerLacksPiece(PeerError):

@@ -49,7 +49,7 @@ class NodeHealth:
         threading.Thread(target=self._loop, name="health", daemon=True).start()
 
     def look_soon(self) -> None:
-        """Something failed that a look may explain."""
+        """Looks again at once, because something failed that a look may explain."""
         self._look_now.set()
 
     def look_once(self) -> None:

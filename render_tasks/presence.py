@@ -1,4 +1,4 @@
-"""The node's record in Redis: I am here, this is what I have, this is what I do.
+"""The node's record in Redis: that it is here, what it has, and what it is doing.
 
 Written every :data:`~sheepfold.contract.presence.PRESENCE_EVERY_S` seconds and at once when something changes, by a
 thread of its own and over a connection of its own, so that neither Celery nor a busy slot can make a living node look

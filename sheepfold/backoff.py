@@ -27,7 +27,7 @@ class Backoff:
         return wait_s * self._rng.uniform(*JITTER)
 
     def reset(self) -> None:
-        """The wait was worth it: the next one is the first again."""
+        """What was waited for came: the next wait is the first again."""
         self._wait_s = self._first_s
 
 

@@ -83,7 +83,7 @@ class Jobs(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ApiServices:
-    """What the LAN API hands its callers on to."""
+    """What answers the calls of the LAN API."""
 
     farm_token: str
     claims: ClaimHandler

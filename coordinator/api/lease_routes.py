@@ -1,4 +1,4 @@
-"""Where nodes speak about their leases over HTTP: start, frame, failure.
+"""What nodes say about their leases over HTTP: start, frame, failure.
 
 These are the LAN API's busiest paths, two requests for every frame of a thousand PCs, so they stand apart from the
 rest: a plain ASGI application without the layers that a web framework adds, and a pool of threads of its own for what
@@ -155,7 +155,7 @@ class LeaseRoutes:
 
 @dataclass(frozen=True, kw_only=True)
 class _Figures:
-    """What is no figure of a render is no report of one."""
+    """The figures of a render; out of range they make the request invalid."""
 
     render_s: Seconds
     memory_kb: Kilobytes

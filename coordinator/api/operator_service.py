@@ -1,4 +1,4 @@
-"""What operators ask for: the status, a question to the server, a fresh start for a PC."""
+"""What operators ask for: the status, a request to the server now, the release of a PC."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class OperatorService:
         return told
 
     def release(self, name: str) -> bool:
-        """Gives a PC a fresh start; false when no PC of that name has a strike or is paused."""
+        """Ends a PC's quarantine or pause and forgets its strikes; false when no PC of that name has either."""
         is_lifted = self._pauses.lift(name)
         released = self._quarantine.release(name) or is_lifted
         if released:

@@ -13,7 +13,7 @@ ABOVE_DEPOT = 3
 def bind_archive_server(server: ArchiveServer, settings: CoordinatorSettings) -> None:
     """Takes the server's port. Raises AddressInUse for one that was asked for.
 
-    A port nobody asked for gives way: two farms on one machine are no mistake.
+    Where the default port is taken, any free one is used, so that two farms fit on one machine.
     """
     asked = settings.archive_port
     wanted = settings.port + ABOVE_DEPOT if asked is None else asked

@@ -1,6 +1,6 @@
-"""Which nodes can hand out which archive.
+"""Which nodes can serve which archive.
 
-A node that asks for an archive is a source from then on: it hands on piece by piece what it has. It is one as long as
+A node that asks for an archive is a source from then on: it serves what it has, piece by piece. It is one as long as
 it goes on asking, and afterwards as long as its presence record says that it keeps the zip. Only nodes that may get
 frames are named: not those that are gone, and not those quarantined.
 """
@@ -22,7 +22,7 @@ NAMED_AT_ONCE = 8
 
 
 class PeerTable:
-    """Told by nodes that ask, and by their records. Thread-safe."""
+    """Filled by nodes' requests and by their presence records. Thread-safe."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class PeerTable:
         self._fetching: dict[str, dict[str, tuple[str, float]]] = {}
 
     def asked(self, md5: str, node_id: str, url: str) -> None:
-        """A node fetches this archive and hands it on at ``url``; an address that cannot be one is nobody's."""
+        """A node fetches this archive and serves it at ``url``; what is no address is ignored."""
         if ARCHIVE_URL.fullmatch(url):
             with self._lock:
                 self._fetching.setdefault(md5, {})[node_id] = (url, self._clock())

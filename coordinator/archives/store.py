@@ -1,4 +1,4 @@
-"""Archives the farm fetched: once each, verified, within a quota. The LAN API hands them out.
+"""Archives the farm fetched: once each, verified, within a quota. Nodes get them from the archive server.
 
 ::
 
@@ -214,7 +214,7 @@ class ArchiveStore:
         try:
             (self._folder / md5).unlink(missing_ok=True)
         except OSError as error:
-            # Windows: the LAN API is just sending it. The next tidying comes.
+            # Windows: it is being sent right now. The next call of tidy() removes it.
             log.info("archive %s cannot be removed yet: %s", md5, error)
             return
         self._sizes.pop(md5, None)

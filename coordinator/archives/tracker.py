@@ -46,7 +46,7 @@ class ArchiveTracker:
         return self._named(md5, node_id, node_url, reached_by)
 
     def shared(self, md5: str) -> SharedArchive | None:
-        """What our archive server may hand out: an archive is whole and right, or not here."""
+        """What our archive server may send: an archive is whole and right, or not here."""
         path = self._path_of(md5)
         if path is None:
             return None

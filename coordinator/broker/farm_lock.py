@@ -1,4 +1,4 @@
-"""One coordinator for each farm: who holds it now.
+"""The farm lock: one coordinator for each Redis.
 
 ::
 

@@ -31,7 +31,7 @@ class NodeQueues:
         self._app, self._present = app, present
 
     def send(self, signed: SignedOrder, order: RenderOrder, node_name: str) -> None:
-        """Raises :class:`~coordinator.nodes.registry.BrokerUnreachable` where the broker does not take it."""
+        """Raises :class:`~coordinator.nodes.registry.BrokerUnreachable` where Redis does not take it."""
         try:
             send_order(self._app, signed, order, node_name)
         except OperationalError as error:

@@ -81,7 +81,7 @@ class RedisFolder:
             return None
 
     def process(self) -> psutil.Process | None:
-        """The process of an earlier start, if it is still that one: a number alone may be somebody else's by now."""
+        """The process of an earlier start, if it is still that one: the number may be reused."""
         record = self._read()
         try:
             server = psutil.Process(int(record["pid"]))

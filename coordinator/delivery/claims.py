@@ -45,7 +45,7 @@ class PictureValidator(Protocol):
 
 
 class ClaimListener(Protocol):
-    """Whom the claims tell (:class:`coordinator.lease_events.LeaseEvents`): each is called after the ledger has it."""
+    """What else is done about a claim (:class:`coordinator.lease_events.LeaseEvents`), once the ledger has it."""
 
     def delivered(self, lease: Lease, /) -> None:
         """A picture is ready to upload."""

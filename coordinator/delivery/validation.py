@@ -70,7 +70,7 @@ class _Job:
         return [*self.numbers[max(0, here - 1) : here], *self.numbers[after : after + 1]]
 
     def continues(self, number: int) -> bool:
-        """Whether an empty picture is no surprise here."""
+        """Whether an empty picture is to be expected here: the frame was confirmed, or one next to it is empty."""
         return number in self.confirmed or any(neighbour in self.empty for neighbour in self.neighbours(number))
 
     def learn(self, number: int, verdict: Verdict) -> None:

@@ -5,7 +5,7 @@ The order makes it certain that no frame of the job starts once the operator has
 1. the block is on disk; from then on no frame of the job is ordered, and one that is granted is turned away at once
 2. every lease that was granted before the block ends, in one transaction; from then on the start-fence refuses it
 3. a server of ours stops the project itself, and with it frees every frame
-4. any other learns it frame by frame: each is reported with its job, so that it keeps no zombie
+4. any other learns it frame by frame: each is reported with its job, so that none stays leased there
 """
 
 from __future__ import annotations

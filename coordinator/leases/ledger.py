@@ -55,7 +55,7 @@ class Ledger:
         self._clock = clock
         self._waiting: deque[_PendingWrite] = deque()
         self._write_lock = threading.Lock()
-        # Held for the blink of publishing and reading memory, never while the disk is written.
+        # Held only while memory is read or changed, never while the disk is written.
         self._memory_lock = threading.Lock()
         #: Every state of an active lease → the leases in it by id, in the order in which they came there.
         self._active: dict[LeaseState, dict[str, Lease]] = {state: {} for state in LeaseState if state in ACTIVE}

@@ -6,7 +6,7 @@ many that read as there are threads that do.
 
 SQLite's WAL and shared-memory files take over the database file's mode, so 0600 is set before SQLite first opens it.
 A lock file beside it (``ledger.db.lock``) keeps a second coordinator out; the lock dies with its process, however that
-ends. Another database than SQLite is a URL away: it gets none of this and must bring its own.
+ends. Another database than SQLite may be named by its URL; none of this is done for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where PCs come in: a worker that knows the farm token becomes a node and learns what it needs to take orders.
+"""Admission: a worker that knows the farm token becomes a node and learns what it needs to take orders.
 
-A node's identity lies in its work folder, and folders and whole disks are copied. Two living workers never share one:
+A node's identity lies in its work folder, and folders and whole disks are copied. Two running workers never share one:
 the second is given an identity of its own. What tells them apart is the installation (PC and folder): a worker that is
 started anew, however its earlier process ended, comes from the same one and is the same node at once.
 """

@@ -124,7 +124,7 @@ class NodeQuarantine:
             }
 
     def release(self, name: str) -> bool:
-        """Gives a PC a fresh start, by name or id; false when no PC of that name has a strike."""
+        """Forgets a PC's strikes and ends its quarantine, by name or id; false when no PC of that name has a strike."""
         with self._lock:
             found = [node_id for node_id, record in self._records.items() if name in (record.name, node_id)]
             for node_id in found:

@@ -1,1 +1,1 @@
-"""What operators see and say: figures, commands, the tables they read."""
+"""The operator's commands, and the figures and tables that they show."""

@@ -60,7 +60,7 @@ class OperatorClient:
         return self._call("GET", "/api/log?" + urllib.parse.urlencode({"job": job, "frame": frame}))
 
     def release(self, name: str) -> bool:
-        """Gives a PC a fresh start; false when it has no strike and is not paused."""
+        """Ends a PC's quarantine or pause and forgets its strikes; false when it has none and is not paused."""
         return bool(self._call("POST", f"/api/nodes/{urllib.parse.quote(name, safe='')}/release")["released"])
 
     def redis_url(self) -> str:

@@ -38,7 +38,7 @@ def frame_counts(leases: Mapping[LeaseState, int], nodes: Iterable[Presence]) ->
 
 
 def _renders(node: Presence) -> int:
-    # The next frame may begin in a slot a blink before the last one is marked as on its way.
+    # The next frame may begin in a slot shortly before the last one is marked as on its way.
     return min(node.slots, sum(slot.stage is Stage.RENDERING for slot in node.busy))
 
 

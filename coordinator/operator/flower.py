@@ -1,7 +1,7 @@
 """Flower, run inside this process: what each PC renders, on a page behind a login.
 
 Flower's own command would take Redis' address and its login from the command line, where every user of the machine
-reads them; here both go straight into its objects. It looks and never touches: ``read_only`` refuses every call that
+reads them; here both go straight into its objects. It shows and changes nothing: ``read_only`` refuses every call that
 would start, revoke or limit tasks or stop workers, and no control message enables events, because our workers send
 them anyway.
 """

@@ -75,7 +75,7 @@ class KeyedThreadPool:
             self._on_fatal(error)
         except Exception:
             log.exception("the work for %s failed unexpectedly and is tried again in %.0f s", key, PAUSE_AFTER_ERROR_S)
-            # Busy meanwhile, so that nobody else is sent into the same trap at once.
+            # It counts as busy meanwhile, so that no other thread runs into the same error at once.
             self._stopped.wait(PAUSE_AFTER_ERROR_S)
         with self._lock:
             self._end(key)

@@ -16,7 +16,7 @@ GARBAGE_AFTER = 10_000
 
 
 def limit_malloc_arenas() -> None:
-    """glibc gives each of our threads a heap of its own, and none gives back what another could use."""
+    """Has glibc share a few heaps between all threads: each heap keeps memory that the others could use."""
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # another C library
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)
@@ -24,7 +24,7 @@ def limit_malloc_arenas() -> None:
 
 @contextlib.contextmanager
 def infrequent_gc() -> Generator[None]:
-    """What is built is there to stay, and frames leave no cycles behind: looking for some was a seventh of the work."""
+    """Looks for cycles of garbage seldom: frames leave none behind, and looking was a seventh of the work."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER, 50, 100)

@@ -1,4 +1,4 @@
-"""How parts of the coordinator tell each other that there is work: an event for each kind of work.
+"""Events that wake the coordinator's loops: one for each kind of work.
 
 Whoever sets an event waits for nobody; the loop that does the work clears it.
 """

@@ -47,7 +47,7 @@ class HeldArchives(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestServices:
-    """What asking for frames stands on."""
+    """What :class:`FrameRequester` reads and calls."""
 
     ledger: Ledger
     counters: LeaseCounters
@@ -66,15 +66,15 @@ class FrameRequester:
         self._services = services
         self._ledger, self._blocked = services.ledger, services.blocked
         self._lock = threading.Lock()
-        #: Session key → questions under way.
+        #: Session key → job requests under way.
         self._asking: Counter[str] = Counter()
         #: Frames that the server still has for us, by its last answer; ``None``: it does not say.
         self.frames_remaining: int | None = None
-        #: The last frame could not be written down.
+        #: The last frame could not be written into the ledger.
         self._record_failed = False
 
     def wanted(self, session_key: str) -> int:
-        """Places that are free once every frame we hold and every request under way has taken one."""
+        """Places that are free once every frame we hold and every job request under way has taken one."""
         return self._places_left(session_key).places - self._asking[session_key]
 
     def ask_once(self, session: FarmSession) -> bool:
@@ -98,10 +98,10 @@ class FrameRequester:
 
     @contextmanager
     def _reserved(self, session_key: str) -> Generator[ComputeMethod | None]:
-        """Keeps a place for one answer; what to ask for, or ``None`` when no place is left."""
+        """Reserves a place for the block; gives what to ask for, or ``None`` when no place is left."""
         with self._lock:
             left = self._places_left(session_key)
-            # A question under way may bring either kind; what it takes is a place.
+            # A request under way may bring a CPU or a GPU frame; either takes one place.
             method = left.method() if left.places > self._asking[session_key] else None
             self._asking[session_key] += method is not None
         try:
@@ -132,7 +132,7 @@ class FrameRequester:
             raise
         # Looked up after the frame is in the ledger: whoever blocks its job from now on finds it there.
         if block := self._blocked.block_of(lease):
-            # First the wait: the end of a lease wakes whoever asks.
+            # The wait is set first, because the end of a lease wakes the asking thread.
             session.frame_was_unwanted(f"the server offers what is blocked here: {block.label}")
             self._blocked.turn_away(lease, block)
             return False

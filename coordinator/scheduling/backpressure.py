@@ -1,7 +1,7 @@
-"""How many nodes wait for our answer: while they are many, nothing more is asked of the server.
+"""Backpressure: while many nodes wait for an answer of ours, the server is asked for no more frames.
 
-A coordinator that is slower than its farm would else fill up with questions of nodes. Frames that were not asked for
-cost nothing; questions under way cost memory, and make every other answer late.
+A coordinator that is slower than its farm would otherwise fill up with requests of nodes. Frames that were not asked
+for cost nothing; requests under way cost memory, and make every other answer late.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
-#: Questions under way that a coordinator answers within two seconds or so.
+#: Requests under way that a coordinator answers within two seconds or so.
 MANY = 256
 
 
@@ -24,7 +24,7 @@ class InFlightGauge:
 
     @contextmanager
     def track(self) -> Generator[None]:
-        """A node waits for as long as the block lasts."""
+        """Counts one request as under way for as long as the block lasts."""
         with self._lock:
             self._waiting += 1
         try:
@@ -35,5 +35,5 @@ class InFlightGauge:
 
     @property
     def is_high(self) -> bool:
-        """Whether more work would only wait."""
+        """Whether so many requests are under way that more frames would only wait."""
         return self._waiting > self._many

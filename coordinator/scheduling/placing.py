@@ -147,7 +147,7 @@ class FramePlacer:
             return None
 
     def _note_stuck(self, unplaced: Sequence[PendingLease]) -> None:
-        """Frames that nobody here could ever take keep no place from others, and not for ever."""
+        """Frames that no node here could ever take count for no place, and are given back after a while."""
         stuck: Counter[tuple[str, bool]] = Counter()
         for wish in unplaced:
             if not self._nodes.can_anybody(wish.need, wish.lease.session_key):

@@ -33,7 +33,7 @@ class Archives:
 
 
 class RequirementsBuilder:
-    """Made out for one lease at a time."""
+    """Makes the requirements of one lease at a time."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class RequirementsBuilder:
             tags=self._tags_of(lease),
             needs_local_blender=self._is_launcher(offer.renderer.md5),
             tried=(*lease.tried_nodes, *_wants_another_than(lease), *self._losers(lease), *self._tried(lease)),
-            # It measures the machine that the session describes, and would say wrong things of any other.
+            # It measures the machine that the session describes; on any other its time would be wrong.
             only_node=self._described_node(lease.session_key) if is_test_job(offer.job_id) else None,
         )
         if need.min_ram and not self._node_index.can_anybody(need, lease.session_key):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-#: Frames that no node here can take, before nothing more is asked for: asking on would only hoard.
+#: Frames that no node here can take, before nothing more is asked for: more requests would only bring more of them.
 STUCK_AT_MOST = 4
 
 

@@ -1,4 +1,4 @@
-"""Speaks to the render server: one method per exchange, on top of ``exchange.py``.
+"""Speaks to the render server: one method per exchange, on top of ``http_transport.py``.
 
 What comes back is a message of the protocol, whatever its status, or one of these exceptions: :class:`ServerSilent`
 (no usable answer: try again later; a :class:`BadAnswer` where the server is there and said something else),

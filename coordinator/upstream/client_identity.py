@@ -1,4 +1,4 @@
-"""Who we are to the server, and what a refused sign-in means to the operator. Pure."""
+"""What a sign-in says of us, and what a refused one means to the operator. Pure."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class BeatSession(Protocol):
 
 
 def _says_nothing(_lease: Lease) -> float | None:
-    """Nobody knows how long it will take."""
+    """The time left is unknown."""
 
 
 class Heartbeat:

@@ -65,11 +65,11 @@ REFUSALS = frozenset(
     }
 )
 #: Those that are the fault of the PC that rendered it. A size in bytes or pixels comes from the scene, and is the same
-#: wherever it is rendered; a PC that makes other pictures than its neighbours is found by our own inspection.
+#: wherever it is rendered; a PC that makes other pictures than the other PCs is found by our own validation.
 BROKEN = frozenset({ValidationStatus.BROKEN_FRAME, ValidationStatus.NOT_AN_IMAGE})
 #: The session is no more. No code of its own is specified for error reports; servers answer with those of the others.
 DEAD = frozenset({ValidationStatus.SESSION_DEAD, JobStatus.SESSION_DEAD})
-#: A server that answers "session dead" to this many fresh sessions, or a code nobody knows this often, means no.
+#: A server that answers "session dead" to this many fresh sessions, or an unknown code this often, means no.
 DEFINITE_AFTER = 5
 #: With the usual waits a quarter of an hour: the server stores other frames and not this one.
 GIVEN_UP_ALONE = 8

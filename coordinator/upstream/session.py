@@ -20,7 +20,7 @@ DISABLED is the server's word that it wants nothing more of us: broken frames (2
 as the server lets it, until the farm logs it out.
 
 Final noes raise :class:`~coordinator.upstream.session_state.FatalRefusal`, in every thread that asks again: sign-in
-100, 101, 102 and 104, a server of a generation that nobody here speaks, job request 201.
+100, 101, 102 and 104, a server whose dialect we do not know, job request 201.
 """
 
 from __future__ import annotations
@@ -272,13 +272,13 @@ class FarmSession:
         self._sign_in.save()
 
     def _give_back(self, offer: UnreadableOffer) -> None:
-        """Frames that nobody here can follow must not stay in our name, and the next may be no better."""
+        """Gives back a frame whose offer we cannot read, and waits: the next may be no better."""
         self._services.return_offer(self.key, offer)
         frame = f"frame {offer.frame[:20]} of job {offer.job[:20]}"
         self._wait(self._waits.unreadable.next, f"{frame} was granted in words we cannot follow: {offer.reason}")
 
     def _wait(self, next_wait_s: Callable[[], float], notice: str, *, for_jobs: bool = False) -> None:
-        """Nothing is asked for a while. Questions that were under way together make one wait, not several."""
+        """Nothing is asked for a while. Requests that were under way together make one wait, not several."""
         with self._lock:
             if not self.is_flowing and self._clock() < self._ask_at:
                 return

@@ -37,7 +37,7 @@ class SessionWaits:
         self.sign_in = Backoff(retry_wait_s, RETRY_CAP_S, rng)
         #: After a job request that came to nothing.
         self.retry = Backoff(retry_wait_s, RETRY_CAP_S, rng)
-        #: After a frame in words that nobody here can follow.
+        #: After an offer that cannot be read.
         self.unreadable = Backoff(retry_wait_s, RETRY_CAP_S, rng)
         #: After a frame that is blocked here: ever more slowly, until one comes that is not.
         self.blocked = Backoff(retry_wait_s, no_job_cap_s, rng)

@@ -128,7 +128,7 @@ class SessionLoops:
         return not self._cannot_send and any(not active.uploads.idle() for active in self._all())
 
     def join_asking(self, timeout_s: float) -> bool:
-        """Waits for questions that are under way; false when they take longer."""
+        """Waits for job requests that are under way; false when they take longer."""
         return self._asking.join(timeout_s)
 
     def _all(self) -> list[_ActiveSession]:
@@ -149,7 +149,7 @@ class SessionLoops:
             if rests_s > 0:
                 wait_s = min(wait_s, rests_s)
                 continue
-            # One tries whether there are frames; the others follow when there are.
+            # One request finds out whether there are frames; more follow when there are.
             self._asking.submit(
                 session.key, wanted if session.is_flowing else 1, functools.partial(self._ask_once, active)
             )

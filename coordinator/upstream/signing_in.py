@@ -1,4 +1,4 @@
-"""How a session gets in at the server, stays in, and gets out.
+"""How a session signs in at the server, stays signed in, and logs out.
 
 A sign-in waits after an answer that is neither yes nor a final no, and after a sign-in that led to nothing: a session
 that dies is replaced at once, one that dies before the server gave any sign of life is replaced ever more slowly.
@@ -74,7 +74,7 @@ class SessionServices:
     #: Keeps the server session across a restart, for ``recall``; the text is a secret. Empty: there is none any more.
     remember: Callable[[str], None] = _remember_nothing
     recall: Callable[[], str | None] = _recall_nothing
-    #: Gives a frame back that was granted in words nobody here can follow.
+    #: Gives a frame back whose offer cannot be read.
     return_offer: Callable[[str, UnreadableOffer], None] = _return_nothing
     #: Begins a speed test, and does not wait for it.
     measure: Callable[[ServerClient, tuple[str, ...]], None] = _measure_nothing
@@ -114,7 +114,7 @@ class SignIn:
         self.not_before = -math.inf
         #: DISABLED, and not even uploads get through any more.
         self._gone = False
-        #: Logged out by us; a straggler must not sign in again.
+        #: Logged out by us; a thread that comes late must not sign in again.
         self.is_logged_out = False
         self._remembered = ""
         #: Counts sign-ins; each thread keeps the one it works with.

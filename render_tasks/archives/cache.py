@@ -6,7 +6,7 @@ kept as it came, and the scene is unpacked from all of them through one file
 
 Everything appears under its final name by one rename, after the MD5 sums were right, everything was unpacked and the
 disk has it. Two slots that need the same fetch it once. At most :data:`FETCHES_AT_ONCE` archives are fetched and
-unpacked at a time: orders that only look ahead shall not take the disk and the cable from frames being rendered.
+unpacked at a time: orders that only look ahead must not slow the disk and the network of frames being rendered.
 
 While an archive is on its way here, and afterwards as long as it is kept as it came, :meth:`~ArchiveCache.shared` says
 what of it may be sent to other nodes (:mod:`sheepfold.sharing.archive_server`).
@@ -37,7 +37,7 @@ from .partial_archive import PartialArchive, md5_of
 
 log = logging.getLogger(__name__)
 
-#: Pieces that were right and a whole that is not: a plan may be wrong once or twice; the third time it is the archive.
+#: How often all pieces may be right and the whole wrong: once or twice it is the manifest's fault, then the archive's.
 TRIES = 3
 #: Archives that are fetched and unpacked at the same time.
 FETCHES_AT_ONCE = 2

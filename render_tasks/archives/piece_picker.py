@@ -8,7 +8,7 @@
     4. any piece from the coordinator, when the nodes are slow
     5. a piece that is under way for long, once more and from somebody else: whoever is first counts
 
-Fifty PCs share the coordinator's cable, so it sends what only it has, one piece at a time to each node that knows other
+Fifty PCs share the coordinator's link, so it sends what only it has, one piece at a time to each node that knows other
 nodes, and each begins with a share of its own: what two fetch from there at once is sent once too often. A peer that
 failed is not asked for a while; the coordinator is left alone only for a moment, because it is the last one to ask.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from sheepfold.sharing.pieces import all_of, numbers_in
 
-#: Requests to the coordinator at the same time: two keep its cable busy where there are no other nodes.
+#: Requests to the coordinator at the same time: two keep its link busy where there are no other nodes.
 COORDINATOR_AT_ONCE, COORDINATOR_AMONG_NODES = 2, 1
 #: Requests to one node at the same time.
 NODE_AT_ONCE = 2

@@ -1,1 +1,1 @@
-"""What coordinator and worker say to each other: orders, presence records, LAN API messages."""
+"""The messages between coordinator and worker: orders, presence records, LAN API."""

@@ -1,4 +1,4 @@
-"""What nodes and the coordinator say over HTTP on the LAN. Pure.
+"""The messages of the LAN API, between nodes and the coordinator. Pure.
 
 The coordinator's LAN API ( ``Authorization: Bearer <farm token>`` on every call)::
 

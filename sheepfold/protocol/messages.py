@@ -132,7 +132,7 @@ class JobOffer:
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadableOffer:
-    """A frame that was granted in words we cannot follow: it has to be given back by name."""
+    """A granted frame whose offer cannot be read: it has to be given back, by job and frame."""
 
     job: str
     frame: str

@@ -140,7 +140,7 @@ def read_error_report(fields: Mapping[str, str]) -> ErrorReport:
 
 
 def read_project_step(fields: Mapping[str, str]) -> ProjectStep:
-    """A word about a project, from query or form."""
+    """What a project is to do, from query or form."""
     need(fields, "job", "step")
     if fields["step"] not in ("cancel", "resume"):
         raise MalformedMessage(f"step is cancel or resume, not {fields['step'][:40]!r}")

@@ -27,7 +27,7 @@ class ServerSession:
     dialect: Dialect
 
     def endpoint_of(self, request: ArchiveRequest) -> tuple[str, bool]:
-        """Which endpoint hands this archive out, and whether the request has to say its type there."""
+        """Which endpoint serves this archive, and whether the request has to say its type there."""
         if request.type == "chunk":
             return "download_chunk", False
         if request.type == "binary" and not self.endpoints.download_archive:

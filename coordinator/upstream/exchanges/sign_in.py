@@ -1,4 +1,4 @@
-"""How a session begins: what is sent for it, where it turns out to live, and servers whose language nobody here speaks.
+"""How a session begins: what is sent for it, where it is led, and servers whose dialect is unknown.
 
 The password or key is in the query or the form, and in ``secrets``, so that no reason of a failure shows it.
 """
@@ -18,7 +18,7 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 class UnknownGeneration(Exception):
-    """The server gave us a session, and nothing of ours can be done with its request types. One line."""
+    """The server gave us a session, and its request types fit no dialect that we know. One line."""
 
     def __init__(self, endpoints: Endpoints, unknown: tuple[str, ...]) -> None:
         self.missing = min((dialect.missing_in(endpoints) for dialect in DIALECTS), key=len)

@@ -83,7 +83,7 @@ class SpeedTests:
         self._known: dict[str, tuple[SpeedTestResult, float]] = {}
 
     def run_for(self, client: SpeedClient, targets: tuple[str, ...]) -> None:
-        """The whole test; a server that does not listen to its outcome is none of anybody's concern."""
+        """The whole test; where the server does not take the outcome, the log says so and nothing else happens."""
         try:
             client.run_speed_test(self, targets)
         except ServerSilent as error:
