@@ -22,7 +22,7 @@ from coordinator.api.metrics import make_metrics
 from coordinator.api.operator_service import OperatorService
 from coordinator.archives.downloads import Downloads
 from coordinator.archives.launchers import LauncherArchives
-from coordinator.archives.listener import bind_archive_server
+from coordinator.archives.listener import ArchiveListener
 from coordinator.archives.manifests import ManifestCache
 from coordinator.archives.peers import PeerTable
 from coordinator.archives.store import ArchiveStore
@@ -79,7 +79,6 @@ from sheepfold.hardware import detect
 from sheepfold.pictures import inspect
 from sheepfold.protocol.messages import UnreadableOffer
 from sheepfold.protocol.session_messages import Credentials, Hardware
-from sheepfold.sharing.archive_server import COORDINATOR_SENDS_AT_ONCE, ArchiveServer
 
 from .lease_events import LeaseEvents, LeaseEventServices
 from .settings import CoordinatorSettings
@@ -129,25 +128,23 @@ class CoordinatorApp:
         self._ledger.watch(self._counters.follow)
         self._ledger.watch(self._node_index.on_lease_change)
         redis = connect(redis_url)
-        self._farm_lock = FarmLock(redis, _farm_id(self._store))
+        self._farm_lock = FarmLock(redis, functools.partial(_farm_id, self._store))
         self._farm_lock.take()
         self._nodes = NodeRegistry(redis)
         self._present_nodes, self._wakeups = PresentNodes(), Wakeups()
         self._queues = NodeQueues(make_app(redis_url), self._present_nodes)
-        self._spool = Spool(state / "spool", limit_bytes=settings.max_picture)
+        self._spool = Spool(state / "spool", limit_bytes=settings.max_picture).open()
         self._discard_orphans()
-        self._reports = ReportBox(state / "reports")
-        self._failure_logs = FailureLogs(state / "logs")
+        self._reports = ReportBox(state / "reports").open()
+        self._failure_logs = FailureLogs(state / "logs").open()
         self._archives = ArchiveStore(
             state / "archives",
             quota_bytes=settings.archive_quota,
             pinned=self._counters.needed_archives,
-        )
+        ).open()
         self._speed_tests = SpeedTests()
-        own = detect()
-        self._sessions = SessionPool(settings.sessions, own, self._make_session)
-        for key in {lease.session_key for lease in self._ledger.leases(*ACTIVE)} | self._reports.session_keys():
-            self._sessions.reopen(key, own)
+        keys = {lease.session_key for lease in self._ledger.leases(*ACTIVE)} | self._reports.session_keys()
+        self._sessions = SessionPool(settings.sessions, self._make_session).open(detect(), keys)
 
     def _discard_orphans(self) -> None:
         """Pictures that were stored and not entered: their nodes still have them and deliver again."""
@@ -159,7 +156,7 @@ class CoordinatorApp:
                 self._spool.discard(name)
 
     def _build_lan_side(self, redis_url: str) -> None:
-        self._quarantine = NodeQuarantine(self._store)
+        self._quarantine = NodeQuarantine(self._store).load()
         self._pauses = NodePauses(_pause_waits)
         self._scene_faults = SceneFaults(self._present_nodes)
         self._requirements = RequirementsBuilder(
@@ -171,7 +168,7 @@ class CoordinatorApp:
             is_launcher=LauncherArchives(self._archives.path_of).is_launcher,
             tried=self._scene_faults.tried,
         )
-        self._blocks = JobBlocks(self._store, self._settings.server_url)
+        self._blocks = JobBlocks(self._store, self._settings.server_url).load()
         self._events = LeaseEvents(
             LeaseEventServices(
                 ledger=self._ledger,
@@ -220,7 +217,7 @@ class CoordinatorApp:
             listener,
             attempts=self._settings.attempts,
             is_frames_fault=self._pauses.is_frames_fault,
-        )
+        ).load()
 
     def _build_scheduling(self) -> None:
         stuck = StuckFrames()
@@ -285,19 +282,12 @@ class CoordinatorApp:
 
     def _build_archive_side(self, farm_token: str) -> None:
         store = self._archives
-        self._manifests = ManifestCache(store.path_of, store.throw_away)
-        store.on_sums = self._manifests.know
+        self._manifests = ManifestCache(store)
+        self._archive_server = ArchiveListener(store, farm_token, self._settings, self._admission)
+        self._archive_server.bind()
         self._tracker = ArchiveTracker(
-            store.path_of,
-            self._manifests,
-            PeerTable(self._node_index.nodes),
-            lambda reached_by: self._admission.archive_url_for(reached_by, self._archive_server.port),
+            store.path_of, self._manifests, PeerTable(self._node_index.nodes), self._archive_server.url_for
         )
-        self._archive_server = ArchiveServer(self._tracker.shared, farm_token, at_once=COORDINATOR_SENDS_AT_ONCE)
-        bind_archive_server(self._archive_server, self._settings)
-
-    def _archive_bytes(self) -> dict[str, int]:
-        return {"from_server": self._archives.bytes_fetched, "to_lan": self._archive_server.bytes_sent}
 
     def _api_services(self, farm_token: str) -> ApiServices:
         return ApiServices(
@@ -312,7 +302,7 @@ class CoordinatorApp:
             release=self._operator.release,
             log=self._operator.log,
             redis_url=self._admission.redis_url_for,
-            metrics=make_metrics(self._ledger, self._present, self._heartbeat, self._archive_bytes),
+            metrics=make_metrics(self._ledger, self._present, self._heartbeat, self._archive_server.bytes_moved),
         )
 
     def _make_session(self, key: str, hardware: Hardware) -> FarmSession:

@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from coordinator.runtime.http_server import AddressInUse
 from coordinator.settings import CoordinatorSettings
-from sheepfold.sharing.archive_server import ArchiveServer
+from sheepfold.sharing.archive_server import COORDINATOR_SENDS_AT_ONCE, ArchiveServer
+
+from .store import ArchiveStore
 
 #: The LAN API is 8420, the lab server 8421, a Redis of the composed farm 8422.
-ABOVE_DEPOT = 3
+ABOVE_API = 3
 
 
-def bind_archive_server(server: ArchiveServer, settings: CoordinatorSettings) -> None:
-    """Takes the server's port. Raises AddressInUse for one that was asked for.
+class PublicAddress(Protocol):
+    """How others reach this machine (:class:`coordinator.nodes.admission.NodeAdmission`)."""
 
-    Where the default port is taken, any free one is used, so that two farms fit on one machine.
-    """
-    asked = settings.archive_port
-    wanted = settings.port + ABOVE_DEPOT if asked is None else asked
-    try:
-        server.bind(settings.host, wanted)
-    except (OSError, OverflowError) as error:
-        if asked is not None:
-            reason = getattr(error, "strerror", None) or "there is no such port"
-            raise AddressInUse(
-                f"SHEEPFOLD_HOST, SHEEPFOLD_ARCHIVE_PORT: cannot listen on {settings.host}:{asked}: {reason}"
-            ) from None
-        server.bind(settings.host, 0)
+    def archive_url_for(self, reached_by: str, port: int, /) -> str: ...
+
+
+class ArchiveListener:
+    """The coordinator's archive server: its port, and where others find it."""
+
+    def __init__(
+        self, store: ArchiveStore, farm_token: str, settings: CoordinatorSettings, address: PublicAddress
+    ) -> None:
+        self._store, self._settings, self._address = store, settings, address
+        self._server = ArchiveServer(store.shared, farm_token, at_once=COORDINATOR_SENDS_AT_ONCE)
+
+    @property
+    def port(self) -> int:
+        """0 before :meth:`bind`."""
+        return self._server.port
+
+    def bind(self) -> None:
+        """Takes the port. Raises AddressInUse for one that was asked for.
+
+        Where the default port is taken, any free one is used, so that two farms fit on one machine.
+        """
+        host, asked = self._settings.host, self._settings.archive_port
+        try:
+            self._server.bind(host, self._settings.port + ABOVE_API if asked is None else asked)
+        except (OSError, OverflowError) as error:
+            if asked is not None:
+                reason = getattr(error, "strerror", None) or "there is no such port"
+                raise AddressInUse(
+                    f"SHEEPFOLD_HOST, SHEEPFOLD_ARCHIVE_PORT: cannot listen on {host}:{asked}: {reason}"
+                ) from None
+            self._server.bind(host, 0)
+
+    def start(self) -> None:
+        """Serves in a thread of its own from now on."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Ends at once; who is cut off asks another node."""
+        self._server.stop()
+
+    def url_for(self, reached_by: str) -> str:
+        """Where somebody finds it who reached us by this host name."""
+        return self._address.archive_url_for(reached_by, self.port)
+
+    def bytes_moved(self) -> dict[str, int]:
+        """Bytes of archives since the start, ``from_server`` and ``to_lan``."""
+        return {"from_server": self._store.bytes_fetched, "to_lan": self._server.bytes_sent}

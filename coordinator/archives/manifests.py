@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sheepfold.sharing.pieces import BlockSums, piece_bytes_of
 
@@ -49,30 +49,33 @@ class PieceHashes:
         return cls(size=size, piece_bytes=piece_bytes, sums=sums.of_pieces(piece_bytes))
 
 
+class ArchiveFiles(Protocol):
+    """Where archives are (:class:`coordinator.archives.store.ArchiveStore`)."""
+
+    def path_of(self, md5: str, /) -> Path | None: ...
+    def hashes_of(self, md5: str, /) -> PieceHashes | None: ...
+    def throw_away(self, md5: str, /) -> None: ...
+
+
 class ManifestCache:
     """The sums of every archive that was asked for. Thread-safe."""
 
-    def __init__(self, path_of: Callable[[str], Path | None], on_damaged: Callable[[str], None]) -> None:
-        self._path_of, self._on_damaged = path_of, on_damaged
+    def __init__(self, archives: ArchiveFiles) -> None:
+        self._archives = archives
         self._lock = threading.Lock()
         self._made: dict[str, Future[PieceHashes | None]] = {}
         #: One reader: two would only share the disk.
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sums")
-
-    def know(self, md5: str, sums: PieceHashes) -> None:
-        """They were made while the archive came in."""
-        made: Future[PieceHashes | None] = Future()
-        made.set_result(sums)
-        with self._lock:
-            self._keep(md5, made)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="piece-hashes")
 
     def of(self, md5: str) -> PieceHashes | None:
         """``None`` when the archive is not here (any more). Raises PlanUnderWay, OSError."""
-        path = self._path_of(md5)
+        path = self._archives.path_of(md5)
+        if path is None:
+            self._forget(md5)
+            return None
+        if known := self._archives.hashes_of(md5):
+            return known
         with self._lock:
-            if path is None:
-                self._made.pop(md5, None)
-                return None
             made = self._made.get(md5)
             if made is None:
                 made = self._keep(md5, self._pool.submit(self._read, md5, path))
@@ -110,6 +113,6 @@ class ManifestCache:
                 size += len(chunk)
         if whole.hexdigest() != md5:
             log.error("archive %s is damaged on the disk and is thrown away", md5)
-            self._on_damaged(md5)
+            self._archives.throw_away(md5)
             return None
         return PieceHashes.of(sums, size)

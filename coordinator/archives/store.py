@@ -30,9 +30,10 @@ from typing import BinaryIO, cast
 from sheepfold.atomic_files import RESERVE_BYTES, IncomingFile, prepare_folder, receiving
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.errors import DiskFull
-from sheepfold.sharing.pieces import BlockSums
+from sheepfold.sharing.pieces import BlockSums, all_of, piece_bytes_of, pieces_in
+from sheepfold.sharing.shared_archive import SharedArchive
 
-from .manifests import PieceHashes
+from .manifests import MOST_KEPT, PieceHashes
 
 __all__ = ["ArchiveError", "ArchiveStore", "BadArchive", "BadMd5", "DiskFull"]
 
@@ -77,18 +78,23 @@ class ArchiveStore:
     ) -> None:
         self._folder, self._quota, self._reserve = folder, quota_bytes, reserve_bytes
         self._pinned = pinned
-        #: Told the sums of an archive's pieces when it has come in.
-        self.on_sums: Callable[[str, PieceHashes], None] = lambda _md5, _sums: None
         #: Bytes that came from the server, those of downloads that failed included.
         self.bytes_fetched = 0
         self._lock = threading.Lock()
         self._fetching: dict[str, Future[ArchiveRef]] = {}
         #: The server said to drop them while a lease still needed them.
         self._doomed: set[str] = set()
-        prepare_folder(folder)
-        files = [(path.stat(), path.name) for path in folder.iterdir() if _MD5.fullmatch(path.name)]
         #: md5 → bytes, longest unused first.
+        self._sizes: dict[str, int] = {}
+        #: md5 → its pieces, of archives that came in since the start, the latest last.
+        self._hashes: dict[str, PieceHashes] = {}
+
+    def open(self) -> ArchiveStore:
+        """Makes the folder, or finds the archives that are in it; returns itself."""
+        prepare_folder(self._folder)
+        files = [(path.stat(), path.name) for path in self._folder.iterdir() if _MD5.fullmatch(path.name)]
         self._sizes = {name: stat.st_size for stat, name in sorted(files, key=lambda entry: entry[0].st_mtime)}
+        return self
 
     def ensure(self, md5: str, fetch: Callable[[BinaryIO], None]) -> ArchiveRef:
         """The archive, fetched if it isn't here.
@@ -114,6 +120,23 @@ class ArchiveStore:
         with self._lock:
             held = self._touch(checked(md5))
         return self._folder / held.md5 if held else None
+
+    def shared(self, md5: str) -> SharedArchive | None:
+        """What an archive server may hand out: an archive is whole and right, or not here."""
+        path = self.path_of(md5)
+        if path is None:
+            return None
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return None
+        piece_bytes = piece_bytes_of(size)
+        return SharedArchive(path=path, size=size, piece_bytes=piece_bytes, pieces=all_of(pieces_in(size, piece_bytes)))
+
+    def hashes_of(self, md5: str) -> PieceHashes | None:
+        """What its pieces are told by, where it came in lately: they were summed up on the way."""
+        with self._lock:
+            return self._hashes.get(md5)
 
     def held(self) -> list[str]:
         """The archives here, except those the server no longer wants us to have."""
@@ -167,11 +190,18 @@ class ArchiveStore:
                 fetch(cast("BinaryIO", summed))
                 got = passing.md5
                 if got == md5:
-                    self.on_sums(md5, PieceHashes.of(summed.sums, passing.size))
+                    self._remember(md5, PieceHashes.of(summed.sums, passing.size))
                     passing.commit(md5)
                     return passing.size
             log.warning("archive %s arrived with MD5 %s; fetching it again", md5, got)
         raise BadArchive(md5, got)
+
+    def _remember(self, md5: str, hashes: PieceHashes) -> None:
+        with self._lock:
+            self._hashes.pop(md5, None)
+            self._hashes[md5] = hashes
+            while len(self._hashes) > MOST_KEPT:
+                del self._hashes[next(iter(self._hashes))]
 
     def _count(self, count: int) -> None:
         with self._lock:
@@ -228,8 +258,18 @@ class _Summed:
     def __init__(self, passing: IncomingFile, count: Callable[[int], None]) -> None:
         self._passing, self._count = passing, count
         self.sums = BlockSums()
-        self.tell, self.flush, self.writable = passing.tell, passing.flush, passing.writable
-        self.truncate = passing.truncate
+
+    def tell(self) -> int:
+        return self._passing.tell()
+
+    def flush(self) -> None:
+        self._passing.flush()
+
+    def writable(self) -> bool:
+        return self._passing.writable()
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._passing.truncate(size)
 
     def write(self, chunk: bytes) -> int:
         self._count(len(chunk))

@@ -6,29 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sheepfold.contract.api_messages import ArchiveManifest, ArchiveSources
-from sheepfold.sharing.pieces import all_of, piece_bytes_of, pieces_in
-from sheepfold.sharing.shared_archive import SharedArchive
 
 from .manifests import ManifestCache
 from .peers import PeerTable
 
 
 class ArchiveTracker:
-    """Answers for the LAN API and for the coordinator's own archive server."""
+    """Answers for the LAN API."""
 
     def __init__(
         self,
         path_of: Callable[[str], Path | None],
-        plans: ManifestCache,
-        sources: PeerTable,
+        manifests: ManifestCache,
+        peers: PeerTable,
         own_url: Callable[[str], str],
     ) -> None:
         """``own_url`` is told by which host name somebody reached us, and says where our archive server is for them."""
-        self._path_of, self._plans, self._sources, self._own_url = path_of, plans, sources, own_url
+        self._path_of, self._manifests, self._peers, self._own_url = path_of, manifests, peers, own_url
 
     def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveManifest | None:
         """How an archive travels; ``None`` when it is not here. Raises PlanUnderWay, OSError."""
-        found = self._plans.of(md5)
+        found = self._manifests.of(md5)
         if found is None:
             return None
         return ArchiveManifest(
@@ -45,19 +43,7 @@ class ArchiveTracker:
             return None
         return self._named(md5, node_id, node_url, reached_by)
 
-    def shared(self, md5: str) -> SharedArchive | None:
-        """What our archive server may send: an archive is whole and right, or not here."""
-        path = self._path_of(md5)
-        if path is None:
-            return None
-        try:
-            size = path.stat().st_size
-        except OSError:
-            return None
-        piece_bytes = piece_bytes_of(size)
-        return SharedArchive(path=path, size=size, piece_bytes=piece_bytes, pieces=all_of(pieces_in(size, piece_bytes)))
-
     def _named(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources:
-        others = self._sources.others(md5, node_id)
-        self._sources.asked(md5, node_id, node_url)
+        others = self._peers.others(md5, node_id)
+        self._peers.asked(md5, node_id, node_url)
         return ArchiveSources(nodes=others, coordinator=self._own_url(reached_by))

@@ -13,11 +13,13 @@ be alive.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -80,10 +82,15 @@ class FarmLocked(Exception):
 class FarmLock:
     """Our record in Redis: as long as it is renewed, no coordinator with another ledger can start."""
 
-    def __init__(self, client: redis.Redis, farm_id: str) -> None:
+    def __init__(self, client: redis.Redis, farm_id: Callable[[], str]) -> None:
+        """``farm_id`` is read when the farm is first taken."""
         self._redis: Any = client
-        self._me = Holder(farm_id=farm_id, host=socket.gethostname(), pid=os.getpid(), since=time.time())
+        self._farm_id = farm_id
         self._down = False
+
+    @functools.cached_property
+    def _me(self) -> Holder:
+        return Holder(farm_id=self._farm_id(), host=socket.gethostname(), pid=os.getpid(), since=time.time())
 
     def take(self) -> None:
         """Takes or renews the farm.

@@ -92,7 +92,12 @@ class Claims:
         self._starts: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
         #: Ids of leases with a picture that waits for a second opinion; some may have ended.
-        self._held_back = {lease.id for lease in ledger.leases() if lease.held_back}
+        self._held_back: set[str] = set()
+
+    def load(self) -> Claims:
+        """Takes up pictures that were held back before a restart, once the ledger is loaded; returns itself."""
+        self._held_back = {lease.id for lease in self._ledger.leases() if lease.held_back}
+        return self
 
     def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer:
         """The start-fence: true once for each attempt.

@@ -30,12 +30,17 @@ class FailureLogs:
     """A folder with one log for each failed attempt; the oldest go when it is full. Thread-safe."""
 
     def __init__(self, folder: Path, *, max_logs: int = MAX_LOGS, max_bytes: int = MAX_BYTES) -> None:
-        prepare_folder(folder)
         self._folder, self._max_logs, self._max_bytes = folder, max_logs, max_bytes
         self._lock = threading.Lock()
-        found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
         #: Name → bytes, oldest first.
+        self._sizes: dict[str, int] = {}
+
+    def open(self) -> FailureLogs:
+        """Makes the folder, or finds the logs that are in it; returns itself."""
+        prepare_folder(self._folder)
+        found = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns)
         self._sizes = {path.name: path.stat().st_size for path in found}
+        return self
 
     def put(self, lease: Lease, report: FailureReport, node_name: str) -> Path | None:
         """Keeps the log of the lease's current attempt; ``None`` where the disk does not take it."""

@@ -96,7 +96,11 @@ class Spool:
 
     def __init__(self, folder: Path, *, limit_bytes: int = MAX_PICTURE_BYTES) -> None:
         self._folder, self._limit_bytes = folder, limit_bytes
-        prepare_folder(folder)
+
+    def open(self) -> Spool:
+        """Makes the folder, and removes what was still arriving when the last coordinator ended; returns itself."""
+        prepare_folder(self._folder)
+        return self
 
     def store(
         self, lease_id: str, attempt: int, suffix: str, chunks: Iterable[bytes], *, md5: str | None = None

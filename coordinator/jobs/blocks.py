@@ -69,7 +69,12 @@ class JobBlocks:
         self._store, self._key, self._wall_clock = store, f"job-blocks:{server_url}", wall_clock
         self._lock = threading.Lock()
         #: Replaced as a whole, so that any thread may look into it without the lock.
-        self._blocks = _read(store.get(self._key))
+        self._blocks: dict[tuple[str, str | None], JobBlock] = {}
+
+    def load(self) -> JobBlocks:
+        """Takes up the blocks from before a restart, before anything else is asked of it; returns itself."""
+        self._blocks = _read(self._store.get(self._key))
+        return self
 
     def block(
         self,

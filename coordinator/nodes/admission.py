@@ -59,7 +59,16 @@ class NodeAdmission:
         #: The id that a copy came with, and its installation → the id it was given.
         self._copies: dict[tuple[str, str], str] = {}
         self._nodes, self._redis_url, self._public_url, self._on_join = nodes, redis_url, public_url, on_join
-        self.order_key = _kept_key(store)
+        self._store, self._key_lock = store, threading.Lock()
+        self._order_key: Ed25519PrivateKey | None = None
+
+    @property
+    def order_key(self) -> Ed25519PrivateKey:
+        """The farm's signing key; read from the ledger, or made, when it is first asked for."""
+        with self._key_lock:
+            if self._order_key is None:
+                self._order_key = _kept_key(self._store)
+            return self._order_key
 
     def join(self, wish: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
         """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own."""

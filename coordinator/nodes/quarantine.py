@@ -61,9 +61,14 @@ class NodeQuarantine:
     def __init__(self, store: KeyValueStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._records = _read(store.get(_KEPT))
+        self._records: dict[str, _Record] = {}
         #: Lease id → the strike each PC that failed it gets, should another succeed.
         self._open: dict[str, dict[str, Strike]] = {}
+
+    def load(self) -> NodeQuarantine:
+        """Takes up the strikes from before a restart, before anything else is asked of it; returns itself."""
+        self._records = _read(self._store.get(_KEPT))
+        return self
 
     def failed(self, lease: Lease, node_id: str, name: str, kind: FailureKind, reason: str) -> None:
         """An attempt failed; whose fault it was shows later."""

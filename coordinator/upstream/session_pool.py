@@ -7,7 +7,7 @@ of a platform describes the strongest PC of it that was ever seen, because a ser
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -35,19 +35,26 @@ def _strength(hardware: Hardware) -> tuple[int, int]:
 
 
 class SessionPool(Mapping[str, FarmSession]):
-    """All sessions by their key; new ones appear as PCs do."""
+    """All sessions by their key; new ones appear as PCs do. There is none before :meth:`open`."""
 
-    def __init__(
-        self, mode: SessionMode, own: NodeHardware, make_session: Callable[[str, Hardware], FarmSession]
-    ) -> None:
+    def __init__(self, mode: SessionMode, make_session: Callable[[str, Hardware], FarmSession]) -> None:
         self._mode, self._make = mode, make_session
         self._sessions: dict[str, FarmSession] = {}
         #: Sessions that describe a PC of theirs, rather than the coordinator.
         self._seen: set[str] = set()
         self._lock = threading.Lock()
-        if mode is SessionMode.FARM:
+
+    def open(self, own: NodeHardware, keys: Collection[str] = ()) -> SessionPool:
+        """Opens the farm's first session, and those of leases and reports from before a restart; returns itself.
+
+        ``own`` is the coordinator's hardware, ``keys`` those sessions' keys.
+        """
+        if self._mode is SessionMode.FARM:
             # Signed in before the first PC joins, so that a wrong password is told at once.
             self._open(f"farm:{platform_of(own)}", own)
+        for key in sorted(keys):
+            self._reopen(key, own)
+        return self
 
     def session_key(self, presence: Presence) -> str:
         """The key of the session that speaks for this PC."""
@@ -76,8 +83,8 @@ class SessionPool(Mapping[str, FarmSession]):
                 self._seen.add(key)
         return groups
 
-    def reopen(self, key: str, own: NodeHardware) -> FarmSession:
-        """The session of a lease from before a restart, whose PC may not be back yet."""
+    def _reopen(self, key: str, own: NodeHardware) -> FarmSession:
+        """The session of a lease whose PC may not be back yet."""
         kind, _, platform = key.partition(":")
         if kind == "farm":
             os, _, bits = platform.partition("/")

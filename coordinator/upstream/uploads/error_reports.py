@@ -98,15 +98,19 @@ class ReportBox:
     """Error reports that the server has not taken yet; one file each, oldest first. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        prepare_folder(folder)
         self._folder = folder
         self._lock = threading.Lock()
         #: Lease id → its session, oldest first; and those of them that are failures.
         self._waiting: dict[str, str] = {}
         self._failures: set[str] = set()
-        for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+
+    def open(self) -> ReportBox:
+        """Makes the folder, or finds the reports that wait in it; returns itself."""
+        prepare_folder(self._folder)
+        for path in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
             if pending := self._read(path):
                 self._note(pending)
+        return self
 
     def put(self, lease: Lease, report: FailureReport) -> None:
         """On disk before this returns."""

@@ -52,7 +52,7 @@ class UploadingSession:
         self.ledger = open_ledger(folder / "ledger.sqlite")
         tally = LeaseCounters()
         self.ledger.watch(tally.follow)
-        spool = Spool(folder / "spool")
+        spool = Spool(folder / "spool").open()
         self.client = ServerClient(url)
         self.session = FarmSession(
             key=KEY,
@@ -64,7 +64,7 @@ class UploadingSession:
             ledger=self.ledger,
             counters=tally,
             spool=spool,
-            reports=ReportBox(folder / "reports"),
+            reports=ReportBox(folder / "reports").open(),
             backoff=lambda: Backoff(5, 600, random.Random()),
             give_up=lambda _lease, _report: None,
         )

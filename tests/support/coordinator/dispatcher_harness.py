@@ -36,6 +36,7 @@ from sheepfold.backoff import Backoff
 from sheepfold.contract.orders import RenderOrder, SignedOrder
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import JobAnswer, JobOffer, RendererOffer
+from sheepfold.protocol.session_messages import Hardware
 from sheepfold.protocol.status import JobStatus
 from tests.support.coordinator.builders import offer
 from tests.support.coordinator.fakes import HARDWARE, KEY, RENDERER, SCENE, FakeSession, ManualClock, md5_of, node
@@ -75,7 +76,7 @@ class Chain:
         self.session, self.clock = FakeSession(), ManualClock()
         self.present: dict[str, Presence] = {"n1": node()}
         self.quarantined: set[str] = set()
-        self.blocks = JobBlocks(KeyValueStore(ledger.database), "http://server")
+        self.blocks = JobBlocks(KeyValueStore(ledger.database), "http://server").load()
         self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
         self.broker_error: Exception | None = None
         #: Called when the placer has chosen a node.
@@ -86,10 +87,11 @@ class Chain:
         self.waits: list[float] = []
         self.order_key = Ed25519PrivateKey.generate()
         self.folder = folder
-        self.account = SessionPool(
-            SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)
-        )
+        self.account = SessionPool(SessionMode.FARM, self._session).open(HARDWARE)
         self.make()
+
+    def _session(self, _key: str, _hardware: Hardware) -> FarmSession:
+        return cast("FarmSession", self.session)
 
     def make(self, **changes: Any) -> Chain:
         """Both anew, with other settings."""
@@ -104,7 +106,7 @@ class Chain:
             quota_bytes=10**9,
             pinned=self.tally.needed_archives,
             reserve_bytes=changes.pop("reserve_bytes", 0),
-        )
+        ).open()
         requirements = RequirementsBuilder(
             self.ledger,
             self.tally,

@@ -62,17 +62,15 @@ class NodeGroup:
 
     def __init__(self, folder: Path, *, coordinator_at_once: int = 32) -> None:
         self._folder = folder
-        self.store = ArchiveStore(folder / "coordinator", quota_bytes=10**10, reserve_bytes=0)
-        plans = ManifestCache(self.store.path_of, self.store.throw_away)
-        self.store.on_sums = plans.know
+        self.store = ArchiveStore(folder / "coordinator", quota_bytes=10**10, reserve_bytes=0).open()
         self.present: dict[str, Presence] = {}
         desk = ArchiveTracker(
             self.store.path_of,
-            plans,
+            ManifestCache(self.store),
             PeerTable(lambda: self.present),
             lambda host: f"http://{host}:{self.coordinator.port}",
         )
-        self.shelf = CountedArchives(desk.shared)
+        self.shelf = CountedArchives(self.store.shared)
         self.coordinator = ArchiveServer(self.shelf, TOKEN, at_once=coordinator_at_once).bind("127.0.0.1", 0)
         self.coordinator.start()
         port = _free_port()

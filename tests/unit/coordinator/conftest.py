@@ -31,12 +31,12 @@ def store(ledger: Ledger) -> KeyValueStore:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool")
+    return Spool(tmp_path / "spool").open()
 
 
 @pytest.fixture
 def reports(tmp_path: Path) -> ReportBox:
-    return ReportBox(tmp_path / "reports")
+    return ReportBox(tmp_path / "reports").open()
 
 
 @pytest.fixture

@@ -54,9 +54,9 @@ class Farm:
         self.cancelled: list[tuple[str | None, str, int]] = []
         self.session, self.wakeups = WaitingSession(), Wakeups()
         store, self.present, counters = KeyValueStore(ledger.database), PresentNodes(), LeaseCounters()
-        self.logs, self.quarantine = FailureLogs(folder), NodeQuarantine(store)
+        self.logs, self.quarantine = FailureLogs(folder).open(), NodeQuarantine(store).load()
         self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
-        self.blocks, self.nodes = JobBlocks(store, "http://server"), NodeIndex(look_ahead=1)
+        self.blocks, self.nodes = JobBlocks(store, "http://server").load(), NodeIndex(look_ahead=1)
         self.present.nodes = {node_id: node(node_id, name=f"pc-{node_id}") for node_id in ("n1", "n2")}
         for presence in self.present.nodes.values():
             self.nodes.upsert(presence, KEY)

@@ -33,20 +33,22 @@ class ServiceHarness:
     """An office, and whom it told what."""
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
-        self.logs = FailureLogs(folder)
-        self.ledger, self.conduct = ledger, NodeQuarantine(KeyValueStore(ledger.database))
+        self.logs = FailureLogs(folder).open()
+        self.ledger, self.conduct = ledger, NodeQuarantine(KeyValueStore(ledger.database)).load()
         self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
         self.present: dict[str, Presence] = {}
         self.released = self.woken = 0
         self.room = 2
         self.session, self.blocks = (
             FakeSession(),
-            JobBlocks(KeyValueStore(ledger.database), "http://server", wall_clock=lambda: 7.0),
+            JobBlocks(KeyValueStore(ledger.database), "http://server", wall_clock=lambda: 7.0).load(),
         )
         self.requester = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
         self.office = OperatorService(
             ledger=ledger,
-            sessions=SessionPool(SessionMode.FARM, HARDWARE, lambda _key, _hardware: cast("FarmSession", self.session)),
+            sessions=SessionPool(SessionMode.FARM, lambda _key, _hardware: cast("FarmSession", self.session)).open(
+                HARDWARE
+            ),
             quarantine=self.conduct,
             pauses=self.pauses,
             requester=cast("FrameRequester", self.requester),

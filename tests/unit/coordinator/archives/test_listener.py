@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from coordinator.archives.listener import ABOVE_DEPOT, bind_archive_server
+from coordinator.archives.listener import ABOVE_API, ArchiveListener
+from coordinator.archives.store import ArchiveStore
 from coordinator.runtime.http_server import AddressInUse
 from coordinator.settings import CoordinatorSettings
-from sheepfold.sharing.archive_server import ArchiveServer
 
 
 @pytest.fixture
@@ -19,16 +20,28 @@ def taken() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def port_for(**settings: int | None) -> int:
+class OwnAddress:
+    def archive_url_for(self, reached_by: str, port: int) -> str:
+        return f"http://{reached_by}:{port}"
+
+
+def listener_for(**settings: int | None) -> ArchiveListener:
     given = CoordinatorSettings.model_construct(host="127.0.0.1", **{"port": 8420, "archive_port": None} | settings)
-    server = ArchiveServer(lambda _: None, "token", at_once=1)
-    bind_archive_server(server, given)
-    server.stop()
-    return server.port
+    return ArchiveListener(ArchiveStore(Path("/nowhere"), quota_bytes=1), "token", given, OwnAddress())
+
+
+def port_for(**settings: int | None) -> int:
+    listener = listener_for(**settings)
+    assert listener.port == 0, "building takes no port"
+    try:
+        listener.bind()
+    finally:
+        listener.stop()
+    return listener.port
 
 
 def test_a_port_nobody_asked_for_gives_way_to_another_farm(taken: int) -> None:
-    assert port_for(port=taken - ABOVE_DEPOT) not in (taken, 0)
+    assert port_for(port=taken - ABOVE_API) not in (taken, 0)
     assert port_for(port=65535) > 0, "three above there is none"
 
 
@@ -36,3 +49,13 @@ def test_a_port_that_was_asked_for_is_that_port_or_an_error(taken: int) -> None:
     with pytest.raises(AddressInUse, match="SHEEPFOLD_ARCHIVE_PORT"):
         port_for(archive_port=taken)
     assert port_for(archive_port=0) > 0
+
+
+def test_others_find_it_at_the_port_it_got_by_the_name_they_know_us_by() -> None:
+    listener = listener_for(archive_port=0)
+    listener.bind()
+    try:
+        assert listener.url_for("farm.lan") == f"http://farm.lan:{listener.port}"
+        assert listener.bytes_moved() == {"from_server": 0, "to_lan": 0}
+    finally:
+        listener.stop()

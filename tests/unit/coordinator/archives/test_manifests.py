@@ -13,7 +13,7 @@ import pytest
 
 from coordinator.archives.manifests import MOST_KEPT, ManifestCache, PieceHashes, PlanUnderWay
 from coordinator.archives.store import ArchiveStore
-from sheepfold.sharing.pieces import BLOCK_BYTES, BlockSums, sum_of
+from sheepfold.sharing.pieces import BLOCK_BYTES, sum_of
 
 CONTENT = os.urandom(2 * BLOCK_BYTES + 77)
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -25,13 +25,11 @@ SUMS = PieceHashes(
 
 
 def store_in(folder: Path) -> ArchiveStore:
-    return ArchiveStore(folder, quota_bytes=10**9, reserve_bytes=0)
+    return ArchiveStore(folder, quota_bytes=10**9, reserve_bytes=0).open()
 
 
 def plans_of(store: ArchiveStore) -> ManifestCache:
-    plans = ManifestCache(store.path_of, store.throw_away)
-    store.on_sums = plans.know
-    return plans
+    return ManifestCache(store)
 
 
 def in_chunks(target: BinaryIO) -> None:
@@ -107,9 +105,11 @@ def test_nodes_that_ask_at_once_share_one_reading_and_wait_for_a_moment_only(
 
 def test_only_so_many_sums_are_kept_in_memory(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    plans = plans_of(store)
-    store.ensure(MD5, in_chunks)
-    for number in range(MOST_KEPT):
-        plans.know(f"{number:032x}", PieceHashes.of(BlockSums(), 0))
+    contents = [str(number).encode() for number in range(MOST_KEPT + 1)]
+    sums = [hashlib.md5(content).hexdigest() for content in contents]
+    for md5, content in zip(sums, contents, strict=True):
+        store.ensure(md5, lambda target, content=content: target.write(content))
+    assert (store.hashes_of(sums[0]), store.hashes_of(sums[-1]) is not None) == (None, True)
+    before, plans = plans_of(store), plans_of(store_in(tmp_path))
+    assert [before.of(md5) for md5 in sums] == [plans.of(md5) for md5 in sums], "those not kept are made from the disk"
     assert len(plans._made) == MOST_KEPT
-    assert plans.of(MD5) == SUMS

@@ -39,7 +39,7 @@ def never(_: BinaryIO) -> None:
 
 def store_in(folder: Path, **changes: object) -> ArchiveStore:
     values: dict = {"quota_bytes": 10**9, "reserve_bytes": 0} | changes
-    return ArchiveStore(folder / "archives", **values)
+    return ArchiveStore(folder / "archives", **values).open()
 
 
 def names_in(folder: Path) -> list[str]:

@@ -315,7 +315,7 @@ def test_a_restart_keeps_what_was_held_back(ledger: Ledger, claims: Claims, spoo
         returned=told.returned.append,
         gave_up=lambda _lease, _failure: None,
     )
-    after = Claims(ledger, spool, FrameValidator(look, told.absolved.append), events, attempts=2)
+    after = Claims(ledger, spool, FrameValidator(look, told.absolved.append), events, attempts=2).load()
     deliver(after, rendering(ledger, "0002"), BLACK)  # nothing is known of the frames next to it
     assert ledger.get(lease.id).state is LeaseState.DELIVERED, "the frame before it is black, too"
 

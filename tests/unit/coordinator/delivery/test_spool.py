@@ -20,7 +20,7 @@ LEASE = "3f2a" * 8
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool", limit_bytes=1000)
+    return Spool(tmp_path / "spool", limit_bytes=1000).open()
 
 
 def everything_in(tmp_path: Path) -> list[str]:
@@ -98,7 +98,7 @@ def test_a_discarded_picture_is_gone_and_may_be_discarded_again(spool: Spool) ->
 def test_what_a_crash_left_is_removed_at_the_next_start(spool: Spool, tmp_path: Path) -> None:
     kept = spool.store(LEASE, 1, ".png", [b"x"]).name
     (tmp_path / "spool" / ".incoming-123").write_bytes(b"half")
-    Spool(tmp_path / "spool")
+    Spool(tmp_path / "spool").open()
     assert everything_in(tmp_path) == [kept]
 
 

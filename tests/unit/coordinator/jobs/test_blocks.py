@@ -74,13 +74,13 @@ def test_an_operator_replaces_what_the_farm_found(blocks: JobBlocks) -> None:
 def test_blocks_survive_a_restart_and_count_only_at_their_own_server(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = open_ledger(path)
-    before = JobBlocks(KeyValueStore(ledger.database), SERVER)
+    before = JobBlocks(KeyValueStore(ledger.database), SERVER).load()
     before.block("101", "film", "cancelled", BlockedBy.OPERATOR, at_server=True)
     before.block("101", "film", "cancelled", BlockedBy.OPERATOR, frame="0002")
     ledger.database.close()
     ledger = open_ledger(path)
-    assert JobBlocks(KeyValueStore(ledger.database), SERVER).all() == before.all()
-    assert JobBlocks(KeyValueStore(ledger.database), "http://another.example").all() == []
+    assert JobBlocks(KeyValueStore(ledger.database), SERVER).load().all() == before.all()
+    assert JobBlocks(KeyValueStore(ledger.database), "http://another.example").load().all() == []
     ledger.database.close()
 
 
@@ -89,5 +89,5 @@ def test_a_list_that_cannot_be_read_blocks_nothing_and_is_said(
     ledger: Ledger, kept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     KeyValueStore(ledger.database).put(f"job-blocks:{SERVER}", kept)
-    assert JobBlocks(KeyValueStore(ledger.database), SERVER).all() == []
+    assert JobBlocks(KeyValueStore(ledger.database), SERVER).load().all() == []
     assert "cancel again" in caplog.text

@@ -28,7 +28,7 @@ class ControlHarness:
     """A job control, and what it does to the farm around it."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.ledger, self.blocks = ledger, JobBlocks(KeyValueStore(ledger.database), "http://server")
+        self.ledger, self.blocks = ledger, JobBlocks(KeyValueStore(ledger.database), "http://server").load()
         self.session = FakeSession()
         sessions = {KEY: cast("FarmSession", self.session)}
         self.control = JobControl(
@@ -279,7 +279,7 @@ def test_a_frame_of_a_blocked_job_is_given_back_and_reported_with_the_reason(far
 
 def test_a_frame_of_a_hopeless_job_fails_with_its_reason_until_the_job_is_unblocked(farm: ControlHarness) -> None:
     farm.blocks.block("77", "demo", "no camera", BlockedBy.FARM, kind=FailureKind.NO_CAMERA.value)
-    again = JobBlocks(KeyValueStore(farm.ledger.database), "http://server")
+    again = JobBlocks(KeyValueStore(farm.ledger.database), "http://server").load()
     assert [block.kind for block in again.all()] == ["no camera"], "a restart knows it"
     farm.turn_away(farm.ledger.grant(offer("0005"), KEY))
     assert farm.given_up == [("0005", FailureReport(kind=FailureKind.NO_CAMERA, reason="no camera"))]

@@ -17,7 +17,7 @@ CRASHED, BROKEN = FailureKind.RENDERER_CRASHED, FailureKind.BAD_PICTURE
 
 @pytest.fixture
 def conduct(ledger: Ledger) -> NodeQuarantine:
-    return NodeQuarantine(KeyValueStore(ledger.database))
+    return NodeQuarantine(KeyValueStore(ledger.database)).load()
 
 
 class FailingFrames:
@@ -191,18 +191,18 @@ def test_a_restart_releases_nobody(ledger: Ledger, conduct: NodeQuarantine, fram
     for _ in range(2):
         frames.wrong_only_on("n1")
     frames.wrong_only_on("n2", BROKEN, name="pc-04")
-    after = NodeQuarantine(KeyValueStore(ledger.database))
+    after = NodeQuarantine(KeyValueStore(ledger.database)).load()
     assert after.quarantined() == {"n1": "pc-03"}
     assert after.strikes_of("n2") == ["broken picture: frame 0003 · demo: signal 11"]
     after.refused(frames.lease("n2"), "", "status 302")
-    assert NodeQuarantine(KeyValueStore(ledger.database)).quarantined() == {"n1": "pc-03", "n2": "pc-04"}
+    assert NodeQuarantine(KeyValueStore(ledger.database)).load().quarantined() == {"n1": "pc-03", "n2": "pc-04"}
 
 
 def test_a_restart_remembers_who_was_released(ledger: Ledger, conduct: NodeQuarantine, frames: FailingFrames) -> None:
     for _ in range(2):
         frames.wrong_only_on("n1")
     conduct.release("pc-03")
-    assert NodeQuarantine(KeyValueStore(ledger.database)).quarantined() == {}
+    assert NodeQuarantine(KeyValueStore(ledger.database)).load().quarantined() == {}
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_a_restart_remembers_who_was_released(ledger: Ledger, conduct: NodeQuara
     ],
 )
 def test_what_cannot_be_read_is_as_if_nothing_was_kept(ledger: Ledger, kept: str) -> None:
-    KeyValueStore(ledger.database).put("quarantine", kept)
-    conduct = NodeQuarantine(KeyValueStore(ledger.database))
+    KeyValueStore(ledger.database).put("conduct", kept)
+    conduct = NodeQuarantine(KeyValueStore(ledger.database)).load()
     assert conduct.quarantined() == {}
     conduct.refused(rendering(ledger), "pc-03", "status 301")
     assert json.loads(KeyValueStore(ledger.database).get("quarantine") or "")["n1"]["strikes"]

@@ -47,13 +47,13 @@ def pc(node_id: str, **hardware: Any) -> Presence:
 
 
 def test_the_farms_session_is_there_before_the_first_pc(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, made).open(HARDWARE)
     assert list(account) == ["farm:linux/64bit"]
     assert account["farm:linux/64bit"].machine.hardware == hardware_for_server(HARDWARE)
 
 
 def test_a_farm_holds_one_session_a_platform(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, made).open(HARDWARE)
     present = lan(pc("a"), pc("b"), pc("c", os="windows"), pc("d", os="windows", bits="32bit"))
     groups = account.assign(present)
     assert {key: [node.node_id for node in nodes] for key, nodes in groups.items()} == {
@@ -66,7 +66,7 @@ def test_a_farm_holds_one_session_a_platform(made: FakeSessions) -> None:
 
 
 def test_machine_mode_holds_one_session_a_pc_and_none_before_the_first(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
+    account = SessionPool(SessionMode.MACHINE, made).open(HARDWARE)
     assert len(account) == 0
     groups = account.assign(lan(pc("a", cpu_cores=2), pc("b", cpu_cores=4)))
     assert {key: [node.node_id for node in nodes] for key, nodes in groups.items()} == {
@@ -77,7 +77,7 @@ def test_machine_mode_holds_one_session_a_pc_and_none_before_the_first(made: Fak
 
 
 def test_a_session_is_opened_once_however_often_pcs_are_grouped(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
+    account = SessionPool(SessionMode.MACHINE, made).open(HARDWARE)
     start = threading.Barrier(8)
 
     def group() -> None:
@@ -94,30 +94,29 @@ def test_a_session_is_opened_once_however_often_pcs_are_grouped(made: FakeSessio
 
 
 def test_a_session_describes_the_strongest_pc_of_its_platform(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, made).open(HARDWARE)
     account.assign(lan(pc("a", cpu_cores=16, ram=8 * GIB), pc("b", cpu_cores=16, ram=64 * GIB), pc("c", ram=99 * GIB)))
     hardware = account["farm:linux/64bit"].machine.hardware
     assert (hardware.cpu_cores, hardware.ram) == (16, 64 * GIB)
 
 
 def test_a_strong_pc_that_went_home_is_still_what_the_session_describes(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, made).open(HARDWARE)
     account.assign(lan(pc("a", cpu_cores=64), pc("b", cpu_cores=2)))
     account.assign(lan(pc("b", cpu_cores=2)))
     assert account["farm:linux/64bit"].machine.hardware.cpu_cores == 64
 
 
 def test_a_session_of_another_platform_from_before_a_restart_keeps_its_platform(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.FARM, HARDWARE, made)
-    session = account.reopen("farm:windows/32bit", HARDWARE)
+    account = SessionPool(SessionMode.FARM, made).open(HARDWARE, {"farm:windows/32bit", "farm:linux/64bit"})
+    session = account["farm:windows/32bit"]
     # It may have to sign in again before any of its PCs is back.
     assert (session.machine.hardware.os, session.machine.hardware.bits) == ("windows", "32bit")
-    assert account.reopen("farm:windows/32bit", HARDWARE) is session
+    assert account.keys() == {"farm:windows/32bit", "farm:linux/64bit"}, "the farm's own is opened once"
 
 
 def test_a_session_that_was_taken_up_again_describes_its_pcs_once_they_are_back(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
-    account.reopen("node:w", HARDWARE)
+    account = SessionPool(SessionMode.MACHINE, made).open(HARDWARE, {"node:w"})
     made.sessions["node:w"].state = SessionState.SIGNED_IN
     account.assign(lan(pc("w", os="windows", cpu_cores=4)))
     hardware = account["node:w"].machine.hardware
@@ -131,20 +130,20 @@ def test_a_session_that_was_taken_up_again_describes_its_pcs_once_they_are_back(
 def test_the_status_names_each_session_with_the_servers_last_word(
     made: FakeSessions, mode: SessionMode, key: str, name: str
 ) -> None:
-    account = SessionPool(mode, HARDWARE, made)
+    account = SessionPool(mode, made).open(HARDWARE)
     present = lan(node("n1", name="pc-07"))
     account.assign(present)
     assert account.status(present) == [{"key": key, "name": name, "state": "signed out", "notice": "not yet"}]
 
 
 def test_the_session_of_a_pc_that_is_off_is_still_told(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.MACHINE, HARDWARE, made)
+    account = SessionPool(SessionMode.MACHINE, made).open(HARDWARE)
     account.assign(lan(node("n1")))
     assert [session["name"] for session in account.status({})] == ["n1"]
 
 
 def test_a_session_nobody_opened_is_not_there(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, made).open(HARDWARE)
     assert account.get("node:x") is None
     with pytest.raises(KeyError):
         account["node:x"]
@@ -165,7 +164,7 @@ def test_the_server_is_told_nothing_of_gpus() -> None:
 
 
 def test_a_session_is_named_after_the_pc_it_describes(made: FakeSessions) -> None:
-    account = SessionPool(SessionMode.FARM, HARDWARE, made)
+    account = SessionPool(SessionMode.FARM, made).open(HARDWARE)
     assert account.described_node("farm:linux/64bit") == "", "the coordinator's own machine"
     account.assign(lan(node("a", name="pc-a", hardware={"cpu_cores": 2}), node("b", name="pc-b")))
     session = made.sessions["farm:linux/64bit"]

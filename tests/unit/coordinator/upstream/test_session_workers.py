@@ -95,7 +95,7 @@ class WorkersHarness:
         self.lost: list[str] = []
         self.fatal: list[Exception] = []
         self.ended = threading.Event()
-        self.account = SessionPool(mode, HARDWARE, self._make)
+        self.account = SessionPool(mode, self._make).open(HARDWARE)
         self.on_making: Callable[[], None] = lambda: None
         self.loops = SessionLoops(
             self.account,

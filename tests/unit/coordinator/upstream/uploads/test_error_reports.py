@@ -34,7 +34,7 @@ def test_an_error_report_survives_a_restart_and_silence_and_is_sent_once(
     failed = ledger.apply(lease.id, LeaseEvent.GIVE_UP)
     reports.put(failed, FailureReport(kind=FailureKind.OUT_OF_MEMORY, reason="9 GB", log="line", render_s=3.2))
     session, clock = ScriptedSession(says=[None, 0]), ManualClock(1.0)
-    sender = uploads(session, ledger, spool, ReportBox(tmp_path / "reports"), clock)
+    sender = uploads(session, ledger, spool, ReportBox(tmp_path / "reports").open(), clock)
     assert not sender.flush_once()
     clock.now += 20
     assert sender.flush_once()
@@ -72,7 +72,7 @@ def test_an_error_report_that_is_not_taken_is_tried_again_and_kept_for_a_person_
     assert len(session.reports) == DEFINITE_AFTER
     assert sender.idle()
     assert [path.suffix for path in (tmp_path / "reports").iterdir()] == [".untold"]
-    assert not ReportBox(tmp_path / "reports").session_keys(), "nor is it after a restart"
+    assert not ReportBox(tmp_path / "reports").open().session_keys(), "nor is it after a restart"
 
 
 def test_an_error_report_answered_with_an_unknown_status_is_not_lost(
@@ -124,7 +124,7 @@ def test_a_report_of_an_older_sheepfold_is_read(tmp_path: Path) -> None:
         '{"lease_id": "a1", "session_key": "k", "job": "1", "frame": "2", "extras": null, "render_time_s": 1, '
         '"memory_used_kb": 2, "log": "x"}'
     )
-    box = ReportBox(tmp_path)
+    box = ReportBox(tmp_path).open()
     assert box.waiting("k") == ["a1"]
     pending = box.read("a1")
     assert pending is not None

@@ -49,7 +49,7 @@ def test_frames_that_are_given_back_never_wait_behind_failures(
     session, clock = ScriptedSession(says=[0] * 999), ManualClock(1.0)
     waiting_reports(ledger, reports, FailureKind.RENDERER_CRASHED, BURST + 5)
     waiting_reports(ledger, reports, FailureKind.NODE_LEAVING, 200)
-    sender = uploads(session, ledger, spool, ReportBox(tmp_path / "reports"), clock)
+    sender = uploads(session, ledger, spool, ReportBox(tmp_path / "reports").open(), clock)
     assert sent(sender, session) == BURST + 200
     assert sender.pending() == 5
 
