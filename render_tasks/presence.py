@@ -89,7 +89,7 @@ class PresenceWriter:
             log.debug("no presence record: %s", type(error).__name__)
             return False
         if _is_from_elsewhere(before, record):
-            log.warning("another worker runs under the identity of this one; the coordinator is asked who is who")
+            log.warning("another worker runs under this one's identity: asking the coordinator for a new one")
             self._on_rival()
         return True
 
@@ -99,7 +99,7 @@ class PresenceWriter:
             if self.write_once():
                 self._written_at = time.monotonic()
             elif time.monotonic() - self._written_at > self._silence_s:
-                log.warning("Redis has not answered for %d s", self._silence_s)
+                log.warning("Redis has not answered for %d s: asking the coordinator where it is", self._silence_s)
                 self._written_at = time.monotonic()
                 self._on_silence()
             self._stopping.wait(AT_MOST_EVERY_S)

@@ -143,7 +143,7 @@ class WorkerProcess:
     def _work(self, joined: JoinAnswer) -> int:
         """Takes orders until told to stop; the exit code."""
         if not self._guard.start():
-            log.warning("this system has no guard: a renderer may outlive a worker that is killed hard")
+            log.warning("no orphan guard on this system: a renderer may outlive a worker that is killed")
         self._joined = joined
         self._node = node = self._make_node(joined)
         ask_again = self._ask_again_soon
@@ -235,7 +235,7 @@ class WorkerProcess:
         deadline = time.monotonic() + GONE_AFTER_S
         self._node.leave()
         time.sleep(max(0.0, deadline - time.monotonic()))
-        log.error("something hangs: ending at once; frames not yet delivered are kept")
+        log.error("not ended after %.0f s: ending at once; frames not yet delivered are kept", GONE_AFTER_S)
         self._guard.stop()
         if self._moved:
             self._start_anew()
@@ -255,14 +255,14 @@ class WorkerProcess:
                 now = self._coordinator.join(self._join_request())
                 self._node.order_key = public_key_from(now.order_key)
             except (CoordinatorError, ContractError) as error:
-                log.warning("the coordinator was asked again where Redis is: %s", error)
+                log.warning("the coordinator could not be asked where Redis is now: %s", error)
                 return
             before = self._joined
             if (now.redis_url, now.queue, now.name) == (before.redis_url, before.queue, before.name):
                 return
             self._moved = True
         log.warning(
-            "the coordinator tells another Redis, or another identity: starting anew when what is under way is done"
+            "the coordinator names another Redis, or another identity: the worker restarts once its renders are done"
         )
         self._node.accepting = False
         while not self._node.wait_until_idle(1) and not self._stopping.is_set():

@@ -135,7 +135,7 @@ class Downloads:
             backoff = self._waits.get(md5, (self._make_backoff(), 0.0))[0]
             wait_s = backoff.next()
             self._waits[md5] = (backoff, self._clock() + wait_s)
-            log.warning("archive %s is not here yet, next try in %.0f s: %s", md5, wait_s, error)
+            log.warning("archive %s could not be downloaded, next try in %.0f s: %s", md5, wait_s, error)
         except Exception:
             if not fetch.leases:
                 del self._running[md5]

@@ -112,7 +112,7 @@ class ManifestCache:
                 whole.update(chunk)
                 size += len(chunk)
         if whole.hexdigest() != md5:
-            log.error("archive %s is damaged on the disk and is thrown away", md5)
+            log.error("archive %s is damaged on the disk: it is deleted and downloaded again", md5)
             self._archives.throw_away(md5)
             return None
         return PieceHashes.of(sums, size)

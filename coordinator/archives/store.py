@@ -213,7 +213,7 @@ class ArchiveStore:
         try:
             os.utime(self._folder / md5)
         except OSError:
-            log.warning("archive %s has gone from the disk", md5)
+            log.warning("archive %s is gone from the disk; it is downloaded again when needed", md5)
             del self._sizes[md5]
             return None
         self._sizes[md5] = size = self._sizes.pop(md5)

@@ -111,7 +111,7 @@ class FarmLock:
             self.take()
         except BrokerUnreachable as error:
             if not self._down:
-                log.warning("the farm's record is not renewed: %s", error)
+                log.warning("the farm lock in Redis cannot be renewed, trying again: %s", error)
             self._down = True
         else:
             self._down = False
@@ -122,7 +122,7 @@ class FarmLock:
         try:
             self._redis.eval(_RELEASE, 1, FARM_LOCK_KEY, self._me.farm_id)
         except redis.RedisError as error:
-            log.warning("the farm's record stays for %d s: %s", FARM_LOCK_S, error)
+            log.warning("the farm lock stays in Redis for another %d s: %s", FARM_LOCK_S, error)
 
 
 def _holder(record: bytes) -> Holder:

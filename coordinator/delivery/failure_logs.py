@@ -4,8 +4,8 @@
 
     <state>/logs/<lease id>.<attempt>.log    reason, PC and frame on top, then what the renderer printed
 
-The oldest go when there are too many or they take too much space. A log that cannot be written is said once and missed
-by nobody else: it never keeps a lease from going on.
+The oldest go when there are too many or they take too much space. A log that cannot be written is a warning
+and nothing else: the lease goes on without it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FailureLogs:
         try:
             self._write(path, text.encode("utf-8", "replace"))
         except OSError as error:
-            log.warning("the log of %s could not be kept: %s", lease.label, error)
+            log.warning("the renderer's log of %s could not be written to the state folder: %s", lease.label, error)
             return None
         return path
 

@@ -56,23 +56,23 @@ class Reconciler:
             sweep = self._nodes.sweep()
         except BrokerUnreachable as error:
             if not self.broker_down:
-                log.error("nobody can be seen: %s; nodes keep rendering, leases are kept", error)
+                log.error("Redis does not answer (%s): nodes go on rendering, no lease is taken back meanwhile", error)
             self.broker_down = True
             return False
         if self.broker_down:
-            log.info("Redis is back")
+            log.info("Redis answers again")
             self.broker_down = False
         before, self._present.nodes = self._present.nodes, sweep.present
         for node_id in sweep.returned:
             log.info("%s is here", sweep.present[node_id].name)
         for node_id in sweep.lost:
-            log.warning("%s is gone", before[node_id].name)
+            log.warning("%s is gone: its frames go to other PCs", before[node_id].name)
             self._kept.pop(node_id, None)
             try:
                 self._nodes.forget(node_id)
             except BrokerUnreachable as error:
                 # Its orders stay in its queue; the start-fence turns them away.
-                log.warning("%s cannot be forgotten yet: %s", before[node_id].name, error)
+                log.warning("the orders in the queue of %s cannot be deleted yet: %s", before[node_id].name, error)
         for node in sweep.present.values():
             self._cancel_unowned(node)
         taken_back = sweep.settled and self._take_back_lost(sweep.present)

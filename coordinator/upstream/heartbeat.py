@@ -128,7 +128,7 @@ class Heartbeat:
             answer = session.client.beat(self._beat_of(lease))
         except ServerSilent as error:
             self.missed += 1
-            log.warning("no answer to the heartbeat of %s: %s", lease.label, error)
+            log.warning("the server did not answer the heartbeat of %s, it is sent again soon: %s", lease.label, error)
             return False
         if answer.status == BeatStatus.STOP:
             self._stop(lease, explain(answer.status))
@@ -136,7 +136,7 @@ class Heartbeat:
             session.session_died()
             return False
         elif answer.status != BeatStatus.OK:
-            log.warning("heartbeat of %s: %s", lease.label, explain(answer.status))
+            log.warning("the heartbeat of %s is sent again: %s", lease.label, explain(answer.status))
             return False
         return True
 

@@ -175,7 +175,7 @@ class SignIn:
         try:
             self.client.log_out()
         except ServerSilent as error:
-            logger.warning("%s: not logged out: %s", self._key, error)
+            logger.warning("%s: could not log out, the server ends the session by itself: %s", self._key, error)
         self.save()
 
     def is_alive(self) -> None:

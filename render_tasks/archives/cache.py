@@ -208,7 +208,7 @@ class ArchiveCache:
             finally:
                 arriving.close()
                 self._arriving.pop(ref.md5, None)
-            log.warning("archive %s came with MD5 %s", ref.md5, found)
+            log.warning("archive %s came with MD5 %s: it is fetched again", ref.md5, found)
         raise BadArchive(f"archive {ref.md5} came {TRIES} times with another MD5, last {found}")
 
 

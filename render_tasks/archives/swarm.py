@@ -250,7 +250,7 @@ class _PieceDownload:
 
     def _on_wrong_piece(self, peer: Peer, wrong: PeerUnusable) -> None:
         """These were not the piece's bytes."""
-        log.warning("%s sent wrong bytes: %s", peer.url, wrong)
+        log.warning("%s sent wrong bytes, another peer is asked: %s", peer.url, wrong)
         with self._changed:
             if not peer.is_coordinator:
                 self._swarm.avoid(peer.url, BAN_S)

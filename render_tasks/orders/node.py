@@ -195,7 +195,7 @@ class Node:
         try:
             return open_order(signed, self.order_key, self.identity.node_id)
         except ContractError as error:
-            log.error("an order is refused: %s", error)
+            log.error("an order is not carried out: %s", error)
             self._on_forgery()
             raise AttemptFailed.because(FailureKind.BAD_ORDER, str(error)) from None
 
@@ -265,5 +265,5 @@ def _failure_of(error: Exception) -> tuple[FailureKind, str]:
         return FailureKind.BAD_ORDER, str(error)
     if isinstance(error, CoordinatorError):
         return FailureKind.NO_ARCHIVE, str(error)
-    log.error("an attempt met an error of ours", exc_info=error)
-    return FailureKind.INTERNAL, f"{type(error).__name__} on the node; its log knows more"
+    log.error("an attempt failed through a bug in sheepfold", exc_info=error)
+    return FailureKind.INTERNAL, f"{type(error).__name__} on the node; its log has the traceback"

@@ -86,6 +86,6 @@ class Outbox:
             try:
                 found.append(from_json(Parcel, (folder / _LABEL).read_text("utf-8")))
             except (OSError, ContractError) as error:
-                log.warning("%s is no frame and goes: %s", folder.name, error)
+                log.warning("%s in the outbox is no finished frame and is deleted: %s", folder.name, error)
                 shutil.rmtree(folder, ignore_errors=True)
         return found
