@@ -59,7 +59,7 @@ NOISY = ("celery.worker.strategy", "celery.app.trace")
 ORDERS_PER_SLOT = 5
 #: A worker that was told to stop is gone after this, whatever hangs; the promise is ten seconds.
 GONE_AFTER_S = 8.5
-#: At most one question about a new Redis or order key in this time.
+#: Seconds between two joins that ask for a new Redis or order key.
 REJOIN_EVERY_S = 20.0
 
 
@@ -194,7 +194,7 @@ class WorkerProcess:
         return Node(identity, services, order_key, on_change=self._on_change, on_forgery=self._ask_again_soon)
 
     def _on_change(self) -> None:
-        """What the presence record says is another now."""
+        """The presence record has changed: it is written again soon."""
         if self._presence:
             self._presence.wake()
 

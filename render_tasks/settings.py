@@ -76,7 +76,7 @@ class WorkerSettings(SheepfoldSettings):
     #: Most gigabytes (1024³ bytes) that one slot's render may hold, its whole process tree counted; over it the render
     #: is ended and tried elsewhere. Unset: no limit of ours.
     memory_gb: Annotated[float, Field(gt=0, le=1024**2)] | None = None
-    #: Words for what this PC is apt for, separated by commas (``fast,gpu-24g``); a job may ask for some.
+    #: Words that say which jobs this PC is for, separated by commas (``fast,gpu-24g``); a job may ask for some.
     tags: Annotated[tuple[_Tag, ...], NoDecode, BeforeValidator(_words), Field(max_length=32)] = ()
     #: One Blender stays open per slot and renders frame after frame; ``false``: one process per frame.
     warm: bool = True

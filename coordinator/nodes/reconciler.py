@@ -47,7 +47,7 @@ class Reconciler:
         self._clock, self._began_at = clock, clock()
         #: Redis did not answer the last look.
         self.broker_down = False
-        #: Node id → ``<lease id>.<attempt>`` of frames it kept from an earlier life and is about to deliver.
+        #: Node id → ``<lease id>.<attempt>`` of frames an earlier process of it kept and it is about to deliver.
         self._kept: dict[str, frozenset[str]] = {}
 
     def sweep_once(self) -> bool:
@@ -60,7 +60,7 @@ class Reconciler:
             self.broker_down = True
             return False
         if self.broker_down:
-            log.info("Redis answers again")
+            log.info("Redis is back")
             self.broker_down = False
         before, self._present.nodes = self._present.nodes, sweep.present
         for node_id in sweep.returned:

@@ -112,7 +112,7 @@ class FarmWatch:
 
 
 def _renders(status: Mapping[str, Any]) -> tuple[tuple[object, ...], ...]:
-    """Changes as long as some renderer gets on."""
+    """A value that changes as long as some renderer makes progress."""
     return tuple(
         (slot["lease_id"], slot["attempt"], slot["stage"], slot["progress"], slot["remaining_s"], slot["memory_kb"])
         for node in status["nodes"]

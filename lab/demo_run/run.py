@@ -57,7 +57,7 @@ class LabRun:
     keep: bool
     #: Each run makes a new folder in here.
     folder: Path
-    #: No frame changes and no renderer gets on for so long: it has failed.
+    #: Seconds without a changed frame or a renderer's progress, after which the run has failed.
     stall_s: float
     #: Files that the picture needs may be missing.
     allow_missing: bool = False

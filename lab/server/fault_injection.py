@@ -128,7 +128,7 @@ class FaultPlan:
 
 
 class FaultMiddleware:
-    """The layer around all answers but their spelling: it alone may touch the connection."""
+    """The ASGI layer that injects faults, inside ``CanonicalHeaders``; only this one touches the connection."""
 
     def __init__(self, app: ASGIApp, plan: FaultPlan) -> None:
         self._app = app

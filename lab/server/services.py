@@ -1,4 +1,4 @@
-"""What the server is made of."""
+"""The objects that the server's routes share."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Attempt:
     cancel_token: CancelToken = field(default_factory=CancelToken)
     #: Called when its renderer begins.
     on_slot: Callable[[], None] = lambda: None
-    #: The word by which the coordinator tells a repeated question from a repeated order.
+    #: The word by which the coordinator tells a repeated request from a repeated order.
     claim: str = field(default_factory=lambda: secrets.token_hex(8))
     _has_begun: bool = field(default=False, init=False, repr=False)
 

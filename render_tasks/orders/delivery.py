@@ -49,7 +49,7 @@ class LeaseApi(Protocol):
 
 
 class Deliveries:
-    """The way from a picture, or none, to the coordinator's answer."""
+    """Delivers pictures to the coordinator, and reports attempts without one."""
 
     def __init__(self, coordinator: LeaseApi, outbox: Outbox, node_id: str) -> None:
         self._coordinator, self._outbox, self._node_id = coordinator, outbox, node_id
@@ -74,7 +74,7 @@ class Deliveries:
         return parcel
 
     def leftovers(self) -> list[Parcel]:
-        """Frames that an earlier life of this worker kept."""
+        """Frames that an earlier process of this worker kept."""
         return self._outbox.parcels()
 
     def deliver(self, parcel: Parcel, attempt: Attempt) -> None:

@@ -171,7 +171,7 @@ class Node:
                 raise
 
     def deliver_leftovers(self) -> None:
-        """Delivers what an earlier life of this worker left in the outbox; returns when all is answered."""
+        """Delivers what an earlier process of this worker left in the outbox; returns when all is answered."""
         for parcel in self._deliveries.leftovers():
             attempt = Attempt(
                 lease_id=parcel.lease_id,

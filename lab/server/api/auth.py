@@ -1,4 +1,4 @@
-"""Who may use the JSON side, and what its refusals look like: one line of JSON, never a stack."""
+"""Who may use the JSON side, and what its refusals look like: one line of JSON, never a traceback."""
 
 from __future__ import annotations
 

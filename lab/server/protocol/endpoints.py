@@ -27,7 +27,7 @@ ENDPOINTS = Endpoints(
 )
 #: The specification's own log-out, with ``mode=logout`` in its query, is answered as well.
 SPECIFIED_LOGOUT = "/account.php"
-#: Not of the specification: a word about a whole project, from accounts that may manage them.
+#: Not of the specification: stops or resumes a whole project, for accounts that may manage projects.
 PROJECT_PATH = "/server/project"
 
 

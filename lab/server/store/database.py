@@ -1,4 +1,4 @@
-"""The lab server's memory: one SQLite database and the files beside it.
+"""What the lab server stores: one SQLite database and the files beside it.
 
 ::
 
