@@ -31,6 +31,7 @@ from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import pieces_in
 
 from .errors import ArchiveMissing, CoordinatorRefused, CoordinatorUnreachable, FrameRejected, StaleLease, TokenRefused
+from .untrusted.files import open_file
 
 T = TypeVar("T")
 
@@ -88,7 +89,7 @@ class CoordinatorClient:
             "memory_kb": report.memory_kb,
             "cores": report.cores,
         }
-        with picture.open("rb") as body:
+        with open_file(picture.parent, picture.name) as body:
             path = f"/api/leases/{quote(lease_id, safe='')}/frame"
             self._call("deliver", "PUT", path, params=params, data=body, read_timeout_s=DELIVER_TIMEOUT_S)
 

@@ -24,6 +24,7 @@
     │   ├── PeerBusy                503: it serves as many as it can
     │   ├── PeerLacksPiece          404, 416: it does not have what we thought
     │   └── PeerUnusable            silent, too slow, gone, or it sent wrong bytes
+    ├── UnsafeFile                  what lies there is no plain file, and is not opened
     ├── BadOrder                    the order cannot be carried out by anybody
     └── WorkDirUnusable             the work folder cannot be used: a setting is wrong
         └── WorkDirTaken            ... another worker has it
@@ -154,6 +155,10 @@ class PeerLacksPiece(PeerError):
 
 class PeerUnusable(PeerError):
     """The peer is silent, too slow or gone, or it sent wrong bytes."""
+
+
+class UnsafeFile(NodeError, OSError):
+    """What lies there is no plain file of bounded size: a link, a pipe, a second name, or the like."""
 
 
 class BadOrder(NodeError):

@@ -7,6 +7,9 @@
     archives/    :mod:`render_tasks.archives.cache`
     outbox/      :mod:`render_tasks.orders.outbox`
     scratch/     one folder per attempt, emptied at start
+    *.rubbish-*  what lay in the place of one of these and could not be removed; may be deleted
+
+A frame may have left anything here: what is in the way of a start is set aside.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import shutil
 import uuid
 from collections.abc import Generator
 from pathlib import Path
@@ -24,6 +26,8 @@ from typing import IO
 from sheepfold.atomic_files import write_atomically
 
 from .errors import WorkDirTaken, WorkDirUnusable
+from .untrusted.files import read_start
+from .untrusted.removal import empty_folder, is_plain, real_folder, set_aside
 
 
 class WorkDir:
@@ -36,9 +40,9 @@ class WorkDir:
         self.archives = path / "archives"
         self.outbox = path / "outbox"
         self.scratch = path / "scratch"
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        for folder in (self.archives, self.outbox, self.scratch):
-            folder.mkdir(exist_ok=True)
+        empty_folder(self.scratch)
+        for folder in (self.archives, self.outbox):
+            real_folder(folder)
         self.node_id = _identity(path / "node-id")
 
     def take_identity(self, node_id: str) -> None:
@@ -70,6 +74,7 @@ def unusable_is_typed(path: Path) -> Generator[None]:
 
 
 def _locked(path: Path) -> IO[str]:
+    _must_be_plain(path)
     file = path.open("a")
     try:
         if os.name == "posix":
@@ -86,9 +91,16 @@ def _locked(path: Path) -> IO[str]:
     return file
 
 
+def _must_be_plain(path: Path) -> None:
+    """What a frame put in the place of one of our files is set aside; a pipe would be waited for."""
+    if os.path.lexists(path) and not is_plain(path):
+        set_aside(path, "is no plain file")
+
+
 def _identity(path: Path) -> str:
+    _must_be_plain(path)
     with contextlib.suppress(OSError, ValueError):
-        return str(uuid.UUID(path.read_text("ascii").strip()))
+        return str(uuid.UUID(read_start(path.parent, path.name, most_bytes=100).decode("ascii").strip()))
     node_id = str(uuid.uuid4())
     _keep_identity(path, node_id)
     return node_id

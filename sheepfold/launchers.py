@@ -7,8 +7,13 @@ along.
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from pathlib import Path
+from typing import BinaryIO
+
+from .zips import trouble_with_method, trouble_with_table
 
 #: A script that only starts something is far shorter.
 MAX_SCRIPT_BYTES = 4096
@@ -23,13 +28,20 @@ def is_launcher_script(text: bytes) -> bool:
 def is_launcher_archive(path: Path) -> bool:
     """Whether a renderer archive, as a zip, is a launcher; false for what cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            files = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if len(files) != 1 or files[0].file_size > MAX_SCRIPT_BYTES:
-                return False
-            return is_launcher_script(archive.read(files[0]))
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError):
+        with path.open("rb") as file:
+            return not trouble_with_table(file) and _holds_a_launcher(file)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, ArithmeticError):
         return False
+    except (zlib.error, struct.error):
+        return False
+
+
+def _holds_a_launcher(file: BinaryIO) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        files = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if len(files) != 1 or files[0].file_size > MAX_SCRIPT_BYTES or trouble_with_method(files[0].compress_type):
+            return False
+        return is_launcher_script(archive.read(files[0]))
 
 
 def is_launcher(binary: Path) -> bool:

@@ -29,6 +29,7 @@ from sheepfold.contract.api_messages import ArchiveManifest
 from sheepfold.contract.orders import MD5_NAME, ArchiveRef, scene_key
 from sheepfold.sharing.pieces import all_of, piece_bytes_of, pieces_in
 from sheepfold.sharing.shared_archive import SharedArchive
+from sheepfold.units import bytes_text
 
 from .cache_dir import CacheDir
 from .chunked_file import open_parts
@@ -66,7 +67,7 @@ class ArchiveCache:
         on_evict: Callable[[Path], None] = lambda _folder: None,
     ) -> None:
         """``on_evict`` is called before an archive is evicted: a program that still runs from it must end first."""
-        self._supply, self._share, self._limits = supply, share, limits or Limits()
+        self._supply, self._share, self._limits, self._quota = supply, share, limits or Limits(), quota_bytes
         self._dir = CacheDir(folder, quota_bytes=quota_bytes, free_bytes=free_bytes, on_evict=on_evict)
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
@@ -185,7 +186,10 @@ class ArchiveCache:
 
     def _unpack(self, parts: Sequence[Path], content: Path, password: str, stopped: Callable[[], bool]) -> None:
         with open_parts(parts) as archive:
-            self._dir.require_space(declared_bytes(archive, self._limits))
+            claimed = declared_bytes(archive, self._limits)
+            if claimed > self._quota:
+                raise BadArchive(_over_quota(claimed, self._quota))
+            self._dir.require_space(claimed)
             content.mkdir()
             extract(archive, content, self._limits, stopped, password)
 
@@ -210,6 +214,13 @@ class ArchiveCache:
                 self._arriving.pop(ref.md5, None)
             log.warning("archive %s came with MD5 %s: it is fetched again", ref.md5, found)
         raise BadArchive(f"archive {ref.md5} came {TRIES} times with another MD5, last {found}")
+
+
+def _over_quota(claimed: int, quota: int) -> str:
+    return (
+        f"unpacked it would hold {bytes_text(claimed)}, and this PC keeps {bytes_text(quota)} of archives at most: "
+        "where that is too little, raise SHEEPFOLD_CACHE_GB"
+    )
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import tempfile
 import threading
 from collections import Counter
@@ -26,6 +25,7 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from pathlib import Path
 
 from render_tasks.errors import DiskFull
+from render_tasks.untrusted.removal import bytes_in, is_folder, is_plain, remove
 from sheepfold.contract.orders import MD5_NAME
 from sheepfold.units import bytes_text
 
@@ -55,11 +55,11 @@ class CacheDir:
         self._parts_of: dict[str, frozenset[str]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.iterdir():
-            if left.name.startswith((_FETCHING, _GOING)):
+            if left.name.startswith((_FETCHING, _GOING)) or (_is_named_as_ours(left) and not _is_ours(left)):
                 remove(left)
-        found = [path for path in folder.iterdir() if MD5_NAME.fullmatch(path.name.removesuffix(ZIP))]
+        found = [path for path in folder.iterdir() if _is_named_as_ours(path) and _is_ours(path)]
         #: Name on the disk → bytes.
-        self._sizes = {path.name: size_of(path) for path in found}
+        self._sizes = {path.name: bytes_in(path) for path in found}
 
     def unpacked(self) -> tuple[str, ...]:
         """Keys of the renderers and scenes that are unpacked, sorted."""
@@ -110,7 +110,7 @@ class CacheDir:
 
     def put(self, key: str, content: Path, archive: Path | None) -> None:
         """Something is here, unpacked in ``content``; its archive is kept where that costs only other archives."""
-        size = size_of(content)
+        size = bytes_in(content)
         with self._lock:
             content.rename(self.folder / key)
             self._sizes[key] = size
@@ -189,25 +189,13 @@ class CacheDir:
         return sorted(names, key=lambda name: _last_used(self.folder / name))
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of everything in a folder."""
-    if not path.is_dir():
-        return path.stat().st_size
-    total = 0
-    for parent, _, names in os.walk(path):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (thousands of files)
-    return total
+def _is_named_as_ours(path: Path) -> bool:
+    return MD5_NAME.fullmatch(path.name.removesuffix(ZIP)) is not None
 
 
-def remove(path: Path) -> None:
-    """Deletes a file, or a folder with everything in it; what cannot be deleted is left."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
+def _is_ours(path: Path) -> bool:
+    """Whether it is what its name says: a folder, or an archive as a plain file; no link, no pipe."""
+    return is_plain(path) if path.name.endswith(ZIP) else is_folder(path)
 
 
 def _too_little_space(folder: Path, wanted_bytes: int, free_bytes: int) -> str:

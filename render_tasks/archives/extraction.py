@@ -3,11 +3,12 @@
 The archive comes from a server on the internet, so every entry is looked at before anything is written:
 
 * its name stays inside the folder: no absolute path, drive letter, ``..`` or NUL, whichever slash it uses;
-* it is a file, a folder or a link, and packed by a method whose memory is bounded;
+* it is a file, a folder or a link, not too deep, and packed by a method whose memory is bounded
+  (:mod:`sheepfold.zips`);
 * the zip's table of contents alone says what an entry is, of locked ones too (:mod:`render_tasks.archives.locked_zip`);
 * links are made last, so no entry can be written through one, and must point inside the folder, chains included;
-* the number of entries is checked before Python reads the table of contents, the bytes while they are written: what
-  the headers claim counts for nothing.
+* the number of entries is checked before Python reads the table of contents; the bytes that it claims are checked
+  before anything is written, and again while it is: a claim that is too small ends the extraction where it is passed.
 
 Bad time stamps don't matter (none is set), doubled names end as the last one, and every file gets its execute bit: zips
 packed on Windows know none, and a renderer consists of more than one executable.
@@ -31,6 +32,7 @@ from typing import BinaryIO
 
 from render_tasks.errors import AttemptDropped, BadArchive, DiskFull
 from sheepfold.atomic_files import is_disk_full
+from sheepfold.zips import MAX_ENTRIES, MAX_TABLE_BYTES, trouble_with_method, trouble_with_path, trouble_with_table
 
 from .locked_zip import LockedEntries, is_locked, method_of
 
@@ -39,10 +41,7 @@ CHUNK_BYTES = 1024 * 1024
 THIS_PC = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 #: A link's target is a path.
 _MAX_LINK_BYTES = 4096
-#: The end record of a zip and the longest comment after it.
-_TAIL_BYTES = 22 + 65535
 _DRIVE = re.compile(r"^[A-Za-z]:")
-_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +49,10 @@ class Limits:
     """More than any honest archive holds."""
 
     bytes: int = 100 * 1000**3
-    entries: int = 300_000
+    #: Of files, links and folders, those that only stand in paths included.
+    entries: int = MAX_ENTRIES
     #: Of the zip's table of contents, which Python reads into memory at once.
-    directory_bytes: int = 100 * 1024**2
+    directory_bytes: int = MAX_TABLE_BYTES
 
 
 def extract(
@@ -71,6 +71,7 @@ def extract(
     try:
         _check_directory(archive, limits)
         with zipfile.ZipFile(archive) as packed:
+            _claimed_bytes(packed, limits)
             entries = [(entry, _inside(entry)) for entry in packed.infolist()]
             _extract_all(_Contents(packed, LockedEntries(archive, password)), entries, folder, limits, stopped)
     except (
@@ -80,6 +81,7 @@ def extract(
         NotImplementedError,
         RuntimeError,
         ValueError,
+        ArithmeticError,
         struct.error,
     ) as error:
         raise BadArchive(f"the archive cannot be read: {error}") from None
@@ -96,29 +98,28 @@ def _told_apart(error: OSError) -> Exception:
 
 
 def declared_bytes(archive: BinaryIO, limits: Limits) -> int:
-    """What the zip's table of contents claims to hold: good enough to reserve space, never trusted."""
+    """What the zip's table of contents claims to hold; :func:`extract` writes no byte more.
+
+    Raises BadArchive, also where that is more than ``limits`` allow.
+    """
     try:
         _check_directory(archive, limits)
         with zipfile.ZipFile(archive) as packed:
-            return sum(entry.file_size for entry in packed.infolist())
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError) as error:
+            return _claimed_bytes(packed, limits)
+    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, ArithmeticError) as error:
         raise BadArchive(f"the archive cannot be read: {error}") from None
 
 
+def _claimed_bytes(packed: zipfile.ZipFile, limits: Limits) -> int:
+    total = sum(entry.file_size for entry in packed.infolist())
+    if total > limits.bytes:
+        raise BadArchive(f"the archive claims to hold {total} bytes, more than {limits.bytes}")
+    return total
+
+
 def _check_directory(file: BinaryIO, limits: Limits) -> None:
-    """Reads the end record alone, so that an absurd table of contents never gets into memory."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _TAIL_BYTES - 20))
-    tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < 22:
-        raise BadArchive("the archive is no zip")
-    entries, directory = struct.unpack_from("<HL", tail, at + 10)
-    if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # zip64: the true numbers are elsewhere
-        file.seek(struct.unpack_from("<Q", tail, at - 12)[0])
-        entries, directory = struct.unpack_from("<QQ", file.read(56).ljust(56, b"\0"), 32)
-    if entries > limits.entries or directory > limits.directory_bytes:
-        raise BadArchive(f"the archive claims {entries} entries in a table of {directory} bytes")
+    if trouble := trouble_with_table(file, entries=limits.entries, table_bytes=limits.directory_bytes):
+        raise BadArchive(f"the archive is not unpacked: {trouble}")
 
 
 def _inside(entry: zipfile.ZipInfo) -> Path | None:
@@ -127,15 +128,16 @@ def _inside(entry: zipfile.ZipInfo) -> Path | None:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if "\0" in name or name.startswith("/") or _DRIVE.match(name) or ".." in parts:
         raise BadArchive(f"the archive holds a path that leads out of it: {name[:200]!r}")
+    if trouble := trouble_with_path("/".join(parts)):
+        raise BadArchive(f"the archive is not unpacked: {trouble}")
     if os.name == "nt" and ":" in name:
         raise BadArchive(f"the archive holds a name Windows cannot keep: {name[:200]!r}")
     return Path(*parts) if parts else None
 
 
 def _kind(entry: zipfile.ZipInfo) -> int:
-    method = method_of(entry)
-    if method not in _METHODS:
-        raise BadArchive(f"the archive is packed by a method we do not read: {method}")
+    if trouble := trouble_with_method(method_of(entry)):
+        raise BadArchive(f"the archive is not unpacked: {trouble}")
     kind = stat.S_IFMT(entry.external_attr >> 16) if entry.create_system == 3 else 0
     if entry.orig_filename.endswith(("/", "\\")):
         return stat.S_IFDIR
@@ -179,11 +181,11 @@ def _extract_all(
     limits: Limits,
     stopped: Callable[[], bool],
 ) -> None:
-    written = 0
+    kinds = [_kind(entry) for entry, _ in entries]
+    _check_number(entries, limits)
     links: dict[Path, str] = {}
-    for entry, path in entries:
+    for (entry, path), kind in zip(entries, kinds, strict=True):
         _go_on(stopped)
-        kind = _kind(entry)
         if path is None:
             continue
         target = folder / path
@@ -193,16 +195,33 @@ def _extract_all(
         target.parent.mkdir(parents=True, exist_ok=True)
         if kind == stat.S_IFLNK:
             links[path] = _link_target(contents, entry)
-            continue
-        with target.open("wb") as file:
-            for chunk in contents.chunks(entry):
-                written += len(chunk)
-                if written > limits.bytes:
-                    raise BadArchive(f"the archive holds more than {limits.bytes} bytes")
-                _go_on(stopped)
-                file.write(chunk)
-        target.chmod(0o755)
+        else:
+            _write(contents, entry, target, stopped)
     _make_links(folder, links)
+
+
+def _check_number(entries: list[tuple[zipfile.ZipInfo, Path | None]], limits: Limits) -> None:
+    """A path makes its folders, which no entry names: they count, too."""
+    made: set[Path] = set()
+    for _, path in entries:
+        while path is not None and path.parts and path not in made:
+            made.add(path)
+            path = path.parent
+        if len(made) > limits.entries:
+            raise BadArchive(f"the archive holds more than {limits.entries} files and folders")
+
+
+def _write(contents: _Contents, entry: zipfile.ZipInfo, target: Path, stopped: Callable[[], bool]) -> None:
+    """Not one byte more than the table of contents claims."""
+    left = entry.file_size
+    with target.open("wb") as file:
+        for chunk in contents.chunks(entry):
+            left -= len(chunk)
+            if left < 0:
+                raise BadArchive(f"the archive holds more than it claims: {entry.orig_filename[:200]!r}")
+            _go_on(stopped)
+            file.write(chunk)
+    target.chmod(0o755)
 
 
 def _go_on(stopped: Callable[[], bool]) -> None:

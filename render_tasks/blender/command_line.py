@@ -14,7 +14,6 @@ that looks like a placeholder nobody knows is refused, and frame and scene path 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from render_tasks.errors import BadOrder
@@ -77,21 +76,3 @@ def scene_file(folder: Path, scene_path: str) -> Path:
     if absolute or not parts or ".." in parts or _CONTROL.search(scene_path):
         raise BadOrder(f"{scene_path[:200]!r} is no path inside a scene archive")
     return folder.joinpath(*parts)
-
-
-def picture_names(prefix_name: str, frame: str) -> re.Pattern[str]:
-    """Matches the file names Blender may give to this frame's picture, whatever padding it chose, or with no suffix."""
-    return re.compile(rf"{re.escape(prefix_name)}0*{frame_number(frame)}(\.[A-Za-z0-9]{{1,8}})?")
-
-
-def newest_picture(folder: Path, prefix_name: str, frame: str) -> Path | None:
-    """The picture of this frame in the output folder: not empty, the last one written."""
-    return max(
-        _pictures(folder, picture_names(prefix_name, frame)), key=lambda path: path.stat().st_mtime_ns, default=None
-    )
-
-
-def _pictures(folder: Path, names: re.Pattern[str]) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if names.fullmatch(path.name) and path.is_file() and not path.is_symlink() and path.stat().st_size:
-            yield path

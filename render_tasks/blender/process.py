@@ -19,6 +19,7 @@ import io
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable
@@ -28,7 +29,9 @@ from typing import cast
 import psutil
 
 from render_tasks.archives.extraction import THIS_PC
+from render_tasks.blender.output.left_files import OUT, TEMPORARY
 from render_tasks.errors import AttemptFailed
+from render_tasks.untrusted.removal import empty_folder
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.launchers import is_launcher
 
@@ -39,6 +42,8 @@ from .startup_script import our_script
 
 #: The last output of a renderer that ended, unless a stray child holds the pipe open.
 LAST_OUTPUT_S = 2
+#: A process that was killed is gone in a blink, unless it waits for a disk or a driver that hangs.
+GONE_WITHIN_S = 10
 _READ_BYTES = 64 * 1024
 
 
@@ -95,9 +100,9 @@ class RendererProcess:
         return True
 
     def exit_code(self) -> int:
-        """As :attr:`subprocess.Popen.returncode` gives it; waits for the exit."""
+        """As :attr:`subprocess.Popen.returncode` gives it, after the end; of one that hangs in the system: killed."""
         assert self._process
-        return self._process.wait()
+        return -signal.SIGKILL if self._process.poll() is None else self._process.returncode
 
     def drain(self) -> None:
         """Waits until its last output was read, at most :data:`LAST_OUTPUT_S`."""
@@ -109,7 +114,8 @@ class RendererProcess:
         end_tree(self._mark, self._process)
         self._guard.over(self._mark)
         if self._process:
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # killed, and the system does not let it go
+                self._process.wait(GONE_WITHIN_S)
             if self._process.stdin:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
@@ -135,9 +141,9 @@ def binary_of(job: RenderJob) -> Path:
 
 def furnish(folder: Path, job: RenderJob) -> Path:
     """Makes a renderer's folder, empty but for the scripts; returns the one for ``-P``."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in ("out", "tmp", *USER_FOLDERS):
-        (folder / name).mkdir(parents=True)
+    empty_folder(folder)
+    for name in (OUT, TEMPORARY, *USER_FOLDERS):
+        (folder / name).mkdir()
     server_script = folder / "server.py"
     server_script.write_text(job.script, "utf-8")
     script = folder / "script.py"
@@ -178,16 +184,3 @@ def end_tree(mark: str, process: subprocess.Popen[bytes] | None) -> None:
         for process_left in [*root.children(recursive=True), root]:
             with contextlib.suppress(psutil.Error):
                 process_left.kill()
-
-
-def crash_reports(folder: Path) -> list[Path]:
-    """What a Blender that crashed wrote down."""
-    return sorted((folder / "tmp").rglob("*.crash.txt"))
-
-
-def first_readable(reports: list[Path]) -> str:
-    """The first of them that can be read, for a log."""
-    for path in reports:
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            return f"\n# {path.name}\n" + file.read(64 * 1024).decode("utf-8", "replace")
-    return ""

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from render_tasks.blender.output.diagnosis import ExitEvidence, diagnose
+from render_tasks.blender.output.left_files import crash_reports, read_crash_report
 from render_tasks.blender.output.log_buffer import LogBuffer
 from render_tasks.blender.output.progress import Progress, read_line
 from render_tasks.cancellation import CancelToken
@@ -25,7 +26,7 @@ from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.hardware import usable_ram
 
 from .memory import measure, over_limit
-from .process import RendererProcess, crash_reports, first_readable
+from .process import RendererProcess
 from .render_job import RenderedFrame, RenderJob
 
 #: How soon a stop, or the renderer's end, is noticed.
@@ -33,6 +34,8 @@ LOOK_EVERY_S = 0.1
 #: Memory is sampled this often, which with a look's length is twice a second at least: a limit has to be noticed before
 #: the PC swaps. Linux keeps each process's own peak between two looks.
 MEASURE_EVERY_S = 0.3
+#: Of the crash reports in its folder; Blender writes one.
+MOST_CRASH_REPORTS = 3
 
 
 class RenderRun:
@@ -153,7 +156,8 @@ class RenderRun:
             is_whole_log=is_whole_log,
         )
         report = self.report(*diagnose(evidence))
-        return replace(report, log=report.log + first_readable(crash_files))
+        left = "".join(read_crash_report(renderer.folder, name) for name in crash_files[:MOST_CRASH_REPORTS])
+        return replace(report, log=report.log + left)
 
     def _measure(self, pid: int) -> None:
         held = measure(pid)

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from render_tasks.blender.output.diagnosis import missing_engine
+from render_tasks.blender.output.left_files import LOOK_WITHIN_S, OUT, find_picture
 from render_tasks.blender.output.progress import Progress
 from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
+from render_tasks.untrusted.deadline import within
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 
-from .command_line import expand, newest_picture
+from .command_line import expand, frame_number
 from .orphan_guard import OrphanGuard
 from .process import RendererProcess, binary_of, furnish
 from .render_job import PREFIX, RenderedFrame, RenderJob
@@ -45,7 +47,11 @@ def render(
         raise AttemptDropped(cancel_token.reason)
     if run.limit_hit:
         raise AttemptFailed(run.report(*run.limit_hit))
-    picture = newest_picture(job.scratch / "out", PREFIX, job.frame)
+    return within(LOOK_WITHIN_S, lambda: _result(job, run, renderer), cancel_token, doing="looking for the picture")
+
+
+def _result(job: RenderJob, run: RenderRun, renderer: RendererProcess) -> RenderedFrame:
+    picture = find_picture(job.scratch, frame_number(job.frame), run.log_text)
     if picture is None:
         raise AttemptFailed(run.exit_report(renderer, is_whole_log=True))
     if reason := missing_engine(run.log_text(), job.script):
@@ -61,7 +67,7 @@ def _start_to_exit(job: RenderJob, run: RenderRun, renderer: RendererProcess, ca
         binary=binary,
         scene=job.scene,
         script=furnish(job.scratch, job),
-        prefix=job.scratch / "out" / PREFIX,
+        prefix=job.scratch / OUT / PREFIX,
         frame=job.frame,
         cores=job.cores,
     )

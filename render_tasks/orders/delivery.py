@@ -55,23 +55,25 @@ class Deliveries:
         self._coordinator, self._outbox, self._node_id = coordinator, outbox, node_id
 
     def keep(self, order: RenderOrder, rendered: RenderedFrame, cores: int) -> Parcel:
-        """Puts a picture into the outbox. Raises OSError."""
-        report = FrameReport(
-            name=_named(rendered.picture),
-            md5=file_md5(rendered.picture),
-            render_s=rendered.render_s,
-            memory_kb=rendered.memory_kb,
-            cores=cores,
-        )
-        parcel = Parcel(
-            lease_id=order.lease_id,
-            attempt=order.attempt,
-            job_name=order.job_name,
-            frame=order.frame,
-            report=report,
-        )
-        self._outbox.keep(parcel, rendered.picture)
-        return parcel
+        """Takes a picture into the outbox. Raises UnsafeFile where it is no plain file, and OSError."""
+
+        def describe(taken: Path) -> Parcel:
+            report = FrameReport(
+                name=_named(rendered.picture.name, taken),
+                md5=file_md5(taken),
+                render_s=rendered.render_s,
+                memory_kb=rendered.memory_kb,
+                cores=cores,
+            )
+            return Parcel(
+                lease_id=order.lease_id,
+                attempt=order.attempt,
+                job_name=order.job_name,
+                frame=order.frame,
+                report=report,
+            )
+
+        return self._outbox.keep(rendered.picture, describe)
 
     def leftovers(self) -> list[Parcel]:
         """Frames that an earlier process of this worker kept."""
@@ -117,12 +119,12 @@ class Deliveries:
         return True
 
 
-def _named(picture: Path) -> str:
-    """Its file name, which has a suffix."""
-    if picture.suffix:
-        return picture.name
-    with picture.open("rb") as file:
-        return picture.name + suffix_of(file.read(HEAD_BYTES))
+def _named(name: str, taken: Path) -> str:
+    """The picture's file name, which has a suffix."""
+    if Path(name).suffix:
+        return name
+    with taken.open("rb") as file:
+        return name + suffix_of(file.read(HEAD_BYTES))
 
 
 def _outcome_of(error: Exception) -> AttemptFailed | AttemptDropped:

@@ -22,9 +22,9 @@ deliveries a few seconds, and is done well within ten.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -41,8 +41,11 @@ from render_tasks.errors import (
     CoordinatorRefused,
     DiskFull,
     StaleLease,
+    UnsafeFile,
 )
 from render_tasks.retry import retry_while_unreachable
+from render_tasks.untrusted.deadline import within
+from render_tasks.untrusted.removal import remove
 from sheepfold.atomic_files import is_disk_full
 from sheepfold.contract.api_messages import FailureKind, StartAnswer
 from sheepfold.contract.errors import ContractError
@@ -60,6 +63,8 @@ log = logging.getLogger(__name__)
 
 #: Deliveries under way may go on for this long after the node was told to leave.
 LEAVING_GRACE_S = 4.0
+#: Seconds to move a picture into the outbox and have it on the disk: a slow disk writes gigabytes in them.
+KEEP_WITHIN_S = 180.0
 
 
 class Node:
@@ -239,11 +244,14 @@ class Node:
 
     def _frame_of(self, order: RenderOrder, start: StartAnswer, attempt: Attempt) -> Parcel:
         scratch = self._services.scratch / f"{order.lease_id}.{order.attempt}"
+        cores = self.identity.cores or self.identity.hardware.cpu_cores
         try:
             rendered = self._renders.render(order, start, attempt, scratch)
-            return self._deliveries.keep(order, rendered, self.identity.cores or self.identity.hardware.cpu_cores)
+            keep = functools.partial(self._deliveries.keep, order, rendered, cores)
+            return within(KEEP_WITHIN_S, keep, attempt.cancel_token, doing="taking the picture")
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            # Whatever a frame left there holds up no other one.
+            threading.Thread(target=remove, args=(scratch,), name="scratch", daemon=True).start()
 
     def _enter(self, attempt: Attempt, stage: Stage) -> None:
         attempt.stage = stage
@@ -256,6 +264,8 @@ def _failure_of(error: Exception) -> tuple[FailureKind, str]:
         return FailureKind.BAD_ARCHIVE, str(error)
     if isinstance(error, DiskFull):
         return FailureKind.DISK_FULL, str(error)
+    if isinstance(error, UnsafeFile):
+        return FailureKind.NO_OUTPUT, f"what the renderer left cannot be taken: {error}"
     if isinstance(error, OSError) and is_disk_full(error):
         where = f", writing {error.filename}" if error.filename else ""
         return FailureKind.DISK_FULL, f"the disk of this PC is full{where}"

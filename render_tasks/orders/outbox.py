@@ -16,11 +16,14 @@ stale or rejected. Silence changes nothing.
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from render_tasks.errors import UnsafeFile
+from render_tasks.untrusted.files import open_file, take_file
+from render_tasks.untrusted.removal import remove
 from sheepfold.atomic_files import rename_durably, sync
 from sheepfold.contract.api_messages import FrameReport
 from sheepfold.contract.codec import from_json, to_json
@@ -30,6 +33,9 @@ log = logging.getLogger(__name__)
 
 _NEW = ".new-"
 _LABEL = "delivery.json"
+#: A picture whose name and sum are not known yet.
+_TAKEN = "picture"
+_MOST_LABEL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +61,28 @@ class Outbox:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(f"{_NEW}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            remove(left)
 
-    def keep(self, parcel: Parcel, picture: Path) -> None:
-        """Moves a picture in; when this returns, it outlives a power cut. Raises OSError when the disk is full."""
+    def keep(self, picture: Path, describe: Callable[[Path], Parcel]) -> Parcel:
+        """Takes a picture out of a renderer's folder; when this returns, it outlives a power cut.
+
+        ``describe`` is given the file where nobody else writes any more. Raises UnsafeFile where the picture is no
+        plain file, and OSError.
+        """
         work = Path(tempfile.mkdtemp(prefix=_NEW, dir=self._folder))
         try:
-            picture.replace(work / parcel.report.name)
+            taken = work / _TAKEN
+            take_file(picture.parent.parent, picture.parent.name, picture.name, to=taken)
+            parcel = describe(taken)
+            taken.rename(work / parcel.report.name)
             (work / _LABEL).write_text(to_json(parcel), "utf-8")
             for path in (work / parcel.report.name, work / _LABEL):
                 sync(path)
             rename_durably(work, self._folder / parcel.key)
-        except OSError:
-            shutil.rmtree(work, ignore_errors=True)
+        except BaseException:
+            remove(work)
             raise
+        return parcel
 
     def picture(self, parcel: Parcel) -> Path:
         """Where the parcel's picture lies while it is kept."""
@@ -76,16 +90,26 @@ class Outbox:
 
     def discard(self, parcel: Parcel) -> None:
         """Deletes a frame: the coordinator has given its definite answer."""
-        shutil.rmtree(self._folder / parcel.key, ignore_errors=True)
+        remove(self._folder / parcel.key)
 
     def parcels(self) -> list[Parcel]:
         """All frames not yet delivered, oldest first; what cannot be read is deleted."""
         found: list[Parcel] = []
-        folders = [path for path in self._folder.iterdir() if path.is_dir() and not path.name.startswith(_NEW)]
-        for folder in sorted(folders, key=lambda path: path.stat().st_mtime):
+        folders = [path for path in self._folder.iterdir() if not path.name.startswith(_NEW)]
+        for folder in sorted(folders, key=lambda path: path.lstat().st_mtime):
             try:
-                found.append(from_json(Parcel, (folder / _LABEL).read_text("utf-8")))
+                found.append(_parcel_in(folder))
             except (OSError, ContractError) as error:
                 log.warning("%s in the outbox is no finished frame and is deleted: %s", folder.name, error)
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
         return found
+
+
+def _parcel_in(folder: Path) -> Parcel:
+    """Raises UnsafeFile, OSError and MalformedContract."""
+    with open_file(folder, _LABEL, most_bytes=_MOST_LABEL_BYTES) as file:
+        parcel = from_json(Parcel, file.read())
+    if parcel.key != folder.name or parcel.report.name == _LABEL:
+        raise UnsafeFile("its description is not its own")
+    open_file(folder, parcel.report.name).close()
+    return parcel

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lab.archive_names import first_unprintable
 from lab.errors import BadArchive
+from sheepfold.zips import trouble_with_method, trouble_with_path, trouble_with_table
 
 MAX_ENTRIES = 100_000
 MAX_NAME = 1000
@@ -23,6 +24,10 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 def check_project_zip(path: Path, scene_path: str) -> None:
     """Every entry's name, kind and checksum; raises :class:`BadArchive`. Takes as long as reading it all."""
     try:
+        with path.open("rb") as file:
+            trouble = trouble_with_table(file, entries=MAX_ENTRIES)
+        if trouble:
+            raise BadArchive(f"the project archive is no usable zip: {trouble}")
         with zipfile.ZipFile(path) as archive:
             _check_entries(archive.infolist(), scene_path, path.stat().st_size)
             damaged = archive.testzip()
@@ -62,6 +67,8 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
         raise BadArchive(f"the project archive holds {shown}, which is a link or a device")
     if entry.flag_bits & 0x1:
         raise BadArchive(f"the project archive holds {shown}, which is encrypted")
+    if trouble := trouble_with_method(entry.compress_type) or trouble_with_path(name.rstrip("/")):
+        raise BadArchive(f"the project archive is not taken: {trouble}")
 
 
 def trouble_with(path: str) -> str | None:

@@ -14,15 +14,18 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-from render_tasks.blender.command_line import frame_number, newest_picture
+from render_tasks.blender.command_line import frame_number
 from render_tasks.blender.memory import resident_kb, take_peak_kb
 from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.output.diagnosis import one_line, scene_fault
+from render_tasks.blender.output.left_files import LOOK_WITHIN_S, OUT, find_picture
 from render_tasks.blender.output.progress import Progress
 from render_tasks.blender.process import RendererProcess, binary_of, furnish
 from render_tasks.blender.render_job import PREFIX, RenderedFrame, RenderJob
 from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed, NotReusable, WarmFailed
+from render_tasks.untrusted.deadline import within
+from render_tasks.untrusted.removal import empty_folder, remove
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.failure_causes import Cause, cause_of
 
@@ -100,15 +103,14 @@ class WarmBlender:
         if cancel_token.is_cancelled():
             raise AttemptDropped(cancel_token.reason)
         number = frame_number(job.frame)
-        out = job.scratch / "out"
-        shutil.rmtree(job.scratch, ignore_errors=True)
-        out.mkdir(parents=True)
+        empty_folder(job.scratch)
+        (job.scratch / OUT).mkdir()
         self._frame = frame = WarmFrame(job, is_first=self.frames == 0, on_progress=on_progress)
         self.frames += 1
         frame.run.begin()
         if not self._renderer.is_started:
             self._start(job)
-        self._renderer.send(frame_order(self.frames, number, str(out / PREFIX)))
+        self._renderer.send(frame_order(self.frames, number, str(job.scratch / OUT / PREFIX)))
         frame.run.tell()
         frame.run.watch(self._renderer, cancel_token, lambda seconds: frame.is_over(self._renderer, seconds))
         if cancel_token.is_cancelled():
@@ -116,7 +118,7 @@ class WarmBlender:
         if frame.run.limit_hit:
             raise self._at_limit(frame, *frame.run.limit_hit)
         frame.run.note_peak(take_peak_kb(self._renderer.pid))
-        return self._result(frame, newest_picture(out, PREFIX, job.frame))
+        return within(LOOK_WITHIN_S, lambda: self._result(job, frame), cancel_token, doing="looking for the picture")
 
     def is_alive(self) -> bool:
         """Whether its process runs."""
@@ -137,7 +139,7 @@ class WarmBlender:
     def close(self) -> None:
         """Ends it at once, with every process of its tree, and takes its folder away."""
         self._renderer.end()
-        shutil.rmtree(self._home, ignore_errors=True)
+        remove(self._home)
 
     def _start(self, job: RenderJob) -> None:
         self.folders = (job.renderer, job.scene)
@@ -152,7 +154,7 @@ class WarmBlender:
             binary=binary,
             scene=job.scene,
             script=script,
-            prefix=self._home / "out" / PREFIX,
+            prefix=self._home / OUT / PREFIX,
             driver=driver,
             cores=job.cores,
         )
@@ -165,7 +167,7 @@ class WarmBlender:
             return WarmFailed(reason, frame.run.log_text())
         return AttemptFailed(frame.run.report(kind, reason))
 
-    def _result(self, frame: WarmFrame, picture: Path | None) -> RenderedFrame:
+    def _result(self, job: RenderJob, frame: WarmFrame) -> RenderedFrame:
         reply, log_text = frame.reply, frame.run.log_text()
         if reply is None:
             raise self._after_exit(frame)
@@ -175,6 +177,7 @@ class WarmBlender:
             if fault := scene_fault(one_line(reply.why), log_text):
                 raise AttemptFailed(frame.run.report(*fault))
             raise WarmFailed(one_line(reply.why), log_text)
+        picture = find_picture(job.scratch, frame_number(job.frame), frame.run.log_text)
         if picture is None:
             raise WarmFailed("it left no picture", log_text)
         return frame.run.rendered(picture)

@@ -44,7 +44,7 @@ def test_a_cancel_takes_daemonised_children_along(tmp_path: Path, guard: OrphanG
 
 def test_a_time_limit_counts_even_if_a_picture_is_there(tmp_path: Path, guard: OrphanGuard) -> None:
     with pytest.raises(AttemptFailed) as failed:
-        run(fake(tmp_path, 'echo picture > "$8"7.png; sleep 30', time_limit_s=0.3), guard)
+        run(fake(tmp_path, 'echo picture > "$8"0007.png; sleep 30', time_limit_s=0.3), guard)
     assert failed.value.report.kind is FailureKind.TIME_LIMIT
     assert failed.value.report.render_s < 3
 
@@ -89,7 +89,7 @@ held = bytearray(b'x') * 150_000_000
 if os.fork() == 0:
     time.sleep(60)
 time.sleep(1.5)
-open(sys.argv[8] + '7.png', 'w').write('picture')
+open(sys.argv[8] + '0007.png', 'w').write('picture')
 os._exit(0)" "$@"
 """
     rendered, told = run(fake(tmp_path, body, memory_limit_kb=220 * 1024), guard)
@@ -116,8 +116,8 @@ os._exit(0)" "$@"
         ),
         ("echo 'Error: No space left on device'; exit 1", FailureKind.DISK_FULL),
         ("exit 0", FailureKind.NO_OUTPUT),
-        (': > "$8"7.png', FailureKind.NO_OUTPUT),
-        ('echo other > "$8"71.png; echo other > "$8"07.png.part', FailureKind.NO_OUTPUT),
+        (': > "$8"0007.png', FailureKind.NO_OUTPUT),
+        ('echo other > "$8"0071.png; echo other > "$8"0007.png.part; echo other > "$8"7.png', FailureKind.NO_OUTPUT),
     ],
 )
 def test_a_renderer_without_a_picture_is_told_apart(
@@ -129,8 +129,8 @@ def test_a_renderer_without_a_picture_is_told_apart(
 
 
 def test_a_picture_counts_whatever_the_exit_code(tmp_path: Path, guard: OrphanGuard) -> None:
-    rendered, _ = run(fake(tmp_path, 'echo picture > "$8"00007.png; kill -SEGV $$'), guard)
-    assert rendered.picture.name == f"{PREFIX}00007.png"
+    rendered, _ = run(fake(tmp_path, 'echo picture > "$8"0007.png; kill -SEGV $$'), guard)
+    assert rendered.picture.name == f"{PREFIX}0007.png"
 
 
 def test_endless_output_fills_neither_memory_nor_report(tmp_path: Path, guard: OrphanGuard) -> None:
@@ -145,7 +145,7 @@ def test_endless_output_fills_neither_memory_nor_report(tmp_path: Path, guard: O
 
 def test_a_stray_child_that_keeps_the_output_open_does_not_hold_the_slot(tmp_path: Path, guard: OrphanGuard) -> None:
     began = time.monotonic()
-    rendered, _ = run(fake(tmp_path, 'setsid sleep 60 & echo picture > "$8"7.png; echo $! > "$TMPDIR/pid"'), guard)
+    rendered, _ = run(fake(tmp_path, 'setsid sleep 60 & echo picture > "$8"0007.png; echo $! > "$TMPDIR/pid"'), guard)
     assert time.monotonic() - began < 5
     assert gone(int((tmp_path / "attempt" / "tmp" / "pid").read_text()))
     assert rendered.picture.read_text() == "picture\n"

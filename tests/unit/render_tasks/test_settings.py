@@ -90,9 +90,10 @@ def parcel(lease_id: str, name: str = "frame_0001.png") -> Parcel:
 
 
 def test_a_kept_frame_is_there_after_a_restart_and_goes_when_it_is_discarded(tmp_path: Path) -> None:
-    picture = tmp_path / "picture.png"
+    picture = tmp_path / "attempt" / "out" / "frame_0001.png"
+    picture.parent.mkdir(parents=True)
     picture.write_bytes(b"picture")
-    Outbox(tmp_path / "out").keep(parcel("a"), picture)
+    Outbox(tmp_path / "out").keep(picture, lambda _taken: parcel("a"))
     again = Outbox(tmp_path / "out")
     assert again.parcels() == [parcel("a")]
     assert again.picture(parcel("a")).read_bytes() == b"picture"
@@ -111,5 +112,5 @@ def test_what_a_killed_worker_half_wrote_is_no_frame(tmp_path: Path) -> None:
 def test_a_frame_that_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "out")
     with pytest.raises(OSError, match="No such file"):
-        outbox.keep(parcel("a"), tmp_path / "missing.png")
+        outbox.keep(tmp_path / "missing" / "out" / "frame_0001.png", lambda _taken: parcel("a"))
     assert not any((tmp_path / "out").iterdir())

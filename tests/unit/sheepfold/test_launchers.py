@@ -14,9 +14,9 @@ from sheepfold.launchers import MAX_SCRIPT_BYTES, is_launcher, is_launcher_archi
 SCRIPT = b'#!/bin/sh\nexec "${SHEEPFOLD_BLENDER:-blender}" "$@"\n'
 
 
-def packed(path: Path, files: dict[str, bytes]) -> Path:
+def packed(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
     target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
+    with zipfile.ZipFile(target, "w", method) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     path.write_bytes(target.getvalue())
@@ -54,6 +54,11 @@ def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert not is_launcher_archive(tmp_path / "broken.zip")
     assert not is_launcher_archive(tmp_path / "missing.zip")
     assert not is_launcher(tmp_path / "missing")
+
+
+def test_a_script_that_is_packed_with_bzip2_is_not_unpacked(tmp_path: Path) -> None:
+    assert is_launcher_archive(packed(tmp_path / "a.zip", {"rend.exe": SCRIPT}, zipfile.ZIP_DEFLATED))
+    assert not is_launcher_archive(packed(tmp_path / "b.zip", {"rend.exe": SCRIPT}, zipfile.ZIP_BZIP2))
 
 
 def test_an_unpacked_one_is_known_by_its_script(tmp_path: Path) -> None:

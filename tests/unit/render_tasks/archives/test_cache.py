@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,6 +96,17 @@ def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, source: 
     with pytest.raises(DiskFull):
         cache.ensure([source.zip(100)])
     assert not source.fetches
+
+
+def test_an_archive_over_the_quota_is_refused_before_it_is_unpacked(tmp_path: Path, source: CountingSource) -> None:
+    cache, kept = cache_in(tmp_path, source, quota=20_000), source.zip(1000)
+    cache.ensure([kept])
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(5_000_000))
+    with pytest.raises(BadArchive, match="SHEEPFOLD_CACHE_GB"):
+        cache.ensure([source.has(bomb.getvalue())])
+    assert names_in(tmp_path) == {kept.md5}, "nothing was evicted for it"
 
 
 def test_a_disk_that_fills_up_on_the_way_is_told_as_such(tmp_path: Path, source: CountingSource) -> None:

@@ -120,19 +120,42 @@ def test_a_device_or_pipe_is_refused(make: Make, folder: Path, kind: int) -> Non
         unpack(make((entry("pipe", kind | 0o644), b"")), folder, Limits())
 
 
-def test_a_bomb_is_stopped_at_the_limit(make: Make, folder: Path) -> None:
-    with pytest.raises(BadArchive, match="more than"):
+def test_a_bomb_is_refused_by_what_it_claims_before_anything_is_written(make: Make, folder: Path) -> None:
+    with pytest.raises(BadArchive, match="claims to hold 5000000 bytes, more than 1000000"):
         unpack(make(("zeros", bytes(5_000_000))), folder, Limits(bytes=1_000_000))
-    assert (folder / "zeros").stat().st_size <= 1_000_000
+    assert not any(folder.iterdir())
 
 
-def test_headers_that_lie_about_the_size_do_not_help(make: Make, folder: Path) -> None:
+@pytest.mark.parametrize("claimed", [10, 4_999_999])
+def test_a_claim_that_is_too_small_ends_where_it_is_passed(make: Make, folder: Path, claimed: int) -> None:
     path = make(("zeros", bytes(5_000_000)))
-    raw = path.read_bytes().replace(struct.pack("<L", 5_000_000), struct.pack("<L", 10))
+    raw = path.read_bytes().replace(struct.pack("<L", 5_000_000), struct.pack("<L", claimed))
     path.write_bytes(raw)
     with pytest.raises(BadArchive):
-        unpack(path, folder, Limits(bytes=1_000_000))
-    assert (folder / "zeros").stat().st_size <= 1_000_000
+        unpack(path, folder, Limits(bytes=5_000_000))
+    assert (folder / "zeros").stat().st_size <= claimed
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_bzip2_and_lzma_are_refused_before_anything_is_written(make: Make, folder: Path, method: int) -> None:
+    with pytest.raises(BadArchive, match="method that is not read"):
+        unpack(make(("good", b"x"), ("zeros", bytes(50_000_000)), method=method), folder, Limits())
+    assert not any(folder.iterdir())
+
+
+def test_a_path_of_1600_folders_is_refused(make: Make, folder: Path) -> None:
+    archive = make(("d/" * 1600 + "leaf", b""))
+    assert archive.stat().st_size < 16_000
+    with pytest.raises(BadArchive, match="more than 64 folders in each other"):
+        unpack(archive, folder, Limits())
+    assert not any(folder.iterdir())
+
+
+def test_the_folders_that_stand_only_in_paths_count(make: Make, folder: Path) -> None:
+    archive = make(*((f"{number}/a/b/c/leaf", b"") for number in range(100)))
+    unpack(archive, folder, Limits(entries=500))
+    with pytest.raises(BadArchive, match="more than 499 files and folders"):
+        unpack(archive, folder, Limits(entries=499))
 
 
 def test_an_absurd_number_of_entries_is_refused_before_the_table_is_read(make: Make, folder: Path) -> None:

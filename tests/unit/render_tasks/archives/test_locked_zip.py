@@ -16,6 +16,7 @@ from render_tasks.errors import ArchiveLocked, AttemptDropped, BadArchive
 from tests.support.wire.locked_zips import locked_with_aes, locked_with_zipcrypto
 
 MADE = Path(__file__).parent / "locked_zips"
+PACKED_WITH_BZIP2 = MADE / "7z-aes256-bzip2.zip"
 #: Of the zips that 7-Zip and Info-ZIP made.
 PASSWORD = "open sesame"
 WORDS = b"the same words again and again. " * 4000
@@ -49,7 +50,7 @@ def found_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("path", sorted(MADE.glob("*.zip")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted({*MADE.glob("*.zip")} - {PACKED_WITH_BZIP2}), ids=lambda path: path.stem)
 def test_what_other_programs_locked_is_opened(folder: Path, path: Path) -> None:
     unpack(path.read_bytes(), folder)
     found = found_in(folder)
@@ -58,6 +59,12 @@ def test_what_other_programs_locked_is_opened(folder: Path, path: Path) -> None:
     assert found["empty.txt"] == b""
     if path.stem == "infozip-zipcrypto":
         assert (folder / "textures" / "link.png").readlink() == Path("wood.png")
+
+
+def test_a_locked_entry_that_is_packed_with_bzip2_is_refused(folder: Path) -> None:
+    with pytest.raises(BadArchive, match="method that is not read: bzip2"):
+        unpack(PACKED_WITH_BZIP2.read_bytes(), folder)
+    assert not any(folder.iterdir())
 
 
 def test_there_are_such_zips_of_every_kind() -> None:
@@ -159,9 +166,9 @@ def test_a_locked_link_that_leads_out_is_refused(folder: Path, target: str) -> N
 
 def test_a_locked_bomb_is_stopped_at_the_limit(folder: Path, lock: object) -> None:
     bomb = lock({"zeros": bytes(5_000_000)}, PASSWORD)  # type: ignore[operator]
-    with pytest.raises(BadArchive, match="more than"):
+    with pytest.raises(BadArchive, match="claims to hold 5000000 bytes, more than 1000000"):
         unpack(bomb, folder, limits=Limits(bytes=1_000_000))
-    assert (folder / "zeros").stat().st_size <= 1_000_000
+    assert not any(folder.iterdir())
 
 
 @pytest.mark.parametrize("claimed", [10, 4_999_999, 5_000_001])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from render_tasks.blender.command_line import expand, frame_number, newest_picture, picture_names, scene_file
+from render_tasks.blender.command_line import expand, frame_number, scene_file
 from render_tasks.errors import BadOrder
 
 SAMPLE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
@@ -109,21 +109,3 @@ def test_no_scene_path_ever_leads_out(path: str) -> None:
     assert found.is_relative_to("/s")
     assert ".." not in found.parts
     assert found != Path("/s")
-
-
-@pytest.mark.parametrize(
-    ("name", "is_it"),
-    [("frame_0340.png", True), ("frame_340.exr", True), ("frame_00340.jpg", True), ("frame_03401.png", False),
-     ("frame_1340.png", False), ("frame_0340_L.png", False), ("frame_0340.png.part", False), ("other_0340.png", False),
-     ("frame_0340", True), ("frame_0340.", False), ("frame_034.png", False)],
-)  # fmt: skip
-def test_a_picture_is_told_by_its_frame_whatever_the_padding(name: str, is_it: bool) -> None:
-    assert bool(picture_names("frame_", "0340").fullmatch(name)) is is_it
-
-
-def test_an_empty_file_or_a_link_is_no_picture(tmp_path: Path) -> None:
-    (tmp_path / "frame_0001.png").touch()
-    (tmp_path / "frame_1.exr").symlink_to("/etc/passwd")
-    assert newest_picture(tmp_path, "frame_", "1") is None
-    (tmp_path / "frame_00001.jpg").write_bytes(b"picture")
-    assert newest_picture(tmp_path, "frame_", "0001") == tmp_path / "frame_00001.jpg"

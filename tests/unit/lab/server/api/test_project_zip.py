@@ -54,6 +54,21 @@ def test_an_entry_whose_name_cannot_be_kept_is_refused_with_the_reason(tmp_path,
         check_project_zip(path, "a.blend")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_is_packed_with_bzip2_or_lzma_is_refused(tmp_path, method):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.blend", bytes(1_000_000))
+    with pytest.raises(BadArchive, match="method that is not read"):
+        check_project_zip(path, "a.blend")
+
+
+def test_folders_that_are_too_deep_are_refused(tmp_path):
+    path = write(tmp_path / "a.zip", [("a.blend", b"x"), ("d/" * 100 + "leaf", b"")])
+    with pytest.raises(BadArchive, match="more than 64 folders in each other"):
+        check_project_zip(path, "a.blend")
+
+
 @pytest.mark.parametrize(
     "name",
     ["wood: dark.png", "a/b?.png", "trailing.", "木目.png", "\u200dzero.png", "a\xa0b.png", "-x", "50%#1.png", "CON"],
