@@ -30,7 +30,15 @@ from sheepfold.contract.errors import ContractError
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import pieces_in
 
-from .errors import ArchiveMissing, CoordinatorRefused, CoordinatorUnreachable, FrameRejected, StaleLease, TokenRefused
+from .errors import (
+    ArchiveMissing,
+    CoordinatorFailed,
+    CoordinatorRefused,
+    CoordinatorUnreachable,
+    FrameRejected,
+    StaleLease,
+    TokenRefused,
+)
 from .untrusted.files import open_file
 
 T = TypeVar("T")
@@ -209,6 +217,8 @@ def _refusal(call: str, answer: requests.Response) -> Exception:
         return StaleLease(_detail(answer))
     if status == 422 and call == "deliver":
         return FrameRejected(_detail(answer))
+    if status == 500:
+        return CoordinatorFailed(call)
     # The coordinator answers a body that was cut off on the way with 400: it is sent again.
     if status in _NOT_NOW or not 400 <= status < 500 or (status == 400 and call == "deliver"):
         return CoordinatorUnreachable(call, f"status {status}")
