@@ -134,7 +134,7 @@ class NotReusable(WarmBlenderError):
 
 
 class ArchiveError(NodeError):
-    """An archive cannot be used."""
+    """An archive cannot be used on this PC."""
 
 
 class BadArchive(ArchiveError):

@@ -67,9 +67,9 @@ class _Group:
 
 
 class NodeIndex:
-    """The nodes that may get orders, and what each has in hand. Thread-safe.
+    """The nodes that may get orders, and the orders that each one holds. Thread-safe.
 
-    :meth:`see` and :meth:`leave` follow the presence records, :meth:`follow` the ledger.
+    :meth:`upsert` and :meth:`remove` follow the presence records, :meth:`on_lease_change` the ledger.
     """
 
     def __init__(self, *, look_ahead: int) -> None:
@@ -183,7 +183,7 @@ class NodeIndex:
         return found
 
     def choose(self, need: Requirements, group: str, cold: ColdStart = ColdStart.ANYWHERE) -> str | None:
-        """The id of the best node, or ``None`` where none qualifies; :attr:`Cold.NOWHERE` looks at free slots only."""
+        """The id of the best node, or ``None`` where none qualifies; :attr:`ColdStart.NOWHERE`: free slots only."""
         with self._lock:
             here = self._groups[group]
             # A frame that failed waits for a PC that has not failed it, if there is one.
