@@ -127,7 +127,7 @@ class CoordinatorClient:
         answer = self._about_archive(call, f"/api/archives/{ref.md5}", ref.md5, node_id, own_url)
         plan = _read(call, ArchiveManifest, answer)
         if plan.piece_bytes < 1 or len(plan.sums) != pieces_in(plan.size, plan.piece_bytes):
-            raise CoordinatorUnreachable(call, "its plan does not add up")
+            raise CoordinatorUnreachable(call, "size and pieces of its manifest do not fit")
         return plan
 
     def sources(self, md5: str, node_id: str, own_url: str) -> ArchiveSources:
@@ -144,7 +144,7 @@ class CoordinatorClient:
             with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
                 probe.connect(address)  # sends nothing: it only chooses the way
                 return probe.getsockname()[0]
-        raise OSError("there is no way to the coordinator")
+        raise OSError("this PC's network has no route to the coordinator")
 
     def _about_archive(
         self, call: str, path: str, md5: str, node_id: str, own_url: str, timeout_s: float | None = None

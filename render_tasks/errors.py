@@ -61,7 +61,7 @@ class CoordinatorFailed(CoordinatorUnreachable):
     """The coordinator failed over this very call."""
 
     def __init__(self, call: str) -> None:
-        super().__init__(call, "status 500: its log knows why")
+        super().__init__(call, "status 500, the coordinator's log has the reason")
 
 
 class TokenRefused(CoordinatorError):

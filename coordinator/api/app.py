@@ -111,7 +111,7 @@ def create_api(parts: ApiServices) -> ASGIApp:
     def is_token(given: str) -> bool:
         return hmac.compare_digest(given.encode(), parts.farm_token.encode())
 
-    def is_welcome(header: str) -> bool:
+    def has_token(header: str) -> bool:
         return is_token(header.removeprefix("Bearer "))
 
     def token_holder(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
@@ -137,7 +137,7 @@ def create_api(parts: ApiServices) -> ASGIApp:
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
     pages = PageGuard(app)
-    leases = LeaseRoutes(parts.claims, is_welcome, _HTTP_STATUS, parts.pressure)
+    leases = LeaseRoutes(parts.claims, has_token, _HTTP_STATUS, parts.pressure)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")

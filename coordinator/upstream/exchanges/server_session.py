@@ -41,7 +41,7 @@ class ServerSession:
     def call_at(self, exchange: str, address: str, **details: Any) -> HttpCall:
         """An exchange at an address of its own."""
         if not address:
-            raise BadAnswer(exchange, public(self.base), "the server has no address for this", 0)
+            raise BadAnswer(exchange, public(self.base), "the server offers no address for this exchange", 0)
         return HttpCall(exchange=exchange, base=self.base, path=address, jar=self.jar, **details)
 
     def frozen(self) -> dict[str, Any]:
