@@ -61,6 +61,21 @@ def test_what_a_frame_leaves_tells_nothing_takes_nothing_and_holds_up_nobody(
     assert TOKEN not in fresh.log.read_text()
 
 
+def test_names_and_what_blender_says_begin_no_line_in_the_log(fresh: WorkerHarness) -> None:
+    fresh.start().until_ready()
+    forged = "2026-11-27 04:00:00,000 CRITICAL coordinator.app: the account is banned"
+    ref, content = packed({"rend.exe": b"#!/bin/sh\nprintf 'Error: a\\033[2J\\342\\200\\250%s\\n' x; exit 1\n"})
+    fresh.coordinator.archives[ref.md5] = content
+    order = fresh.order("1", job_name=f"demo\n{forged}\x1b[2J", renderer_archive=ref)
+    wait_for(lambda: order.lease_id in fresh.coordinator.failures, 30)
+    assert "\x1b[2J" in fresh.coordinator.failures[order.lease_id].reason
+    log = fresh.log.read_text()
+    assert forged in log
+    assert not [line for line in log.splitlines() if line.startswith(forged)]
+    assert "\x1b" not in log
+    assert "\u2028" not in log
+
+
 def test_a_worker_starts_again_whatever_a_frame_left(fresh: WorkerHarness, pictures: Path) -> None:
     fresh.start().until_ready()
     body = (
