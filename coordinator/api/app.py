@@ -156,14 +156,14 @@ def _add_open_paths(app: FastAPI) -> None:
 def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.post("/api/join", dependencies=[guard])
     async def join(request: Request) -> Response:
-        wish = await _message(request, JoinRequest)
-        if wish.contract_version != CONTRACT_VERSION:
+        asked = await _message(request, JoinRequest)
+        if asked.contract_version != CONTRACT_VERSION:
             raise HTTPException(
                 426,
-                f"this coordinator speaks version {CONTRACT_VERSION}, the worker {wish.contract_version}: update it",
+                f"this coordinator speaks version {CONTRACT_VERSION}, the worker {asked.contract_version}: update it",
             )
         host, address = request.url.hostname or "", request.client.host if request.client else ""
-        return _json(await anyio.to_thread.run_sync(parts.join, wish, host, address))
+        return _json(await anyio.to_thread.run_sync(parts.join, asked, host, address))
 
     @app.get("/api/archives/{md5}", dependencies=[guard])
     def archive(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
