@@ -29,7 +29,8 @@ from coordinator.archives.store import ArchiveStore
 from coordinator.archives.tracker import ArchiveTracker
 from coordinator.broker.farm_lock import FarmLock, FarmLocked
 from coordinator.broker.node_queues import NodeQueues
-from coordinator.delivery.claims import ClaimListener, Claims
+from coordinator.delivery.claim_listener import ClaimListener
+from coordinator.delivery.claims import Claims
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.delivery.spool import Spool
 from coordinator.delivery.validation import FrameValidator

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from coordinator.delivery.claims import ClaimListener, Claims
+from coordinator.delivery.claim_listener import ClaimListener
+from coordinator.delivery.claims import Claims
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.delivery.spool import Spool
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
@@ -76,7 +77,7 @@ class LeaseEvents:
         #: What nodes claim; reactions take leases back through it.
         self.claims = make_claims(self)
 
-    # What claims report (coordinator.delivery.claims.ClaimListener)
+    # What claims report (coordinator.delivery.claim_listener.ClaimListener)
 
     def delivered(self, lease: Lease) -> None:
         """A picture is ready to upload: its PC did well, others that failed the frame did not."""

@@ -19,6 +19,7 @@ from coordinator.runtime.memory_tuning import limit_malloc_arenas
 from coordinator.runtime.periodic import PeriodicThread
 from sheepfold.atomic_files import write_atomically
 from sheepfold.config import refuse_published
+from sheepfold.serving.file_limit import raise_file_limit
 
 from .app import CoordinatorApp
 from .settings import CoordinatorSettings
@@ -35,6 +36,7 @@ WATCH_EVERY_S = 1.0
 def run_coordinator(settings: CoordinatorSettings) -> int:
     """Runs the coordinator until it is stopped; returns the exit code."""
     limit_malloc_arenas()
+    raise_file_limit()
     secrets_in_use = {"SHEEPFOLD_FARM_TOKEN": settings.farm_token, "SHEEPFOLD_REDIS_URL": settings.redis_url}
     refuse_published(settings.host, secrets_in_use)
     try:

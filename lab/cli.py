@@ -15,6 +15,7 @@ import typer
 
 from sheepfold.config import refuse_published
 from sheepfold.logs import log_to_stderr
+from sheepfold.serving.file_limit import raise_file_limit
 
 log = logging.getLogger("lab")
 
@@ -57,6 +58,7 @@ def server(
     for caution in settings.cautions():
         log.warning("%s", caution)
     refuse_published(settings.server_host, {"SHEEPFOLD_PASSWORD": settings.password})
+    raise_file_limit()
     listener = open_listener(settings.server_host, settings.server_port)
     services = LabServices(settings)
     if demo:

@@ -2,16 +2,18 @@
 
 These are the LAN API's busiest paths, two requests for every frame of a thousand PCs, so they stand apart from the
 rest: a plain ASGI application without the layers that a web framework adds, and a pool of threads of its own for what
-waits for a disk. Paths and messages are those of :mod:`sheepfold.contract.api_messages`; what a claim means is decided
-in :mod:`coordinator.delivery.claims`.
+waits for a disk. Bodies are received on the event loop; no thread ever waits for a client. Paths and messages are those
+of :mod:`sheepfold.contract.api_messages`; what a claim means is decided in :mod:`coordinator.delivery.claims`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeVar
@@ -30,8 +32,12 @@ from sheepfold.contract.errors import MalformedContract
 STALLED_AFTER_S = 60
 #: A failure report with its log is far smaller.
 MAX_JSON_BYTES = 4 * 1024 * 1024
-#: A body of this many bytes is held in memory; a longer one is read piece by piece by the thread that stores it.
+#: A body of this many bytes is held in memory until it is whole; a longer one goes to the disk in pieces of it.
 MAX_IN_MEMORY = 1024 * 1024
+#: Bytes of bodies held in memory by all requests together; above it frames go to the disk, and reports come again.
+MAX_HELD_BYTES = 64 * 1024 * 1024
+#: Long bodies of one lease at a time; the second may be the same node after its connection was lost.
+DELIVERIES_OF_A_LEASE = 2
 #: Threads that wait for the ledger, the spool and the inspection; more would only wait for each other.
 THREADS = 8
 
@@ -41,6 +47,7 @@ Kilobytes = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
 Threads = Annotated[int, msgspec.Meta(ge=0, le=2**20)]
 
 T = TypeVar("T")
+_Delivery = tuple[str, int, str, FrameReport]
 
 
 class ClaimHandler(Protocol):
@@ -50,7 +57,18 @@ class ClaimHandler(Protocol):
     def deliver(
         self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterator[bytes]
     ) -> None: ...
+    def begin_delivery(self, lease_id: str, attempt: int, node_id: str, report: FrameReport) -> Incoming | None: ...
+    def finish_delivery(
+        self, lease_id: str, attempt: int, node_id: str, report: FrameReport, incoming: Any
+    ) -> None: ...
     def fail(self, lease_id: str, attempt: int, node_id: str, report: FailureReport) -> None: ...
+
+
+class Incoming(Protocol):
+    """A picture that arrives (:class:`coordinator.delivery.spool.Incoming`)."""
+
+    def write(self, chunk: bytes, /) -> None: ...
+    def discard(self) -> None: ...
 
 
 class Refused(Exception):
@@ -85,25 +103,29 @@ class _Frame:
 class LeaseRoutes:
     """An ASGI application for ``/api/leases/{id}/{start,frame,failure}``.
 
-    ``has_token`` checks the ``Authorization`` header; ``statuses`` gives the HTTP status of each error that the claims
+    ``is_welcome`` judges the ``Authorization`` header; ``statuses`` gives the HTTP status of each error that the claims
     raise.
     """
 
     def __init__(
         self,
         claims: ClaimHandler,
-        has_token: Callable[[str], bool],
+        is_welcome: Callable[[str], bool],
         statuses: Mapping[type[Exception], int],
         pressure: InFlightGauge,
     ) -> None:
-        self._claims, self._has_token, self._statuses = claims, has_token, statuses
+        self._claims, self._is_welcome, self._statuses = claims, is_welcome, statuses
         self._pressure = pressure
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="claims")
+        #: Bytes of bodies that are in memory, or will be; the event loop's, as what follows.
+        self._held_bytes = 0
+        #: Lease → its long bodies that are arriving.
+        self._arriving: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            if not self._has_token(request.headers.get("authorization", "")):
+            if not self._is_welcome(request.headers.get("authorization", "")):
                 raise Refused(401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides")
             status, body = 200, await self._answer(request)
         except Refused as refused:
@@ -112,6 +134,8 @@ class LeaseRoutes:
             status = next(code for kind, code in self._statuses.items() if isinstance(error, kind))
             body = _text(detail=str(error))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        if status == 401:  # who has no token keeps no connection
+            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -131,22 +155,67 @@ class LeaseRoutes:
         return to_json(answer).encode()
 
     async def _frame(self, lease_id: str, claim: _Claim, frame: _Frame, request: Request) -> bytes:
-        report = FrameReport(**vars(frame))
-        if _length(request) <= MAX_IN_MEMORY:
-            chunks = iter([await _body(request, MAX_IN_MEMORY)])
+        delivery = (lease_id, claim.attempt, claim.node, FrameReport(**vars(frame)))
+        length = _length(request, MAX_IN_MEMORY + 1)
+        if length <= MAX_IN_MEMORY and self._held_bytes + length <= MAX_HELD_BYTES:
+            with self._holding(length):
+                body = await _body(request, MAX_IN_MEMORY)
+                await self._in_a_thread(self._claims.deliver, *delivery, iter([body]))
         else:
-            chunks = _chunks_for_a_thread(request.stream(), asyncio.get_running_loop())
-        await self._in_a_thread(self._claims.deliver, lease_id, claim.attempt, claim.node, report, chunks)
+            with self._one_of_few(lease_id):
+                await self._receive(delivery, request)
         return _text(verdict="taken")
 
-    async def _failure(self, lease_id: str, claim: _Claim, request: Request) -> bytes:
+    async def _receive(self, delivery: _Delivery, request: Request) -> None:
+        """A long body goes to the disk as it comes: a thread works when a piece is here, and never waits for one."""
+        incoming = await self._in_a_thread(self._claims.begin_delivery, *delivery)
+        if incoming is None:
+            return
         try:
-            report = from_json(FailureReport, await _body(request, MAX_JSON_BYTES))
-            _read(_Figures, {"render_s": report.render_s, "memory_kb": report.memory_kb})
-        except MalformedContract as error:
-            raise Refused(422, str(error)) from None
-        await self._in_a_thread(self._claims.fail, lease_id, claim.attempt, claim.node, report)
+            piece = bytearray()
+            async for chunk in _chunks(request):
+                piece += chunk
+                if len(piece) >= MAX_IN_MEMORY:
+                    await self._in_a_thread(incoming.write, bytes(piece))
+                    piece.clear()
+            await self._in_a_thread(incoming.write, bytes(piece))
+            await self._in_a_thread(self._claims.finish_delivery, *delivery, incoming)
+        finally:
+            incoming.discard()
+
+    async def _failure(self, lease_id: str, claim: _Claim, request: Request) -> bytes:
+        length = _length(request, MAX_JSON_BYTES)
+        if self._held_bytes + length > MAX_HELD_BYTES:
+            raise Refused(503, "too many reports come at once; send it again in a moment")
+        with self._holding(length):
+            try:
+                report = from_json(FailureReport, await _body(request, MAX_JSON_BYTES))
+                _read(_Figures, {"render_s": report.render_s, "memory_kb": report.memory_kb})
+            except MalformedContract as error:
+                raise Refused(422, str(error)) from None
+            await self._in_a_thread(self._claims.fail, lease_id, claim.attempt, claim.node, report)
         return _text(verdict="noted")
+
+    @contextlib.contextmanager
+    def _holding(self, size: int) -> Generator[None]:
+        """So many bytes of a body may be in memory meanwhile."""
+        self._held_bytes += size
+        try:
+            yield
+        finally:
+            self._held_bytes -= size
+
+    @contextlib.contextmanager
+    def _one_of_few(self, lease_id: str) -> Generator[None]:
+        if self._arriving[lease_id] >= DELIVERIES_OF_A_LEASE:
+            raise Refused(503, "this frame is arriving already; send it again in a moment")
+        self._arriving[lease_id] += 1
+        try:
+            yield
+        finally:
+            self._arriving[lease_id] -= 1
+            if not self._arriving[lease_id]:
+                del self._arriving[lease_id]
 
     async def _in_a_thread(self, work: Callable[..., T], *arguments: object) -> T:
         with self._pressure.track():
@@ -172,30 +241,29 @@ def _read(kind: type[T], query: Mapping[str, Any]) -> T:
         raise Refused(422, str(error)) from None
 
 
-def _length(request: Request) -> int:
-    """Bytes of the body as announced; a body of unknown length counts as long."""
+def _length(request: Request, unknown: int) -> int:
+    """Bytes of the body as announced."""
     length = request.headers.get("content-length", "")
-    return int(length) if length.isdecimal() and len(length) < 20 else MAX_IN_MEMORY + 1
+    return int(length) if length.isdecimal() and len(length) < 20 else unknown
 
 
 async def _body(request: Request, limit: int) -> bytes:
     body = bytearray()
-    async with asyncio.timeout(STALLED_AFTER_S):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise Refused(413, f"more than {limit} bytes")
+    async for chunk in _chunks(request):
+        body += chunk
+        if len(body) > limit:
+            raise Refused(413, f"more than {limit} bytes")
     return bytes(body)
 
 
-def _chunks_for_a_thread(stream: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
-    """The request's body, read chunk by chunk from inside a worker thread: a large picture is never in memory."""
-
-    async def following() -> bytes | None:
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. How slowly it may is in :mod:`sheepfold.serving.connection_limits`."""
+    stream = request.stream()
+    while True:
         async with asyncio.timeout(STALLED_AFTER_S):
-            return await anext(stream, None)
-
-    while (chunk := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not None:
+            chunk = await anext(stream, None)
+        if chunk is None:
+            return
         yield chunk
 
 

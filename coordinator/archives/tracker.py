@@ -12,7 +12,7 @@ from .peers import PeerTable
 
 
 class ArchiveTracker:
-    """Answers nodes' requests to the LAN API: how an archive travels, and who has it."""
+    """Answers for the LAN API."""
 
     def __init__(
         self,

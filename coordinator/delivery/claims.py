@@ -18,7 +18,8 @@ from coordinator.leases.ledger_batch import Transition
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.failure_causes import Cause, cause_of
 
-from .spool import Spool, Spooled
+from .claim_listener import ClaimListener
+from .spool import Incoming, Spool, Spooled
 from .validation import BrokenPicture, Verdict
 
 log = logging.getLogger(__name__)
@@ -42,34 +43,6 @@ class PictureValidator(Protocol):
 
     def validate(self, lease: Lease, path: Path, /) -> Verdict: ...
     def vouches_for(self, lease: Lease, /) -> bool: ...
-
-
-class ClaimListener(Protocol):
-    """What else is done about a claim (:class:`coordinator.lease_events.LeaseEvents`), once the ledger has it."""
-
-    def delivered(self, lease: Lease, /) -> None:
-        """A picture is ready to upload."""
-
-    def failed(self, lease: Lease, report: FailureReport, /) -> None:
-        """An attempt failed, neither through nobody's fault nor its PC's own trouble; the lease names its node."""
-
-    def held_back(self, lease: Lease, reason: str, /) -> None:
-        """A picture is held back for a second opinion, for this reason; the lease still names its node."""
-
-    def overtaken(self, lease: Lease, /) -> None:
-        """What was held back is delivered; the lease, as it was, names the node that was to render it again, if any."""
-
-    def returned(self, lease: Lease, /) -> None:
-        """The lease is GRANTED again and wants a node."""
-
-    def gave_up(self, lease: Lease, report: FailureReport, /) -> None:
-        """The lease failed for good; its last log goes to the server."""
-
-    def node_failed(self, lease: Lease, report: FailureReport, /) -> None:
-        """An attempt failed through its PC's own trouble; told before the lease goes back: it names its node."""
-
-    def scene_failed(self, lease: Lease, report: FailureReport, /) -> None:
-        """An attempt failed through the scene; told before the lease goes back or is given up."""
 
 
 class Claims:
@@ -119,15 +92,42 @@ class Claims:
             return _answer(lease)
 
     def deliver(self, lease_id: str, attempt: int, node_id: str, report: FrameReport, chunks: Iterable[bytes]) -> None:
-        """Takes a picture: to disk, looked at, into the ledger, in this order.
+        """Takes a picture that is here: :meth:`begin_delivery`, its bytes, :meth:`finish_delivery`.
+
+        Raises what these raise, and whatever ``chunks`` raises.
+        """
+        incoming = self.begin_delivery(lease_id, attempt, node_id, report)
+        if incoming is None:
+            return
+        try:
+            for chunk in chunks:
+                incoming.write(chunk)
+            self.finish_delivery(lease_id, attempt, node_id, report, incoming)
+        finally:
+            incoming.discard()
+
+    def begin_delivery(self, lease_id: str, attempt: int, node_id: str, report: FrameReport) -> Incoming | None:
+        """Where a picture's bytes go, which its caller discards in the end; ``None`` where it was delivered before.
+
+        Raises :class:`StaleClaim`, or what the spool raises.
+        """
+        lease = self._own(lease_id, attempt, node_id, delivering=True)
+        if lease.state is not LeaseState.RENDERING:
+            return None  # the answer was lost
+        return self._spool.incoming(lease_id, attempt, Path(report.name).suffix)
+
+    def finish_delivery(
+        self, lease_id: str, attempt: int, node_id: str, report: FrameReport, incoming: Incoming
+    ) -> None:
+        """All bytes of a picture are there: to disk, looked at, into the ledger, in this order.
 
         One that is doubtful is taken as well, and held back. Raises :class:`StaleClaim`, :class:`FrameRejected`, or
         what the spool raises; only a rejected frame counts as a failure.
         """
         lease = self._own(lease_id, attempt, node_id, delivering=True)
         if lease.state is not LeaseState.RENDERING:
-            return  # delivered before; the answer was lost
-        stored = self._spool.store(lease_id, attempt, Path(report.name).suffix, chunks, md5=report.md5)
+            return  # delivered at the same time; the answer was lost
+        stored = incoming.keep(md5=report.md5)
         try:
             verdict = self._validator.validate(lease, stored.path)
         except BrokenPicture as error:

@@ -23,7 +23,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sheepfold.atomic_files import IncomingFile, prepare_folder, receiving
+from sheepfold.atomic_files import IncomingFile, full_disk_is_typed, prepare_folder
 from sheepfold.errors import DiskFull, TooLarge
 
 __all__ = ["BadName", "CutOff", "DiskFull", "Spool", "SpoolError", "Spooled", "TooLarge"]
@@ -74,7 +74,7 @@ class Spooled:
 
 
 class Incoming:
-    """A picture that arrives piece by piece."""
+    """A picture that arrives piece by piece: written, then kept, and discarded in the end whatever happened."""
 
     def __init__(self, name: str, passing: IncomingFile) -> None:
         self._name, self._passing = name, passing
@@ -89,6 +89,10 @@ class Incoming:
         if md5 is not None and got != md5.lower():
             raise CutOff(md5, got)
         return Spooled(name=self._name, path=self._passing.commit(self._name), md5=got, size=size)
+
+    def discard(self) -> None:
+        """Leave nothing of one that was not kept."""
+        self._passing.discard()
 
 
 class Spool:
@@ -118,9 +122,17 @@ class Spool:
     @contextlib.contextmanager
     def receive(self, lease_id: str, attempt: int, suffix: str) -> Generator[Incoming]:
         """The same for a caller that is handed the pieces: write them, then keep; else nothing is left."""
+        incoming = self.incoming(lease_id, attempt, suffix)
+        try:
+            yield incoming
+        finally:
+            incoming.discard()
+
+    def incoming(self, lease_id: str, attempt: int, suffix: str) -> Incoming:
+        """The same for one whose pieces come from elsewhere; its caller discards it."""
         name = spool_name(lease_id, attempt, suffix)
-        with receiving(self._folder, limit_bytes=self._limit_bytes) as passing:
-            yield Incoming(name, passing)
+        with full_disk_is_typed(self._folder):
+            return Incoming(name, IncomingFile(self._folder, limit_bytes=self._limit_bytes))
 
     def path(self, name: str) -> Path:
         """Where the picture lies, or would lie; raises :class:`BadName`."""

@@ -10,6 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sheepfold.listening import listen
+from sheepfold.serving.connection_limits import ConnectionRules
+from sheepfold.serving.uvicorn_protocol import guarded_protocol
 
 #: Answers under way when we stop get this long (seconds).
 GRACE_S = 2
@@ -24,11 +26,12 @@ class AddressInUse(Exception):
 class UvicornThread:
     """An application at an address: :meth:`bind`, then :meth:`start`, then :meth:`stop`."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, *, rules: ConnectionRules | None = None) -> None:
         self._host, self._port = host, port
         self._socket: socket.socket | None = None
         config = uvicorn.Config(
             app,
+            http=guarded_protocol(rules),
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,

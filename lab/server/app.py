@@ -26,6 +26,7 @@ from lab.server.protocol.session_routes import SessionRoutes
 from lab.settings import ServerSettings
 from sheepfold.listening import listen
 from sheepfold.serving.origins import PageGuard
+from sheepfold.serving.uvicorn_protocol import guarded_protocol
 
 from .fault_injection import FaultMiddleware, FaultPlan
 from .header_names import CanonicalHeaders
@@ -82,8 +83,9 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, on_start: Callable[[str], None]) -> None:
         config = uvicorn.Config(
             app,
-            # Header names keep their capitals with this one; ``header_names.py`` says how, and writes the date.
-            http="httptools",
+            # Header names keep their capitals with this one (httptools); ``header_names.py`` says how, and writes the
+            # date.
+            http=guarded_protocol(),
             date_header=False,
             access_log=False,
             log_config=None,

@@ -3,8 +3,8 @@
 The coordinator and every node run one. Whoever asks shows the archive's pass
 (:func:`~sheepfold.contract.api_messages.archive_pass`). Bytes that are not in a verified piece never leave, so an
 archive may be served while it is still arriving. When too many ask at once they are told so (503): they go elsewhere,
-or ask again in a moment. A client that reads too slowly is cut off. Own thread, own event loop; the only file here that
-imports aiohttp.
+or ask again in a moment. A client that reads too slowly is cut off, and one that is slow to ask. Own thread, own
+event loop; the only file here that imports aiohttp.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import contextlib
 import hmac
 import logging
 import socket
-import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -25,6 +24,8 @@ from aiohttp.abc import AbstractStreamWriter
 from sheepfold.contract.api_messages import PIECES_HEADER, archive_pass
 from sheepfold.contract.orders import MD5_NAME
 from sheepfold.listening import listen
+from sheepfold.serving.connection_limits import ConnectionLimits, ConnectionRules, cut_off
+from sheepfold.serving.guarded_stream import GuardedStream
 from sheepfold.sharing.shared_archive import SharedArchive
 
 from .pieces import to_text
@@ -42,8 +43,8 @@ GRACE_S = 0.2
 #: More connections than this wait until others are gone.
 BACKLOG = 128
 
-#: How the system wants to be told: Windows has short numbers.
-_LINGER = "hh" if sys.platform == "win32" else "ii"
+#: Two connections for each of a node's fetches are plenty, behind a router as well; a request is a few hundred bytes.
+RULES = ConnectionRules(head_bytes=16 * 1024, per_address=1024, total=2048)
 
 ArchiveLookup = Callable[[str], SharedArchive | None]
 
@@ -91,19 +92,27 @@ class ArchiveServer:
         self._loop = loop = _loop()
         asyncio.set_event_loop(loop)
         runner = web.AppRunner(self._app(), access_log=None, keepalive_timeout=IDLE_S, shutdown_timeout=GRACE_S)
+        listening = None
         try:
-            loop.run_until_complete(self._listen(runner))
+            listening = loop.run_until_complete(self._listen(runner))
             self._ready.set()
             loop.run_forever()
         finally:
             self._ready.set()
+            if listening is not None:
+                listening.close()
             loop.run_until_complete(runner.cleanup())
             loop.close()
 
-    async def _listen(self, runner: web.AppRunner) -> None:
+    async def _listen(self, runner: web.AppRunner) -> asyncio.Server:
         assert self._socket is not None, "bind() comes first"
         await runner.setup()
-        await web.SockSite(runner, self._socket, backlog=BACKLOG).start()
+        make = runner.server
+        assert make is not None, "setup() makes it"
+        limits = ConnectionLimits(RULES)
+        return await asyncio.get_running_loop().create_server(
+            lambda: GuardedStream(make(), limits), sock=self._socket, backlog=BACKLOG
+        )
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=1024)
@@ -130,7 +139,8 @@ class ArchiveServer:
                 await answer.prepare(request)
         except TimeoutError:
             log.info("%s reads too slowly and is cut off", request.remote)
-            _cut_off(request)
+            if request.transport is not None:
+                cut_off(request.transport)
             return answer
         finally:
             self._sending -= 1
@@ -143,7 +153,9 @@ class ArchiveServer:
             raise web.HTTPNotFound(text="this archive is not here")
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, f"Bearer {archive_pass(self._token, md5)}".encode()):
-            raise web.HTTPUnauthorized(text="this is not the archive's pass: compare SHEEPFOLD_FARM_TOKEN")
+            refusal = web.HTTPUnauthorized(text="this is not the archive's pass: compare SHEEPFOLD_FARM_TOKEN")
+            refusal.force_close()  # a stranger keeps no connection
+            raise refusal
         shared = self._lookup(md5)
         if shared is None:
             raise web.HTTPNotFound(text="this archive is not here")
@@ -175,13 +187,3 @@ def _wanted(request: web.Request, size: int) -> tuple[int, int]:
     except ValueError:
         raise web.HTTPRequestRangeNotSatisfiable(text="this is no range of bytes") from None
     return start, stop
-
-
-def _cut_off(request: web.Request) -> None:
-    """At once: the system does not go on either with what it has taken over from us."""
-    if request.transport is None:
-        return
-    connection = request.transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(_LINGER, 1, 0))
-    request.transport.abort()

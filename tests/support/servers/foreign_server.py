@@ -78,109 +78,91 @@ def _parameters(handler: BaseHTTPRequestHandler) -> tuple[dict[str, str], bytes]
     return values, picture
 
 
-class ForeignServer(ThreadingHTTPServer):
-    """Listens on a free port of this machine."""
+def _handler(job: Job, seen: ReceivedRequests, password: str) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # a class inside
+    todo, lock = list(job.frames), threading.Lock()
 
-    def __init__(self, job: Job, password: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Exchange)
-        self.job = job
-        self.password = password
-        self.seen = ReceivedRequests()
-        self.root = f"http://127.0.0.1:{self.server_address[1]}"
-        self._frames = list(job.frames)
-        self._lock = threading.Lock()
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
 
-    def next_frame(self) -> str | None:
-        """The next frame of its job; ``None`` when all are out."""
-        with self._lock:
-            return self._frames.pop(0) if self._frames else None
+        def do_GET(self) -> None:
+            self._serve()
 
+        def do_POST(self) -> None:
+            self._serve()
 
-class _Exchange(BaseHTTPRequestHandler):
-    """One request and its answer."""
+        def _serve(self) -> None:
+            path = urlsplit(self.path).path
+            values, picture = _parameters(self)
+            if path == "/server/config.php":
+                seen.sign_ins.append({name: value for name, value in values.items() if name != "password"})
+                ok = values.get("password") == password
+                root = f"http://127.0.0.1:{self.server.server_address[1]}"
+                self._answer(CONFIG.format(root=root) if ok else '<config status="102"/>', cookie=ok)
+            elif "pasture=green" not in self.headers.get("Cookie", ""):
+                seen.without_cookie.append(path)
+                self._answer("<html><body>Please log in</body></html>", kind="text/html")
+            else:
+                self._signed_in(path, values, picture)
 
-    server: ForeignServer
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def _serve(self) -> None:
-        path = urlsplit(self.path).path
-        values, picture = _parameters(self)
-        if path == "/server/config.php":
-            self._sign_in(values)
-        elif "pasture=green" not in self.headers.get("Cookie", ""):
-            self.server.seen.without_cookie.append(path)
-            self._answer("<html><body>Please log in</body></html>", kind="text/html")
-        else:
-            self._signed_in(path, values, picture)
-
-    def _sign_in(self, values: dict[str, str]) -> None:
-        self.server.seen.sign_ins.append({name: value for name, value in values.items() if name != "password"})
-        ok = values.get("password") == self.server.password
-        self._answer(CONFIG.format(root=self.server.root) if ok else '<config status="102"/>', cookie=ok)
-
-    def _signed_in(self, path: str, values: dict[str, str], picture: bytes) -> None:
-        seen, job = self.server.seen, self.server.job
-        match path:
-            case "/meadow/next":
-                self._answer(_offer(job, self.server.next_frame()))
-            case "/files/fetch" | "/server/files/fetch":
+        def _signed_in(self, path: str, values: dict[str, str], picture: bytes) -> None:
+            if path == "/meadow/next":
+                self._answer(self._next_frame())
+            elif path in ("/files/fetch", "/server/files/fetch"):
                 seen.downloads.append(values["type"])
                 self._answer(job.scene if values["type"] == "job" else job.renderer, kind="application/zip")
-            case "/meadow/done":
+            elif path == "/meadow/done":
                 seen.pictures[values["frame"]] = picture
                 seen.fields[values["frame"]] = values
                 self._answer('<jobvalidate status="0"/>')
-            case "/meadow/alive":
+            elif path == "/meadow/alive":
                 seen.beats.append(values)
                 self._answer('<keepmealive status="0"/>')
-            case "/meadow/trouble":
+            elif path == "/meadow/trouble":
                 seen.errors.append(values)
                 self._answer('<error status="0"/>')
-            case "/bye":
+            elif path == "/bye":
                 seen.logouts += 1
                 self._answer("see you", kind="text/html")
-            case _:
+            else:
                 self.send_error(404)
 
-    def _answer(self, body: str | bytes, *, kind: str = "text/xml", cookie: bool = False) -> None:
-        data = body.encode() if isinstance(body, str) else body
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        if cookie:
-            self.send_header("Set-Cookie", "pasture=green; Path=/")
-        self.end_headers()
-        self.wfile.write(data)
+        def _next_frame(self) -> str:
+            with lock:
+                if not todo:
+                    return '<jobrequest status="200"/>'
+                frame = todo.pop(0)
+            return (
+                f'<jobrequest status="0"><weather>fine</weather><job revision="7" frame="{frame}" '
+                f'path={quoteattr(job.scene_path)} archive_md5="{job.scene_md5.upper()}" use_gpu=\'0\' id="4711">'
+                f'<script></script><renderer commandline={quoteattr(job.command_line)} md5="{job.renderer_md5}"/>'
+                "</job></jobrequest>"
+            )
 
-    def log_message(self, *arguments: object) -> None:
-        pass
+        def _answer(self, body: str | bytes, *, kind: str = "text/xml", cookie: bool = False) -> None:
+            data = body.encode() if isinstance(body, str) else body
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            if cookie:
+                self.send_header("Set-Cookie", "pasture=green; Path=/")
+            self.end_headers()
+            self.wfile.write(data)
 
+        def log_message(self, *arguments: object) -> None:
+            pass
 
-def _offer(job: Job, frame: str | None) -> str:
-    if frame is None:
-        return '<jobrequest status="200"/>'
-    return (
-        f'<jobrequest status="0"><weather>fine</weather><job revision="7" frame="{frame}" '
-        f'path={quoteattr(job.scene_path)} archive_md5="{job.scene_md5.upper()}" use_gpu=\'0\' id="4711">'
-        f'<script></script><renderer commandline={quoteattr(job.command_line)} md5="{job.renderer_md5}"/>'
-        "</job></jobrequest>"
-    )
+    return Handler
 
 
 @contextlib.contextmanager
 def foreign_server(job: Job, password: str) -> Iterator[tuple[str, ReceivedRequests]]:
     """The server's root address, and what it sees."""
-    server = ForeignServer(job, password)
+    seen = ReceivedRequests()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(job, seen, password))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield server.root, server.seen
+        yield f"http://127.0.0.1:{server.server_address[1]}", seen
     finally:
         server.shutdown()
         server.server_close()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.delivery.claims import ClaimListener, Claims
+from coordinator.delivery.claim_listener import ClaimListener
+from coordinator.delivery.claims import Claims
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.delivery.spool import Spool
 from coordinator.delivery.validation import FrameValidator

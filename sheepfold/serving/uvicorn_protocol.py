@@ -1,0 +1,73 @@
+"""uvicorn's HTTP protocol under :mod:`connection_limits`; uvicorn itself has a limit for idle connections only."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .connection_limits import Connection, ConnectionLimits, ConnectionRules, Phase
+
+
+def guarded_protocol(rules: ConnectionRules | None = None) -> type[asyncio.Protocol]:
+    """For ``uvicorn.Config(http=…)``: a protocol for the connections of one server, which share their limits."""
+    limits = ConnectionLimits(rules)
+
+    class Guarded(_GuardedProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.limits = limits
+
+    return Guarded
+
+
+class _GuardedProtocol(HttpToolsProtocol):
+    limits: ConnectionLimits
+    _connection: Connection
+    #: The request that came last has come to its end.
+    _is_whole = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        self._connection = self.limits.opened(transport)
+        self._connection.unread = lambda: self.flow.read_paused
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.limits.closed(self._connection)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        # An empty line, too: it is no request, and uvicorn no longer waits for the end of the pause.
+        self._begin_head()
+        super().data_received(data)
+        self.limits.took(self._connection, len(data))
+
+    def on_message_begin(self) -> None:
+        self._begin_head()
+        super().on_message_begin()
+
+    def _begin_head(self) -> None:
+        if self._connection.phase is Phase.IDLE:
+            self._connection.enter(Phase.HEAD)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if self._connection.phase is not Phase.HEAD:  # behind a body
+            self._connection.head_bytes += len(name) + len(value)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._is_whole = False
+        self._connection.enter(Phase.BODY)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._is_whole = True
+        # After an answer that came early the next head may come at once: uvicorn ends no such pause.
+        self._connection.enter(Phase.HEAD if self.cycle.response_complete else Phase.ANSWER)
+
+    def on_response_complete(self) -> None:
+        waits = Phase.ANSWER if self.pipeline else Phase.IDLE
+        self._connection.enter(waits if self._is_whole else Phase.REST)
+        super().on_response_complete()
