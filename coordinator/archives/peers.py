@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from sheepfold.contract.api_messages import ARCHIVE_URL
 from sheepfold.contract.presence import Presence
 
-#: A node that fetches asks every second; three missed questions, and its record has had time to say that it is done.
+#: A node that fetches asks every second; three missed requests, and its record has had time to say that it is done.
 FETCHING_FOR_S = 8.0
 #: Sources named in one answer, chosen by chance, so that not everybody asks the same few.
 NAMED_AT_ONCE = 8

@@ -87,9 +87,9 @@ class FarmSession:
         self._sign_in = SignIn(key, machine, client, identity, services, self._waits, self._status)
         self._ask_at = self._joined_at = -math.inf
         self._waits_for_jobs = False
-        #: The last question was answered with a frame: more may be asked side by side.
+        #: The last job request was answered with a frame: more may be sent side by side.
         self.is_flowing = False
-        #: Counts the questions that were answered "no job"; when the wait after the last of them ends.
+        #: Counts the job requests that were answered "no job"; when the wait after the last of them ends.
         self.no_job_answers = 0
         self.no_job_until = -math.inf
 

@@ -16,7 +16,7 @@ _console = Console(stderr=True)
 #: Said once per frame and state, by what it means to a person.
 _WORDS = {"accepted": "done", "failed": "FAILED"}
 _SHOWN_AT_ONCE = 6
-#: Each is a question to the server; frames of a scene mostly fail for the same reason.
+#: Each is a request to the server; frames of a scene mostly fail for the same reason.
 _REASONS_ASKED_FOR = 40
 
 

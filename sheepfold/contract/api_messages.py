@@ -4,7 +4,7 @@ The coordinator's LAN API ( ``Authorization: Bearer <farm token>`` on every call
 
     POST /api/join                                     JoinRequest → JoinAnswer
     GET  /api/archives/{md5}?node=&url=                ArchiveManifest, 404: not here; url: where the asking node serves
-    GET  /api/archives/{md5}/sources?node=&url=        ArchiveSources: the same question without the sums
+    GET  /api/archives/{md5}/sources?node=&url=        ArchiveSources: the same without the sums
     POST /api/leases/{id}/start?node=&attempt=&claim=  StartAnswer, or 409: drop this order; claim: a random word
     PUT  /api/leases/{id}/frame?node=&attempt=&...     FrameReport as query, picture as body: 200, 409 drop, 422 bad
     POST /api/leases/{id}/failure?node=&attempt=       FailureReport: 200, or 409 drop

@@ -9,7 +9,7 @@ Which row is used:
 1. The sign-in is written in the row that the operator names (:data:`SPECIFICATION` where none is named): a password is
    not sent twice to find out what a server likes. A server that wants another one answers 101.
 2. Its answer names the server's request types. Where the row's own are all there, the row stays; otherwise the newest
-   row whose request types are all there takes over (:func:`spoken_with`). Where there is none, nobody here speaks it.
+   row whose request types are all there takes over (:func:`spoken_with`). Where there is none, the server is refused.
 
 The rows are what clients of 2015-01, 2017-06, 2020-10, 2022-11 and 2024-03 were observed to send, in their order. Two
 things are ours: in 2015 the memory is told in bytes, as the specification says, and heartbeats and error reports

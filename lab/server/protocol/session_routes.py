@@ -40,9 +40,9 @@ log = logging.getLogger(__name__)
 #: A client of ours that has no job asks again after this long, so that a new project begins within seconds.
 SHORTEST_WAIT_S = 2
 LONGEST_WAIT_S = 60
-#: All sessions together; each question costs the database thread about a millisecond.
+#: All sessions together; each request costs the database thread about a millisecond.
 QUESTIONS_A_SECOND = 25
-#: Sessions that were heard of in this time share the questions.
+#: Sessions that were heard of in this time share the requests.
 ASKING_S = 180.0
 
 _RESTING = {Mode.MAINTENANCE: JobStatus.MAINTENANCE, Mode.OVERLOADED: JobStatus.OVERLOADED}
