@@ -5,7 +5,7 @@
 A real lab server, a real coordinator and ten PCs with the worker's own archive code, each in a network namespace with a
 cable of its own that is shaped in both directions (``network_namespaces.py``). First one more PC, which shares nothing,
 fetches the archive alone: that is the time of one copy. Then all ten want it in the same moment. *Has it* means
-downloaded, verified, unpacked and on disk. Work folders are in memory where there is room: ten PCs have ten disks.
+downloaded, verified, unpacked and on disk. Work folders are in memory where there is enough: ten PCs have ten disks.
 
 Ten PCs have twenty cores and more; here they share what this machine has, and unpack at the same time. On two cores
 that takes four seconds of what is measured, more when the machine has other work, so cables have 100 Mbit/s

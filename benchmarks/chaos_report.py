@@ -19,7 +19,7 @@ wasted          renders that were started and did not become an accepted frame.
 Recovery, in seconds:
 
 worker          from its death until each frame it held was ordered from somebody again, or was delivered after all.
-coordinator     from its new start until its depot answers, and until the next step in the ledger: with every slot in
+coordinator     from its new start until its LAN API answers, and until the next step in the ledger: with every slot in
                 the middle of a render, that is when the first one ends.
 redis           from its death until the first order sent after it was begun by a node; where no slot was free, or
                 nothing was left to order, that takes until there was.
@@ -61,7 +61,7 @@ class KillOutcome:
     renderers_left: int
     #: Unix seconds of the new start, if there was one.
     started_at: float | None = None
-    #: Of the coordinator: Unix seconds when its depot answered.
+    #: Of the coordinator: Unix seconds when its LAN API answered.
     answered_at: float | None = None
 
     @property

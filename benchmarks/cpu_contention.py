@@ -10,7 +10,7 @@ import psutil
 
 
 class CpuContention:
-    """``with Strangers() as others: ...``; afterwards ``others.share``. Own children must have been waited for."""
+    """``with CpuContention() as others: ...``; afterwards ``others.share``. Own children must have been waited for."""
 
     share = 0.0
 

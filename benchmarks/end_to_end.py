@@ -5,8 +5,8 @@
 The same light frames (320 × 180, 16 samples) are rendered twice, by turns: through lab server, coordinator, Redis and
 worker, from the first grant to the last validation, with nothing of the scene anywhere on the farm at the start; and by
 one bare Blender process per slot with the same threads, which is the limit of this machine. What counts is the ratio.
-``passage.py`` says where the times come from. Without ``--frames`` both cases are measured: 12 frames on one slot, and
-48 on two. The exit code is 1 when a median ratio is above the goal.
+``frame_timeline.py`` says where the times come from. Without ``--frames`` both cases are measured: 12 frames on one
+slot, and 48 on two. The exit code is 1 when a median ratio is above the goal.
 """
 
 from __future__ import annotations

@@ -44,9 +44,10 @@ class LanPeer:
     def __init__(self) -> None:
         self._settings = WorkerSettings()  # type: ignore[call-arg]
         self._node_id = self._settings.node_name
-        self._depot = CoordinatorClient(self._settings.coordinator_url, self._settings.farm_token.get_secret_value())
-        self._counter = ArchiveSharing(self._depot, self._node_id, self._settings)
-        self._cache = self._counter.open(self._settings.work_dir / "archives", on_evict=lambda _: None)
+        token = self._settings.farm_token.get_secret_value()
+        self._coordinator = CoordinatorClient(self._settings.coordinator_url, token)
+        self._sharing = ArchiveSharing(self._coordinator, self._node_id, self._settings)
+        self._cache = self._sharing.open(self._settings.work_dir / "archives", on_evict=lambda _: None)
         self._hardware = detect(())
 
     def join(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class LanPeer:
             version=__version__,
             fresh=True,
         )
-        joined = retry_while_unreachable(lambda: self._depot.join(wish), CancelToken())
+        joined = retry_while_unreachable(lambda: self._coordinator.join(wish), CancelToken())
         self._name = joined.name
         self._presence = PresenceWriter(joined.redis_url, self._node_id, self._record, lambda: None)
         self._presence.start()
@@ -76,7 +77,7 @@ class LanPeer:
         """Until the coordinator has the archive."""
         while True:
             try:
-                return {"pieces": len(self._depot.plan(ArchiveRef(md5=md5, size=size), self._node_id, "").sums)}
+                return {"pieces": len(self._coordinator.plan(ArchiveRef(md5=md5, size=size), self._node_id, "").sums)}
             except (ArchiveMissing, CoordinatorUnreachable):
                 time.sleep(0.1)
 
@@ -102,7 +103,7 @@ class LanPeer:
             slots=1,
             compute=self._settings.compute,
             archives=self._cache.held(),
-            archive_url=self._counter.url(),
+            archive_url=self._sharing.url(),
             shared=self._cache.shares(),
             version=__version__,
         )

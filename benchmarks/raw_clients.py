@@ -51,7 +51,7 @@ class RedisLine(asyncio.Protocol):
 
 
 class HttpLine(asyncio.Protocol):
-    """One kept-alive connection to the depot."""
+    """One kept-alive connection to the coordinator's LAN API."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -67,7 +67,7 @@ class HttpLine(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
         if self._answer and not self._answer.done():
-            self._answer.set_exception(ConnectionError("the depot hung up"))
+            self._answer.set_exception(ConnectionError("the coordinator closed the connection"))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

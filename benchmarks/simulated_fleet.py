@@ -19,7 +19,7 @@ class SimulatedFleet:
 
     def __init__(self, farm: FaultyFarm, nodes: int, demand: float) -> None:
         plan = Plan(
-            depot_url=farm.coordinator_url,
+            coordinator_url=farm.coordinator_url,
             farm_token=farm.farm_token,
             nodes=nodes,
             render_s=nodes / demand,

@@ -2,7 +2,7 @@
 
     python -m benchmarks.simulated_nodes < plan.json
 
-Each node is what a worker is to everybody else: it joins at the depot, keeps its presence record alive, waits at its
+Each node is what a worker is to everybody else: it joins, keeps its presence record alive, waits at its
 own queue in Redis for Celery's messages, listens to Celery's control channel, passes the start-fence, fetches the
 archives it lacks, takes as long for a frame as it is told, and delivers a picture. It has connections of its own for
 all of that, as a worker has. What it leaves out is what a PC pays for alone: the renderer, the unpacking, the
@@ -57,7 +57,7 @@ JOINS_AT_ONCE = 16
 class Plan:
     """What the nodes are told."""
 
-    depot_url: str
+    coordinator_url: str
     farm_token: str
     nodes: int
     #: Seconds a frame takes; each one varies by a fifth.
@@ -92,7 +92,7 @@ class Node:
         self._plan, self._result = plan, result
         self._id, self._wanted = str(uuid.uuid4()), f"pc-{number:04d}"
         self._picture = base64.b64decode(plan.picture)
-        self._depot = HttpLines(plan.depot_url, plan.farm_token)
+        self._lan_api = HttpLines(plan.coordinator_url, plan.farm_token)
         self._slot = asyncio.Semaphore(1)
         self._in_hand: dict[str, SlotState] = {}
         self._archives: dict[str, asyncio.Task[None]] = {}
@@ -120,7 +120,7 @@ class Node:
             compute=Compute.CPU,
             fresh=True,
         )
-        status, body = await self._depot.call("POST", "/api/join", to_json(wish).encode())
+        status, body = await self._lan_api.call("POST", "/api/join", to_json(wish).encode())
         if status != 200:
             raise RuntimeError(f"join: {status} {body[:200]!r}")
         self._joined = answer = from_json(JoinAnswer, body)
@@ -192,7 +192,7 @@ class Node:
 
     async def _carry_out(self, order: RenderOrder) -> None:
         query = {"node": self._id, "attempt": order.attempt, "claim": uuid.uuid4().hex[:16]}
-        status, _ = await self._depot.call("POST", f"/api/leases/{order.lease_id}/start?{urlencode(query)}")
+        status, _ = await self._lan_api.call("POST", f"/api/leases/{order.lease_id}/start?{urlencode(query)}")
         if status != 200:
             self._result.stale += 1
             if status != 409:
@@ -226,7 +226,7 @@ class Node:
         await self._archives[md5]
 
     async def _fetch(self, md5: str) -> None:
-        status, body = await self._depot.call("GET", f"/api/archives/{md5}?node={self._id}")
+        status, body = await self._lan_api.call("GET", f"/api/archives/{md5}?node={self._id}")
         if status != 200:
             raise RuntimeError(f"archive plan: {status}")
         plan = from_json(ArchiveManifest, body)
@@ -254,7 +254,7 @@ class Node:
             }
         )
         path = f"/api/leases/{order.lease_id}/frame?{query}"
-        status, body = await self._depot.call("PUT", path, picture, "application/octet-stream")
+        status, body = await self._lan_api.call("PUT", path, picture, "application/octet-stream")
         if status == 200:
             self._result.delivered += 1
         elif status == 409:
@@ -267,10 +267,10 @@ async def simulate(plan: Plan) -> Result:
     """Until standard input ends."""
     result = Result()
     nodes = [Node(plan, number + 1, result) for number in range(plan.nodes)]
-    door = asyncio.Semaphore(JOINS_AT_ONCE)
+    joining = asyncio.Semaphore(JOINS_AT_ONCE)
 
     async def join(node: Node) -> None:
-        async with door:
+        async with joining:
             await node.join()
 
     await asyncio.gather(*(join(node) for node in nodes))

@@ -70,7 +70,7 @@ class BadForm(BadInput):
 
 
 class UnknownProject(LabError):
-    """There is no such project."""
+    """There is no project of this number."""
 
     def __init__(self, project_id: object) -> None:
         self.project_id = str(project_id)[:20]

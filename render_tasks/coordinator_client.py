@@ -30,7 +30,15 @@ from sheepfold.contract.errors import ContractError
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import pieces_in
 
-from .errors import ArchiveMissing, CoordinatorRefused, CoordinatorUnreachable, FrameRejected, StaleLease, TokenRefused
+from .errors import (
+    ArchiveMissing,
+    CoordinatorFailed,
+    CoordinatorRefused,
+    CoordinatorUnreachable,
+    FrameRejected,
+    StaleLease,
+    TokenRefused,
+)
 from .untrusted.files import open_file
 
 T = TypeVar("T")
@@ -119,7 +127,7 @@ class CoordinatorClient:
         answer = self._about_archive(call, f"/api/archives/{ref.md5}", ref.md5, node_id, own_url)
         plan = _read(call, ArchiveManifest, answer)
         if plan.piece_bytes < 1 or len(plan.sums) != pieces_in(plan.size, plan.piece_bytes):
-            raise CoordinatorUnreachable(call, "its plan does not add up")
+            raise CoordinatorUnreachable(call, "size and pieces of its manifest do not fit")
         return plan
 
     def sources(self, md5: str, node_id: str, own_url: str) -> ArchiveSources:
@@ -136,7 +144,7 @@ class CoordinatorClient:
             with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as probe:
                 probe.connect(address)  # sends nothing: it only chooses the way
                 return probe.getsockname()[0]
-        raise OSError("there is no way to the coordinator")
+        raise OSError("this PC's network has no route to the coordinator")
 
     def _about_archive(
         self, call: str, path: str, md5: str, node_id: str, own_url: str, timeout_s: float | None = None
@@ -209,6 +217,8 @@ def _refusal(call: str, answer: requests.Response) -> Exception:
         return StaleLease(_detail(answer))
     if status == 422 and call == "deliver":
         return FrameRejected(_detail(answer))
+    if status == 500:
+        return CoordinatorFailed(call)
     # The coordinator answers a body that was cut off on the way with 400: it is sent again.
     if status in _NOT_NOW or not 400 <= status < 500 or (status == 400 and call == "deliver"):
         return CoordinatorUnreachable(call, f"status {status}")

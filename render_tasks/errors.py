@@ -5,6 +5,7 @@
     NodeError
     ├── CoordinatorError            the coordinator's side of the LAN
     │   ├── CoordinatorUnreachable  no usable answer: ask again later
+    │   │   └── CoordinatorFailed   500: it failed over this very call, and may fail over it again
     │   ├── TokenRefused            401, 403: the farm token is not the coordinator's
     │   ├── StaleLease              409: this attempt is no longer ours, drop it
     │   ├── FrameRejected           422: the coordinator read the picture and does not want it
@@ -54,6 +55,13 @@ class CoordinatorUnreachable(CoordinatorError):
     def __init__(self, call: str, reason: str) -> None:
         self.call, self.reason = call, reason
         super().__init__(f"the coordinator gave no usable answer to {call}: {reason}")
+
+
+class CoordinatorFailed(CoordinatorUnreachable):
+    """The coordinator failed over this very call."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call, "status 500, the coordinator's log has the reason")
 
 
 class TokenRefused(CoordinatorError):
@@ -126,7 +134,7 @@ class NotReusable(WarmBlenderError):
 
 
 class ArchiveError(NodeError):
-    """An archive cannot be used."""
+    """An archive cannot be used on this PC."""
 
 
 class BadArchive(ArchiveError):

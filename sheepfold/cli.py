@@ -22,7 +22,7 @@ from lab import cli as lab_cli
 from . import __version__
 from .config import unknown_settings
 from .errors import CommandFailed, ExitCode, SheepfoldError, WrongArgument
-from .logs import log_to_stderr
+from .logs import log_to_stderr, printable, printable_lines
 
 app = typer.Typer(
     name="sheepfold",
@@ -148,7 +148,7 @@ def log(target: Annotated[str, typer.Argument(metavar="JOB:FRAME", help="Which f
     if not colon or not job or not frame:
         raise WrongArgument(f"{target!r} names no frame: JOB:FRAME, for example film:0012")
     found = OperatorClient(FarmSettings()).log(job, frame)
-    typer.echo(found["text"])
+    typer.echo(printable_lines(found["text"]))
     if found["path"]:
         typer.echo(f"kept on the coordinator's machine in {found['path']}", err=True)
 
@@ -224,7 +224,7 @@ def _setting_line(error: Any) -> str:
 
 
 def _fail(line: str, code: ExitCode) -> NoReturn:
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ run. A setting without a description stops it. What a page says comes from one p
     reference/redis-keys   the tables at the top of the modules that own the keys
     decisions/index        the first lines of the decisions
     explanation/lease.svg  the table of transitions
+    explanation/lease      the table of transitions, between two comments of the page
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ FILES: dict[str, Callable[[], str]] = {
     "reference/redis-keys.md": redis_keys.page_text,
     "decisions/index.md": decisions.page_text,
     "explanation/lease.svg": lease_diagram.svg,
+    "explanation/lease.md": lambda: lease_diagram.with_mermaid((DOCS / "explanation" / "lease.md").read_text()),
 }
 
 

@@ -111,7 +111,7 @@ def create_api(parts: ApiServices) -> ASGIApp:
     def is_token(given: str) -> bool:
         return hmac.compare_digest(given.encode(), parts.farm_token.encode())
 
-    def is_welcome(header: str) -> bool:
+    def has_token(header: str) -> bool:
         return is_token(header.removeprefix("Bearer "))
 
     def token_holder(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
@@ -137,7 +137,7 @@ def create_api(parts: ApiServices) -> ASGIApp:
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
     pages = PageGuard(app)
-    leases = LeaseRoutes(parts.claims, is_welcome, _HTTP_STATUS, parts.pressure)
+    leases = LeaseRoutes(parts.claims, has_token, _HTTP_STATUS, parts.pressure)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")
@@ -156,14 +156,14 @@ def _add_open_paths(app: FastAPI) -> None:
 def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.post("/api/join", dependencies=[guard])
     async def join(request: Request) -> Response:
-        wish = await _message(request, JoinRequest)
-        if wish.contract_version != CONTRACT_VERSION:
+        asked = await _message(request, JoinRequest)
+        if asked.contract_version != CONTRACT_VERSION:
             raise HTTPException(
                 426,
-                f"this coordinator speaks version {CONTRACT_VERSION}, the worker {wish.contract_version}: update it",
+                f"this coordinator speaks version {CONTRACT_VERSION}, the worker {asked.contract_version}: update it",
             )
         host, address = request.url.hostname or "", request.client.host if request.client else ""
-        return _json(await anyio.to_thread.run_sync(parts.join, wish, host, address))
+        return _json(await anyio.to_thread.run_sync(parts.join, asked, host, address))
 
     @app.get("/api/archives/{md5}", dependencies=[guard])
     def archive(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:

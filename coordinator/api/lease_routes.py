@@ -103,18 +103,18 @@ class _Frame:
 class LeaseRoutes:
     """An ASGI application for ``/api/leases/{id}/{start,frame,failure}``.
 
-    ``is_welcome`` judges the ``Authorization`` header; ``statuses`` gives the HTTP status of each error that the claims
+    ``has_token`` checks the ``Authorization`` header; ``statuses`` gives the HTTP status of each error that the claims
     raise.
     """
 
     def __init__(
         self,
         claims: ClaimHandler,
-        is_welcome: Callable[[str], bool],
+        has_token: Callable[[str], bool],
         statuses: Mapping[type[Exception], int],
         pressure: InFlightGauge,
     ) -> None:
-        self._claims, self._is_welcome, self._statuses = claims, is_welcome, statuses
+        self._claims, self._has_token, self._statuses = claims, has_token, statuses
         self._pressure = pressure
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="claims")
         #: Bytes of bodies that are in memory, or will be; the event loop's, as what follows.
@@ -125,7 +125,7 @@ class LeaseRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            if not self._is_welcome(request.headers.get("authorization", "")):
+            if not self._has_token(request.headers.get("authorization", "")):
                 raise Refused(401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides")
             status, body = 200, await self._answer(request)
         except Refused as refused:

@@ -56,7 +56,7 @@ class Downloads:
     ) -> ArchiveRef | None:
         """The archive, or ``None`` while it is on its way (``then`` is called when that ends).
 
-        Raises what ended the download for good: :class:`~coordinator.upstream.client.ArchiveGone` or
+        Raises what ended the download for good: :class:`~coordinator.upstream.exchanges.answers.ArchiveGone` or
         :class:`~coordinator.archives.store.ArchiveError`.
         """
         path = self._store.path_of(md5)

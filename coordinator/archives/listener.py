@@ -31,7 +31,7 @@ class ArchiveListener:
 
     @property
     def port(self) -> int:
-        """0 before :meth:`bind`."""
+        """The port it has taken; 0 before :meth:`bind`."""
         return self._server.port
 
     def bind(self) -> None:

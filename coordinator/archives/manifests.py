@@ -50,7 +50,7 @@ class PieceHashes:
 
 
 class ArchiveFiles(Protocol):
-    """Where archives are (:class:`coordinator.archives.store.ArchiveStore`)."""
+    """The archives as files, by MD5 (:class:`coordinator.archives.store.ArchiveStore`)."""
 
     def path_of(self, md5: str, /) -> Path | None: ...
     def hashes_of(self, md5: str, /) -> PieceHashes | None: ...

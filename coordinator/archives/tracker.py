@@ -12,7 +12,7 @@ from .peers import PeerTable
 
 
 class ArchiveTracker:
-    """Answers for the LAN API."""
+    """Answers nodes' requests to the LAN API: how an archive travels, and who has it."""
 
     def __init__(
         self,

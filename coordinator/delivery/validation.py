@@ -88,7 +88,7 @@ class FrameValidator:
 
     ``on_vindicated`` gets a lease whose picture may go after all, and whose earlier picture, which stayed here, was the
     same: the PC that made that one was right. ``is_trusted`` says whether a PC's pictures count, ``recall`` gives
-    the frames of a lease's job that were delivered or accepted, before the coordinator's last start as well.
+    the frames of a lease's job that were delivered or accepted, also before this start of the coordinator.
     """
 
     def __init__(

@@ -283,20 +283,3 @@ def _believed(lease: Lease, reason: str) -> Lease:
         held_back=None,
         reason=reason,
     )
-
-
-def mermaid() -> str:
-    """:data:`TRANSITIONS` as a Mermaid state diagram; one arrow for all events between the same two states."""
-    arrows: dict[tuple[LeaseState, LeaseState], list[str]] = {}
-    for (before, event), after in TRANSITIONS.items():
-        arrows.setdefault((before, after), []).append(event.value)
-    lines = ["stateDiagram-v2", f"    [*] --> {LeaseState.GRANTED.value}"]
-    order = list(LeaseState).index
-    for before, after in sorted(arrows, key=lambda pair: (order(pair[0]), order(pair[1]))):
-        lines.append(f"    {before.value} --> {after.value}: {', '.join(arrows[before, after])}")
-    lines += [f"    {state.value} --> [*]" for state in LeaseState if state in ENDED]
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(mermaid())

@@ -122,7 +122,7 @@ def file_of(url: str) -> Path | None:
     if parsed.get_backend_name() != "sqlite":
         return None
     if not parsed.database or parsed.database == ":memory:":
-        raise LedgerError("a ledger in memory forgets: give it a file")
+        raise LedgerError("a ledger must be a file, a database in memory is lost at the end")
     return Path(parsed.database)
 
 

@@ -70,38 +70,38 @@ class NodeAdmission:
                 self._order_key = _kept_key(self._store)
             return self._order_key
 
-    def join(self, wish: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
+    def join(self, request: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
         """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own."""
         with self._lock:
-            wish = self._told_apart(wish, address)
-            name = self._nodes.unique_name(wish.node_id, wish.wanted_name)
-            self._joined[wish.node_id] = _Joined(installation=wish.installation, at=self._clock())
-        self._on_join(wish)
-        log.info("%s joined from %s: %s, %d slots", name, address, wish.hardware.cpu_model_name, wish.slots)
+            request = self._told_apart(request, address)
+            name = self._nodes.unique_name(request.node_id, request.wanted_name)
+            self._joined[request.node_id] = _Joined(installation=request.installation, at=self._clock())
+        self._on_join(request)
+        log.info("%s joined from %s: %s, %d slots", name, address, request.hardware.cpu_model_name, request.slots)
         return JoinAnswer(
             name=name,
             redis_url=self.redis_url_for(reached_by),
-            queue=queue_of(wish.node_id),
+            queue=queue_of(request.node_id),
             order_key=public_key_text(self.order_key),
             coordinator_url=self._public_url or "",
-            node_id=wish.node_id,
+            node_id=request.node_id,
         )
 
-    def _told_apart(self, wish: JoinRequest, address: str) -> JoinRequest:
+    def _told_apart(self, request: JoinRequest, address: str) -> JoinRequest:
         """The request, under an identity of its own where another worker lives under the one it names."""
-        owner = self._owner_of(wish.node_id)
-        if not owner or not wish.installation or owner == wish.installation:
-            return wish
-        node_id = self._copies.setdefault((wish.node_id, wish.installation), str(uuid.uuid4()))
+        owner = self._owner_of(request.node_id)
+        if not owner or not request.installation or owner == request.installation:
+            return request
+        node_id = self._copies.setdefault((request.node_id, request.installation), str(uuid.uuid4()))
         log.warning(
             "a worker from %s has the same identity as another one that is here (node %s): a copied disk or folder? "
             "It is a node of its own from now on (%s)",
             address,
-            wish.node_id,
+            request.node_id,
             node_id,
         )
         # What it kept are copies of the other one's frames.
-        return replace(wish, node_id=node_id, kept=())
+        return replace(request, node_id=node_id, kept=())
 
     def _owner_of(self, node_id: str) -> str:
         """The installation that is this node and lives; empty where none does, or nobody knows which."""

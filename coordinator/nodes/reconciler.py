@@ -78,15 +78,15 @@ class Reconciler:
         taken_back = sweep.settled and self._take_back_lost(sweep.present)
         return taken_back or sweep.present != before
 
-    def joined(self, wish: JoinRequest) -> None:
+    def joined(self, request: JoinRequest) -> None:
         """A worker process that has just begun has none of its node's leases, but for the frames it kept.
 
         Whether we know the node does not matter: we may have been started anew ourselves.
         """
-        self._kept[wish.node_id] = frozenset(wish.kept)
-        if wish.fresh:
+        self._kept[request.node_id] = frozenset(request.kept)
+        if request.fresh:
             for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
-                if lease.node_id == wish.node_id and f"{lease.id}.{lease.attempt}" not in wish.kept:
+                if lease.node_id == request.node_id and f"{lease.id}.{lease.attempt}" not in request.kept:
                     self._claims.take_back(lease, "its PC was started anew")
 
     def _take_back_lost(self, present: dict[str, Presence]) -> bool:

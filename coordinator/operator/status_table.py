@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sheepfold.logs import printable
 from sheepfold.units import bytes_text, duration_text
 
 
 def print_status(status: dict[str, Any], console: Console | None = None) -> None:
-    """Sessions, leases by state, and one row a slot."""
+    """Sessions, leases by state, and one row a slot; names and reasons from elsewhere do nothing to the terminal."""
+    status = _printable(status)
     console = console or Console()
     for session in status["sessions"]:
         notice = f": {escape(session['notice'])}" if session["notice"] else ""
@@ -37,6 +39,14 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
             f"[bold red]{escape(name)} is quarantined[/]: its frames go wrong; when it is mended: "
             f"sheepfold node release {escape(name)}"
         )
+
+
+def _printable(part: Any) -> Any:
+    if isinstance(part, str):
+        return printable(part)
+    if isinstance(part, dict):
+        return {name: _printable(value) for name, value in cast("dict[str, Any]", part).items()}
+    return [_printable(value) for value in cast("list[Any]", part)] if isinstance(part, list | tuple) else part
 
 
 def _left_at_the_server(status: dict[str, Any]) -> str:

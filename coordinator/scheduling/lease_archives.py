@@ -39,7 +39,7 @@ class LeaseArchives:
     def of(self, lease: Lease) -> Archives | None:
         """Both archives; ``None`` while one of them is on its way, or the lease's session is not open yet.
 
-        Raises what ended a download for good: :class:`~coordinator.upstream.client.ArchiveGone` or
+        Raises what ended a download for good: :class:`~coordinator.upstream.exchanges.answers.ArchiveGone` or
         :class:`~coordinator.archives.store.ArchiveError`.
         """
         offer = lease.offer

@@ -103,17 +103,17 @@ class FramePlacer:
         """
         self._services.archives.forget_unneeded()
         pending = self._pending()
-        leases = [wish.lease for wish, _ in pending]
+        leases = [waiting.lease for waiting, _ in pending]
         # A frame that PCs had trouble with waits behind the others: should it be the trouble itself, they are rendered.
         pending.sort(key=lambda entry: self._troubles.troubled_s(entry[0].lease) > 0)
-        matches = self._nodes.match([wish for wish, _ in pending])
+        matches = self._nodes.match([waiting for waiting, _ in pending])
         present = self._services.present.nodes
         placements = [
-            _Placement(lease=wish.lease, node=node, archives=archives)
-            for wish, archives in pending
-            if (node := present.get(matches.get(wish.lease.id, "")))
+            _Placement(lease=waiting.lease, node=node, archives=archives)
+            for waiting, archives in pending
+            if (node := present.get(matches.get(waiting.lease.id, "")))
         ]
-        self._note_stuck([wish for wish, _ in pending if wish.lease.id not in matches])
+        self._note_stuck([waiting for waiting, _ in pending if waiting.lease.id not in matches])
         try:
             return self._order_all(placements)
         finally:
@@ -149,13 +149,13 @@ class FramePlacer:
     def _note_stuck(self, unplaced: Sequence[PendingLease]) -> None:
         """Frames that no node here could ever take count for no place, and are given back after a while."""
         stuck: Counter[tuple[str, bool]] = Counter()
-        for wish in unplaced:
-            if not self._nodes.can_anybody(wish.need, wish.lease.session_key):
-                stuck[wish.lease.session_key, wish.need.use_gpu] += 1
-                limit_s = NOBODY_AFTER_S if wish.need.only_node is None else MEASURED_PC_GONE_S
-                waited_s = max(wish.waited_s, self._troubles.troubled_s(wish.lease))
+        for waiting in unplaced:
+            if not self._nodes.can_anybody(waiting.need, waiting.lease.session_key):
+                stuck[waiting.lease.session_key, waiting.need.use_gpu] += 1
+                limit_s = NOBODY_AFTER_S if waiting.need.only_node is None else MEASURED_PC_GONE_S
+                waited_s = max(waiting.waited_s, self._troubles.troubled_s(waiting.lease))
                 if waited_s > limit_s:
-                    self._give_back(wish.lease, waited_s)
+                    self._give_back(waiting.lease, waited_s)
         self._services.stuck.replace(stuck)
 
     def _give_back(self, lease: Lease, waited_s: float) -> None:

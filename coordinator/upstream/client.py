@@ -38,13 +38,13 @@ from coordinator.upstream.exchanges.server_session import ServerSession
 from coordinator.upstream.exchanges.sign_in import UnknownGeneration, base_after, sign_in_call
 from coordinator.upstream.exchanges.speed_test import SpeedTests
 from coordinator.upstream.transport.addresses import public
+from coordinator.upstream.transport.connections import SharedJar
 from coordinator.upstream.transport.deadline import Deadline
 from coordinator.upstream.transport.errors import BadAnswer, ServerSilent
 from coordinator.upstream.transport.http_transport import (
     ANSWER_DEADLINE_S,
     HttpCall,
     HttpTransport,
-    SharedJar,
     fixed_body,
     multipart,
 )

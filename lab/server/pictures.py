@@ -20,14 +20,14 @@ THUMB_WIDTH = 192
 
 
 def inspect_upload(path: Path) -> Picture:
-    """What is on the picture, which is on the disk afterwards; raises :class:`~sheepfold.pictures.NotAPicture`."""
+    """What is on the picture, which is on the disk afterwards; raises :class:`~sheepfold.errors.NotAPicture`."""
     picture = inspect(path)
     sync(path)
     return picture
 
 
 def make_thumbnail(picture: Path, thumb: Path) -> None:
-    """A small JPEG of a picture, in the colours of a screen; raises :class:`~sheepfold.pictures.NotAPicture`."""
+    """A small JPEG of a picture, in the colours of a screen; raises :class:`~sheepfold.errors.NotAPicture`."""
     pixels = _shrink(picture)
     small = oiio.ImageBuf(oiio.ImageSpec(pixels.shape[1], pixels.shape[0], 3, "uint8"))
     small.set_pixels(oiio.ROI(), pixels)

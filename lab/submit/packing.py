@@ -19,7 +19,7 @@ from blender_asset_tracer import blendfile
 
 from lab.archive_names import one_line
 from lab.errors import BadScene, NoAnswerFromBlender
-from lab.submit.dependencies.archive_plan import ArchiveManifest
+from lab.submit.dependencies.archive_plan import ArchivePlan
 from lab.submit.dependencies.blender_files import not_held, wanted_files
 from lab.submit.dependencies.references import Reference
 from lab.submit.dependencies.trace import trace
@@ -91,9 +91,9 @@ def _existing(blend: Path) -> Path:
     return blend
 
 
-def _plan(blend: Path, blender: str | None) -> tuple[ArchiveManifest, dict[str, bool], list[str]]:
+def _plan(blend: Path, blender: str | None) -> tuple[ArchivePlan, dict[str, bool], list[str]]:
     """What goes into the archive; which files are not there (→ whether the picture needs them); remarks."""
-    plan = ArchiveManifest(blend, trace(blend))
+    plan = ArchivePlan(blend, trace(blend))
     if blender is None:
         return plan, _absent(plan, []), [_NOT_CHECKED.format("none on PATH or in SHEEPFOLD_BLENDER")]
     try:
@@ -101,7 +101,7 @@ def _plan(blend: Path, blender: str | None) -> tuple[ArchiveManifest, dict[str, 
         lacking = not_held(plan, wanted, packed)
         found = [reference for reference in lacking if reference.files()]
         if found:
-            plan = ArchiveManifest(blend, [*plan.references, *found])
+            plan = ArchivePlan(blend, [*plan.references, *found])
             wanted, packed = wanted_files(blender, plan)
             lacking = not_held(plan, wanted, packed)
     except NoAnswerFromBlender as error:
@@ -113,7 +113,7 @@ def _plan(blend: Path, blender: str | None) -> tuple[ArchiveManifest, dict[str, 
     return plan, _absent(plan, lacking), []
 
 
-def _absent(plan: ArchiveManifest, lacking: list[Reference]) -> dict[str, bool]:
+def _absent(plan: ArchivePlan, lacking: list[Reference]) -> dict[str, bool]:
     """Every file that is not there, once, and whether the picture needs it: Blender knows better than the file."""
     by_blender: dict[Path, bool] = {}
     for reference in lacking:

@@ -17,12 +17,13 @@ from render_tasks.errors import (
     AttemptDropped,
     AttemptFailed,
     CoordinatorError,
+    CoordinatorFailed,
     CoordinatorRefused,
     CoordinatorUnreachable,
     FrameRejected,
     StaleLease,
 )
-from render_tasks.retry import retry_while_unreachable
+from render_tasks.retry import FAILURES_AT_MOST, retry_while_unreachable
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.orders import RenderOrder
 from sheepfold.digests import file_md5
@@ -131,6 +132,9 @@ def _outcome_of(error: Exception) -> AttemptFailed | AttemptDropped:
     """What a definite answer to a delivery means for the attempt."""
     if isinstance(error, StaleLease):
         return AttemptDropped(str(error))
+    if isinstance(error, CoordinatorFailed):
+        reason = f"the coordinator failed {FAILURES_AT_MOST} times over this picture ({error.reason})"
+        return AttemptFailed.because(FailureKind.BAD_PICTURE, reason)
     if isinstance(error, (FrameRejected, CoordinatorRefused)):
         return AttemptFailed.because(FailureKind.BAD_PICTURE, str(error))
     return AttemptFailed.because(FailureKind.INTERNAL, f"the kept frame is gone: {type(error).__name__}")

@@ -38,6 +38,7 @@ from render_tasks.errors import (
     BadArchive,
     BadOrder,
     CoordinatorError,
+    CoordinatorFailed,
     CoordinatorRefused,
     DiskFull,
     StaleLease,
@@ -237,8 +238,8 @@ class Node:
                 lambda: ask(attempt.lease_id, attempt.attempt, self.identity.node_id, attempt.claim),
                 attempt.cancel_token,
             )
-        except StaleLease as stale:
-            raise AttemptDropped(str(stale)) from None
+        except (StaleLease, CoordinatorFailed) as refused:
+            raise AttemptDropped(str(refused)) from None
         except CoordinatorRefused as refused:
             raise AttemptFailed.because(FailureKind.INTERNAL, str(refused)) from None
 

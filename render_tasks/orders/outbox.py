@@ -110,6 +110,6 @@ def _parcel_in(folder: Path) -> Parcel:
     with open_file(folder, _LABEL, most_bytes=_MOST_LABEL_BYTES) as file:
         parcel = from_json(Parcel, file.read())
     if parcel.key != folder.name or parcel.report.name == _LABEL:
-        raise UnsafeFile("its description is not its own")
+        raise UnsafeFile("its delivery.json is of another frame")
     open_file(folder, parcel.report.name).close()
     return parcel

@@ -144,7 +144,7 @@ def _as_utf8(data: bytes) -> bytes:
         return data
     name = declared[1].decode("ascii").lower()
     if name not in ENCODINGS:
-        raise _Refused(f"the encoding {name} is none that is read here")
+        raise _Refused(f"the encoding {name} is not supported")
     return data if ENCODINGS[name] == "utf-8" else data.decode(ENCODINGS[name]).encode()
 
 
@@ -155,7 +155,7 @@ def _escape_bare_ampersands(data: bytes) -> bytes:
         lambda found: b"&amp;" if found[0] == b"&" else found[0], data, count=MAX_REPAIRS + 1
     )
     if count > MAX_REPAIRS:
-        raise _Refused("more bare ampersands than a slip explains")
+        raise _Refused("too many unescaped ampersands")
     return repaired
 
 

@@ -1,4 +1,4 @@
-"""The picture of the lease's states, drawn from the table of transitions.
+"""The picture of the lease's states, drawn from the table of transitions; and the same as Mermaid source.
 
 The active states stand in a row inside a frame. What leads from every one of them to the same end is one arrow from the
 frame; steps back are arcs above the row, steps that pass a state over are arcs below it. The ends stand to the right.
@@ -25,6 +25,9 @@ _ARROW = (
     '<polygon points="0,0 8,4 0,8" fill="#555"/></marker></defs>'
 )
 
+#: What stands around the Mermaid source on a page.
+_BEGIN, _END = "```mermaid\n", "\n```\n<!-- end -->"
+
 _ROW = [state for state in LeaseState if state in ACTIVE]
 _COLUMN = [state for state in LeaseState if state in ENDED]
 
@@ -37,7 +40,24 @@ def svg() -> str:
     return "\n".join(parts) + "\n"
 
 
+def with_mermaid(page: str) -> str:
+    """The page with the table as a Mermaid state diagram where it has one."""
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    return f"{before}{begin}{mermaid()}{end}{after}"
+
+
+def mermaid() -> str:
+    """One arrow for all events between the same two states."""
+    order, events = list(LeaseState).index, _events()
+    lines = ["stateDiagram-v2", f"    [*] --> {LeaseState.GRANTED.value}"]
+    for before, after in sorted(events, key=lambda pair: (order(pair[0]), order(pair[1]))):
+        lines.append(f"    {before.value} --> {after.value}: {events[before, after]}")
+    return "\n".join([*lines, *(f"    {state.value} --> [*]" for state in _COLUMN)])
+
+
 def _events() -> dict[tuple[LeaseState, LeaseState], str]:
+    """(before, after) → the events between them, in words."""
     found: dict[tuple[LeaseState, LeaseState], list[str]] = {}
     for (before, event), after in TRANSITIONS.items():
         found.setdefault((before, after), []).append(event.value)

@@ -8,8 +8,9 @@ from http.cookiejar import Cookie
 from typing import Any
 
 from coordinator.upstream.transport.addresses import public
+from coordinator.upstream.transport.connections import SharedJar
 from coordinator.upstream.transport.errors import BadAnswer
-from coordinator.upstream.transport.http_transport import HttpCall, SharedJar
+from coordinator.upstream.transport.http_transport import HttpCall
 from sheepfold.protocol.dialects import Dialect, dialect_of
 from sheepfold.protocol.messages import ArchiveRequest
 from sheepfold.protocol.session_messages import Endpoints
@@ -41,7 +42,7 @@ class ServerSession:
     def call_at(self, exchange: str, address: str, **details: Any) -> HttpCall:
         """An exchange at an address of its own."""
         if not address:
-            raise BadAnswer(exchange, public(self.base), "the server has no address for this", 0)
+            raise BadAnswer(exchange, public(self.base), "the server offers no address for this exchange", 0)
         return HttpCall(exchange=exchange, base=self.base, path=address, jar=self.jar, **details)
 
     def frozen(self) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus, urlencode, urljoin
 
 from coordinator.upstream.transport.addresses import public
-from coordinator.upstream.transport.http_transport import HttpCall, SharedJar, fixed_body
+from coordinator.upstream.transport.connections import SharedJar
+from coordinator.upstream.transport.http_transport import HttpCall, fixed_body
 from sheepfold.protocol import writing
 from sheepfold.protocol.dialects import DIALECTS, Dialect
 from sheepfold.protocol.session_messages import Endpoints, SignInRequest

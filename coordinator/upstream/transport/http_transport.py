@@ -1,8 +1,7 @@
 """One HTTP exchange with the render server: made within a deadline, answered within bounds, or silent.
 
-The only file of the coordinator that imports requests. It knows nothing of the protocol: :class:`HttpTransport` takes a
-:class:`HttpCall` and a function that reads the answer, and either returns what that function made of it or raises
-:class:`ServerSilent`, whatever went wrong on the way.
+It knows nothing of the protocol: :class:`HttpTransport` takes a :class:`HttpCall` and a function that reads the answer,
+and either returns what that function made of it or raises :class:`ServerSilent`, whatever went wrong on the way.
 
 **What is repeated by itself.** Only a call that says it may arrive twice (``repeated``): twice more on a lost
 connection or 502 to 504. Nothing is repeated longer than the call's deadline.
@@ -12,38 +11,30 @@ cookies only. Two things are refused: any scheme but http and https, and the ste
 follow the same rule, and keep method and body (a POST that turns into a GET would lose a frame) except on 303.
 
 **Secrets.** A query may hold the password. No exception of this file has a query in its text or as its context, and
-urllib3, which logs URLs, is kept quiet.
+urllib3, which logs URLs, is kept quiet (``connections.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import ssl
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
-from http.cookiejar import Cookie
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar
 from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
 
 from .addresses import is_this_machine, public, resolve
-from .deadline import HELD_POOLS, Deadline, DeadlinePassed
+from .connections import NO_PROXY, ONCE, REPEATED, SharedJar, ThreadSession
+from .deadline import Deadline, DeadlinePassed
 from .errors import BadAnswer, BadResponse, ServerSilent
-
-logging.getLogger("urllib3").setLevel(logging.WARNING)
-# Its warning about a repeated request shows the whole URL.
-logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 #: Seconds for one whole exchange, redirects and repetitions included; files get more as they move.
 ANSWER_DEADLINE_S = 120.0
@@ -58,79 +49,7 @@ ABSENT = LATER | {502, 503, 504}
 
 
 T = TypeVar("T")
-
-
-def _user_agent() -> str:
-    try:
-        return f"sheepfold/{version('sheepfold')}"
-    except PackageNotFoundError:
-        return "sheepfold"
-
-
-USER_AGENT = _user_agent()
 Response = requests.Response
-
-
-class SharedJar(RequestsCookieJar):
-    """A cookie jar that one thread may walk through while another puts a cookie in."""
-
-    _cookies_lock: Any
-
-    def __iter__(self) -> Iterator[Cookie]:
-        with self._cookies_lock:
-            return iter(list(super().__iter__()))
-
-
-class _Adapter(HTTPAdapter):
-    """Connections that a deadline can end, through a proxy too."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = HELD_POOLS
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if type(manager) is urllib3.ProxyManager:
-            manager.pool_classes_by_scheme = HELD_POOLS
-        return manager
-
-
-class _Session(requests.Session):
-    """Never follows a redirect by itself: requests would first read that answer's body, however long it is."""
-
-    def __init__(self, retry: urllib3.Retry) -> None:
-        super().__init__()
-        self._for_origin: dict[tuple[str, str], dict[str, Any]] = {}
-        # Nothing here is worth compressing, and what is not compressed cannot be a bomb.
-        self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter(max_retries=retry, pool_connections=4, pool_maxsize=2))
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
-
-    def merge_environment_settings(self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """Proxies and certificates for a server, looked up once: the environment stays as it is."""
-        parts = urlsplit(url)
-        origin = (parts.scheme, parts.netloc)
-        if origin not in self._for_origin:
-            self._for_origin[origin] = dict(super().merge_environment_settings(url, proxies, stream, verify, cert))
-        return dict(self._for_origin[origin])
-
-
-_NO_PROXY: Any = {"http": None, "https": None, "all": None}
-_ONCE = urllib3.Retry(0, redirect=False, read=False, respect_retry_after_header=False)
-_REPEATED = urllib3.Retry(
-    total=2,
-    redirect=False,
-    status_forcelist=(502, 503, 504),
-    allowed_methods=("GET",),
-    backoff_factor=0.5,
-    backoff_jitter=0.5,
-    raise_on_status=False,
-    # A server could make us sleep for a year.
-    respect_retry_after_header=False,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +83,7 @@ class HttpTransport:
         self._of_thread = threading.local()
         self._lock = threading.Lock()
         self._under_way: set[Deadline] = set()
-        self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[ThreadSession] = weakref.WeakSet()
 
     def make(self, call: HttpCall, read: Callable[[requests.Response, Deadline], T]) -> T:
         """Makes the call and reads its answer; every way to get none becomes :class:`ServerSilent`."""
@@ -217,7 +136,7 @@ class HttpTransport:
                 data=body,
                 headers={"Content-Type": content_type} if content_type else None,
                 timeout=timeouts,
-                proxies=_NO_PROXY if is_this_machine(url) else None,
+                proxies=NO_PROXY if is_this_machine(url) else None,
                 allow_redirects=False,
                 stream=True,
             )
@@ -229,12 +148,12 @@ class HttpTransport:
             method, params = ("GET" if response.status_code == 303 else method), None
         raise BadResponse(f"more than {MAX_REDIRECTS} redirects")
 
-    def _session(self, call: HttpCall) -> _Session:
+    def _session(self, call: HttpCall) -> ThreadSession:
         """This thread's connections, with the call's cookies."""
         name = "repeated" if call.repeated else "once"
-        session: _Session | None = getattr(self._of_thread, name, None)
+        session: ThreadSession | None = getattr(self._of_thread, name, None)
         if session is None:
-            session = _Session(_REPEATED if call.repeated else _ONCE)
+            session = ThreadSession(REPEATED if call.repeated else ONCE)
             setattr(self._of_thread, name, session)
             with self._lock:
                 self._sessions.add(session)

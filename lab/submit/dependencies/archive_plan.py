@@ -26,8 +26,8 @@ _OUTSIDE = "_outside_project"
 _PIECE = 1024 * 1024
 
 
-class ArchiveManifest:
-    """Made once from all references; asked afterwards."""
+class ArchivePlan:
+    """Which file goes where in the archive; made once from all references, then only read."""
 
     def __init__(self, blend: Path, references: Iterable[Reference]) -> None:
         self.blend = blend

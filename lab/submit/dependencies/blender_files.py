@@ -20,7 +20,7 @@ import psutil
 
 from lab.errors import NoAnswerFromBlender, NoBlender
 
-from .archive_plan import ArchiveManifest
+from .archive_plan import ArchivePlan
 from .bounded_run import run_bounded
 from .references import Kind, Reference, absolute_path
 from .trace import stored_at
@@ -61,7 +61,7 @@ def installed_blender() -> str | None:
         return None
 
 
-def wanted_files(blender: str, plan: ArchiveManifest) -> tuple[list[WantedFile], Path]:
+def wanted_files(blender: str, plan: ArchivePlan) -> tuple[list[WantedFile], Path]:
     """What Blender asks for when it opens the packed scene, and the folder that it was packed in.
 
     Raises :class:`NoAnswerFromBlender`.
@@ -122,7 +122,7 @@ def _wanted(entry: Mapping[str, object]) -> WantedFile:
     )
 
 
-def not_held(plan: ArchiveManifest, wanted: Iterable[WantedFile], packed: Path) -> list[Reference]:
+def not_held(plan: ArchivePlan, wanted: Iterable[WantedFile], packed: Path) -> list[Reference]:
     """What Blender wants and does not find in the archive, as references of the original scene."""
     found: list[Reference] = []
     for file in wanted:
@@ -132,7 +132,7 @@ def not_held(plan: ArchiveManifest, wanted: Iterable[WantedFile], packed: Path) 
     return found
 
 
-def _original(plan: ArchiveManifest, file: WantedFile, packed: Path, target: str | None) -> Reference:
+def _original(plan: ArchivePlan, file: WantedFile, packed: Path, target: str | None) -> Reference:
     owner = plan.source(_inside(file.blend, packed) or "") or plan.blend
     stored = file.stored
     if target is not None and Path(os.fsdecode(stored)).is_absolute():  # Blender's own list has no stored paths

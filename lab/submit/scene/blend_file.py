@@ -197,12 +197,12 @@ class _Forward:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if offset < 0:
-            raise ValueError("a length below nought")
+            raise ValueError("a negative length")
         return self._file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:
-            raise ValueError("a length below nought")
+            raise ValueError("a negative length")
         return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:

@@ -22,7 +22,8 @@ import redis
 from coordinator.broker.redis_discovery import find_redis
 from sheepfold.contract.celery_app import make_app
 from sheepfold.contract.orders import celery_name_of, queue_of
-from tests.support.farm.faulty_farm import FaultyFarm, Project, measured, seconds_until_gone
+from tests.support.farm.faulty_farm import FaultyFarm, Project
+from tests.support.farm.render_processes import measured, seconds_until_gone
 from tests.support.farm.running_farm import free_port, wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.farm.faulty_farm import FaultyFarm, Project, measured
+from tests.support.farm.faulty_farm import FaultyFarm, Project
+from tests.support.farm.render_processes import measured
 from tests.support.farm.running_farm import wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]

@@ -166,7 +166,7 @@ def test_redis_being_away_is_no_reason_to_give_up_and_is_said_once(
     lock = FarmLock(nowhere, lambda: "a")
     for _ in range(3):
         assert lock.renew_once() == RENEW_EVERY_S
-    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+    assert [logged.levelno for logged in caplog.records] == [logging.WARNING]
     lock._redis = client
     lock.renew_once()
     assert record(client)["farm_id"] == "a"
@@ -177,4 +177,4 @@ def test_redis_being_away_is_no_reason_to_give_up_and_is_said_once(
 
 def test_a_release_without_redis_is_only_said(nowhere: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
     FarmLock(nowhere, lambda: "a").release()
-    assert [one.levelno for one in caplog.records] == [logging.WARNING]
+    assert [logged.levelno for logged in caplog.records] == [logging.WARNING]

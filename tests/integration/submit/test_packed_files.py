@@ -100,7 +100,7 @@ def test_a_file_that_cannot_be_packed_is_named(blender, scenes, tmp_path, monkey
 
 def test_what_still_is_not_found_after_packing_is_refused(blender, scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(tracing, "_FILES_OF_NODES", set())
-    monkeypatch.setattr("lab.submit.dependencies.archive_plan.ArchiveManifest._needed_rewrites", lambda _: {})
+    monkeypatch.setattr("lab.submit.dependencies.archive_plan.ArchivePlan._needed_rewrites", lambda _: {})
     with pytest.raises(BadScene, match=r"cannot be packed so that Blender finds them: .*lamp\.ies"):
         pack_scene(scenes / "light" / "scene.blend", tmp_path / "a.zip", blender=blender)
 

@@ -20,6 +20,7 @@ import psutil
 import redis
 import requests
 
+from tests.support.farm.render_processes import marked_processes
 from tests.support.farm.running_farm import RunningFarm, wait_for
 from tests.support.farm.scripted_renderer import (
     SCENE,
@@ -32,8 +33,6 @@ from tests.support.farm.scripted_renderer import (
     starts_in,
 )
 
-#: Set in the environment of every renderer; see render_tasks/blender/orphan_guard.py.
-MARK = "SHEEPFOLD_RENDER_MARK"
 #: Bad moments are short, so that tests are.
 QUICK = {
     "SHEEPFOLD_RETRY_WAIT_S": "0.1",
@@ -279,32 +278,3 @@ class FaultyFarm(RunningFarm):
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
-
-
-def marked_processes() -> Iterator[tuple[int, str]]:
-    """Every living process that belongs to a render, with its environment as text."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            environment = (entry / "environ").read_bytes()
-            if MARK.encode() in environment and "Z" not in (entry / "stat").read_text().rpartition(")")[2].split()[0]:
-                yield int(entry.name), environment.decode("utf-8", "replace")
-
-
-def seconds_until_gone(pids: list[int], within_s: float) -> float:
-    """How long it takes until none of these processes is left."""
-    began = time.monotonic()
-
-    def gone() -> bool:
-        return not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
-
-    while time.monotonic() < began + within_s:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if gone():
-                return time.monotonic() - began
-        time.sleep(0.01)
-    raise AssertionError(f"processes {pids} still live after {within_s} s")
-
-
-def measured(what: str, seconds: float) -> None:
-    """A figure for ``docs/explanation/reliability.md``: ``pytest -rP`` shows it."""
-    print(f"measured: {what}: {seconds:.2f}")

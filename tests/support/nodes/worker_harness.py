@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.broker.redis_discovery import find_redis
+from render_tasks.untrusted.removal import remove
 from sheepfold.contract.api_messages import (
     ArchiveManifest,
     ArchiveSources,
@@ -282,4 +282,4 @@ class WorkerHarness:
             self.process.wait()
         self.coordinator.close()
         self.redis.stop()
-        shutil.rmtree(self.work_dir, ignore_errors=True)
+        remove(self.work_dir)

@@ -78,91 +78,109 @@ def _parameters(handler: BaseHTTPRequestHandler) -> tuple[dict[str, str], bytes]
     return values, picture
 
 
-def _handler(job: Job, seen: ReceivedRequests, password: str) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # a class inside
-    todo, lock = list(job.frames), threading.Lock()
+class ForeignServer(ThreadingHTTPServer):
+    """Listens on a free port of this machine."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def __init__(self, job: Job, password: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Exchange)
+        self.job = job
+        self.password = password
+        self.seen = ReceivedRequests()
+        self.root = f"http://127.0.0.1:{self.server_address[1]}"
+        self._frames = list(job.frames)
+        self._lock = threading.Lock()
 
-        def do_GET(self) -> None:
-            self._serve()
+    def next_frame(self) -> str | None:
+        """The next frame of its job; ``None`` when all are out."""
+        with self._lock:
+            return self._frames.pop(0) if self._frames else None
 
-        def do_POST(self) -> None:
-            self._serve()
 
-        def _serve(self) -> None:
-            path = urlsplit(self.path).path
-            values, picture = _parameters(self)
-            if path == "/server/config.php":
-                seen.sign_ins.append({name: value for name, value in values.items() if name != "password"})
-                ok = values.get("password") == password
-                root = f"http://127.0.0.1:{self.server.server_address[1]}"
-                self._answer(CONFIG.format(root=root) if ok else '<config status="102"/>', cookie=ok)
-            elif "pasture=green" not in self.headers.get("Cookie", ""):
-                seen.without_cookie.append(path)
-                self._answer("<html><body>Please log in</body></html>", kind="text/html")
-            else:
-                self._signed_in(path, values, picture)
+class _Exchange(BaseHTTPRequestHandler):
+    """One request and its answer."""
 
-        def _signed_in(self, path: str, values: dict[str, str], picture: bytes) -> None:
-            if path == "/meadow/next":
-                self._answer(self._next_frame())
-            elif path in ("/files/fetch", "/server/files/fetch"):
+    server: ForeignServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        path = urlsplit(self.path).path
+        values, picture = _parameters(self)
+        if path == "/server/config.php":
+            self._sign_in(values)
+        elif "pasture=green" not in self.headers.get("Cookie", ""):
+            self.server.seen.without_cookie.append(path)
+            self._answer("<html><body>Please log in</body></html>", kind="text/html")
+        else:
+            self._signed_in(path, values, picture)
+
+    def _sign_in(self, values: dict[str, str]) -> None:
+        self.server.seen.sign_ins.append({name: value for name, value in values.items() if name != "password"})
+        ok = values.get("password") == self.server.password
+        self._answer(CONFIG.format(root=self.server.root) if ok else '<config status="102"/>', cookie=ok)
+
+    def _signed_in(self, path: str, values: dict[str, str], picture: bytes) -> None:
+        seen, job = self.server.seen, self.server.job
+        match path:
+            case "/meadow/next":
+                self._answer(_offer(job, self.server.next_frame()))
+            case "/files/fetch" | "/server/files/fetch":
                 seen.downloads.append(values["type"])
                 self._answer(job.scene if values["type"] == "job" else job.renderer, kind="application/zip")
-            elif path == "/meadow/done":
+            case "/meadow/done":
                 seen.pictures[values["frame"]] = picture
                 seen.fields[values["frame"]] = values
                 self._answer('<jobvalidate status="0"/>')
-            elif path == "/meadow/alive":
+            case "/meadow/alive":
                 seen.beats.append(values)
                 self._answer('<keepmealive status="0"/>')
-            elif path == "/meadow/trouble":
+            case "/meadow/trouble":
                 seen.errors.append(values)
                 self._answer('<error status="0"/>')
-            elif path == "/bye":
+            case "/bye":
                 seen.logouts += 1
                 self._answer("see you", kind="text/html")
-            else:
+            case _:
                 self.send_error(404)
 
-        def _next_frame(self) -> str:
-            with lock:
-                if not todo:
-                    return '<jobrequest status="200"/>'
-                frame = todo.pop(0)
-            return (
-                f'<jobrequest status="0"><weather>fine</weather><job revision="7" frame="{frame}" '
-                f'path={quoteattr(job.scene_path)} archive_md5="{job.scene_md5.upper()}" use_gpu=\'0\' id="4711">'
-                f'<script></script><renderer commandline={quoteattr(job.command_line)} md5="{job.renderer_md5}"/>'
-                "</job></jobrequest>"
-            )
+    def _answer(self, body: str | bytes, *, kind: str = "text/xml", cookie: bool = False) -> None:
+        data = body.encode() if isinstance(body, str) else body
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        if cookie:
+            self.send_header("Set-Cookie", "pasture=green; Path=/")
+        self.end_headers()
+        self.wfile.write(data)
 
-        def _answer(self, body: str | bytes, *, kind: str = "text/xml", cookie: bool = False) -> None:
-            data = body.encode() if isinstance(body, str) else body
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            if cookie:
-                self.send_header("Set-Cookie", "pasture=green; Path=/")
-            self.end_headers()
-            self.wfile.write(data)
+    def log_message(self, *arguments: object) -> None:
+        pass
 
-        def log_message(self, *arguments: object) -> None:
-            pass
 
-    return Handler
+def _offer(job: Job, frame: str | None) -> str:
+    if frame is None:
+        return '<jobrequest status="200"/>'
+    return (
+        f'<jobrequest status="0"><weather>fine</weather><job revision="7" frame="{frame}" '
+        f'path={quoteattr(job.scene_path)} archive_md5="{job.scene_md5.upper()}" use_gpu=\'0\' id="4711">'
+        f'<script></script><renderer commandline={quoteattr(job.command_line)} md5="{job.renderer_md5}"/>'
+        "</job></jobrequest>"
+    )
 
 
 @contextlib.contextmanager
 def foreign_server(job: Job, password: str) -> Iterator[tuple[str, ReceivedRequests]]:
     """The server's root address, and what it sees."""
-    seen = ReceivedRequests()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(job, seen, password))
+    server = ForeignServer(job, password)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", seen
+        yield server.root, server.seen
     finally:
         server.shutdown()
         server.server_close()

@@ -16,6 +16,7 @@ from render_tasks.coordinator_client import CoordinatorClient
 from render_tasks.errors import (
     ArchiveMissing,
     CoordinatorError,
+    CoordinatorFailed,
     CoordinatorRefused,
     CoordinatorUnreachable,
     FrameRejected,
@@ -152,7 +153,7 @@ def test_a_start_whose_answer_cannot_be_read_is_asked_again_and_not_quoted(
 @pytest.mark.parametrize("call", ["join", "start", "deliver", "fail", "archive", "sources"])
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(500, CoordinatorUnreachable), (502, CoordinatorUnreachable), (503, CoordinatorUnreachable), (408,
+    [(500, CoordinatorFailed), (502, CoordinatorUnreachable), (503, CoordinatorUnreachable), (408,
     CoordinatorUnreachable), (429, CoordinatorUnreachable),
      (302, CoordinatorUnreachable), (401, TokenRefused), (403, TokenRefused), (426, CoordinatorRefused), (405,
      CoordinatorRefused)],

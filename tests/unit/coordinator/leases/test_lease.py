@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -24,7 +23,6 @@ from coordinator.leases.lease import (
     NothingHeldBack,
     StaleAttempt,
     advance,
-    mermaid,
 )
 from sheepfold.protocol.messages import JobOffer, RendererOffer
 
@@ -42,7 +40,6 @@ OFFER = JobOffer(
 )
 DELIVERY = Delivery(picture="ab.1.png", size=10, render_s=1.5, memory_kb=2, cores=4)
 HELD_BACK = HeldBack(node_id="n0", delivery=Delivery(picture="ab.0.png", size=9, render_s=1, memory_kb=2, cores=4))
-DOCS = Path(leases.__file__).parents[2] / "docs" / "explanation" / "lease.md"
 
 
 def a_lease(**changes: object) -> Lease:
@@ -126,10 +123,6 @@ def test_a_claim_with_another_attempt_is_stale_in_every_state(
     with pytest.raises(StaleAttempt) as caught:
         advance(a_lease(state=state, attempt=current), event, attempt=claimed)
     assert (caught.value.claimed, caught.value.current) == (claimed, current)
-
-
-def test_the_diagram_in_the_docs_is_the_table() -> None:
-    assert f"```mermaid\n{mermaid()}\n```\n" in DOCS.read_text()
 
 
 class LeaseUnderFire(RuleBasedStateMachine):

@@ -154,3 +154,11 @@ def test_a_pc_without_a_blender_says_what_it_gets_and_what_to_do() -> None:
     lines = shown(nodes=[pc(no_blender="no blender on PATH: install one")])
     assert "pc-01 gets only jobs that bring their own renderer: no blender on PATH: install one" in lines
     assert "idle" in row(lines, "pc-01 ")
+
+
+def test_names_and_reasons_from_elsewhere_do_nothing_to_the_terminal() -> None:
+    hostile = pc("pc\x1b]0;x\x07", slot(job_name="demo\x1b[2J\nCRITICAL"), trouble="full\r\nCRITICAL")
+    text = "\n".join(shown(nodes=[hostile], quarantined=["pc\u202e-2"]))
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert "demo\\x1b[2J\\nCRITICAL" in text
+    assert "full\\r\\nCRITICAL" in text

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import BadScene
-from lab.submit.dependencies.archive_plan import ArchiveManifest
+from lab.submit.dependencies.archive_plan import ArchivePlan
 from lab.submit.dependencies.references import Field, Kind, Reference
 
 PLACE = (Field(offset=10, capacity=1024),)
@@ -26,19 +26,19 @@ def blend(tmp_path: Path) -> Path:
     return tmp_path / "shot" / "a.blend"
 
 
-def rewritten(plan: ArchiveManifest) -> list[bytes]:
+def rewritten(plan: ArchivePlan) -> list[bytes]:
     return [text for changes in plan._rewrites.values() for _, text in changes]
 
 
 def test_files_of_the_scenes_folder_stay_and_nothing_is_rewritten(blend):
-    plan = ArchiveManifest(blend, [reference(blend, "//tex/a.png", blend.parent / "tex" / "a.png")])
+    plan = ArchivePlan(blend, [reference(blend, "//tex/a.png", blend.parent / "tex" / "a.png")])
     assert sorted(plan.files) == ["a.blend", "tex/a.png"]
     assert rewritten(plan) == []
 
 
 @pytest.mark.parametrize("stored", ["//../wool.png", "/abs/wool.png", "//x/../../wool.png"])
 def test_what_lies_outside_comes_along_and_is_named_from_there(blend, stored):
-    plan = ArchiveManifest(blend, [reference(blend, stored, blend.parent.parent / "wool.png")])
+    plan = ArchivePlan(blend, [reference(blend, stored, blend.parent.parent / "wool.png")])
     [target] = [name for name in plan.files if name.endswith("wool.png")]
     assert target.startswith("_outside_project/")
     assert rewritten(plan) == [b"//" + target.encode()]
@@ -46,7 +46,7 @@ def test_what_lies_outside_comes_along_and_is_named_from_there(blend, stored):
 
 def test_a_library_outside_keeps_its_own_relative_paths(blend):
     library = blend.parent.parent / "lib" / "l.blend"
-    plan = ArchiveManifest(
+    plan = ArchivePlan(
         blend,
         [reference(blend, "//../lib/l.blend", library), reference(library, "//t.png", library.with_name("t.png"))],
     )
@@ -55,14 +55,14 @@ def test_a_library_outside_keeps_its_own_relative_paths(blend):
 
 
 def test_a_name_that_some_pc_cannot_keep_is_changed_in_archive_and_scene(blend):
-    plan = ArchiveManifest(blend, [reference(blend, "//wood: dark.png", blend.parent / "wood: dark.png")])
+    plan = ArchivePlan(blend, [reference(blend, "//wood: dark.png", blend.parent / "wood: dark.png")])
     assert "wood_x3a_ dark.png" in plan.files
     assert rewritten(plan) == [b"//wood_x3a_ dark.png"]
 
 
 def test_names_that_differ_in_case_alone_both_come_along(blend):
     files = [blend.parent / "Wood.png", blend.parent / "wood.png"]
-    plan = ArchiveManifest(blend, [reference(blend, f"//{path.name}", path) for path in files])
+    plan = ArchivePlan(blend, [reference(blend, f"//{path.name}", path) for path in files])
     assert sorted(plan.files.values()) == sorted([blend, *files])
     assert len({name.casefold() for name in plan.files}) == 3
 
@@ -74,7 +74,7 @@ def test_frames_that_cannot_be_told_apart_are_named(blend):
         reference(blend, f"//{name}", blend.parent / name, kind=Kind.FRAMES) for name in ("f1.png", "F1.png")
     ]  # fmt: skip
     with pytest.raises(BadScene, match=r"f1\.png and .*F1\.png cannot be told apart"):
-        ArchiveManifest(blend, frames)
+        ArchivePlan(blend, frames)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_frames_that_cannot_be_told_apart_are_named(blend):
 )
 def test_a_path_that_cannot_be_rewritten_is_named(blend, fields, why):
     with pytest.raises(BadScene, match=rf"wool\.png cannot be packed: {why}"):
-        ArchiveManifest(blend, [reference(blend, "//../wool.png", blend.parent.parent / "wool.png", fields=fields)])
+        ArchivePlan(blend, [reference(blend, "//../wool.png", blend.parent.parent / "wool.png", fields=fields)])
 
 
 def test_what_is_not_there_is_listed_and_left_out(blend):
     gone = Reference(blend=blend, stored=b"//gone.png", path=blend.parent / "gone.png")
-    plan = ArchiveManifest(blend, [gone])
+    plan = ArchivePlan(blend, [gone])
     assert plan.absent() == [(gone.path, gone)]
     assert list(plan.files) == ["a.blend"]
