@@ -220,7 +220,7 @@ def test_a_restart_remembers_who_was_released(ledger: Ledger, conduct: NodeQuara
     ],
 )
 def test_what_cannot_be_read_is_as_if_nothing_was_kept(ledger: Ledger, kept: str) -> None:
-    KeyValueStore(ledger.database).put("conduct", kept)
+    KeyValueStore(ledger.database).put("quarantine", kept)
     conduct = NodeQuarantine(KeyValueStore(ledger.database)).load()
     assert conduct.quarantined() == {}
     conduct.refused(rendering(ledger), "pc-03", "status 301")
