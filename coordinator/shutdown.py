@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from coordinator.delivery.claims import Claims
 from coordinator.leases.lease import Lease, LeaseState
 from coordinator.leases.ledger import Ledger
+from coordinator.runtime.stop_request import StopRequest
+from coordinator.runtime.wakeups import Wakeups
 from coordinator.upstream.session_pool import SessionPool
 from coordinator.upstream.session_workers import SessionLoops
 from sheepfold.contract.api_messages import FailureKind, FailureReport
@@ -29,6 +32,12 @@ FLUSH_AFTER_REFUSAL_S = 120.0
 LOOK_EVERY_S = 0.05
 
 
+class NodeCanceller(Protocol):
+    """Ends attempts on nodes (:class:`coordinator.broker.node_queues.NodeQueues`)."""
+
+    def cancel(self, node_id: str | None, lease_id: str, attempt: int, /) -> None: ...
+
+
 class GracefulShutdown:
     """The last acts of a farm, in their order."""
 
@@ -36,36 +45,37 @@ class GracefulShutdown:
         self,
         ledger: Ledger,
         claims: Claims,
-        account: SessionPool,
+        sessions: SessionPool,
         session_loops: SessionLoops,
-        cancel_on_node: Callable[[str | None, str, int], None],
+        canceller: NodeCanceller,
+        wakeups: Wakeups,
     ) -> None:
-        self._ledger, self._claims, self._account = ledger, claims, account
-        self._session_loops, self._cancel_on_node = session_loops, cancel_on_node
+        self._ledger, self._claims, self._sessions = ledger, claims, sessions
+        self._session_loops, self._canceller, self._wakeups = session_loops, canceller, wakeups
 
-    def send_what_is_ready(self, asked: threading.Event, *, refused: bool) -> None:
+    def send_what_is_ready(self, stop: StopRequest) -> None:
         """Ends the asking, gives unfinished frames back, and lets the uploads go on while there is time.
 
-        ``asked`` is set when somebody sent a signal, be it now or later.
+        There is more of it after an error, until ``stop`` is asked for as well, be it now or later.
         """
         deadline = time.monotonic() + STOP_WITHIN_S - LAST_STEPS_S
         self._session_loops.stop_asking()
         self._session_loops.join_asking(ASKING_ENDS_S)
         self._give_back_unfinished()
-        hurried = asked.is_set() or not refused
+        hurried = stop.was_asked or stop.error is None
         if not hurried:
             deadline += FLUSH_AFTER_REFUSAL_S
         while time.monotonic() < deadline and self._session_loops.can_send_more():
-            if asked.is_set() and not hurried:
+            if stop.was_asked and not hurried:
                 hurried, deadline = True, time.monotonic() + STOP_WITHIN_S - LAST_STEPS_S
-            self._session_loops.wake_uploading()
+            self._wakeups.uploading.set()
             time.sleep(LOOK_EVERY_S)
         self._session_loops.stop()
 
     def log_out_all(self) -> None:
         """Gives back what was granted at the last moment, cuts what still waits for the server, and logs out."""
         self._give_back_unfinished()
-        sessions = list(self._account.values())
+        sessions = list(self._sessions.values())
         for session in sessions:
             session.client.abort()
         threads = [threading.Thread(target=session.log_out, daemon=True) for session in sessions]
@@ -85,4 +95,4 @@ class GracefulShutdown:
 
     def _cancel_all_on_nodes(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
-            self._cancel_on_node(lease.node_id, lease.id, lease.attempt)
+            self._canceller.cancel(lease.node_id, lease.id, lease.attempt)

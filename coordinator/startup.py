@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import secrets
+import signal
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,7 @@ from sheepfold.config import refuse_published
 from sheepfold.serving.file_limit import raise_file_limit
 
 from .app import CoordinatorApp
+from .build import build_coordinator
 from .settings import CoordinatorSettings
 
 log = logging.getLogger(__name__)
@@ -96,14 +98,24 @@ def _is_gone(pid: int | None) -> bool:
 
 def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str) -> int:
     try:
-        farm = CoordinatorApp(settings, redis_url, farm_token)
+        return _run_until_stopped(build_coordinator(settings, redis_url, farm_token))
     except AddressInUse as error:
         log.critical("%s", error)
         return EXIT_WRONG_SETTING
     except (LedgerError, FarmLocked, BrokerUnreachable) as error:
         log.critical("%s", error)
         return EXIT_FAILED
-    return farm.run()
+
+
+def _run_until_stopped(app: CoordinatorApp) -> int:
+    """Until SIGTERM, Ctrl+C or a refusal."""
+
+    def stop(*_: object) -> None:
+        app.stop()
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, stop)
+    return app.run()
 
 
 def _farm_token(settings: CoordinatorSettings) -> str:

@@ -74,6 +74,22 @@ class ArchiveAnswers(Protocol):
     def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None: ...
 
 
+class Nodes(Protocol):
+    """Admits nodes (:class:`coordinator.nodes.admission.NodeAdmission`); ``reached_by`` is our host name for them."""
+
+    def join(self, wish: JoinRequest, reached_by: str, address: str, /) -> JoinAnswer: ...
+    def redis_url_for(self, reached_by: str, /) -> str: ...
+
+
+class Operator(Protocol):
+    """What operators read and ask for (:class:`coordinator.api.operator_service.OperatorService`)."""
+
+    def status(self) -> dict[str, Any]: ...
+    def ask_now(self) -> list[dict[str, Any]]: ...
+    def release(self, name: str, /) -> bool: ...
+    def log(self, job: str, frame: str, /) -> object | None: ...
+
+
 class Jobs(Protocol):
     """What operators do to a job or one frame of it (:class:`coordinator.jobs.control.JobControl`)."""
 
@@ -87,19 +103,10 @@ class ApiServices:
 
     farm_token: str
     claims: ClaimHandler
-    #: Admits a node; the second argument is the host name it reached us by, the third its own address.
-    join: Callable[[JoinRequest, str, str], JoinAnswer]
+    nodes: Nodes
     archives: ArchiveAnswers
-    status: Callable[[], dict[str, Any]]
+    operator: Operator
     jobs: Jobs
-    #: Has the server asked for frames now; one entry a session.
-    ask_now: Callable[[], list[dict[str, Any]]]
-    #: Gives a PC a fresh start, by name; false when it has no strike and is not paused.
-    release: Callable[[str], bool]
-    #: The log of a frame's last failure: job and frame; ``None`` when none is known.
-    log: Callable[[str, str], object | None]
-    #: The Redis address as told to somebody who reached us by this host name.
-    redis_url: Callable[[str], str]
     metrics: CollectorRegistry
     #: Knows how many nodes wait for an answer about a lease.
     pressure: InFlightGauge = field(default_factory=InFlightGauge)
@@ -163,7 +170,7 @@ def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
                 f"this coordinator speaks version {CONTRACT_VERSION}, the worker {asked.contract_version}: update it",
             )
         host, address = request.url.hostname or "", request.client.host if request.client else ""
-        return _json(await anyio.to_thread.run_sync(parts.join, asked, host, address))
+        return _json(await anyio.to_thread.run_sync(parts.nodes.join, asked, host, address))
 
     @app.get("/api/archives/{md5}", dependencies=[guard])
     def archive(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
@@ -195,17 +202,17 @@ def _add_operator_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.post("/api/ask", dependencies=[guard])
     def ask() -> dict[str, Any]:
         """Has the server asked for frames now; one entry for each session."""
-        return {"sessions": parts.ask_now()}
+        return {"sessions": parts.operator.ask_now()}
 
     @app.post("/api/nodes/{name}/release", dependencies=[guard])
     def release(name: str) -> dict[str, bool]:
         """Ends the quarantine or the pause of a PC and forgets its strikes; whether it had any."""
-        return {"released": parts.release(name)}
+        return {"released": parts.operator.release(name)}
 
     @app.get("/api/broker", dependencies=[guard])
     def broker(request: Request) -> dict[str, str]:
         """Where the farm's Redis is, with its password."""
-        return {"redis_url": parts.redis_url(request.url.hostname or "")}
+        return {"redis_url": parts.nodes.redis_url_for(request.url.hostname or "")}
 
 
 def _add_reading_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
@@ -217,12 +224,12 @@ def _add_reading_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.get("/api/status", dependencies=[guard])
     def status() -> Response:
         """Sessions, frames, PCs and what needs attention, as `sheepfold status --json` prints it."""
-        return Response(msgspec.json.encode(parts.status()), media_type="application/json")
+        return Response(msgspec.json.encode(parts.operator.status()), media_type="application/json")
 
     @app.get("/api/log", dependencies=[guard])
     def frame_log(job: str, frame: str) -> Response:
         """The renderer's output of the last failed attempt of a frame; 404: none is known."""
-        found = parts.log(job, frame)
+        found = parts.operator.log(job, frame)
         if found is None:
             raise HTTPException(404, f"no failure of frame {frame[:20]} of job {job[:100]} is known")
         return _json(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -21,11 +21,18 @@ class Beats(Protocol):
     missed: int
 
 
+class PresentNodes(Protocol):
+    """Who is on the LAN (:class:`coordinator.nodes.present_nodes.PresentNodes`)."""
+
+    @property
+    def nodes(self) -> Mapping[str, Presence]: ...
+
+
 class _FarmCollector:
     def __init__(
         self,
         ledger: Ledger,
-        present: Callable[[], dict[str, Presence]],
+        present: PresentNodes,
         beats: Beats,
         archive_bytes: Callable[[], dict[str, int]],
     ) -> None:
@@ -36,7 +43,7 @@ class _FarmCollector:
         ended = CounterMetricFamily("sheepfold_frames", "Leases that ended, by how they ended", labels=["state"])
         for state, count in self._ledger.counts().items():
             (ended if state in ENDED else leases).add_metric([state.value], count)
-        nodes = self._present().values()
+        nodes = self._present.nodes.values()
         slots = GaugeMetricFamily("sheepfold_slots", "Slots of the PCs on the LAN", labels=["use"])
         rendering = sum(slot.stage is Stage.RENDERING for node in nodes for slot in node.busy)
         slots.add_metric(["rendering"], rendering)
@@ -52,7 +59,7 @@ class _FarmCollector:
 
 def make_metrics(
     ledger: Ledger,
-    present: Callable[[], dict[str, Presence]],
+    present: PresentNodes,
     beats: Beats,
     archive_bytes: Callable[[], dict[str, int]] = dict,
 ) -> CollectorRegistry:

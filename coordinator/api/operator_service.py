@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,8 +13,10 @@ from coordinator.jobs.blocks import JobBlocks
 from coordinator.leases.lease import ACTIVE, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.pauses import NodePauses
+from coordinator.nodes.present_nodes import PresentNodes
 from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.operator.farm_figures import Pace, frame_counts
+from coordinator.runtime.wakeups import Wakeups
 from coordinator.scheduling.asking import FrameRequester
 from coordinator.upstream.session_pool import SessionPool
 from sheepfold import __version__
@@ -35,39 +36,47 @@ class FrameLog:
     text: str
 
 
+class IndexedNodes(Protocol):
+    """Whom frames go to (:class:`coordinator.scheduling.usable_nodes.UsableNodes`)."""
+
+    def update_index(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorServices:
+    """What operators are told of, and what they change."""
+
+    ledger: Ledger
+    sessions: SessionPool
+    quarantine: NodeQuarantine
+    pauses: NodePauses
+    requester: FrameRequester
+    blocks: JobBlocks
+    present: PresentNodes
+    usable: IndexedNodes
+    failure_logs: FailureLogs
+    wakeups: Wakeups
+
+
 class OperatorService:
     """Answers the LAN API's operator paths."""
 
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        sessions: SessionPool,
-        quarantine: NodeQuarantine,
-        pauses: NodePauses,
-        requester: FrameRequester,
-        blocks: JobBlocks,
-        present: Callable[[], dict[str, Presence]],
-        wake_asking: Callable[[], None],
-        on_released: Callable[[], None],
-        failure_logs: FailureLogs,
-    ) -> None:
-        self._ledger, self._sessions, self._quarantine, self._requester = ledger, sessions, quarantine, requester
-        self._pauses, self._blocks, self._present = pauses, blocks, present
-        self._wake_asking, self._on_released = wake_asking, on_released
-        self._failure_logs = failure_logs
+    def __init__(self, services: OperatorServices) -> None:
+        self._services = services
+        self._ledger, self._sessions, self._present = services.ledger, services.sessions, services.present
+        self._quarantine, self._pauses, self._requester = services.quarantine, services.pauses, services.requester
         self._pace = Pace()
-        ledger.watch(self._pace.follow)
+        self._ledger.watch(self._pace.follow)
 
     def ask_now(self) -> list[dict[str, Any]]:
         """Asks the server for frames without waiting any longer; what that means for each session."""
         asked: list[dict[str, Any]] = []
-        for session in self._sessions.status(self._present()):
+        for session in self._sessions.status(self._present.nodes):
             is_asked = self._sessions[session["key"]].ask_now()
             has_free_slot = self._requester.wanted(session["key"]) > 0
             said = "asking now" if has_free_slot else "asking as soon as a slot is free: none is"
             asked.append({"name": session["name"], "asked": is_asked, "said": said if is_asked else session["notice"]})
-        self._wake_asking()
+        self._services.wakeups.asking.set()
         return asked
 
     def log(self, job: str, frame: str) -> FrameLog | None:
@@ -76,7 +85,7 @@ class OperatorService:
         for lease in (*self._ledger.leases(*ACTIVE), *self._ledger.history(HISTORY_SEARCHED)):
             if job not in (lease.offer.job_id, lease.job_name) or not _same_frame(frame, lease.offer.frame):
                 continue
-            if path := self._failure_logs.last_of(lease):
+            if path := self._services.failure_logs.last_of(lease):
                 return FrameLog(path=str(path), reason=lease.reason, text=path.read_text("utf-8", "replace"))
             if lease.state is LeaseState.FAILED and told is None:
                 told = FrameLog(path="", reason=lease.reason, text=f"{lease.reason}\n(no log of it is kept)")
@@ -87,17 +96,17 @@ class OperatorService:
         is_lifted = self._pauses.lift(name)
         released = self._quarantine.release(name) or is_lifted
         if released:
-            self._on_released()
+            self._services.usable.update_index()
         return released
 
     def status(self) -> dict[str, Any]:
         """What ``sheepfold status --json`` prints; of JSON's types alone."""
         counts = self._ledger.counts()
-        nodes = sorted(self._present().values(), key=lambda node: node.name)
+        nodes = sorted(self._present.nodes.values(), key=lambda node: node.name)
         remaining = self._requester.frames_remaining
         return {
             "version": __version__,
-            "sessions": [self._session(session) for session in self._sessions.status(self._present())],
+            "sessions": [self._session(session) for session in self._sessions.status(self._present.nodes)],
             "leases": {state.value: count for state, count in counts.items()},
             "frames": frame_counts(counts, nodes),
             "accepted": counts[LeaseState.ACCEPTED],
@@ -105,7 +114,7 @@ class OperatorService:
             "eta_s": self._pace.eta_s(remaining, time.time()),
             "nodes": [self._node(node) for node in nodes],
             "quarantined": sorted(self._quarantine.quarantined().values()),
-            "blocked": [asdict(block) | {"label": block.label} for block in self._blocks.all()],
+            "blocked": [asdict(block) | {"label": block.label} for block in self._services.blocks.all()],
         }
 
     def _session(self, session: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from coordinator.leases.lease import Lease
 from sheepfold.contract.presence import Presence
 
 
@@ -18,3 +19,9 @@ class PresentNodes:
         """What people call the PC; empty for one that is not here."""
         node = self.nodes.get(node_id or "")
         return node.name if node else ""
+
+    def remaining_s(self, lease: Lease) -> float | None:
+        """Seconds the node that renders a lease says it still needs; ``None`` while it does not know."""
+        node = self.nodes.get(lease.node_id or "")
+        slots = node.busy if node else ()
+        return next((slot.remaining_s for slot in slots if slot.lease_id == lease.id), None)

@@ -44,6 +44,11 @@ class UvicornThread:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
+    @property
+    def address(self) -> str:
+        """``host:port``, as the operator set it."""
+        return f"{self._host}:{self._port}"
+
     def bind(self) -> UvicornThread:
         """Takes the port, so that a taken one is told before anything runs; connections wait for :meth:`start`.
 
@@ -53,7 +58,7 @@ class UvicornThread:
             self._socket = listen(self._host, self._port)
         except OSError as error:
             raise AddressInUse(
-                f"SHEEPFOLD_HOST, SHEEPFOLD_PORT: cannot listen on {self._host}:{self._port}: {error.strerror}"
+                f"SHEEPFOLD_HOST, SHEEPFOLD_PORT: cannot listen on {self.address}: {error.strerror}"
             ) from None
         return self
 

@@ -80,7 +80,7 @@ class Heartbeat:
         #: Delivered leases that the server has ended.
         self._needless: set[str] = set()
         self._first_round = True
-        self._pool = ThreadPoolExecutor(BEATS_AT_ONCE, thread_name_prefix="beat")
+        self._pool = ThreadPoolExecutor(BEATS_AT_ONCE, thread_name_prefix="heartbeat")
         self._closed = False
         self.missed = self.answered = 0
 

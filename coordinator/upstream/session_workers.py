@@ -41,6 +41,18 @@ class Asker(Protocol):
     def ask_once(self, session: FarmSession) -> bool: ...
 
 
+class LostLeases(Protocol):
+    """Ends leases that the server no longer knows (:class:`coordinator.lease_events.LeaseEvents`)."""
+
+    def lose(self, lease: Lease, reason: str, /) -> None: ...
+
+
+class FatalListener(Protocol):
+    """Is told of an error that waiting cannot mend (:class:`coordinator.runtime.stop_request.StopRequest`)."""
+
+    def fail(self, error: Exception, /) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class _ActiveSession:
     """A session at work."""
@@ -55,27 +67,28 @@ class SessionLoops:
 
     def __init__(
         self,
-        account: SessionPool,
+        sessions: SessionPool,
         ledger: Ledger,
         requester: Asker,
         make_uploads: Callable[[FarmSession], Uploads],
-        lose: Callable[[Lease, str], None],
+        events: LostLeases,
         wakeups: Wakeups,
-        on_fatal: Callable[[Exception], None],
+        stop: FatalListener,
     ) -> None:
-        self._account, self._ledger, self._requester = account, ledger, requester
-        self._make_uploads, self._lose, self._on_fatal = make_uploads, lose, on_fatal
+        """``make_uploads`` makes what sends a session's frames, once for each."""
+        self._sessions, self._ledger, self._requester = sessions, ledger, requester
+        self._make_uploads, self._events, self._stop, self._wakeups = make_uploads, events, stop, wakeups
         self._active: dict[str, _ActiveSession] = {}
         self._lock = threading.Lock()
         self._stopped = False
         #: Signing in was refused for good in the middle of an upload.
         self._cannot_send = False
-        self._ask = PeriodicThread("ask", self._ask_round, fatal=FatalRefusal, on_fatal=on_fatal, wake=wakeups.asking)
+        self._ask = PeriodicThread("ask", self._ask_round, fatal=FatalRefusal, on_fatal=stop.fail, wake=wakeups.asking)
         self._upload = PeriodicThread(
-            "upload", self._upload_round, fatal=FatalRefusal, on_fatal=on_fatal, wake=wakeups.uploading
+            "upload", self._upload_round, fatal=FatalRefusal, on_fatal=stop.fail, wake=wakeups.uploading
         )
         self._asking = KeyedThreadPool(
-            "asking", threads=THREADS, at_once=ASKS_AT_ONCE, fatal=FatalRefusal, on_fatal=on_fatal
+            "asking", threads=THREADS, at_once=ASKS_AT_ONCE, fatal=FatalRefusal, on_fatal=stop.fail
         )
         self._uploading = KeyedThreadPool(
             "uploading", threads=THREADS, at_once=UPLOADS_AT_ONCE, fatal=FatalRefusal, on_fatal=self._end_uploading
@@ -83,7 +96,7 @@ class SessionLoops:
 
     def _end_uploading(self, error: Exception) -> None:
         self._cannot_send = True
-        self._on_fatal(error)
+        self._stop.fail(error)
 
     def start(self) -> None:
         """Looks after the sessions from now on."""
@@ -96,19 +109,11 @@ class SessionLoops:
         with self._lock:
             if self._stopped:
                 return
-            for key, session in self._account.items():
+            for key, session in self._sessions.items():
                 if key not in self._active:
                     uploads = self._make_uploads(session)
                     limit = FrameLimit(session, uploads.held)
                     self._active[key] = _ActiveSession(session=session, uploads=uploads, limit=limit)
-
-    def wake_asking(self) -> None:
-        """Call it when a slot may have become free: looks at once whether to ask for frames."""
-        self._ask.wake()
-
-    def wake_uploading(self) -> None:
-        """Call it when a picture or a report is ready: sends it at once."""
-        self._upload.wake()
 
     def stop_asking(self) -> None:
         """Asks for no more frames; does not wait for requests under way (:meth:`join_asking`)."""
@@ -164,7 +169,7 @@ class SessionLoops:
             if not may_ask or not self._requester.ask_once(session):
                 return False
         if not was_flowing:
-            self._ask.wake()
+            self._wakeups.asking.set()
         return True
 
     # Uploading
@@ -183,7 +188,7 @@ class SessionLoops:
             if active.session.is_over:
                 self._leave_disabled(active.session, active.uploads)
             return False
-        self._ask.wake()
+        self._wakeups.asking.set()
         return True
 
     def _leave_disabled(self, session: FarmSession, uploads: Uploads) -> None:
@@ -191,6 +196,6 @@ class SessionLoops:
         leases = [lease for lease in self._ledger.leases(*ACTIVE) if lease.session_key == session.key]
         if session.is_over:
             for lease in leases:
-                self._lose(lease, "the server has disabled the session and takes nothing more")
+                self._events.lose(lease, "the server has disabled the session and takes nothing more")
         elif not leases and uploads.idle():
             session.log_out()

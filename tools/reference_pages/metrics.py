@@ -10,6 +10,7 @@ from prometheus_client import Metric
 
 from coordinator.api.metrics import make_metrics
 from coordinator.leases.lease import LeaseState
+from coordinator.nodes.present_nodes import PresentNodes
 
 from .markdown import code, page, plain, table
 
@@ -30,7 +31,7 @@ def _collected() -> Iterator[Metric]:
     nothing: Any = SimpleNamespace(counts=lambda: dict.fromkeys(LeaseState, 0))
     heartbeats: Any = SimpleNamespace(answered=0, missed=0)
     moved = {"from_server": 0, "to_lan": 0}
-    yield from make_metrics(nothing, dict, heartbeats, lambda: moved).collect()
+    yield from make_metrics(nothing, PresentNodes(), heartbeats, lambda: moved).collect()
 
 
 def _row(metric: Metric) -> tuple[str, str, str, str]:

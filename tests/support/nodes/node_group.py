@@ -153,20 +153,14 @@ class SilentPeer:
 
 
 def _parts(desk: ArchiveTracker) -> ApiServices:
-    def unused(*_: object) -> None:
-        raise AssertionError("nodes ask for archives alone")
-
+    # Nodes of this group ask for archives alone.
     return ApiServices(
         farm_token=TOKEN,
         claims=None,  # type: ignore[arg-type]
-        join=unused,  # type: ignore[arg-type]
+        nodes=None,  # type: ignore[arg-type]
         archives=desk,
-        status=unused,  # type: ignore[arg-type]
+        operator=None,  # type: ignore[arg-type]
         jobs=None,  # type: ignore[arg-type]
-        ask_now=unused,  # type: ignore[arg-type]
-        release=unused,  # type: ignore[arg-type]
-        log=unused,
-        redis_url=unused,  # type: ignore[arg-type]
         metrics=CollectorRegistry(),
     )
 

@@ -110,25 +110,43 @@ class FakeJobs:
         return [JobBlock(job_id=job, name="film", reason="", by=BlockedBy.OPERATOR, since=1.0, frame=frame)]
 
 
+class FakeAdmission:
+    """Admits everybody."""
+
+    def join(self, wish: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
+        name = f"{wish.wanted_name}-{reached_by}"
+        return JoinAnswer(name=name, redis_url="redis://h", queue="farm.n1", order_key="key")
+
+    def redis_url_for(self, reached_by: str) -> str:
+        return f"redis://{reached_by}"
+
+
+class FakeOperator:
+    """Knows one PC and one failed frame."""
+
+    def status(self) -> dict[str, Any]:
+        return {"accepted": 3}
+
+    def ask_now(self) -> list[dict[str, Any]]:
+        return [{"name": "linux/64bit", "asked": True, "said": "asking now"}]
+
+    def release(self, name: str) -> bool:
+        return name == "pc"
+
+    def log(self, job: str, frame: str) -> FrameLog | None:
+        found = FrameLog(path="/logs/a.1.log", reason="no camera", text="Error: no camera")
+        return found if (job, frame) == ("film", "12") else None
+
+
 @pytest.fixture
 def client(desk: FakeClaims, archives: FakeArchives) -> TestClient:
     parts = ApiServices(
         farm_token=TOKEN,
         claims=desk,
-        join=lambda wish, host, address: JoinAnswer(
-            name=f"{wish.wanted_name}-{host}", redis_url="redis://h", queue="farm.n1", order_key="key"
-        ),
+        nodes=FakeAdmission(),
         archives=archives,
-        status=lambda: {"accepted": 3},
+        operator=FakeOperator(),
         jobs=FakeJobs(),
-        ask_now=lambda: [{"name": "linux/64bit", "asked": True, "said": "asking now"}],
-        release=lambda name: name == "pc",
-        log=lambda job, frame: (
-            FrameLog(path="/logs/a.1.log", reason="no camera", text="Error: no camera")
-            if (job, frame) == ("film", "12")
-            else None
-        ),
-        redis_url=lambda host: f"redis://{host}",
         metrics=CollectorRegistry(),
     )
     return TestClient(create_api(parts), base_url="http://coordinator:8420")

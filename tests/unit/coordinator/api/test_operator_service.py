@@ -8,14 +8,16 @@ from typing import Any, cast
 
 import pytest
 
-from coordinator.api.operator_service import OperatorService
+from coordinator.api.operator_service import OperatorService, OperatorServices
 from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.pauses import NodePauses
+from coordinator.nodes.present_nodes import PresentNodes
 from coordinator.nodes.quarantine import NodeQuarantine
+from coordinator.runtime.wakeups import Wakeups
 from coordinator.scheduling.asking import FrameRequester
 from coordinator.settings import SessionMode
 from coordinator.upstream.session import FarmSession
@@ -24,7 +26,7 @@ from coordinator.upstream.session_state import SessionState
 from sheepfold import __version__
 from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
-from sheepfold.contract.presence import Compute, Presence, Stage
+from sheepfold.contract.presence import Compute, Stage
 from tests.support.coordinator.builders import rendering
 from tests.support.coordinator.fakes import HARDWARE, KEY, FakeSession, node, slot
 
@@ -36,15 +38,15 @@ class ServiceHarness:
         self.logs = FailureLogs(folder).open()
         self.ledger, self.conduct = ledger, NodeQuarantine(KeyValueStore(ledger.database)).load()
         self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
-        self.present: dict[str, Presence] = {}
-        self.released = self.woken = 0
+        self.released = 0
+        self.present_nodes, self.wakeups = PresentNodes(), Wakeups()
         self.room = 2
         self.session, self.blocks = (
             FakeSession(),
             JobBlocks(KeyValueStore(ledger.database), "http://server", wall_clock=lambda: 7.0).load(),
         )
         self.requester = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
-        self.office = OperatorService(
+        services = OperatorServices(
             ledger=ledger,
             sessions=SessionPool(SessionMode.FARM, lambda _key, _hardware: cast("FarmSession", self.session)).open(
                 HARDWARE
@@ -53,16 +55,14 @@ class ServiceHarness:
             pauses=self.pauses,
             requester=cast("FrameRequester", self.requester),
             blocks=self.blocks,
-            present=lambda: self.present,
-            wake_asking=self._wake_asking,
-            on_released=self._on_released,
+            present=self.present_nodes,
+            usable=self,
             failure_logs=self.logs,
+            wakeups=self.wakeups,
         )
+        self.office = OperatorService(services)
 
-    def _wake_asking(self) -> None:
-        self.woken += 1
-
-    def _on_released(self) -> None:
+    def update_index(self) -> None:
         self.released += 1
 
     def quarantined(self, node_id: str, name: str) -> None:
@@ -80,7 +80,7 @@ def desk(ledger: Ledger, tmp_path: Path) -> ServiceHarness:
 
 def test_asking_now_is_told_for_each_session(desk: ServiceHarness) -> None:
     assert desk.office.ask_now() == [{"name": "linux/64bit", "asked": True, "said": "asking now"}]
-    assert (desk.session.asked_now, desk.woken) == (1, 1)
+    assert (desk.session.asked_now, desk.wakeups.asking.is_set()) == (1, True)
 
     desk.room = 0
     assert desk.office.ask_now()[0]["said"] == "asking as soon as a slot is free: none is"
@@ -146,7 +146,7 @@ def test_the_status_tells_what_is_blocked_and_why(desk: ServiceHarness) -> None:
 def test_the_status_tells_what_each_pc_renders_and_how_far(desk: ServiceHarness) -> None:
     lease = rendering(desk.ledger, "0012")
     busy = slot(lease, progress=0.5, remaining_s=30.0, memory_kb=2048)
-    desk.present = {
+    desk.present_nodes.nodes = {
         "n2": node("n2", name="pc-02", accepting=False),
         "n1": node("n1", name="pc-01", slots=2, compute=Compute.BOTH, busy=(busy,)),
     }
@@ -196,12 +196,12 @@ def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(desk: Serv
 
 
 def test_the_status_tells_which_pcs_take_nothing_and_why(desk: ServiceHarness, ledger: Ledger) -> None:
-    desk.present = {
+    desk.present_nodes.nodes = {
         "n1": node("n1", trouble="disk full: make room"),
         "n2": node("n2", no_blender="no blender on PATH"),
         "n3": node("n3", blender="3.4.1"),
     }
-    desk.pauses.follow(desk.present)
+    desk.pauses.follow(desk.present_nodes.nodes)
     failure = FailureReport(kind=FailureKind.INTERNAL, reason="KeyError")
     desk.pauses.failed(rendering(ledger, node="n3"), "n3", "n3", failure)
     told = [(row["trouble"], row["blender"], row["no_blender"]) for row in desk.office.status()["nodes"]]

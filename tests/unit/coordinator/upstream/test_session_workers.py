@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from coordinator.leases.lease import Delivery, LeaseEvent
+from coordinator.leases.lease import Delivery, Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.runtime.wakeups import Wakeups
 from coordinator.settings import SessionMode
@@ -94,7 +94,7 @@ class WorkersHarness:
         self.present: dict[str, Presence] = {"n1": node()}
         self.lost: list[str] = []
         self.fatal: list[Exception] = []
-        self.ended = threading.Event()
+        self.ended, self.wakeups = threading.Event(), Wakeups()
         self.account = SessionPool(mode, self._make).open(HARDWARE)
         self.on_making: Callable[[], None] = lambda: None
         self.loops = SessionLoops(
@@ -102,9 +102,9 @@ class WorkersHarness:
             ledger,
             self.requester,
             self._make_uploads,
-            lambda lease, _reason: self.lost.append(lease.id),
-            Wakeups(),
-            self._on_fatal,
+            self,
+            self.wakeups,
+            self,
         )
 
     def _make(self, key: str, hardware: Hardware) -> FarmSession:
@@ -116,7 +116,10 @@ class WorkersHarness:
         self.made.append(session.key)
         return cast("Uploads", self.uploads.setdefault(session.key, FakeUploads()))
 
-    def _on_fatal(self, error: Exception) -> None:
+    def lose(self, lease: Lease, _reason: str) -> None:
+        self.lost.append(lease.id)
+
+    def fail(self, error: Exception) -> None:
         self.fatal.append(error)
         self.ended.set()
 
@@ -276,7 +279,7 @@ def test_what_was_sent_makes_room_to_ask_for_more(stage: WorkersHarness) -> None
     assert stage.requester.looked.wait(SOON_S)
     stage.requester.looked.clear()
     stage.uploads[KEY].waiting = 2
-    stage.loops.wake_uploading()
+    stage.wakeups.uploading.set()
     assert stage.uploads[KEY].sent_all.wait(SOON_S)
     assert stage.requester.looked.wait(SOON_S), "it does not wait for its own time"
 
@@ -291,7 +294,7 @@ def test_after_asking_has_stopped_frames_still_go_up(stage: WorkersHarness) -> N
     assert stage.threads() == ["upload"]
     stage.uploads[KEY].waiting = 3
     assert stage.loops.can_send_more()
-    stage.loops.wake_uploading()
+    stage.wakeups.uploading.set()
     assert stage.uploads[KEY].sent_all.wait(SOON_S)
     assert not stage.loops.can_send_more()
     assert stage.uploads[KEY].flushed == 3
