@@ -1,0 +1,202 @@
+"""One turn of each of the coordinator's loops."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from coordinator.broker.farm_lock import FarmLocked, Holder
+from coordinator.leases.key_value import KeyValueStore
+from coordinator.leases.ledger import Ledger
+from coordinator.loops import BROKER_PAUSE_S, TIDY_EVERY_S, FarmLoops, LoopServices
+from coordinator.nodes.pauses import NodePauses
+from coordinator.nodes.present_nodes import PresentNodes
+from coordinator.nodes.quarantine import NodeQuarantine
+from coordinator.nodes.registry import BrokerUnreachable
+from coordinator.runtime.stop_request import StopRequest
+from coordinator.runtime.wakeups import Wakeups
+from coordinator.scheduling.node_index import NodeIndex
+from coordinator.scheduling.usable_nodes import UsableNodes
+from coordinator.settings import SessionMode
+from coordinator.upstream.session import FarmSession
+from coordinator.upstream.session_pool import SessionPool
+from coordinator.upstream.session_workers import IDLE_S
+from sheepfold.backoff import Backoff
+from sheepfold.protocol.session_messages import Hardware
+from tests.support.coordinator.fakes import HARDWARE, FakeSession, node
+
+HOLDER = Holder(farm_id="b", host="pc", pid=1, since=0.0)
+
+
+class JoinedSession(FakeSession):
+    """Counts nodes that joined."""
+
+    joined = 0
+
+    def node_joined(self) -> None:
+        self.joined += 1
+
+
+class LoopsHarness:
+    """Real nodes and sessions; what the loops call beside them is the harness itself, and notes it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.present, self.wakeups, self.stop = PresentNodes(), Wakeups(), StopRequest()
+        self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
+        self.quarantine = NodeQuarantine(KeyValueStore(ledger.database))
+        self.index, self.session = NodeIndex(look_ahead=1), JoinedSession()
+        self.sessions = SessionPool(SessionMode.FARM, self._session).open(HARDWARE)
+        self.usable = UsableNodes(self.present, self.quarantine, self.pauses, self.index, self.sessions, self.wakeups)
+        #: What the next look at the LAN finds.
+        self.seen = {"n1": node("n1")}
+        self.broker_down, self.opened, self.placed, self.tidied, self.next_beat_s = False, 0, 0, 0, 30.0
+        self.on_place: Callable[[], None] = lambda: None
+        self.renewing: Callable[[], float] = lambda: 30.0
+        mine = cast("Any", self)
+        self.loops = FarmLoops(
+            LoopServices(
+                farm_lock=mine,
+                reconciler=mine,
+                present=self.present,
+                pauses=self.pauses,
+                usable=self.usable,
+                sessions=self.sessions,
+                session_loops=mine,
+                placer=mine,
+                heartbeat=mine,
+                archives=mine,
+                wakeups=self.wakeups,
+            ),
+            self.stop,
+        )
+
+    def _session(self, _key: str, _hardware: Hardware) -> FarmSession:
+        return cast("FarmSession", self.session)
+
+    def sweep_once(self) -> bool:
+        has_news = self.present.nodes != self.seen
+        self.present.nodes = dict(self.seen)
+        return has_news
+
+    def open_new(self) -> None:
+        self.opened += 1
+
+    def place_once(self) -> int:
+        self.placed += 1
+        self.on_place()
+        return 0
+
+    def tidy(self) -> None:
+        self.tidied += 1
+
+    def beat_once(self) -> float:
+        return self.next_beat_s
+
+    def renew_once(self) -> float:
+        return self.renewing()
+
+
+@pytest.fixture
+def farm(ledger: Ledger) -> LoopsHarness:
+    return LoopsHarness(ledger)
+
+
+def test_a_node_that_came_is_indexed_and_told_to_its_session(farm: LoopsHarness) -> None:
+    assert farm.loops.reconcile_once() == IDLE_S
+    assert (list(farm.index.nodes()), farm.session.joined, farm.opened) == (["n1"], 1, 1)
+    assert farm.wakeups.placing.is_set()
+    assert farm.wakeups.asking.is_set()
+
+
+def test_a_look_that_finds_nothing_new_changes_nothing(farm: LoopsHarness) -> None:
+    farm.loops.reconcile_once()
+    farm.wakeups.placing.clear()
+    farm.loops.reconcile_once()
+    assert (farm.session.joined, farm.opened, farm.wakeups.placing.is_set()) == (1, 1, False)
+
+
+def test_only_the_node_that_is_new_counts_as_joined(farm: LoopsHarness) -> None:
+    farm.loops.reconcile_once()
+    farm.seen["n2"] = node("n2")
+    farm.loops.reconcile_once()
+    assert (sorted(farm.index.nodes()), farm.session.joined) == (["n1", "n2"], 2)
+
+
+def test_a_node_that_left_gets_no_more_frames(farm: LoopsHarness) -> None:
+    farm.loops.reconcile_once()
+    farm.seen.clear()
+    farm.loops.reconcile_once()
+    assert not farm.index.nodes()
+
+
+def test_a_node_whose_pause_is_over_gets_frames_again_without_other_news(farm: LoopsHarness) -> None:
+    farm.loops.reconcile_once()
+    farm.index.remove("n1")
+    farm.wakeups.placing.clear()
+    farm.loops.reconcile_once()
+    assert (list(farm.index.nodes()), farm.wakeups.placing.is_set(), farm.opened) == (["n1"], True, 1)
+
+
+def test_nothing_is_placed_while_redis_is_away(farm: LoopsHarness) -> None:
+    farm.broker_down = True
+    assert farm.loops.place_once() == IDLE_S
+    assert farm.placed == 0
+    farm.broker_down = False
+    farm.loops.place_once()
+    assert farm.placed == 1
+
+
+def test_orders_that_the_broker_does_not_take_wait_and_nobody_wakes_them(farm: LoopsHarness) -> None:
+    def fail() -> None:
+        farm.wakeups.placing.set()  # the lease that came back
+        raise BrokerUnreachable("no answer")
+
+    farm.on_place = fail
+    assert farm.loops.place_once() == BROKER_PAUSE_S
+    assert not farm.wakeups.placing.is_set()
+
+
+def test_archives_are_tidied_once_a_minute(farm: LoopsHarness) -> None:
+    assert (farm.loops.tidy_once(), farm.tidied) == (TIDY_EVERY_S, 1)
+
+
+@pytest.mark.parametrize(("next_beat_s", "wait_s"), [(30.0, IDLE_S), (0.2, 0.2), (0.0, 0.0)])
+def test_heartbeats_of_leases_granted_meanwhile_wait_a_second_at_most(
+    farm: LoopsHarness, next_beat_s: float, wait_s: float
+) -> None:
+    farm.next_beat_s = next_beat_s
+    assert farm.loops.beat_once() == wait_s
+
+
+def test_another_coordinator_ends_this_one(farm: LoopsHarness) -> None:
+    def followed() -> float:
+        raise FarmLocked(HOLDER)
+
+    farm.renewing = followed
+    farm.loops.start()
+    farm.stop.wait()
+    farm.loops.stop()
+    assert isinstance(farm.stop.error, FarmLocked)
+    assert not farm.stop.was_asked
+    assert farm.loops.join_farm_lock(10)
+
+
+def test_a_renewal_that_is_under_way_is_waited_for(farm: LoopsHarness) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow() -> float:
+        began.set()
+        assert go_on.wait(10)
+        return 30.0
+
+    farm.renewing = slow
+    farm.loops.start()
+    assert began.wait(10)
+    farm.loops.stop()
+    assert not farm.loops.join_farm_lock(0.01)
+    go_on.set()
+    assert farm.loops.join_farm_lock(10)
