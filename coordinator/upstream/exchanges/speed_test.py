@@ -44,6 +44,7 @@ AGAIN_AFTER_S = 3600.0
 class _Measure:
     """One transfer, counted as it goes."""
 
+    clock: Callable[[], float]
     begun: float
     first_byte_at: float | None = None
     ended: float = 0.0
@@ -53,7 +54,7 @@ class _Measure:
         if response.status_code != 200:
             raise BadResponse(f"HTTP {response.status_code}", response.status_code)
         for piece in response.raw.stream(PIECE_BYTES, decode_content=False):
-            now = time.monotonic()
+            now = self.clock()
             self.first_byte_at = self.first_byte_at or now
             self.size, self.ended = self.size + len(piece), now
             if self.size >= MOST_BYTES or now - self.begun >= MOST_S:
@@ -78,6 +79,7 @@ class SpeedTests:
     """Measures for all sessions, in whatever thread asks. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` counts seconds and never jumps."""
         self._clock = clock
         self._lock = threading.Lock()
         #: Address → what it gave, and when (the clock's seconds).
@@ -110,19 +112,19 @@ class SpeedTests:
     def _result(self, exchanges: HttpTransport, base: str, url: str) -> SpeedTestResult:
         known, at = self._known.get(url, (None, 0.0))
         if known is None or self._clock() - at >= AGAIN_AFTER_S:
-            known = _measured(exchanges, base, url)
+            known = _measured(exchanges, base, url, self._clock)
             self._known[url] = known, self._clock()
         return known
 
 
-def _measured(exchanges: HttpTransport, base: str, url: str) -> SpeedTestResult:
+def _measured(exchanges: HttpTransport, base: str, url: str, clock: Callable[[], float]) -> SpeedTestResult:
     is_public = _is_public(urlsplit(base).hostname or "")
 
     def may_go(address: str) -> None:
         if is_public and not _is_public(urlsplit(address).hostname or ""):
             raise BadResponse("the server would have us look at addresses of this network")
 
-    measure = _Measure(begun=time.monotonic())
+    measure = _Measure(clock=clock, begun=clock())
     call = HttpCall(exchange="speed test", base=base, path=url, jar=SharedJar(), deadline_s=2 * MOST_S, may_go=may_go)
     try:
         exchanges.make(call, measure.read)

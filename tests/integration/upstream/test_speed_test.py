@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,22 +43,47 @@ def fetched(server: MisbehavingServer, path: str) -> int:
     return sum(visit.path == path for visit in server.visits)
 
 
+class LineClock:
+    """Moved by the server, which waits until the client has looked at it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._was_read = threading.Event()
+
+    def __call__(self) -> float:
+        self._was_read.set()
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+        self._was_read.clear()
+
+    def wait_until_read(self) -> None:
+        assert self._was_read.wait(10), "nothing arrived"
+
+
 def test_each_address_is_measured_and_told(server: MisbehavingServer, signed_in: ServerClient) -> None:
+    clock = LineClock()
+
+    def fast(visit: ReceivedRequest) -> None:
+        clock.pass_by(0.125)
+        visit.answer(BIG)
+
     def slow(visit: ReceivedRequest) -> None:
-        time.sleep(0.2)
+        clock.pass_by(0.25)
         visit.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + bytes(100_000))
-        time.sleep(0.5)
+        clock.wait_until_read()
+        clock.pass_by(0.5)
         visit.raw(bytes(100_000))
 
-    server.pages |= {"/fast": lambda visit: visit.answer(BIG), "/slow": slow}
-    fast, slowly, gone = (f"{server.url}/{name}" for name in ("fast", "slow", "gone"))
-    signed_in.run_speed_test(SpeedTests(), (fast, slowly, gone))
+    server.pages |= {"/fast": fast, "/slow": slow}
+    fast_url, slow_url, gone = (f"{server.url}/{name}" for name in ("fast", "slow", "gone"))
+    signed_in.run_speed_test(SpeedTests(clock), (fast_url, slow_url, gone))
     results = {result.url: result for result in told(server)}
-    assert results[fast].speed > 2_000_000
-    assert 200_000 <= results[slowly].speed <= 400_000, "200 kB in half a second"
-    assert 200 <= results[slowly].ping_ms < 450
+    assert results[fast_url] == SpeedTestResult(url=fast_url, speed=8 * len(BIG), ping_ms=125), "no time between"
+    assert results[slow_url] == SpeedTestResult(url=slow_url, speed=400_000, ping_ms=250), "200 kB in half a second"
     assert results[gone] == SpeedTestResult(url=gone, speed=0, ping_ms=0)
-    assert signed_in.network_down == results[fast].speed
+    assert signed_in.network_down == results[fast_url].speed
 
 
 def test_an_endless_address_is_left_after_so_many_bytes_and_a_dripping_one_after_so_many_seconds(
@@ -176,7 +202,7 @@ def test_a_server_on_the_internet_cannot_make_us_look_at_this_network(server: Mi
     server.pages["/fast"] = lambda visit: visit.answer(b"x")
     exchanges = ServerClient(server.url)._exchanges
     url = address.format(port=server.http.server_port)
-    result = speed_test._measured(exchanges, "http://render.example/", url)
+    result = speed_test._measured(exchanges, "http://render.example/", url, time.monotonic)
     assert result == SpeedTestResult(url=url, speed=0, ping_ms=0)
     assert not server.visits
 
@@ -196,7 +222,7 @@ def test_nor_by_a_redirect(server: MisbehavingServer, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(speed_test, "_is_public", first_hop_is_ours)
     exchanges = ServerClient(server.url)._exchanges
-    result = speed_test._measured(exchanges, "http://render.example/", f"{server.url}/")
+    result = speed_test._measured(exchanges, "http://render.example/", f"{server.url}/", time.monotonic)
     assert result.speed == 0
     assert [visit.path for visit in server.visits] == ["/"]
 

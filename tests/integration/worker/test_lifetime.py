@@ -99,7 +99,7 @@ def test_a_worker_follows_the_coordinator_to_another_redis_and_loses_no_frame(
     fresh.redis = RedisServer(tmp_path)
     fresh.coordinator.redis_url = fresh.redis.url
     wait_for(lambda: order.lease_id in fresh.coordinator.frames)
-    wait_for(fresh.presence, 30, "presence in the other Redis")
+    fresh.until_ready(times=2)
     again = fresh.order("7")
     wait_for(lambda: again.lease_id in fresh.coordinator.frames)
     assert fresh.process.pid == pid

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -43,6 +44,10 @@ from sheepfold.sharing.shared_archive import SharedArchive
 from tests.support.nodes.null_renderer import COMMAND_LINE, renderer_archive, scene_archive
 
 TOKEN = "a-token-nobody-may-see"
+#: CPU seconds of a worker's start. It takes one; how long that is depends on who else computes on this machine ...
+START_CPU_S = 15
+#: ... and a worker that waits for something that never comes uses none.
+START_WALL_S = 120
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20, what: str = "") -> Any:
@@ -232,10 +237,22 @@ class WorkerHarness:
             self.process = subprocess.Popen([sys.executable, "-c", self.program], env=env, stderr=log, stdout=log)
         return self
 
-    def until_ready(self) -> WorkerHarness:
-        wait_for(lambda: b"ready." in self.log.read_bytes(), 30, "worker ready")
+    def until_ready(self, times: int = 1) -> WorkerHarness:
+        """Takes orders; ``times``: started anew in the same process so often. Fails at once when the process ended."""
+        wait_for(
+            lambda: self.log.read_bytes().count(b"ready.") >= times or self._is_stuck(times), START_WALL_S, "ready"
+        )
         wait_for(self.presence, 10, "presence")
         return self
+
+    def _is_stuck(self, starts: int) -> bool:
+        assert self.process
+        assert self.process.poll() is None, f"the worker ended: {self.log.read_text()[-2000:]}"
+        used = psutil.Process(self.process.pid).cpu_times()
+        assert used.user + used.system < starts * START_CPU_S, (
+            f"the worker does not start: {self.log.read_text()[-2000:]}"
+        )
+        return False
 
     def presence(self) -> Presence | None:
         texts = list(self.redis.client.hgetall(PRESENCE_HASH).values())

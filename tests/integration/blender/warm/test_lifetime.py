@@ -18,10 +18,13 @@ from render_tasks.blender.warm import process as warm_process
 from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.api_messages import FailureKind
+from sheepfold.contract.orders import RenderOrder
+from sheepfold.contract.presence import Stage
 from tests.support.blender.render_jobs import gone
 from tests.support.blender.warm_pool_harness import COMMAND_LINE, WarmPoolHarness, open_scenes
 from tests.support.nodes.null_renderer import packed
 from tests.support.nodes.worker_harness import WorkerHarness, wait_for
+from tests.support.nodes.worker_probes import stages
 
 DIES_AT_5 = """import bpy, os, signal
 def die(scene, *_):
@@ -210,17 +213,30 @@ def test_a_node_keeps_a_blender_open_between_orders_unless_it_is_told_not_to(
 
 @pytest.mark.redis
 def test_two_jobs_that_take_turns_on_one_slot_start_two_blenders(blender: str, scenes: Path, tmp_path: Path) -> None:
-    starts = tmp_path / "starts"
-    renderer = packed({"rend.exe": f'#!/bin/sh\necho $$ >> "{starts}"\nexec "{blender}" "$@"\n'.encode()})
+    starts, gate = tmp_path / "starts", tmp_path / "gate"
+    lines = (
+        "#!/bin/sh",
+        f'echo $$ >> "{starts}"',
+        f'until [ -e "{gate}" ]; do sleep 0.05; done',
+        f'exec "{blender}" "$@"',
+    )
+    renderer = packed({"rend.exe": "\n".join((*lines, "")).encode()})
     jobs = [packed({"scene.blend": (scenes / f"{name}.blend").read_bytes()}) for name in ("moving", "ranged")]
     with contextlib.closing(WorkerHarness(tmp_path)) as node:
         node.coordinator.archives |= {ref.md5: content for ref, content in (renderer, *jobs)}
         node.start().until_ready()
         places = {"renderer_archive": renderer[0], "scene_path": "scene.blend"}
-        orders = [
-            node.order(str(number), scene_archives=(jobs[number % 2][0],), job_id=str(70 + number % 2), **places)
-            for number in range(6)
-        ]
+
+        def order(number: int) -> RenderOrder:
+            job = number % 2
+            return node.order(str(number), scene_archives=(jobs[job][0],), job_id=str(70 + job), **places)
+
+        orders = [order(0)]
+        wait_for(starts.exists, 30, "the first is being rendered")
+        orders += [order(number) for number in range(1, 6)]
+        # A slot takes five orders; whoever is not ready when a slot is free is passed by.
+        wait_for(lambda: list(stages(node).values()).count(Stage.WAITING) == 4, 30, "four wait for the slot")
+        gate.touch()
         wait_for(lambda: all(order.lease_id in node.coordinator.frames for order in orders), 60)
         assert len(starts.read_text().split()) == 2
         assert node.stop() < 10
