@@ -146,9 +146,8 @@ class NodeIndex:
     def can_anybody(self, need: Requirements, group: str) -> bool:
         """Whether some node of the group could ever render it."""
         with self._lock:
-            return any(
-                place.group == group and can_render(need, place.presence) for place in self._ranked.nodes.values()
-            )
+            nodes = self._ranked.nodes.values()
+            return any(node.group == group and can_render(need, node.presence) for node in nodes)
 
     def able(self, need: Requirements, group: str) -> set[str]:
         """The nodes of the group that could render it and take orders."""

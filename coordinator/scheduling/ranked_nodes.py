@@ -97,6 +97,7 @@ class RankedNodes:
         self._paces[node_id] = new_pace(self._paces.get(node_id), render_s)
 
     def by_warmth(self, need: Requirements, *, may_be_cold: bool) -> Iterator[set[str] | None]:
+        """Holders of the scene or renderer, the warmest first; ``None`` at the end: any node."""
         yield self._warm.get(need.scene_key, set())
         if may_be_cold:
             yield self._cached.get(need.scene_key, set())
@@ -106,6 +107,7 @@ class RankedNodes:
     def first(
         self, tier: list[Rank], holders: set[str] | None, need: Requirements, tried: Collection[str]
     ) -> str | None:
+        """The id of the first node in ``tier`` that is among ``holders``, can render it, and is not in ``tried``."""
         if not tier or (holders is not None and not holders):
             return None
         ranks: list[Rank] | Iterator[Rank]
@@ -129,6 +131,7 @@ class RankedNodes:
         return at < len(tier) and tier[at] == rank
 
     def count(self, node_id: str, by: int, scene: str | None) -> None:
+        """An order more or less at a node; ``scene`` is the key of what was ordered."""
         place = self.nodes.get(node_id)
         if place is not None:
             self._take_out(place)

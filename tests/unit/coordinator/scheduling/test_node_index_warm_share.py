@@ -47,10 +47,10 @@ class Simulation:
 
     def __init__(self, match: Match, seed: int, frame_s: float) -> None:
         self.rng, self.match = random.Random(seed), match
-        self.floor = NodeIndex(look_ahead=1)
+        self.index = NodeIndex(look_ahead=1)
         self.pcs = {f"pc-{n:02}": SimulatedNode(f"pc-{n:02}", frame_s * self.rng.uniform(0.6, 1.6)) for n in range(PCS)}
         for name in self.pcs:
-            self.floor.upsert(node(name), GROUP)
+            self.index.upsert(node(name), GROUP)
         self.now, self.granted, self.number = 0.0, dict[str, Lease](), 0
         self.ends: list[tuple[float, str]] = []
         self.done = self.cold = 0
@@ -65,7 +65,7 @@ class Simulation:
         return self.cold / self.done, idle_s / (self.now * PCS)
 
     def _ask(self) -> None:
-        while len(self.granted) < self.floor.capacity(GROUP).places:
+        while len(self.granted) < self.index.capacity(GROUP).places:
             self.number += 1
             scene = f"{self.rng.randrange(JOBS):032x}"
             renderer = RendererOffer(md5="b" * 32, command_line="", update_method="")
@@ -86,10 +86,10 @@ class Simulation:
             )
             for lease in self.granted.values()
         ]
-        for lease_id, name in self.match(self.floor, wishes).items():
+        for lease_id, name in self.match(self.index, wishes).items():
             lease = self.granted.pop(lease_id)
             ordered = replace(lease, state=LeaseState.ORDERED, node_id=name)
-            self.floor.on_lease_change(lease, ordered)
+            self.index.on_lease_change(lease, ordered)
             self.pcs[name].queue.append(ordered)
             self._begin(self.pcs[name])
 
@@ -112,25 +112,25 @@ class Simulation:
         pc = self.pcs[name]
         assert pc.rendering
         delivery = Delivery(picture="x.png", size=1, render_s=pc.pace_s, memory_kb=1, cores=1)
-        self.floor.on_lease_change(pc.rendering, replace(pc.rendering, state=LeaseState.DELIVERED, delivery=delivery))
+        self.index.on_lease_change(pc.rendering, replace(pc.rendering, state=LeaseState.DELIVERED, delivery=delivery))
         pc.rendering, pc.idle_since = None, self.now
         self.done += 1
         self._begin(pc)
 
 
-def as_the_farm_does(floor: NodeIndex, wishes: list[PendingLease]) -> dict[str, str]:
-    return floor.match(wishes)
+def as_the_farm_does(index: NodeIndex, wishes: list[PendingLease]) -> dict[str, str]:
+    return index.match(wishes)
 
 
-def at_random(floor: NodeIndex, wishes: list[PendingLease]) -> dict[str, str]:
+def at_random(index: NodeIndex, wishes: list[PendingLease]) -> dict[str, str]:
     """Any place that is free, slots before queues, without a look at what is open there."""
     rng, found = random.Random(len(wishes)), {}
-    here = floor._groups[GROUP]
+    here = index._ranked.group(GROUP)
     for wish in wishes:
         tier = here.free or here.waiting
         if tier:
             found[wish.lease.id] = rng.choice(tier)[-1]
-            floor.reserve(wish.lease, found[wish.lease.id])
+            index.reserve(wish.lease, found[wish.lease.id])
     return found
 
 
