@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import archive_fanout, end_to_end, heavy_frames, thousand_nodes
+from benchmarks import end_to_end, heavy_frames
+from benchmarks.fleet import fleet_figures, thousand_nodes
+from benchmarks.lan import archive_fanout
 
 #: Frames a second of a thousand nodes whose frames take 40 s: leases live long enough to need several beats.
 SLOW_DEMAND = 25
@@ -75,7 +77,7 @@ def nodes(_pairs: int) -> Iterator[Promise]:
     found = thousand_nodes.measure_all((10, 100, 1000), seconds=20, demand=250)
     print(found.table(), end="\n\n", flush=True)
     most = found.rows[-1]
-    frames, memory, flat = thousand_nodes.FRAMES_GOAL, thousand_nodes.MEMORY_GOAL_MB, thousand_nodes.FLAT_WITHIN
+    frames, memory, flat = fleet_figures.FRAMES_GOAL, fleet_figures.MEMORY_GOAL_MB, fleet_figures.FLAT_WITHIN
     slow = thousand_nodes.measure_all((1000,), seconds=20, demand=SLOW_DEMAND)
     print(slow.table(), end="\n\n", flush=True)
     missed = sum(row.missed_beats for row in (*found.rows, *slow.rows))

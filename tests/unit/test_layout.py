@@ -17,7 +17,7 @@ PROJECT = UNIT.parents[1]
 PACKAGES = ("sheepfold", "coordinator", "render_tasks", "lab", "tests", "benchmarks", "tools")
 FOLDERS = sorted({file.parent for package in PACKAGES for file in (PROJECT / package).rglob("*.py")})
 #: Folders of more than twelve files, which are to be divided.
-WIDER = {"benchmarks", "sheepfold"}
+WIDER = {"sheepfold"}
 #: Test files without a source of their own, and why.
 WITHOUT_SOURCE = {"test_layout.py": "it is about the tests"}
 

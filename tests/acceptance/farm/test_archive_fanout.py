@@ -1,6 +1,6 @@
 """One archive for several PCs on cables of their own: few bytes from the coordinator, and nobody waits for the last.
 
-The small version of `benchmarks/archive_fanout.py`, with a real server, a real coordinator and shaped cables.
+The small version of `benchmarks/lan/archive_fanout.py`, with a real server, a real coordinator and shaped cables.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 
-from benchmarks.archive_fanout import CANNOT_RUN, COORDINATOR_COPIES, TIMES_OF_ALONE, FanoutFigures, main, measure
-from benchmarks.network_namespaces import NoNamespaces, check_rights
+from benchmarks.lan.archive_fanout import CANNOT_RUN, COORDINATOR_COPIES, TIMES_OF_ALONE, FanoutFigures, main, measure
+from benchmarks.lan.network_namespaces import NoNamespaces, check_rights
 
 
 @pytest.fixture(scope="module")

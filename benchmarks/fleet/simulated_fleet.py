@@ -9,7 +9,7 @@ from base64 import b64encode
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.simulated_nodes import Plan, Result
+from benchmarks.fleet.simulated_nodes import Plan, Result
 from tests.support.farm.faulty_farm import FaultyFarm
 from tests.support.farm.scripted_renderer import picture_of
 
@@ -29,7 +29,7 @@ class SimulatedFleet:
         self._result = Path(plan.result)
         self._log = (farm.folder / "nodes.log").open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.simulated_nodes"],
+            [sys.executable, "-m", "benchmarks.fleet.simulated_nodes"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

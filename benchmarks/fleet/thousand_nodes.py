@@ -1,6 +1,6 @@
 """How the coordinator bears many PCs: full frame cycles a second, what one costs, how late orders and cancels are.
 
-    .venv/bin/python -m benchmarks.thousand_nodes [--nodes 10,100,1000] [--seconds 20] [--demand 250]
+    .venv/bin/python -m benchmarks.fleet.thousand_nodes [--nodes 10,100,1000] [--seconds 20] [--demand 250]
 
 For each number of nodes a real lab server, a real coordinator with its own Redis, and one process of simulated nodes
 (``simulated_nodes.py``) run on this machine and share its cores. A cycle is: request, grant, order, start-fence,
@@ -17,11 +17,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +28,13 @@ import psutil
 import redis
 import requests
 
-from benchmarks.simulated_fleet import SimulatedFleet
-from benchmarks.simulated_nodes import Result
+from benchmarks.fleet.fleet_figures import FleetFigures, ScalingFigures
+from benchmarks.fleet.simulated_fleet import SimulatedFleet
+from benchmarks.fleet.simulated_nodes import Result
 from coordinator.broker.embedded_redis import EmbeddedRedis
 from tests.support.farm.faulty_farm import FaultyFarm, Project
 from tests.support.farm.running_farm import wait_for
 from tests.support.farm.scripted_renderer import pack_renderer
-
-ROOT = Path(__file__).parents[1]
 
 FRAMES = "1-100000"
 WARM_UP_S = 8.0
@@ -50,116 +48,6 @@ ENVIRONMENT = {
     "SHEEPFOLD_RETRY_WAIT_S": "1",
     "SHEEPFOLD_HEARTBEAT_S": "600",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class FleetFigures:
-    """What one number of nodes came to."""
-
-    nodes: int
-    #: Accepted by the server.
-    frames_per_s: float
-    #: CPU milliseconds for each accepted frame.
-    coordinator_ms: float
-    server_ms: float
-    redis_ms: float
-    nodes_ms: float
-    #: Largest resident memory of the coordinator, MB.
-    memory_mb: float
-    #: From the grant in the ledger to the order's arrival at its node, milliseconds.
-    dispatch_p50_ms: float
-    dispatch_p99_ms: float
-    #: From the operator's request to the node that is told, milliseconds.
-    cancel_p50_ms: float
-    cancel_max_ms: float
-    #: Heartbeats that the server answered.
-    beats_per_s: float
-    #: Beats without an answer, and leases that the server ended for want of one.
-    missed_beats: int
-    #: Anything a node met that it should not have.
-    errors: dict[str, int]
-
-    @property
-    def frame_ms(self) -> float:
-        """CPU milliseconds of everybody for one frame."""
-        return self.coordinator_ms + self.server_ms + self.redis_ms + self.nodes_ms
-
-    @property
-    def limit_per_s(self) -> float:
-        """Frames a second at that cost with every core busy all the time."""
-        return (os.cpu_count() or 1) * 1000 / self.frame_ms
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScalingFigures:
-    """A row for each number of nodes, fewest first."""
-
-    rows: tuple[FleetFigures, ...]
-    #: One push and one blocking pop, one after the other, by one client of a Redis that has nothing else to do.
-    redis_trips_per_s: float
-
-    @property
-    def growth(self) -> float:
-        """What a frame costs the coordinator with the most nodes, in costs of one with the fewest."""
-        return self.rows[-1].coordinator_ms / self.rows[0].coordinator_ms
-
-    def table(self) -> str:
-        """For a person."""
-        lines = [
-            f"{'':30}" + "".join(f"{row.nodes:>10}" for row in self.rows) + "     goal",
-            *(_line(*entry, self.rows) for entry in _LINES),
-            "",
-            f"{'this machine, limits':30}",
-            *(_line(*entry, self.rows) for entry in _LIMITS),
-            f"{'bare Redis, messages/s':30}{self.redis_trips_per_s:10.0f}",
-            f"{'cost of a frame, most / fewest':30}{self.growth:10.2f}   goal <= {FLAT_WITHIN:g}",
-        ]
-        return "\n".join(lines)
-
-    def broken(self) -> list[str]:
-        """The promises that did not hold."""
-        found = [f"{self.growth:.2f} times the cost of a frame"] if self.growth > FLAT_WITHIN else []
-        for row in self.rows:
-            wrong = {
-                f"{row.frames_per_s:.0f} frames/s": row.frames_per_s < FRAMES_GOAL,
-                f"{row.memory_mb:.0f} MB": row.memory_mb >= MEMORY_GOAL_MB,
-                f"{row.missed_beats} missed beats": row.missed_beats > 0,
-                f"{row.errors}": bool(row.errors),
-            }
-            found += [f"{row.nodes} nodes: {what}" for what, is_wrong in wrong.items() if is_wrong]
-        return found
-
-
-#: Of everybody, on two cores.
-FRAMES_GOAL = 100
-MEMORY_GOAL_MB = 200
-#: The coordinator's cost of a frame is flat when a hundred times the nodes make it at most this many times as dear.
-FLAT_WITHIN = 1.5
-
-_LINES: tuple[tuple[str, Callable[[FleetFigures], float], str, str], ...] = (
-    ("frames/s, full cycle", lambda row: row.frames_per_s, ".0f", f">= {FRAMES_GOAL}"),
-    ("coordinator, CPU ms a frame", lambda row: row.coordinator_ms, ".2f", ""),
-    ("server, CPU ms a frame", lambda row: row.server_ms, ".2f", ""),
-    ("Redis, CPU ms a frame", lambda row: row.redis_ms, ".2f", ""),
-    ("nodes, CPU ms a frame", lambda row: row.nodes_ms, ".2f", ""),
-    ("coordinator, peak MB", lambda row: row.memory_mb, ".0f", f"< {MEMORY_GOAL_MB}"),
-    ("grant → order at node, p50 ms", lambda row: row.dispatch_p50_ms, ".0f", ""),
-    ("grant → order at node, p99 ms", lambda row: row.dispatch_p99_ms, ".0f", ""),
-    ("cancel → node, p50 ms", lambda row: row.cancel_p50_ms, ".0f", ""),
-    ("cancel → node, max ms", lambda row: row.cancel_max_ms, ".0f", ""),
-    ("heartbeats answered/s", lambda row: row.beats_per_s, ".0f", ""),
-    ("missed heartbeats", lambda row: row.missed_beats, ".0f", "0"),
-)
-_LIMITS: tuple[tuple[str, Callable[[FleetFigures], float], str, str], ...] = (
-    ("all cores busy, frames/s", lambda row: row.limit_per_s, ".0f", ""),
-    ("measured / that limit", lambda row: row.frames_per_s / row.limit_per_s, ".2f", ""),
-)
-
-
-def _line(
-    name: str, figure: Callable[[FleetFigures], float], shape: str, goal: str, rows: Sequence[FleetFigures]
-) -> str:
-    return f"{name:30}" + "".join(f"{figure(row):>10{shape}}" for row in rows) + (f"  {goal}" if goal else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,15 +71,32 @@ def measure(nodes: int, *, seconds: float, demand: float, folder: Path) -> Fleet
         farm.start_server("--renderer", f"linux/64bit={pack_renderer(folder / 'renderer.zip')}")
         project = farm.submit(FRAMES)
         farm.start_coordinator()
-        crowd = SimulatedFleet(farm, nodes, demand)
-        stack.callback(crowd.end)
-        return _observe(farm, project, crowd, nodes, seconds)
+        fleet = SimulatedFleet(farm, nodes, demand)
+        stack.callback(fleet.end)
+        return _observe(farm, project, fleet, nodes, seconds)
 
 
-def _observe(farm: FaultyFarm, project: Project, crowd: SimulatedFleet, nodes: int, seconds: float) -> FleetFigures:
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What was seen of a farm, from both ends of the seconds that count to its end."""
+
+    nodes: int
+    before: CpuTimes
+    after: CpuTimes
+    memory_mb: float
+    #: ``<lease>.<attempt>`` → when the operator asked for its end, in Unix seconds.
+    cancels: dict[str, float]
+    #: Heartbeats that the server answered in those seconds.
+    beats: int
+    missed_beats: int
+    #: What the nodes saw.
+    seen: Result
+
+
+def _observe(farm: FaultyFarm, project: Project, fleet: SimulatedFleet, nodes: int, seconds: float) -> FleetFigures:
     server, coordinator = (farm.processes[name].pid for name in ("server", "coordinator"))
     record = json.loads((farm.folder / "coordinator" / "redis" / "redis.json").read_text())
-    pids = {"server": server, "coordinator": coordinator, "redis": record["pid"], "nodes": crowd.process.pid}
+    pids = {"server": server, "coordinator": coordinator, "redis": record["pid"], "nodes": fleet.process.pid}
     processes = {name: psutil.Process(pid) for name, pid in pids.items()}
     wait_for("the first frames are accepted", lambda: _accepted(farm) >= nodes + 50, 90)
     time.sleep(WARM_UP_S)
@@ -201,55 +106,58 @@ def _observe(farm: FaultyFarm, project: Project, crowd: SimulatedFleet, nodes: i
     memory_mb = _peak_mb(coordinator)
     cancels = dict(_cancel_some(farm, project))
     missed = _metric(farm, "missed_beats") + farm.books()["expiries"]
-    seen = crowd.finish()
+    seen = fleet.finish()
     farm.stop("coordinator")
-    return _figures(farm, seen, nodes, before, after, memory_mb, cancels, (beats, missed))
+    observed = Observed(
+        nodes=nodes,
+        before=before,
+        after=after,
+        memory_mb=memory_mb,
+        cancels=cancels,
+        beats=beats,
+        missed_beats=missed,
+        seen=seen,
+    )
+    return _figures(farm, observed)
 
 
 def _accepted(farm: FaultyFarm) -> int:
     return farm.rows("SELECT count(*) AS n FROM leases WHERE state = 'accepted'")[0]["n"]
 
 
-def _figures(
-    farm: FaultyFarm,
-    seen: Result,
-    nodes: int,
-    before: CpuTimes,
-    after: CpuTimes,
-    memory_mb: float,
-    cancels: dict[str, float],
-    beats: tuple[int, int],
-) -> FleetFigures:
+def _figures(farm: FaultyFarm, observed: Observed) -> FleetFigures:
+    before, after, seen = observed.before, observed.after, observed.seen
     within = (before.at, after.at)
-    accepted = farm.rows(
-        "SELECT count(*) AS n FROM leases WHERE state = 'accepted' AND ended_at BETWEEN ? AND ?", *within
-    )
-    frames = max(1, accepted[0]["n"])
-    granted = farm.rows("SELECT id, granted_at FROM leases WHERE granted_at BETWEEN ? AND ?", *within)
-    waits = sorted(
-        (seen.arrived[f"{row['id']}.1"] - row["granted_at"]) * 1000
-        for row in granted
-        if f"{row['id']}.1" in seen.arrived
-    )
-    told = sorted((seen.cancelled[key] - asked) * 1000 for key, asked in cancels.items() if key in seen.cancelled)
+    query = "SELECT count(*) AS n FROM leases WHERE state = 'accepted' AND ended_at BETWEEN ? AND ?"
+    frames = max(1, farm.rows(query, *within)[0]["n"])
     ms = {name: (after.seconds[name] - before.seconds[name]) * 1000 / frames for name in before.seconds}
+    waits = _dispatch_ms(farm, seen, within)
+    asked = observed.cancels
+    told = sorted((seen.cancelled[key] - at) * 1000 for key, at in asked.items() if key in seen.cancelled)
+    unheard = len(asked) - len(told)
     return FleetFigures(
-        nodes=nodes,
+        nodes=observed.nodes,
         frames_per_s=frames / (after.at - before.at),
         coordinator_ms=ms["coordinator"],
         server_ms=ms["server"],
         redis_ms=ms["redis"],
         nodes_ms=ms["nodes"],
-        memory_mb=memory_mb,
+        memory_mb=observed.memory_mb,
         dispatch_p50_ms=_share(waits, 0.5),
         dispatch_p99_ms=_share(waits, 0.99),
         cancel_p50_ms=_share(told, 0.5),
         cancel_max_ms=_share(told, 1.0),
-        beats_per_s=beats[0] / (after.at - before.at),
-        missed_beats=beats[1],
-        errors=seen.errors
-        | ({} if len(told) == len(cancels) else {"cancels that were not heard": len(cancels) - len(told)}),
+        beats_per_s=observed.beats / (after.at - before.at),
+        missed_beats=observed.missed_beats,
+        errors=seen.errors | ({"cancels that were not heard": unheard} if unheard else {}),
     )
+
+
+def _dispatch_ms(farm: FaultyFarm, seen: Result, within: tuple[float, float]) -> list[float]:
+    """From grant to node, milliseconds, shortest first, of the first attempts of what was granted in this time."""
+    granted = farm.rows("SELECT id, granted_at FROM leases WHERE granted_at BETWEEN ? AND ?", *within)
+    arrived = {row["id"]: seen.arrived.get(f"{row['id']}.1") for row in granted}
+    return sorted((at - row["granted_at"]) * 1000 for row in granted if (at := arrived[row["id"]]) is not None)
 
 
 def _share(ordered: Sequence[float], share: float) -> float:

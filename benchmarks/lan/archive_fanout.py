@@ -1,6 +1,6 @@
 """Ten PCs want one archive: what the server sends, what the coordinator sends, and how long it takes.
 
-    sudo .venv/bin/python -m benchmarks.archive_fanout [--nodes 10] [--megabytes 200] [--mbit 100] [--limit-s 300]
+    sudo .venv/bin/python -m benchmarks.lan.archive_fanout [--nodes 10] [--megabytes 200] [--mbit 100] [--limit-s 300]
 
 A real lab server, a real coordinator and ten PCs with the worker's own archive code, each in a network namespace with a
 cable of its own that is shaped in both directions (``network_namespaces.py``). First one more PC, which shares nothing,
@@ -35,10 +35,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.network_namespaces import NoNamespaces, SimulatedLan
+from benchmarks.lan.network_namespaces import NoNamespaces, SimulatedLan
 from tests.support.farm.scripted_renderer import SCENE, pack_renderer, scene_text
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 SHEEPFOLD = str(Path(sys.executable).with_name("sheepfold"))
 SERVER_PORT, DEPOT_PORT = 8421, 8420
@@ -192,7 +192,7 @@ class _FanoutRun:
             "SHEEPFOLD_WORK_DIR": str(self._folder / name),
             "SHEEPFOLD_SHARE": str(share),
         }
-        pc = self._start(name, [sys.executable, "-m", "benchmarks.lan_peer"], environment)
+        pc = self._start(name, [sys.executable, "-m", "benchmarks.lan.lan_peer"], environment)
         pc.ask("join")
         return pc
 

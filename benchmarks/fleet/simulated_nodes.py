@@ -1,6 +1,6 @@
 """Any number of PCs in one process, as the coordinator sees them: no Celery, no Blender, the same bytes on the wire.
 
-    python -m benchmarks.simulated_nodes < plan.json
+    python -m benchmarks.fleet.simulated_nodes < plan.json
 
 Each node is what a worker is to everybody else: it joins, keeps its presence record alive, waits at its
 own queue in Redis for Celery's messages, listens to Celery's control channel, passes the start-fence, fetches the
@@ -30,7 +30,7 @@ from urllib.parse import urlencode
 
 import uvloop
 
-from benchmarks.raw_clients import HttpLines, RedisLine
+from benchmarks.fleet.raw_clients import HttpLines, RedisLine
 from render_tasks.presence import AT_MOST_EVERY_S, WRITE_RECORD
 from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchiveManifest, JoinAnswer, JoinRequest, archive_pass
 from sheepfold.contract.codec import from_json, to_json
