@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from coordinator.archives.listener import ArchiveListener
 from coordinator.archives.manifests import ManifestCache
-from coordinator.broker.farm_lock import FarmLock, FarmLocked
+from coordinator.broker.errors import FarmLocked
+from coordinator.broker.farm_lock import FarmLock
 from coordinator.delivery.claims import Claims
 from coordinator.jobs.blocks import JobBlocks
 from coordinator.nodes.quarantine import NodeQuarantine
@@ -21,6 +22,7 @@ from coordinator.scheduling.placing import FramePlacer
 from coordinator.upstream.heartbeat import Heartbeat
 from coordinator.upstream.session_pool import SessionPool
 from coordinator.upstream.session_workers import SessionLoops
+from sheepfold.errors import ExitCode
 from sheepfold.hardware import detect
 
 from .loops import FarmLoops
@@ -29,8 +31,6 @@ from .state_folder import StateFolder
 
 log = logging.getLogger(__name__)
 
-EXIT_FOLLOWED = 1
-EXIT_REFUSED = 3
 #: The last renewal of the farm lock, when it is under way (seconds).
 LOOP_ENDS_S = 0.5
 
@@ -111,7 +111,7 @@ class CoordinatorApp:
         self._close()
         if refusal:
             log.critical("%s", refusal)
-        return EXIT_REFUSED if refusal else 0
+        return ExitCode.REFUSED if refusal else ExitCode.DONE
 
     def _leave_to_follower(self) -> int:
         """Another coordinator took the farm while Redis was out of our reach: the account's session is its now."""
@@ -120,7 +120,7 @@ class CoordinatorApp:
         services.session_loops.stop()
         self._close()
         log.critical("this coordinator was followed by another one: %s", services.stop.error)
-        return EXIT_FOLLOWED
+        return ExitCode.FAILED
 
     def _close(self) -> None:
         """Closing what was never opened, or twice, is fine."""

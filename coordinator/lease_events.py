@@ -17,7 +17,8 @@ from coordinator.delivery.failure_logs import FailureLogs
 from coordinator.delivery.spool import Spool
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
 from coordinator.jobs.scene_faults import SceneFaults
-from coordinator.leases.lease import Lease, LeaseError, LeaseEvent, LeaseState
+from coordinator.leases.errors import LeaseError
+from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_batch import Transition
 from coordinator.nodes.pauses import NodePauses

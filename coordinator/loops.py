@@ -11,19 +11,20 @@ import logging
 from dataclasses import dataclass
 
 from coordinator.archives.store import ArchiveStore
-from coordinator.broker.farm_lock import FarmLock, FarmLocked
+from coordinator.broker.errors import FarmLocked
+from coordinator.broker.farm_lock import FarmLock
+from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.nodes.pauses import NodePauses
 from coordinator.nodes.present_nodes import PresentNodes
 from coordinator.nodes.reconciler import Reconciler
-from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.runtime.periodic import PeriodicThread
 from coordinator.runtime.stop_request import StopRequest
 from coordinator.runtime.wakeups import Wakeups
 from coordinator.scheduling.placing import FramePlacer
 from coordinator.scheduling.usable_nodes import UsableNodes
+from coordinator.upstream.errors import FatalRefusal
 from coordinator.upstream.heartbeat import Heartbeat
 from coordinator.upstream.session_pool import SessionPool
-from coordinator.upstream.session_state import FatalRefusal
 from coordinator.upstream.session_workers import IDLE_S, SessionLoops
 
 log = logging.getLogger(__name__)

@@ -6,20 +6,20 @@ import functools
 import logging
 import secrets
 import signal
-from pathlib import Path
 
 import psutil
 
-from coordinator.broker.embedded_redis import EmbeddedRedis, EmbeddedRedisError
-from coordinator.broker.farm_lock import FarmLocked
+from coordinator.broker.embedded_redis import EmbeddedRedis
+from coordinator.broker.errors import EmbeddedRedisError, FarmLocked, RedisMoved
 from coordinator.leases.errors import LedgerError
-from coordinator.nodes.registry import BrokerUnreachable
+from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.operator.client import token_file
-from coordinator.runtime.http_server import AddressInUse
+from coordinator.runtime.errors import AddressInUse
 from coordinator.runtime.memory_tuning import limit_malloc_arenas
 from coordinator.runtime.periodic import PeriodicThread
 from sheepfold.atomic_files import write_atomically
-from sheepfold.config import refuse_published
+from sheepfold.config import read_secret_file, refuse_published
+from sheepfold.errors import ExitCode
 from sheepfold.serving.file_limit import raise_file_limit
 
 from .app import CoordinatorApp
@@ -28,8 +28,6 @@ from .settings import CoordinatorSettings
 
 log = logging.getLogger(__name__)
 
-EXIT_FAILED = 1
-EXIT_WRONG_SETTING = 2
 _LOOPBACK = "127.0.0.1"
 #: Nodes notice an outage after five seconds.
 WATCH_EVERY_S = 1.0
@@ -46,7 +44,7 @@ def run_coordinator(settings: CoordinatorSettings) -> int:
         farm_token = _farm_token(settings)
     except OSError as error:
         log.critical("SHEEPFOLD_STATE_DIR: cannot use %s: %s", settings.state_dir, error.strerror)
-        return EXIT_WRONG_SETTING
+        return ExitCode.WRONG_SETTING
     if settings.redis_url is not None:
         return _run(settings, settings.redis_url.get_secret_value(), farm_token)
     return _run_with_own_redis(settings, farm_token)
@@ -60,7 +58,7 @@ def _run_with_own_redis(settings: CoordinatorSettings, farm_token: str) -> int:
         redis.start()
     except EmbeddedRedisError as error:
         log.critical("%s", error)
-        return EXIT_FAILED
+        return error.exit_code
     revive = functools.partial(_revive_once, redis)
     watch = PeriodicThread("redis", revive, fatal=RedisMoved, on_fatal=lambda error: log.critical("%s", error)).start()
     try:
@@ -69,13 +67,6 @@ def _run_with_own_redis(settings: CoordinatorSettings, farm_token: str) -> int:
         watch.stop()
         watch.join(WATCH_EVERY_S)
         redis.stop()
-
-
-class RedisMoved(Exception):
-    """The embedded Redis had to come back on another port; restart the coordinator, nothing is lost."""
-
-    def __init__(self) -> None:
-        super().__init__(self.__doc__)
 
 
 def _revive_once(redis: EmbeddedRedis) -> float:
@@ -99,12 +90,9 @@ def _is_gone(pid: int | None) -> bool:
 def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str) -> int:
     try:
         return _run_until_stopped(build_coordinator(settings, redis_url, farm_token))
-    except AddressInUse as error:
+    except (AddressInUse, LedgerError, FarmLocked, BrokerUnreachable) as error:
         log.critical("%s", error)
-        return EXIT_WRONG_SETTING
-    except (LedgerError, FarmLocked, BrokerUnreachable) as error:
-        log.critical("%s", error)
-        return EXIT_FAILED
+        return error.exit_code
 
 
 def _run_until_stopped(app: CoordinatorApp) -> int:
@@ -122,8 +110,8 @@ def _farm_token(settings: CoordinatorSettings) -> str:
     """The shared secret of the LAN: the setting, or one made once and kept where only the owner can read it."""
     if settings.farm_token is not None:
         return settings.farm_token.get_secret_value()
-    path: Path = token_file(settings.state_dir)
+    path = token_file(settings.state_dir)
     if not path.exists():
         write_atomically(path, secrets.token_urlsafe(24).encode())
         log.info("a farm token was made; workers need it as SHEEPFOLD_FARM_TOKEN, it is in %s", path)
-    return path.read_text(encoding="utf-8").strip()
+    return read_secret_file(path, "SHEEPFOLD_FARM_TOKEN")

@@ -7,7 +7,7 @@
     │   ├── BadFrameRange     ... a frame range nobody can read
     │   ├── BadScene          ... a .blend that cannot be packed, lacks files, or cannot be rendered as it is
     │   │   └── UnreadableScene   ... one that is damaged, or no .blend at all
-    │   ├── BadArchive        ... a project zip that is broken or hostile
+    │   ├── BadProjectZip     ... a project zip that is broken or hostile
     │   └── BadForm           ... a body that is no form, or too large
     ├── UnknownProject        no project with this number
     ├── NotNow                the project's state does not allow it
@@ -57,7 +57,7 @@ class UnreadableScene(BadScene):
     """The file is damaged, or no .blend."""
 
 
-class BadArchive(BadInput):
+class BadProjectZip(BadInput):
     """The project's zip is broken, hostile or does not hold its scene."""
 
 

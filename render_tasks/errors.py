@@ -20,7 +20,7 @@
     ├── ArchiveError
     │   ├── BadArchive              hostile, broken, or not what its MD5 promised
     │   │   └── ArchiveLocked       nobody here has the password that opens it
-    │   └── DiskFull                no space for it
+    │   └── CacheDiskFull           no space for it
     ├── PeerError                   one peer gave no piece of an archive: another one is asked
     │   ├── PeerBusy                503: it serves as many as it can
     │   ├── PeerLacksPiece          404, 416: it does not have what we thought
@@ -145,7 +145,7 @@ class ArchiveLocked(BadArchive):
     """The scene archive is locked and the password the server gave does not open it."""
 
 
-class DiskFull(ArchiveError):
+class CacheDiskFull(ArchiveError):
     """There is no space for the archive."""
 
 

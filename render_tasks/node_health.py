@@ -17,7 +17,7 @@ from pathlib import Path
 from render_tasks.blender.installed import LocalBlender
 from sheepfold.atomic_files import is_disk_full
 
-from .errors import DiskFull
+from .errors import CacheDiskFull
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class NodeHealth:
         require_space: Callable[[int], None],
         on_change: Callable[[], None],
     ) -> None:
-        """``require_space`` raises :class:`DiskFull` where so many more bytes do not fit."""
+        """``require_space`` raises :class:`CacheDiskFull` where so many more bytes do not fit."""
         self.blender, self._folders, self._require_space, self._on_change = blender, folders, require_space, on_change
         #: What keeps this node from taking anything, for a person; empty: nothing does.
         self.trouble = ""
@@ -69,7 +69,7 @@ class NodeHealth:
             self._require_space(1)
             for folder in self._folders:
                 _write_in(folder)
-        except DiskFull as full:
+        except CacheDiskFull as full:
             return f"disk full: {full}"
         except OSError as error:
             if is_disk_full(error):

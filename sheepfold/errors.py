@@ -14,7 +14,7 @@
     ├── ContractError         sheepfold.contract.errors: messages between coordinator and worker
     ├── NodeError             render_tasks.errors
     ├── LabError              lab.errors
-    └── ...                   coordinator.<sub-package>.errors, one root each
+    └── ...                   coordinator.<sub-package>.errors, of each sub-package its own
 
 Each package keeps its errors in its ``errors.py``, split by whose fault it is. An error carries what it knows as
 attributes, and never a password or token. ``sheepfold.cli.main`` prints the message of whatever arrives there and ends

@@ -24,19 +24,19 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicC
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from coordinator.archives.manifests import PlanUnderWay
-from coordinator.delivery.claims import FrameRejected, StaleClaim
-from coordinator.delivery.spool import BadName, CutOff, TooLarge
+from coordinator.archives.errors import ManifestUnderWay
+from coordinator.delivery.errors import BadName, BrokenPicture, CutOff, StaleClaim
 from coordinator.jobs.blocks import JobBlock
-from coordinator.jobs.control import Stopped, UnknownJob
+from coordinator.jobs.control import Stopped
+from coordinator.jobs.errors import UnknownJob
 from coordinator.leases.errors import LedgerError
-from coordinator.nodes.registry import BrokerUnreachable
+from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.scheduling.backpressure import InFlightGauge
 from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchiveManifest, ArchiveSources, JoinAnswer, JoinRequest
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import MD5_NAME
-from sheepfold.errors import DiskFull
+from sheepfold.errors import DiskFull, TooLarge
 from sheepfold.serving.origins import PageGuard
 
 from .lease_routes import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
@@ -51,7 +51,7 @@ _PAGE_POLICY = (
 #: What a node reads off the status: 409 drop it, 422 the attempt failed, anything else: keep it and try again.
 _HTTP_STATUS: dict[type[Exception], int] = {
     StaleClaim: 409,
-    FrameRejected: 422,
+    BrokenPicture: 422,
     BadName: 422,
     TooLarge: 422,
     CutOff: 400,
@@ -60,7 +60,7 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     LedgerError: 507,
     BrokerUnreachable: 503,
     UnknownJob: 404,
-    PlanUnderWay: 503,
+    ManifestUnderWay: 503,
 }
 _NodeId = Annotated[str, Query(pattern="^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$")]
 _NodeUrl = Annotated[str, Query(max_length=300)]

@@ -28,6 +28,8 @@ from sheepfold.contract.api_messages import FailureReport, FrameReport, StartAns
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
 
+from .errors import RequestRefused
+
 #: A PC that sends nothing for this long is gone; it sends its frame again when it is back.
 STALLED_AFTER_S = 60
 #: A failure report with its log is far smaller.
@@ -69,14 +71,6 @@ class Incoming(Protocol):
 
     def write(self, chunk: bytes, /) -> None: ...
     def discard(self) -> None: ...
-
-
-class Refused(Exception):
-    """The request is none of ours, or damaged."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        self.status = status
-        super().__init__(detail)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +120,11 @@ class LeaseRoutes:
         request = Request(scope, receive)
         try:
             if not self._has_token(request.headers.get("authorization", "")):
-                raise Refused(401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides")
+                raise RequestRefused(
+                    401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides"
+                )
             status, body = 200, await self._answer(request)
-        except Refused as refused:
+        except RequestRefused as refused:
             status, body = refused.status, _text(detail=str(refused))
         except tuple(self._statuses) as error:
             status = next(code for kind, code in self._statuses.items() if isinstance(error, kind))
@@ -148,7 +144,7 @@ class LeaseRoutes:
             return await self._frame(lease_id, _read(_Claim, query), _read(_Frame, query), request)
         if (request.method, act) == ("POST", "failure"):
             return await self._failure(lease_id, _read(_Claim, query), request)
-        raise Refused(404, "a node may POST start, PUT frame or POST failure of a lease")
+        raise RequestRefused(404, "a node may POST start, PUT frame or POST failure of a lease")
 
     async def _start(self, lease_id: str, claim: _Claim) -> bytes:
         answer = await self._in_a_thread(self._claims.start, lease_id, claim.attempt, claim.node, claim.claim)
@@ -186,13 +182,13 @@ class LeaseRoutes:
     async def _failure(self, lease_id: str, claim: _Claim, request: Request) -> bytes:
         length = _length(request, MAX_JSON_BYTES)
         if self._held_bytes + length > MAX_HELD_BYTES:
-            raise Refused(503, "too many reports come at once; send it again in a moment")
+            raise RequestRefused(503, "too many reports come at once; send it again in a moment")
         with self._holding(length):
             try:
                 report = from_json(FailureReport, await _body(request, MAX_JSON_BYTES))
                 _read(_Figures, {"render_s": report.render_s, "memory_kb": report.memory_kb})
             except MalformedContract as error:
-                raise Refused(422, str(error)) from None
+                raise RequestRefused(422, str(error)) from None
             await self._in_a_thread(self._claims.fail, lease_id, claim.attempt, claim.node, report)
         return _text(verdict="noted")
 
@@ -208,7 +204,7 @@ class LeaseRoutes:
     @contextlib.contextmanager
     def _one_of_few(self, lease_id: str) -> Generator[None]:
         if self._arriving[lease_id] >= DELIVERIES_OF_A_LEASE:
-            raise Refused(503, "this frame is arriving already; send it again in a moment")
+            raise RequestRefused(503, "this frame is arriving already; send it again in a moment")
         self._arriving[lease_id] += 1
         try:
             yield
@@ -238,7 +234,7 @@ def _read(kind: type[T], query: Mapping[str, Any]) -> T:
     try:
         return msgspec.convert(query, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise Refused(422, str(error)) from None
+        raise RequestRefused(422, str(error)) from None
 
 
 def _length(request: Request, unknown: int) -> int:
@@ -252,7 +248,7 @@ async def _body(request: Request, limit: int) -> bytes:
     async for chunk in _chunks(request):
         body += chunk
         if len(body) > limit:
-            raise Refused(413, f"more than {limit} bytes")
+            raise RequestRefused(413, f"more than {limit} bytes")
     return bytes(body)
 
 

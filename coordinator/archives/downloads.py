@@ -13,14 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from coordinator.upstream.client import ArchiveGone, DownloadCancelled, ServerSilent
+from coordinator.upstream.errors import ArchiveGone, DownloadCancelled, ServerSilent
 from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_state import SessionState
 from sheepfold.backoff import Backoff
 from sheepfold.contract.orders import ArchiveRef
+from sheepfold.errors import DiskFull
 from sheepfold.protocol.messages import ArchiveRequest
 
-from .store import ArchiveStore, DiskFull
+from .store import ArchiveStore
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ class Downloads:
     ) -> ArchiveRef | None:
         """The archive, or ``None`` while it is on its way (``then`` is called when that ends).
 
-        Raises what ended the download for good: :class:`~coordinator.upstream.exchanges.answers.ArchiveGone` or
-        :class:`~coordinator.archives.store.ArchiveError`.
+        Raises what ended the download for good: :class:`~coordinator.upstream.errors.ArchiveGone` or
+        :class:`~coordinator.archives.errors.ArchiveUnavailable`.
         """
         path = self._store.path_of(md5)
         if path is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from coordinator.runtime.http_server import AddressInUse
+from coordinator.runtime.errors import AddressInUse
 from coordinator.settings import CoordinatorSettings
 from sheepfold.sharing.archive_server import COORDINATOR_SENDS_AT_ONCE, ArchiveServer
 
@@ -45,9 +45,7 @@ class ArchiveListener:
         except (OSError, OverflowError) as error:
             if asked is not None:
                 reason = getattr(error, "strerror", None) or "there is no such port"
-                raise AddressInUse(
-                    f"SHEEPFOLD_HOST, SHEEPFOLD_ARCHIVE_PORT: cannot listen on {host}:{asked}: {reason}"
-                ) from None
+                raise AddressInUse("SHEEPFOLD_HOST, SHEEPFOLD_ARCHIVE_PORT", host, asked, reason) from None
             self._server.bind(host, 0)
 
     def start(self) -> None:

@@ -16,6 +16,8 @@ from typing import Protocol
 
 from sheepfold.sharing.pieces import BlockSums, piece_bytes_of
 
+from .errors import ManifestUnderWay
+
 log = logging.getLogger(__name__)
 
 #: A node that asks for a plan that is still being made is told to ask again after this (seconds).
@@ -23,13 +25,6 @@ PLAN_WAIT_S = 2.0
 #: Sums of more archives than these are not kept in memory; they are made anew.
 MOST_KEPT = 64
 _CHUNK_BYTES = 4 * 1024**2
-
-
-class PlanUnderWay(Exception):
-    """The archive is being read once more; ask again in a moment."""
-
-    def __init__(self) -> None:
-        super().__init__("the archive is being read once more; ask again in a moment")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +63,7 @@ class ManifestCache:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="piece-hashes")
 
     def of(self, md5: str) -> PieceHashes | None:
-        """``None`` when the archive is not here (any more). Raises PlanUnderWay, OSError."""
+        """``None`` when the archive is not here (any more). Raises ManifestUnderWay, OSError."""
         path = self._archives.path_of(md5)
         if path is None:
             self._forget(md5)
@@ -82,7 +77,7 @@ class ManifestCache:
         try:
             found = made.result(PLAN_WAIT_S)
         except TimeoutError:
-            raise PlanUnderWay from None
+            raise ManifestUnderWay from None
         except OSError:
             self._forget(md5)
             raise

@@ -7,12 +7,6 @@
 
 Threads that want the same archive share one download. When the store is over its quota, or the disk runs full, the
 longest unused go, but never one that an active lease needs (``pinned``).
-
-::
-
-    ArchiveError
-    ├── BadMd5        the name is no MD5: it would become a path
-    └── BadArchive    every download had another MD5 than the server said
 """
 
 from __future__ import annotations
@@ -29,13 +23,11 @@ from typing import BinaryIO, cast
 
 from sheepfold.atomic_files import RESERVE_BYTES, IncomingFile, prepare_folder, receiving
 from sheepfold.contract.orders import ArchiveRef
-from sheepfold.errors import DiskFull
 from sheepfold.sharing.pieces import BlockSums, all_of, piece_bytes_of, pieces_in
 from sheepfold.sharing.shared_archive import SharedArchive
 
+from .errors import ArchiveMismatch, BadMd5
 from .manifests import MOST_KEPT, PieceHashes
-
-__all__ = ["ArchiveError", "ArchiveStore", "BadArchive", "BadMd5", "DiskFull"]
 
 log = logging.getLogger(__name__)
 
@@ -43,26 +35,6 @@ log = logging.getLogger(__name__)
 DOWNLOAD_TRIES = 3
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-
-
-class ArchiveError(Exception):
-    """An archive cannot be had."""
-
-
-class BadMd5(ArchiveError):
-    """An archive's name is not an MD5."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name[:40]
-        super().__init__(f"{self.name!r} is not an MD5")
-
-
-class BadArchive(ArchiveError):
-    """What the server sends is not the archive it named."""
-
-    def __init__(self, md5: str, got: str) -> None:
-        self.md5, self.got = md5, got
-        super().__init__(f"archive {md5} arrived {DOWNLOAD_TRIES} times with another MD5, last {got}")
 
 
 class ArchiveStore:
@@ -100,7 +72,7 @@ class ArchiveStore:
         """The archive, fetched if it isn't here.
 
         ``fetch`` writes it to the file it is given; to begin again it seeks to 0. Callers that ask meanwhile wait, and
-        get the same archive or the same error. Raises :class:`ArchiveError`,
+        get the same archive or the same error. Raises :class:`ArchiveUnavailable`,
         :class:`~sheepfold.errors.DiskFull` and whatever ``fetch`` raises.
         """
         md5 = checked(md5)
@@ -194,7 +166,7 @@ class ArchiveStore:
                     passing.commit(md5)
                     return passing.size
             log.warning("archive %s arrived with MD5 %s; fetching it again", md5, got)
-        raise BadArchive(md5, got)
+        raise ArchiveMismatch(md5, got, DOWNLOAD_TRIES)
 
     def _remember(self, md5: str, hashes: PieceHashes) -> None:
         with self._lock:

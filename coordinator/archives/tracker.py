@@ -25,7 +25,7 @@ class ArchiveTracker:
         self._path_of, self._manifests, self._peers, self._own_url = path_of, manifests, peers, own_url
 
     def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveManifest | None:
-        """How an archive travels; ``None`` when it is not here. Raises PlanUnderWay, OSError."""
+        """How an archive travels; ``None`` when it is not here. Raises ManifestUnderWay, OSError."""
         found = self._manifests.of(md5)
         if found is None:
             return None

@@ -5,12 +5,6 @@ killed with -9: the next one finds it by port and password and adopts it with al
 append-only file would destroy it, so a predecessor that runs but cannot be adopted is ended first.
 
 What lies in its folder is told in :mod:`coordinator.broker.redis_config`.
-
-::
-
-    EmbeddedRedisError
-    ├── NoRedis        nothing here can run as a Redis server
-    └── RedisFailed    it was started and did not come up
 """
 
 from __future__ import annotations
@@ -28,8 +22,9 @@ from typing import IO, Self
 
 import psutil
 
+from .errors import EmbeddedRedisError, RedisFailed
 from .redis_config import RedisFolder
-from .redis_discovery import EmbeddedRedisError, NoRedis, find_redis
+from .redis_discovery import find_redis
 from .redis_probe import (
     EVERYWHERE,
     Address,
@@ -42,8 +37,6 @@ from .redis_probe import (
     shut_down,
 )
 
-__all__ = ["EmbeddedRedis", "EmbeddedRedisError", "NoRedis", "RedisFailed", "find_redis"]
-
 log = logging.getLogger(__name__)
 
 #: Loading a large append-only file takes its time.
@@ -54,10 +47,6 @@ LOOK_EVERY_S = 0.02
 STOP_WITHIN_S = 2
 #: Ports tried before giving up; another program may take one between choice and start.
 PORT_TRIES = 5
-
-
-class RedisFailed(EmbeddedRedisError):
-    """The Redis server was started and did not come up."""
 
 
 class EmbeddedRedis:

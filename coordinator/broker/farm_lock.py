@@ -25,7 +25,9 @@ from typing import Any, cast
 
 import redis
 
-from coordinator.nodes.registry import BrokerUnreachable
+from coordinator.nodes.errors import BrokerUnreachable
+
+from .errors import FarmLocked
 
 log = logging.getLogger(__name__)
 
@@ -68,17 +70,6 @@ class Holder:
         return f"the coordinator on {self.host} (process {self.pid}, since {since})"
 
 
-class FarmLocked(Exception):
-    """Another coordinator holds the farm."""
-
-    def __init__(self, holder: Holder) -> None:
-        self.holder = holder
-        super().__init__(
-            f"{holder} already uses this Redis: stop that one first, or give this one a Redis of its own "
-            "(SHEEPFOLD_REDIS_URL)"
-        )
-
-
 class FarmLock:
     """Our record in Redis: as long as it is renewed, no coordinator with another ledger can start."""
 
@@ -95,7 +86,7 @@ class FarmLock:
     def take(self) -> None:
         """Takes or renews the farm.
 
-        Raises :class:`FarmLocked` or :class:`~coordinator.nodes.registry.BrokerUnreachable`.
+        Raises :class:`FarmLocked` or :class:`~coordinator.nodes.errors.BrokerUnreachable`.
         """
         record = json.dumps(dataclasses.asdict(self._me))
         try:

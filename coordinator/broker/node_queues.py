@@ -9,7 +9,7 @@ from typing import Protocol
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from coordinator.nodes.registry import BrokerUnreachable
+from coordinator.nodes.errors import BrokerUnreachable
 from sheepfold.contract.celery_app import cancel_order, send_order
 from sheepfold.contract.orders import RenderOrder, SignedOrder
 from sheepfold.contract.presence import Presence
@@ -31,7 +31,7 @@ class NodeQueues:
         self._app, self._present = app, present
 
     def send(self, signed: SignedOrder, order: RenderOrder, node_name: str) -> None:
-        """Raises :class:`~coordinator.nodes.registry.BrokerUnreachable` where Redis does not take it."""
+        """Raises :class:`~coordinator.nodes.errors.BrokerUnreachable` where Redis does not take it."""
         try:
             send_order(self._app, signed, order, node_name)
         except OperationalError as error:

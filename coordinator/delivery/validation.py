@@ -28,12 +28,10 @@ from coordinator.leases.lease import Delivery, Lease
 from sheepfold.errors import NotAPicture
 from sheepfold.pictures import Picture
 
+from .errors import BrokenPicture
+
 #: Jobs remembered; a farm works on a few at a time.
 MAX_JOBS = 256
-
-
-class BrokenPicture(Exception):
-    """The picture must not go to the server; the text says what is wrong with it."""
 
 
 @dataclass(frozen=True, kw_only=True)

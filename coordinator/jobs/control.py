@@ -16,20 +16,19 @@ from dataclasses import dataclass
 
 from coordinator.leases.lease import ACTIVE, Lease
 from coordinator.leases.ledger import Ledger
-from coordinator.upstream.client import ServerSilent
+from coordinator.upstream.errors import ServerSilent
 from coordinator.upstream.session import FarmSession
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.messages import ProjectAnswer, ProjectStep
 from sheepfold.protocol.status import ProjectStatus, explain
 
 from .blocks import BlockedBy, JobBlock, JobBlocks
+from .errors import UnknownJob
 
 log = logging.getLogger(__name__)
 
 #: Jobs that ended are still known by name as long as they are among so many frames.
 REMEMBERED_FRAMES = 500
-#: Of the jobs there are, a person is told so many.
-TOLD_JOBS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +53,6 @@ class Stopped:
     frames: int
     #: What the server was told, for a person; empty where it can only be told frame by frame.
     at_server: str
-
-
-class UnknownJob(Exception):
-    """There is no job of this number or name; the text says which there are."""
-
-    def __init__(self, asked: str, jobs: Sequence[Job], what: str = "jobs there are") -> None:
-        told = ", ".join(map(str, jobs[:TOLD_JOBS])) + (" …" if len(jobs) > TOLD_JOBS else "")
-        super().__init__(f"there is no job {asked[:80]!r} here; {what}: {told or 'none'}")
 
 
 #: Ends leases for a reason, in one transaction, and stops their renderers; the answer is those that had not ended yet.

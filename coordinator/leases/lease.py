@@ -23,6 +23,8 @@ from enum import StrEnum
 from sheepfold.contract.orders import scene_key
 from sheepfold.protocol.messages import JobOffer
 
+from .errors import IllegalTransition, NothingHeldBack, StaleAttempt
+
 
 class LeaseState(StrEnum):
     """Where a lease stands; which step leads where is in :data:`TRANSITIONS`."""
@@ -99,37 +101,6 @@ TRANSITIONS: dict[tuple[LeaseState, LeaseEvent], LeaseState] = {
     **{(state, E.CANCEL): S.CANCELLED for state in sorted(ACTIVE)},
     **{(state, E.LOSE): S.LOST for state in sorted(ACTIVE)},
 }
-
-
-class LeaseError(Exception):
-    """A claim about a lease does not hold; the lease is unchanged."""
-
-
-class UnknownLease(LeaseError):
-    """There is no lease with this id."""
-
-
-class IllegalTransition(LeaseError):
-    """The lease's state does not allow this event."""
-
-    def __init__(self, state: LeaseState, event: LeaseEvent) -> None:
-        self.state, self.event = state, event
-        super().__init__(f"a lease that is {state.value} cannot {event.value}")
-
-
-class StaleAttempt(LeaseError):
-    """The claim names an attempt that is no longer (or not yet) the lease's current one."""
-
-    def __init__(self, claimed: int, current: int) -> None:
-        self.claimed, self.current = claimed, current
-        super().__init__(f"attempt {claimed} is not the current attempt {current}")
-
-
-class NothingHeldBack(LeaseError):
-    """The event is about a picture that waits for a second opinion, and there is none."""
-
-    def __init__(self, lease: Lease) -> None:
-        super().__init__(f"no picture of {lease.label} waits for a second opinion")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +228,7 @@ def _granted_again(lease: Lease, event: LeaseEvent, delivery: Delivery | None, r
     failed, held_back = event is LeaseEvent.FAIL, lease.held_back
     if event is LeaseEvent.HOLD_BACK:
         if delivery is None or lease.node_id is None:
-            raise NothingHeldBack(lease)
+            raise NothingHeldBack(lease.label)
         held_back = HeldBack(node_id=lease.node_id, delivery=delivery)
     return replace(
         lease,
@@ -274,7 +245,7 @@ def _granted_again(lease: Lease, event: LeaseEvent, delivery: Delivery | None, r
 
 def _believed(lease: Lease, reason: str) -> Lease:
     if lease.held_back is None:
-        raise NothingHeldBack(lease)
+        raise NothingHeldBack(lease.label)
     return replace(
         lease,
         state=LeaseState.DELIVERED,

@@ -27,7 +27,8 @@ import sqlalchemy as sa
 from sheepfold.protocol.messages import JobOffer
 
 from . import ledger_schema as schema
-from .lease import ACTIVE, Delivery, Lease, LeaseError, LeaseEvent, LeaseState, UnknownLease, advance
+from .errors import LeaseError, UnknownLease
+from .lease import ACTIVE, Delivery, Lease, LeaseEvent, LeaseState, advance
 from .ledger_batch import Attempt, Batch, Grant, Transition
 from .ledger_database import LedgerDatabase
 
@@ -102,8 +103,7 @@ class Ledger:
     ) -> Lease:
         """The lease after ``event``, on disk.
 
-        Raises :class:`~coordinator.leases.lease.LeaseError` (the claim is wrong) or :class:`LedgerError` (the disk is);
-        nothing has changed then.
+        Raises LeaseError (the claim is wrong) or LedgerError (the disk is); nothing has changed then.
         """
         return self._settle_single(
             Transition(
@@ -218,7 +218,7 @@ class Ledger:
     # Reading
 
     def get(self, lease_id: str) -> Lease:
-        """From memory where it can; raises :class:`~coordinator.leases.lease.UnknownLease`."""
+        """From memory where it can; raises :class:`~coordinator.leases.errors.UnknownLease`."""
         with self._memory_lock:
             for of_state in self._active.values():
                 if lease_id in of_state:
@@ -228,7 +228,7 @@ class Ledger:
         with self.database.reading() as connection:
             row = connection.execute(schema.SELECT_LEASES.where(schema.leases.c.id == lease_id)).first()
         if row is None:
-            raise UnknownLease(f"there is no lease {lease_id[:40]!r}")
+            raise UnknownLease(lease_id)
         return self._lease_of(row)
 
     def leases(self, *states: LeaseState) -> list[Lease]:

@@ -14,13 +14,15 @@ import logging
 from collections.abc import Callable
 
 from coordinator.delivery.claims import Claims
-from coordinator.leases.lease import Lease, LeaseError, LeaseState, unchanged_s
+from coordinator.leases.errors import LeaseError
+from coordinator.leases.lease import Lease, LeaseState, unchanged_s
 from coordinator.leases.ledger import Ledger
 from sheepfold.contract.api_messages import JoinRequest
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence, SlotState, Stage
 
+from .errors import BrokerUnreachable
 from .present_nodes import PresentNodes
-from .registry import BrokerUnreachable, NodeRegistry
+from .registry import NodeRegistry
 
 log = logging.getLogger(__name__)
 

@@ -32,6 +32,8 @@ from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import queue_of
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, PRESENCE_HASH, PRESENCE_LEFT, PRESENCE_SEEN, Presence
 
+from .errors import BrokerUnreachable
+
 log = logging.getLogger(__name__)
 
 NAMES = "sheepfold:names"
@@ -98,14 +100,6 @@ redis.call('HSET', names, node, name)
 redis.call('ZADD', named, now, node)
 return name
 """
-
-
-class BrokerUnreachable(Exception):
-    """Redis does not answer, or not usefully."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"Redis cannot be used: {reason}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,10 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import CoordinatorUnreachable, NoFarmToken, NotFound
+from sheepfold.config import read_secret_file
+from sheepfold.errors import BadSecretFile
+
+from .errors import NoAnswerFromCoordinator, NoFarmToken, NotFound
 
 if TYPE_CHECKING:
     from coordinator.settings import FarmSettings
@@ -77,11 +80,11 @@ class OperatorClient:
         except urllib.error.HTTPError as error:
             if error.code == _NOT_FOUND:
                 raise NotFound(_detail(error)) from None
-            raise CoordinatorUnreachable(
+            raise NoAnswerFromCoordinator(
                 f"the coordinator at {self._url} says {error.code}: {_detail(error)}"
             ) from None
         except (OSError, ValueError, TypeError, http.client.HTTPException) as error:
-            raise CoordinatorUnreachable(
+            raise NoAnswerFromCoordinator(
                 f"no coordinator answers at {self._url} ({error}): does it run, and is SHEEPFOLD_COORDINATOR_URL right?"
             ) from None
 
@@ -101,8 +104,6 @@ def _detail(error: urllib.error.HTTPError) -> str:
 
 def _read(state_dir: Path) -> str:
     try:
-        return token_file(state_dir).read_text(encoding="utf-8").strip()
-    except OSError:
-        raise NoFarmToken(
-            f"SHEEPFOLD_FARM_TOKEN: set it, or SHEEPFOLD_STATE_DIR to the coordinator's folder (tried {state_dir})"
-        ) from None
+        return read_secret_file(token_file(state_dir), "SHEEPFOLD_FARM_TOKEN")
+    except BadSecretFile as error:
+        raise NoFarmToken(f"{error}; or set it, or SHEEPFOLD_STATE_DIR to the coordinator's folder") from None

@@ -20,12 +20,11 @@ from typing import Any
 
 from pydantic import Field, SecretStr
 
+from coordinator.runtime.errors import AddressInUse
 from coordinator.settings import FarmSettings
 from sheepfold.atomic_files import write_atomically
 from sheepfold.config import read_secret_file, refuse_published
 from sheepfold.contract.celery_app import make_app
-
-from .errors import FlowerAddressTaken
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ class FlowerSettings(FarmSettings):
 def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> None:
     """Serve Flower until SIGTERM or Ctrl+C.
 
-    Raises :class:`FlowerAddressTaken`, :class:`BadSecretFile` or :class:`PublishedSecret`. ``ask_redis_url`` is called
+    Raises :class:`AddressInUse`, :class:`BadSecretFile` or :class:`PublishedSecret`. ``ask_redis_url`` is called
     where the settings name no Redis; what it raises goes to the caller.
     """
     refuse_published(settings.flower_host, {"SHEEPFOLD_FLOWER_PASSWORD": settings.flower_password})
@@ -69,7 +68,7 @@ def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> No
         flower.start_http_server()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise FlowerAddressTaken(settings.flower_host, settings.flower_port, reason) from error
+        raise AddressInUse("SHEEPFOLD_FLOWER_PORT", settings.flower_host, settings.flower_port, reason) from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: flower.io_loop.add_callback_from_signal(_stop, flower))
     log.info("Flower is at http://%s:%s, user %s", settings.flower_host, settings.flower_port, settings.flower_user)

@@ -13,14 +13,12 @@ from sheepfold.listening import listen
 from sheepfold.serving.connection_limits import ConnectionRules
 from sheepfold.serving.uvicorn_protocol import guarded_protocol
 
+from .errors import AddressInUse
+
 #: Answers under way when we stop get this long (seconds).
 GRACE_S = 2
 #: A node speaks several times for each frame; its connections last from one frame to the next (seconds).
 KEPT_ALIVE_S = 30
-
-
-class AddressInUse(Exception):
-    """Nothing can be served at this address."""
 
 
 class UvicornThread:
@@ -58,7 +56,7 @@ class UvicornThread:
             self._socket = listen(self._host, self._port)
         except OSError as error:
             raise AddressInUse(
-                f"SHEEPFOLD_HOST, SHEEPFOLD_PORT: cannot listen on {self.address}: {error.strerror}"
+                "SHEEPFOLD_HOST, SHEEPFOLD_PORT", self._host, self._port, error.strerror or str(error)
             ) from None
         return self
 

@@ -39,8 +39,8 @@ class LeaseArchives:
     def of(self, lease: Lease) -> Archives | None:
         """Both archives; ``None`` while one of them is on its way, or the lease's session is not open yet.
 
-        Raises what ended a download for good: :class:`~coordinator.upstream.exchanges.answers.ArchiveGone` or
-        :class:`~coordinator.archives.store.ArchiveError`.
+        Raises what ended a download for good: :class:`~coordinator.upstream.errors.ArchiveGone` or
+        :class:`~coordinator.archives.errors.ArchiveUnavailable`.
         """
         offer = lease.offer
         session = self._sessions.get(lease.session_key)

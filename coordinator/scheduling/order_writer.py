@@ -10,14 +10,8 @@ from coordinator.leases.lease import Lease
 from sheepfold.contract.orders import MAX_ORDER_BYTES, RenderOrder, SignedOrder, sign_order
 from sheepfold.contract.presence import Presence
 
+from .errors import OrderTooLarge
 from .requirements import Archives
-
-
-class OrderTooLarge(Exception):
-    """The server's script makes an order that no queue takes."""
-
-    def __init__(self) -> None:
-        super().__init__(f"the server's script makes an order of more than {MAX_ORDER_BYTES} bytes")
 
 
 class OrderQueue(Protocol):
@@ -41,11 +35,11 @@ class OrderWriter:
         self._queue, self._keys, self._render_limit_s = queue, keys, render_limit_s
 
     def send(self, lease: Lease, node: Presence, archives: Archives) -> None:
-        """Queues it, or raises :class:`OrderTooLarge` or :class:`~coordinator.nodes.registry.BrokerUnreachable`."""
+        """Queues it, or raises :class:`OrderTooLarge` or :class:`~coordinator.nodes.errors.BrokerUnreachable`."""
         order = self._order_of(lease, node.node_id, archives)
         signed = sign_order(order, self._keys.order_key)
         if len(signed.order.encode()) > MAX_ORDER_BYTES:
-            raise OrderTooLarge
+            raise OrderTooLarge(MAX_ORDER_BYTES)
         self._queue.send(signed, order, node.name)
 
     def _order_of(self, lease: Lease, node_id: str, archives: Archives) -> RenderOrder:

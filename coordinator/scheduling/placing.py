@@ -12,20 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from coordinator.archives.store import ArchiveError
+from coordinator.archives.errors import ArchiveUnavailable
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState, unchanged_s
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_batch import Transition
-from coordinator.nodes.registry import BrokerUnreachable
-from coordinator.upstream.client import ArchiveGone
+from coordinator.nodes.errors import BrokerUnreachable
+from coordinator.upstream.errors import ArchiveGone
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.presence import Presence
 
 from .asking import BlockedFrames
+from .errors import OrderTooLarge
 from .lease_archives import LeaseArchives
 from .matching import PendingLease
 from .node_index import NodeIndex
-from .order_writer import OrderTooLarge, OrderWriter
+from .order_writer import OrderWriter
 from .requirements import Archives, RequirementsBuilder, RequirementsCache
 from .stuck_frames import StuckFrames
 
@@ -99,7 +100,7 @@ class FramePlacer:
         """Orders every GRANTED lease that has its archives and a node; returns how many.
 
         Leases are matched one by one and entered together: one transaction, however many places there are. Raises
-        :class:`~coordinator.nodes.registry.BrokerUnreachable`; what was not sent is GRANTED again then.
+        :class:`~coordinator.nodes.errors.BrokerUnreachable`; what was not sent is GRANTED again then.
         """
         self._services.archives.forget_unneeded()
         pending = self._pending()
@@ -142,7 +143,7 @@ class FramePlacer:
     def _archives_of(self, lease: Lease) -> Archives | None:
         try:
             return self._services.archives.of(lease)
-        except (ArchiveGone, ArchiveError) as error:
+        except (ArchiveGone, ArchiveUnavailable) as error:
             self._returns.give_up(lease, FailureReport(kind=FailureKind.NO_ARCHIVE, reason=str(error)))
             return None
 

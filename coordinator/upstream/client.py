@@ -31,16 +31,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from coordinator.upstream.exchanges.answers import ArchiveGone, message_of, save, validation_of
+from coordinator.upstream.exchanges.answers import message_of, save, validation_of
 from coordinator.upstream.exchanges.frame_upload import content_type_of, name_of, with_figures
 from coordinator.upstream.exchanges.offers import usable
 from coordinator.upstream.exchanges.server_session import ServerSession
-from coordinator.upstream.exchanges.sign_in import UnknownGeneration, base_after, sign_in_call
+from coordinator.upstream.exchanges.sign_in import base_after, sign_in_call
 from coordinator.upstream.exchanges.speed_test import SpeedTests
 from coordinator.upstream.transport.addresses import public
 from coordinator.upstream.transport.connections import SharedJar
 from coordinator.upstream.transport.deadline import Deadline
-from coordinator.upstream.transport.errors import BadAnswer, ServerSilent
 from coordinator.upstream.transport.http_transport import (
     ANSWER_DEADLINE_S,
     HttpCall,
@@ -67,7 +66,7 @@ from sheepfold.protocol.session_messages import Endpoints, SignInAnswer, SignInR
 from sheepfold.protocol.status import ErrorStatus, SignInStatus
 from sheepfold.protocol.xml_document import MAX_JOB_ANSWER_BYTES
 
-__all__ = ["ArchiveGone", "BadAnswer", "DownloadCancelled", "ServerClient", "ServerSilent", "UnknownGeneration"]
+from .errors import DownloadCancelled, ServerSilent, UnknownGeneration
 
 logger = logging.getLogger(__name__)
 
@@ -77,10 +76,6 @@ LOG_OUT_DEADLINE_S = 5.0
 TELLING_BYTES = 256 * 1024
 #: Somebody waits for the end of a job; what the server cannot be told now it learns frame by frame.
 PROJECT_DEADLINE_S = 3.0
-
-
-class DownloadCancelled(Exception):
-    """The download was given up because its caller no longer wants it."""
 
 
 class ServerClient:

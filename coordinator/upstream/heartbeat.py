@@ -16,13 +16,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from coordinator.leases.lease import ACTIVE, Lease, LeaseError, LeaseState
+from coordinator.leases.errors import LeaseError
+from coordinator.leases.lease import ACTIVE, Lease, LeaseState
 from coordinator.leases.ledger import Ledger
 from sheepfold.protocol.messages import Beat, BeatAnswer
 from sheepfold.protocol.session_messages import Endpoints
 from sheepfold.protocol.status import BeatStatus, JobStatus, explain
 
-from .client import ServerSilent
+from .errors import ServerSilent
 
 log = logging.getLogger(__name__)
 

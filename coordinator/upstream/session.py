@@ -19,7 +19,7 @@ DISABLED is the server's word that it wants nothing more of us: broken frames (2
 (208). Signing in again would hide that from it and cost the account, so the session only finishes its uploads, as far
 as the server lets it, until the farm logs it out.
 
-Final noes raise :class:`~coordinator.upstream.session_state.FatalRefusal`, in every thread that asks again: sign-in
+Final noes raise :class:`~coordinator.upstream.errors.FatalRefusal`, in every thread that asks again: sign-in
 100, 101, 102 and 104, a server whose dialect we do not know, job request 201.
 """
 
@@ -34,8 +34,9 @@ from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobRequest, Un
 from sheepfold.protocol.status import JobStatus, explain
 from sheepfold.units import duration_text
 
-from .client import ServerClient, ServerSilent
+from .client import ServerClient
 from .client_identity import ClientIdentity
+from .errors import ServerSilent
 from .reactions import ADVICE, ON_JOB_ANSWER, Reaction
 from .session_state import SessionState, SessionStatus
 from .session_waits import JOINED_EVERY_S, LOGGED_FROM_S, NO_JOB_WAIT_S, RETRY_WAIT_S, SessionWaits
@@ -197,7 +198,7 @@ class FarmSession:
         """Asks for one frame; ``held`` are MD5 sums of archives we have.
 
         ``None``: not now (see :meth:`waits_until`). An answer without an offer still names archives to delete. Raises
-        :class:`~coordinator.upstream.session_state.FatalRefusal`.
+        :class:`~coordinator.upstream.errors.FatalRefusal`.
         """
         self._status.check(JOB_REQUEST)
         if self._clock() < self.waits_until():

@@ -6,9 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-
-class FatalRefusal(Exception):
-    """The server said no in a way that waiting can't mend; the text is one line for the operator."""
+from .errors import FatalRefusal
 
 
 class SessionState(StrEnum):

@@ -21,9 +21,10 @@ from coordinator.runtime.wakeups import Wakeups
 from coordinator.upstream.uploads.frame_limit import FrameLimit
 from coordinator.upstream.uploads.frame_uploads import Uploads
 
+from .errors import FatalRefusal
 from .session import FarmSession
 from .session_pool import SessionPool
-from .session_state import FatalRefusal, SessionState
+from .session_state import SessionState
 
 #: Loops look around this often even when nobody wakes them.
 IDLE_S = 1.0

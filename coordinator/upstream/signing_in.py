@@ -28,8 +28,9 @@ from sheepfold.protocol.session_messages import Hardware, SignInAnswer
 from sheepfold.protocol.status import SignInStatus, explain
 from sheepfold.units import duration_text
 
-from .client import ServerClient, ServerSilent, UnknownGeneration
+from .client import ServerClient
 from .client_identity import ClientIdentity
+from .errors import ServerSilent, UnknownGeneration
 from .reactions import ON_SIGN_IN_ANSWER, Reaction
 from .session_state import SessionState, SessionStatus
 from .session_waits import LOGGED_FROM_S, SessionWaits
@@ -126,7 +127,7 @@ class SignIn:
     def ensure_signed_in(self) -> bool:
         """True when exchanges may be tried; signs in where that is due. False: not now, or DISABLED and past use.
 
-        Raises :class:`~coordinator.upstream.session_state.FatalRefusal`.
+        Raises :class:`~coordinator.upstream.errors.FatalRefusal`.
         """
         if self._has_session():
             return True

@@ -23,7 +23,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, DiskFull
+from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, CacheDiskFull
 from sheepfold.atomic_files import is_disk_full, sync_tree
 from sheepfold.contract.api_messages import ArchiveManifest
 from sheepfold.contract.orders import MD5_NAME, ArchiveRef, scene_key
@@ -85,7 +85,7 @@ class ArchiveCache:
         self._dir.free_space(wanted_bytes)
 
     def require_space(self, wanted_bytes: int) -> None:
-        """The same; raises DiskFull where the disk still lacks it (1: only the space that renders need)."""
+        """The same; raises CacheDiskFull where the disk still lacks it (1: only the space that renders need)."""
         self._dir.require_space(wanted_bytes)
 
     def using(self, *wanted: Sequence[ArchiveRef]) -> contextlib.AbstractContextManager[None]:
@@ -114,7 +114,7 @@ class ArchiveCache:
     ) -> Path:
         """The folder of what these archives, joined in their order, hold; fetched first where it is not there.
 
-        Raises BadArchive, DiskFull, BadOrder (one of them is not named by an MD5) and whatever the fetch raises.
+        Raises BadArchive, CacheDiskFull, BadOrder (one of them is not named by an MD5) and whatever the fetch raises.
         """
         if not refs or not all(MD5_NAME.fullmatch(ref.md5) for ref in refs):
             raise BadOrder("an archive is not named by an MD5")
@@ -140,7 +140,7 @@ class ArchiveCache:
         except OSError as error:
             if is_disk_full(error):
                 folder = self._dir.folder
-                raise DiskFull(f"the disk of {folder} filled up while archive {key} was fetched") from None
+                raise CacheDiskFull(f"the disk of {folder} filled up while archive {key} was fetched") from None
             raise
 
     def _bring_whole(self, ref: ArchiveRef, password: str, stopped: Callable[[], bool]) -> None:

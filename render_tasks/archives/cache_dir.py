@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping
 from pathlib import Path
 
-from render_tasks.errors import DiskFull
+from render_tasks.errors import CacheDiskFull
 from render_tasks.untrusted.removal import bytes_in, is_folder, is_plain, remove
 from sheepfold.contract.orders import MD5_NAME
 from sheepfold.units import bytes_text
@@ -140,11 +140,11 @@ class CacheDir:
                 self._sizes[f"{md5}{ZIP}"] = size
 
     def require_space(self, wanted_bytes: int) -> None:
-        """Frees space for an archive, or with 1 for the renders alone; raises DiskFull where the disk lacks it."""
+        """Frees space for an archive, or with 1 for the renders alone; raises CacheDiskFull where the disk lacks it."""
         self.free_space(wanted_bytes)
         free = self._free_bytes(self.folder)
         if free < wanted_bytes + SPARE_BYTES:
-            raise DiskFull(_too_little_space(self.folder, wanted_bytes, free))
+            raise CacheDiskFull(_too_little_space(self.folder, wanted_bytes, free))
 
     def free_space(self, wanted_bytes: int) -> None:
         """Evicts what nobody uses until quota and disk have that much space."""

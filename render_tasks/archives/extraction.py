@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from render_tasks.errors import AttemptDropped, BadArchive, DiskFull
+from render_tasks.errors import AttemptDropped, BadArchive, CacheDiskFull
 from sheepfold.atomic_files import is_disk_full
 from sheepfold.zips import MAX_ENTRIES, MAX_TABLE_BYTES, trouble_with_method, trouble_with_path, trouble_with_table
 
@@ -64,7 +64,7 @@ def extract(
 ) -> None:
     """Unpacks ``archive``, a file that can be read at any place, into the existing, empty ``folder``.
 
-    Raises BadArchive (:class:`~render_tasks.errors.ArchiveLocked` where ``password`` does not open it), DiskFull,
+    Raises BadArchive (:class:`~render_tasks.errors.ArchiveLocked` where ``password`` does not open it), CacheDiskFull,
     OSError where this PC is at fault, or AttemptDropped when ``stopped`` turns true; what is in the folder then is
     worthless.
     """
@@ -91,7 +91,7 @@ def extract(
 
 def _told_apart(error: OSError) -> Exception:
     if is_disk_full(error):
-        return DiskFull("the disk filled up while an archive was unpacked")
+        return CacheDiskFull("the disk filled up while an archive was unpacked")
     if error.errno in THIS_PC:
         return error
     return BadArchive(f"the archive cannot be unpacked: {os.strerror(error.errno or 0)}")

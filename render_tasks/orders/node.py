@@ -37,10 +37,10 @@ from render_tasks.errors import (
     AttemptFailed,
     BadArchive,
     BadOrder,
+    CacheDiskFull,
     CoordinatorError,
     CoordinatorFailed,
     CoordinatorRefused,
-    DiskFull,
     StaleLease,
     UnsafeFile,
 )
@@ -263,7 +263,7 @@ def _failure_of(error: Exception) -> tuple[FailureKind, str]:
     """The kind of failure and one line for a person."""
     if isinstance(error, BadArchive):
         return FailureKind.BAD_ARCHIVE, str(error)
-    if isinstance(error, DiskFull):
+    if isinstance(error, CacheDiskFull):
         return FailureKind.DISK_FULL, str(error)
     if isinstance(error, UnsafeFile):
         return FailureKind.NO_OUTPUT, f"what the renderer left cannot be taken: {error}"

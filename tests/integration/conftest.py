@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from coordinator.broker.embedded_redis import EmbeddedRedis
-from coordinator.broker.redis_discovery import NoRedis, find_redis
+from coordinator.broker.errors import NoRedis
+from coordinator.broker.redis_discovery import find_redis
 from coordinator.upstream.client import ServerClient
 from sheepfold.protocol.status import SignInStatus
 from tests.support.servers.misbehaving_server import SIGN_IN, MisbehavingServer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeVar
 
+from coordinator.upstream.errors import ArchiveGone, BadResponse
 from coordinator.upstream.transport.deadline import Deadline
-from coordinator.upstream.transport.errors import BadResponse
 from coordinator.upstream.transport.http_transport import LATER, SLOWEST_TRANSFER, Response
 from sheepfold.protocol import reading_answers
 from sheepfold.protocol.errors import MalformedMessage
@@ -19,10 +19,6 @@ TOO_LARGE = 413
 PIECE_BYTES = 64 * 1024
 
 T = TypeVar("T")
-
-
-class ArchiveGone(Exception):
-    """The server no longer has the archive (HTTP 404)."""
 
 
 def message_of(response: Response, read: Callable[[bytes], T], *, limit: int = MAX_MESSAGE_BYTES) -> T:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from http.cookiejar import Cookie
 from typing import Any
 
+from coordinator.upstream.errors import BadAnswer
 from coordinator.upstream.transport.addresses import public
 from coordinator.upstream.transport.connections import SharedJar
-from coordinator.upstream.transport.errors import BadAnswer
 from coordinator.upstream.transport.http_transport import HttpCall
 from sheepfold.protocol.dialects import Dialect, dialect_of
 from sheepfold.protocol.messages import ArchiveRequest

@@ -12,23 +12,10 @@ from coordinator.upstream.transport.addresses import public
 from coordinator.upstream.transport.connections import SharedJar
 from coordinator.upstream.transport.http_transport import HttpCall, fixed_body
 from sheepfold.protocol import writing
-from sheepfold.protocol.dialects import DIALECTS, Dialect
-from sheepfold.protocol.session_messages import Endpoints, SignInRequest
+from sheepfold.protocol.dialects import Dialect
+from sheepfold.protocol.session_messages import SignInRequest
 
 _FORM = "application/x-www-form-urlencoded"
-
-
-class UnknownGeneration(Exception):
-    """The server gave us a session, and its request types fit no dialect that we know. One line."""
-
-    def __init__(self, endpoints: Endpoints, unknown: tuple[str, ...]) -> None:
-        self.missing = min((dialect.missing_in(endpoints) for dialect in DIALECTS), key=len)
-        self.unknown = unknown
-        strange = f"; it has {', '.join(unknown)} instead" if unknown else ""
-        super().__init__(
-            "the server speaks a generation of the protocol that sheepfold does not: "
-            f"it has no {', '.join(self.missing)}{strange}"
-        )
 
 
 def sign_in_call(root: str, path: str, request: SignInRequest, dialect: Dialect, *, deadline_s: float) -> HttpCall:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from coordinator.upstream.errors import BadResponse, ServerSilent
 from coordinator.upstream.transport.addresses import public
 from coordinator.upstream.transport.connections import SharedJar
 from coordinator.upstream.transport.deadline import Deadline
-from coordinator.upstream.transport.errors import BadResponse, ServerSilent
 from coordinator.upstream.transport.http_transport import HttpCall, HttpTransport, Response, fixed_body
 from sheepfold.protocol import writing
 from sheepfold.protocol.session_messages import SpeedTestResult

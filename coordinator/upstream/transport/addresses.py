@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from .errors import BadResponse
+from coordinator.upstream.errors import BadResponse
 
 
 def resolve(base: str, reference: str) -> str:

@@ -23,6 +23,8 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from coordinator.upstream.errors import DeadlinePassed
+
 #: Pause between two looks at whether an exchange was abandoned; a stop may take this much longer.
 ABANDONED_EVERY_S = 0.25
 #: The watch looks round this often, so that an exchange with an ordinary deadline need not wake it.
@@ -31,10 +33,6 @@ LOOKS_EVERY_S = 30.0
 SEND_STALL_S = 60.0
 
 _of_thread = threading.local()
-
-
-class DeadlinePassed(Exception):
-    """The exchange's time was up before its connection was made."""
 
 
 class Deadline:

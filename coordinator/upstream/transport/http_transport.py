@@ -31,10 +31,11 @@ import requests
 import urllib3
 from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
 
+from coordinator.upstream.errors import BadAnswer, BadResponse, DeadlinePassed, ServerSilent
+
 from .addresses import is_this_machine, public, resolve
 from .connections import NO_PROXY, ONCE, REPEATED, SharedJar, ThreadSession
-from .deadline import Deadline, DeadlinePassed
-from .errors import BadAnswer, BadResponse, ServerSilent
+from .deadline import Deadline
 
 #: Seconds for one whole exchange, redirects and repetitions included; files get more as they move.
 ANSWER_DEADLINE_S = 120.0

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from coordinator.leases.lease import Lease
-from coordinator.upstream.client import BadAnswer
+from coordinator.upstream.errors import BadAnswer
 from sheepfold.atomic_files import prepare_folder, write_atomically
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.failure_causes import Cause, cause_of

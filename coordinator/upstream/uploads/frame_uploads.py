@@ -29,8 +29,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 
-from coordinator.leases.lease import Delivery, Lease, LeaseError, LeaseEvent, LeaseState
-from coordinator.upstream.client import BadAnswer, ServerSilent
+from coordinator.leases.errors import LeaseError
+from coordinator.leases.lease import Delivery, Lease, LeaseEvent, LeaseState
+from coordinator.upstream.errors import BadAnswer, ServerSilent
 from coordinator.upstream.reactions import (
     BROKEN,
     DEAD,

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from lab.archive_names import first_unprintable
-from lab.errors import BadArchive
+from lab.errors import BadProjectZip
 from sheepfold.zips import trouble_with_method, trouble_with_path, trouble_with_table
 
 MAX_ENTRIES = 100_000
@@ -22,38 +22,38 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def check_project_zip(path: Path, scene_path: str) -> None:
-    """Every entry's name, kind and checksum; raises :class:`BadArchive`. Takes as long as reading it all."""
+    """Every entry's name, kind and checksum; raises :class:`BadProjectZip`. Takes as long as reading it all."""
     try:
         with path.open("rb") as file:
             trouble = trouble_with_table(file, entries=MAX_ENTRIES)
         if trouble:
-            raise BadArchive(f"the project archive is no usable zip: {trouble}")
+            raise BadProjectZip(f"the project archive is no usable zip: {trouble}")
         with zipfile.ZipFile(path) as archive:
             _check_entries(archive.infolist(), scene_path, path.stat().st_size)
             damaged = archive.testzip()
     # zipfile's own readers raise nearly anything on hostile input.
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
-        raise BadArchive(f"the project archive is no usable zip: {str(error)[:200]}") from None
+        raise BadProjectZip(f"the project archive is no usable zip: {str(error)[:200]}") from None
     except (OSError, ArithmeticError, LookupError, ImportError, zlib.error) as error:
-        raise BadArchive(f"the project archive cannot be read: {str(error)[:200]}") from None
+        raise BadProjectZip(f"the project archive cannot be read: {str(error)[:200]}") from None
     if damaged is not None:
-        raise BadArchive(f"the project archive is damaged at {damaged[:100]!r}")
+        raise BadProjectZip(f"the project archive is damaged at {damaged[:100]!r}")
 
 
 def _check_entries(entries: list[zipfile.ZipInfo], scene_path: str, size: int) -> None:
     if len(entries) > MAX_ENTRIES:
-        raise BadArchive(f"the project archive has more than {MAX_ENTRIES} files")
+        raise BadProjectZip(f"the project archive has more than {MAX_ENTRIES} files")
     total = sum(entry.file_size for entry in entries)
     if total > HARMLESS_BYTES and total > size * MAX_RATIO:
-        raise BadArchive(f"the project archive would unpack to {total} bytes, which no scene does")
+        raise BadProjectZip(f"the project archive would unpack to {total} bytes, which no scene does")
     names: set[str] = set()
     for entry in entries:
         _check_entry(entry)
         if entry.filename in names:
-            raise BadArchive(f"the project archive holds {entry.filename[:100]!r} twice")
+            raise BadProjectZip(f"the project archive holds {entry.filename[:100]!r} twice")
         names.add(entry.filename)
     if scene_path not in names:
-        raise BadArchive(f"the project archive does not hold the scene {scene_path[:100]!r}")
+        raise BadProjectZip(f"the project archive does not hold the scene {scene_path[:100]!r}")
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
@@ -61,14 +61,14 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     shown = repr(name[:100])
     trouble = trouble_with(name.rstrip("/"))
     if trouble:
-        raise BadArchive(f"the project archive holds {shown}, which {trouble}")
+        raise BadProjectZip(f"the project archive holds {shown}, which {trouble}")
     mode = entry.external_attr >> 16
     if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_IFMT(mode) == 0):
-        raise BadArchive(f"the project archive holds {shown}, which is a link or a device")
+        raise BadProjectZip(f"the project archive holds {shown}, which is a link or a device")
     if entry.flag_bits & 0x1:
-        raise BadArchive(f"the project archive holds {shown}, which is encrypted")
+        raise BadProjectZip(f"the project archive holds {shown}, which is encrypted")
     if trouble := trouble_with_method(entry.compress_type) or trouble_with_path(name.rstrip("/")):
-        raise BadArchive(f"the project archive is not taken: {trouble}")
+        raise BadProjectZip(f"the project archive is not taken: {trouble}")
 
 
 def trouble_with(path: str) -> str | None:

@@ -20,7 +20,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from coordinator.broker import redis_discovery as find_redis
-from coordinator.broker.embedded_redis import EmbeddedRedis, NoRedis, RedisFailed
+from coordinator.broker.embedded_redis import EmbeddedRedis
+from coordinator.broker.errors import NoRedis, RedisFailed
 from coordinator.broker.redis_probe import Address, Health, free_port, health_of
 
 SERVERS = {"on PATH": find_redis.on_path, "in the wheel": find_redis.in_wheel}

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from coordinator.broker.farm_lock import FARM_LOCK_KEY, FARM_LOCK_S, RENEW_EVERY_S, FarmLock, FarmLocked
-from coordinator.nodes.registry import BrokerUnreachable, connect
+from coordinator.broker.errors import FarmLocked
+from coordinator.broker.farm_lock import FARM_LOCK_KEY, FARM_LOCK_S, RENEW_EVERY_S, FarmLock
+from coordinator.nodes.errors import BrokerUnreachable
+from coordinator.nodes.registry import connect
 
 pytestmark = pytest.mark.redis
 

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.broker.redis_probe import free_port
-from coordinator.nodes.registry import NAMED, NAMES, BrokerUnreachable, NodeRegistry, clean_name, connect, read_presence
+from coordinator.nodes.errors import BrokerUnreachable
+from coordinator.nodes.registry import NAMED, NAMES, NodeRegistry, clean_name, connect, read_presence
 from sheepfold.contract.codec import to_json
 from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import queue_of

@@ -10,17 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.leases.errors import LedgerUnwritable
+from coordinator.leases.errors import IllegalTransition, LedgerUnwritable, StaleAttempt, UnknownLease
 from coordinator.leases.key_value import KeyValueStore
-from coordinator.leases.lease import (
-    HeldBack,
-    IllegalTransition,
-    Lease,
-    LeaseEvent,
-    LeaseState,
-    StaleAttempt,
-    UnknownLease,
-)
+from coordinator.leases.lease import HeldBack, Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_batch import Grant, Transition
 from tests.support.coordinator.ledger_harness import SESSION, delivered, held_back, reopened

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.upstream.client import ArchiveGone, BadAnswer, DownloadCancelled, ServerClient, ServerSilent
+from coordinator.upstream.client import ServerClient
+from coordinator.upstream.errors import ArchiveGone, BadAnswer, DownloadCancelled, ServerSilent
 from sheepfold.protocol.messages import ErrorReport
 from sheepfold.protocol.reading_requests import read_job_request
 from sheepfold.protocol.status import BeatStatus, JobStatus, SignInStatus, ValidationStatus

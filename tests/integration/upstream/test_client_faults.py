@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from coordinator.upstream.client import BadAnswer, ServerClient, ServerSilent
+from coordinator.upstream.client import ServerClient
+from coordinator.upstream.errors import BadAnswer, ServerSilent
 from sheepfold.protocol.status import BeatStatus, JobStatus, ValidationStatus
 from tests.support.servers.misbehaving_server import (
     BEAT,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from coordinator.upstream.client import ServerClient, ServerSilent
+from coordinator.upstream.client import ServerClient
+from coordinator.upstream.errors import ServerSilent
 from tests.support.servers.misbehaving_server import (
     PASSWORD,
     SIGN_IN,

@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl, quote
 
 import pytest
 
-from coordinator.upstream.client import ServerClient, ServerSilent, UnknownGeneration
+from coordinator.upstream.client import ServerClient
+from coordinator.upstream.errors import ServerSilent, UnknownGeneration
 from sheepfold.protocol.dialects import DIALECTS, Dialect, dialect_of
 from sheepfold.protocol.messages import ArchiveRequest, Beat, Chunk, ErrorReport
 from sheepfold.protocol.session_messages import Credentials

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from coordinator.upstream.client import ServerClient, ServerSilent
+from coordinator.upstream.client import ServerClient
+from coordinator.upstream.errors import ServerSilent
 from coordinator.upstream.exchanges import speed_test
 from coordinator.upstream.exchanges.speed_test import MAX_TARGETS, MOST_BYTES, MOST_S, SpeedTests
 from sheepfold.protocol.dialects import dialect_of

@@ -13,8 +13,8 @@ from coordinator.leases.lease import Delivery, LeaseEvent, LeaseState
 from coordinator.runtime.keyed_pool import KeyedThreadPool
 from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
+from coordinator.upstream.errors import FatalRefusal
 from coordinator.upstream.session import FarmSession
-from coordinator.upstream.session_state import FatalRefusal
 from coordinator.upstream.session_workers import THREADS, UPLOADS_AT_ONCE
 from coordinator.upstream.signing_in import DescribedMachine
 from coordinator.upstream.uploads.error_reports import ReportBox

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.broker.redis_discovery import NoRedis, find_redis
+from coordinator.broker.errors import NoRedis
+from coordinator.broker.redis_discovery import find_redis
 from tests.support.nodes.worker_harness import WorkerHarness
 
 

@@ -19,7 +19,8 @@ import OpenImageIO as oiio
 import psutil
 import pytest
 
-from coordinator.broker.redis_discovery import NoRedis, find_redis
+from coordinator.broker.errors import NoRedis
+from coordinator.broker.redis_discovery import find_redis
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.orders import ArchiveRef, scene_key
 from sheepfold.sharing.pieces import BLOCK_BYTES

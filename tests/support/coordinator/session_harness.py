@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable
 from typing import Any, cast
 
-from coordinator.upstream.client import ServerClient, ServerSilent
+from coordinator.upstream.client import ServerClient
 from coordinator.upstream.client_identity import ClientIdentity
+from coordinator.upstream.errors import ServerSilent
 from coordinator.upstream.session import FarmSession
 from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobOffer, JobRequest, RendererOffer, UnreadableOffer

@@ -12,7 +12,7 @@ from coordinator.delivery.spool import Spool
 from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
-from coordinator.upstream.client import BadAnswer, ServerSilent
+from coordinator.upstream.errors import BadAnswer, ServerSilent
 from coordinator.upstream.uploads.error_reports import ReportBox
 from coordinator.upstream.uploads.frame_uploads import Uploads
 from coordinator.upstream.uploads.upload_services import UploadServices

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from coordinator.app import AppServices, CoordinatorApp
-from coordinator.broker.farm_lock import FarmLocked, Holder
-from coordinator.runtime.http_server import AddressInUse
+from coordinator.broker.errors import FarmLocked
+from coordinator.broker.farm_lock import Holder
+from coordinator.runtime.errors import AddressInUse
 from coordinator.runtime.stop_request import StopRequest
 
 FOLLOWER = Holder(farm_id="b", host="pc", pid=1, since=0.0)
@@ -101,7 +102,10 @@ def test_one_that_was_followed_leaves_the_servers_session_to_its_follower(farm: 
 
 @pytest.mark.parametrize(
     ("step", "error"),
-    [("farm_lock.take", FarmLocked(FOLLOWER)), ("api.bind", AddressInUse("cannot listen on 127.0.0.1:8420"))],
+    [
+        ("farm_lock.take", FarmLocked(FOLLOWER)),
+        ("api.bind", AddressInUse("SHEEPFOLD_PORT", "127.0.0.1", 8420, "in use")),
+    ],
 )
 def test_one_that_cannot_begin_closes_what_it_opened_and_starts_nothing(
     farm: RecordedApp, step: str, error: Exception

@@ -9,14 +9,15 @@ from typing import Any, cast
 
 import pytest
 
-from coordinator.broker.farm_lock import FarmLocked, Holder
+from coordinator.broker.errors import FarmLocked
+from coordinator.broker.farm_lock import Holder
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.loops import BROKER_PAUSE_S, TIDY_EVERY_S, FarmLoops, LoopServices
+from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.nodes.pauses import NodePauses
 from coordinator.nodes.present_nodes import PresentNodes
 from coordinator.nodes.quarantine import NodeQuarantine
-from coordinator.nodes.registry import BrokerUnreachable
 from coordinator.runtime.stop_request import StopRequest
 from coordinator.runtime.wakeups import Wakeups
 from coordinator.scheduling.node_index import NodeIndex

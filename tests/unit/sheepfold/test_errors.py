@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -35,13 +36,45 @@ def exceptions() -> Iterator[type[BaseException]]:
                     yield kind
 
 
-PUBLIC = [kind for kind in exceptions() if not kind.__name__.startswith("_")]
+#: Public, and meant to stand elsewhere.
+OUTSIDE_THE_TREE = {
+    "render_tasks.tasks.FrameDropped": "Celery's worker asks for its own Ignore by type",
+    "lab.demo_run.run.SignalReceived": "a BaseException: it must pass every `except Exception` on its way out",
+}
+#: Private: they never leave their module.
+PRIVATE = {"sheepfold.protocol.xml_document._Refused"}
+
+
+def name_of(kind: type[BaseException]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+ALL = list(exceptions())
+PUBLIC = [kind for kind in ALL if not kind.__name__.startswith("_")]
 OURS = [kind for kind in PUBLIC if issubclass(kind, SheepfoldError)]
-named = pytest.mark.parametrize("kind", OURS, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+named = pytest.mark.parametrize("kind", OURS, ids=name_of)
+
+
+def test_every_public_exception_is_in_the_tree() -> None:
+    outside = {name_of(kind) for kind in PUBLIC if not issubclass(kind, SheepfoldError)}
+    assert outside == OUTSIDE_THE_TREE.keys()
+    assert {name_of(kind) for kind in OURS if not kind.__module__.endswith(".errors")} == set()
+
+
+def test_every_other_exception_is_private() -> None:
+    assert {name_of(kind) for kind in ALL if kind not in PUBLIC} == PRIVATE
 
 
 def test_each_package_keeps_its_errors_in_one_file() -> None:
-    assert {kind.__module__.rpartition(".")[2] for kind in OURS} == {"errors"}
+    """A package of the coordinator, and every other part, has one ``errors.py``."""
+    depth = {"coordinator": 2, "sheepfold": 2, "render_tasks": 1, "lab": 1}
+    parts = {module: module.split(".")[:-1] for module in (kind.__module__ for kind in OURS)}
+    assert {module for module, path in parts.items() if len(path) > depth[path[0]]} == set()
+
+
+def test_no_two_exceptions_have_one_name() -> None:
+    twice = [name for name, count in Counter(kind.__name__ for kind in ALL).items() if count > 1]
+    assert twice == []
 
 
 @named

@@ -11,12 +11,12 @@ from prometheus_client import CollectorRegistry
 
 from coordinator.api.app import MAX_JSON_BYTES, ApiServices, create_api
 from coordinator.api.operator_service import FrameLog
-from coordinator.archives.manifests import PlanUnderWay
-from coordinator.delivery.claims import FrameRejected, StaleClaim
-from coordinator.delivery.spool import CutOff
+from coordinator.archives.errors import ManifestUnderWay
+from coordinator.delivery.errors import BrokenPicture, CutOff, StaleClaim
 from coordinator.jobs.blocks import BlockedBy, JobBlock
-from coordinator.jobs.control import Job, Stopped, UnknownJob
-from coordinator.nodes.registry import BrokerUnreachable
+from coordinator.jobs.control import Job, Stopped
+from coordinator.jobs.errors import UnknownJob
+from coordinator.nodes.errors import BrokerUnreachable
 from sheepfold.contract.api_messages import (
     CONTRACT_VERSION,
     ArchiveManifest,
@@ -78,7 +78,7 @@ class FakeArchives:
     def plan(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveManifest | None:
         sources = self.sources(md5, node_id, node_url, reached_by)
         if self.reading:
-            raise PlanUnderWay
+            raise ManifestUnderWay
         return ArchiveManifest(md5=md5, size=3, piece_bytes=1024**2, sums=("ab",), sources=sources) if sources else None
 
     def sources(self, md5: str, node_id: str, node_url: str, reached_by: str) -> ArchiveSources | None:
@@ -241,7 +241,7 @@ def test_claims_arrive_as_they_were_made(client: TestClient, desk: FakeClaims) -
     ("error", "status"),
     [
         (StaleClaim("no longer yours"), 409),
-        (FrameRejected("black"), 422),
+        (BrokenPicture("black"), 422),
         (CutOff("a", "b"), 400),
         (BrokerUnreachable("away"), 503),
         (DiskFull(Path("spool")), 507),

@@ -12,7 +12,7 @@ import pytest
 from coordinator.archives.store import DOWNLOAD_TRIES
 from coordinator.leases.lease import LeaseEvent, LeaseState
 from coordinator.scheduling.lease_archives import FORGET_EVERY_S
-from coordinator.upstream.client import ArchiveGone, ServerSilent
+from coordinator.upstream.errors import ArchiveGone, ServerSilent
 from coordinator.upstream.session_state import SessionState
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.protocol.messages import ArchiveRequest

@@ -9,7 +9,7 @@ import pytest
 from coordinator.archives.downloads import PARTS_AT_ONCE
 from coordinator.leases.lease import LeaseState
 from coordinator.scheduling.matching import Requirements
-from coordinator.upstream.client import ArchiveGone
+from coordinator.upstream.errors import ArchiveGone
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.orders import ArchiveRef, scene_key

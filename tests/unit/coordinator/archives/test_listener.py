@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.archives.listener import ABOVE_API, ArchiveListener
 from coordinator.archives.store import ArchiveStore
-from coordinator.runtime.http_server import AddressInUse
+from coordinator.runtime.errors import AddressInUse
 from coordinator.settings import CoordinatorSettings
 
 

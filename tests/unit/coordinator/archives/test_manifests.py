@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 import pytest
 
-from coordinator.archives.manifests import MOST_KEPT, ManifestCache, PieceHashes, PlanUnderWay
+from coordinator.archives.errors import ManifestUnderWay
+from coordinator.archives.manifests import MOST_KEPT, ManifestCache, PieceHashes
 from coordinator.archives.store import ArchiveStore
 from sheepfold.sharing.pieces import BLOCK_BYTES, sum_of
 
@@ -92,7 +93,7 @@ def test_nodes_that_ask_at_once_share_one_reading_and_wait_for_a_moment_only(
 
     monkeypatch.setattr(plans, "_read", slow)
     monkeypatch.setattr("coordinator.archives.manifests.PLAN_WAIT_S", 0.01)
-    with pytest.raises(PlanUnderWay):
+    with pytest.raises(ManifestUnderWay):
         plans.of(MD5)
     monkeypatch.setattr("coordinator.archives.manifests.PLAN_WAIT_S", 10)
     with ThreadPoolExecutor(4) as pool:

@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 import pytest
 
-from coordinator.archives.store import DOWNLOAD_TRIES, ArchiveStore, BadArchive, BadMd5
+from coordinator.archives.errors import ArchiveMismatch, BadMd5
+from coordinator.archives.store import DOWNLOAD_TRIES, ArchiveStore
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.errors import DiskFull
 
@@ -72,7 +73,7 @@ def test_a_damaged_download_is_fetched_again(tmp_path: Path) -> None:
 
 def test_an_archive_that_never_has_its_sum_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    with pytest.raises(BadArchive) as caught:
+    with pytest.raises(ArchiveMismatch) as caught:
         store.ensure(md5_of(GOOD), sends(*[b"rubbish"] * DOWNLOAD_TRIES))
     assert (caught.value.md5, caught.value.got) == (md5_of(GOOD), md5_of(b"rubbish"))
     assert names_in(tmp_path) == []

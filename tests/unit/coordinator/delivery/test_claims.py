@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from coordinator.delivery.claims import Claims, FrameRejected, StaleClaim
-from coordinator.delivery.spool import CutOff, Spool
+from coordinator.delivery.claims import Claims
+from coordinator.delivery.errors import BrokenPicture, CutOff, StaleClaim
+from coordinator.delivery.spool import Spool
 from coordinator.delivery.validation import FrameValidator
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
@@ -82,7 +83,7 @@ def test_what_is_no_picture_never_waits_for_the_server(
     ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
-    with pytest.raises(FrameRejected, match="no picture"):
+    with pytest.raises(BrokenPicture, match="no picture"):
         claims.deliver(lease.id, 1, "n1", report(b"black"), [b"black"])
     back = ledger.get(lease.id)
     assert (back.state, back.attempt, back.tried_nodes) == (LeaseState.GRANTED, 2, ("n1",))

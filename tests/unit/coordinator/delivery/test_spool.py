@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.delivery.spool import BadName, CutOff, Spool, spool_name
+from coordinator.delivery.errors import BadName, CutOff
+from coordinator.delivery.spool import Spool, spool_name
 from sheepfold.atomic_files import receiving
 from sheepfold.errors import DiskFull, TooLarge
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.delivery.validation import MAX_JOBS, BrokenPicture, FrameValidator, Verdict
+from coordinator.delivery.errors import BrokenPicture
+from coordinator.delivery.validation import MAX_JOBS, FrameValidator, Verdict
 from coordinator.leases.lease import Delivery, HeldBack, Lease
 from sheepfold.errors import NotAPicture
 from sheepfold.pictures import Picture

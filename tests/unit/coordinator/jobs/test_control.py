@@ -6,12 +6,13 @@ from typing import cast
 import pytest
 
 from coordinator.jobs.blocks import BlockedBy, JobBlocks
-from coordinator.jobs.control import TOLD_JOBS, Job, JobControl, UnknownJob
+from coordinator.jobs.control import Job, JobControl
+from coordinator.jobs.errors import TOLD_JOBS, UnknownJob
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_batch import Transition
-from coordinator.upstream.client import ServerSilent
+from coordinator.upstream.errors import ServerSilent
 from coordinator.upstream.session import FarmSession
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.messages import ProjectAnswer, ProjectStep

@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coordinator.leases import lease as leases
+from coordinator.leases.errors import IllegalTransition, NothingHeldBack, StaleAttempt
 from coordinator.leases.lease import (
     ACTIVE,
     ENDED,
     TRANSITIONS,
     Delivery,
     HeldBack,
-    IllegalTransition,
     Lease,
     LeaseEvent,
     LeaseState,
-    NothingHeldBack,
-    StaleAttempt,
     advance,
 )
 from sheepfold.protocol.messages import JobOffer, RendererOffer

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.admission import NodeAdmission
-from coordinator.nodes.registry import BrokerUnreachable, NodeRegistry
+from coordinator.nodes.errors import BrokerUnreachable
+from coordinator.nodes.registry import NodeRegistry
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.codec import to_json
 from sheepfold.contract.orders import ArchiveRef, RenderOrder, open_order, public_key_from, sign_order

@@ -11,9 +11,10 @@ import pytest
 from coordinator.delivery.claims import Claims
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
+from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.nodes.present_nodes import PresentNodes
 from coordinator.nodes.reconciler import ORDER_LOST_AFTER_S, Reconciler
-from coordinator.nodes.registry import BrokerUnreachable, NodeRegistry, Sweep
+from coordinator.nodes.registry import NodeRegistry, Sweep
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence, Stage
 from tests.support.coordinator.builders import ClaimRecord, offer, rendering, report

@@ -8,7 +8,8 @@ import urllib.request
 import pytest
 from starlette.responses import PlainTextResponse
 
-from coordinator.runtime.http_server import AddressInUse, UvicornThread
+from coordinator.runtime.errors import AddressInUse
+from coordinator.runtime.http_server import UvicornThread
 
 HELLO = PlainTextResponse("hello")
 

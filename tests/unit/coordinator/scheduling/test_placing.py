@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
-from coordinator.nodes.registry import BrokerUnreachable
+from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.scheduling.placing import NOBODY_AFTER_S
 from coordinator.scheduling.requirements import ORDERS_LOST
 from coordinator.scheduling.stuck_frames import STUCK_AT_MOST

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.leases.lease import Delivery, Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
-from coordinator.upstream.client import ServerSilent
+from coordinator.upstream.errors import ServerSilent
 from coordinator.upstream.heartbeat import DEFAULT_MAX_PERIOD_S, RETRY_SHARE, Heartbeat
 from sheepfold.protocol.messages import Beat, BeatAnswer
 from sheepfold.protocol.session_messages import Endpoints

@@ -12,8 +12,9 @@ from typing import Any, cast
 import pytest
 
 from coordinator.upstream.client import ServerClient
+from coordinator.upstream.errors import FatalRefusal
 from coordinator.upstream.session import FarmSession, SessionSettings
-from coordinator.upstream.session_state import FatalRefusal, SessionState
+from coordinator.upstream.session_state import SessionState
 from coordinator.upstream.session_waits import LATER_WAIT_S, NO_RENDERER_WAIT_S, RETRY_CAP_S
 from coordinator.upstream.signing_in import DescribedMachine, SessionServices
 from sheepfold.protocol.messages import ComputeMethod, JobAnswer, JobRequest

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from coordinator.upstream.client import UnknownGeneration
 from coordinator.upstream.client_identity import ClientIdentity
-from coordinator.upstream.session_state import FatalRefusal, SessionState
+from coordinator.upstream.errors import FatalRefusal, UnknownGeneration
+from coordinator.upstream.session_state import SessionState
 from coordinator.upstream.signing_in import DescribedMachine
 from sheepfold.protocol.dialects import dialect_of
 from sheepfold.protocol.messages import JobAnswer, UnreadableOffer

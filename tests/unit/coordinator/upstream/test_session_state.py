@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from coordinator.upstream.session_state import FatalRefusal, SessionState, SessionStatus
+from coordinator.upstream.errors import FatalRefusal
+from coordinator.upstream.session_state import SessionState, SessionStatus
 
 
 def test_a_session_begins_signed_out_and_nothing_is_refused() -> None:

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from coordinator.upstream.session_state import FatalRefusal
+from coordinator.upstream.errors import FatalRefusal
 from coordinator.upstream.session_waits import JOINED_EVERY_S, NO_JOB_CAP_S
 from sheepfold.protocol.messages import JobAnswer
 from sheepfold.protocol.status import JobStatus, SignInStatus

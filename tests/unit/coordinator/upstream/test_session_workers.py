@@ -14,9 +14,10 @@ from coordinator.leases.ledger import Ledger
 from coordinator.runtime.wakeups import Wakeups
 from coordinator.settings import SessionMode
 from coordinator.upstream import session_workers as session_loops
+from coordinator.upstream.errors import FatalRefusal
 from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_pool import SessionPool
-from coordinator.upstream.session_state import FatalRefusal, SessionState
+from coordinator.upstream.session_state import SessionState
 from coordinator.upstream.session_workers import SessionLoops
 from coordinator.upstream.signing_in import DescribedMachine
 from coordinator.upstream.uploads.frame_uploads import Uploads

@@ -11,7 +11,8 @@ from typing import Any, cast
 import pytest
 
 from coordinator.upstream.client import ServerClient
-from coordinator.upstream.session_state import FatalRefusal, SessionState, SessionStatus
+from coordinator.upstream.errors import FatalRefusal
+from coordinator.upstream.session_state import SessionState, SessionStatus
 from coordinator.upstream.session_waits import SessionWaits
 from coordinator.upstream.signing_in import DescribedMachine, SessionServices, SignIn
 from sheepfold.protocol.status import SignInStatus

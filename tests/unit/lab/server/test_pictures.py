@@ -10,7 +10,8 @@ import numpy as np
 import OpenImageIO as oiio
 import pytest
 
-from coordinator.delivery.validation import BrokenPicture, FrameValidator
+from coordinator.delivery.errors import BrokenPicture
+from coordinator.delivery.validation import FrameValidator
 from coordinator.leases.lease import Lease
 from lab.server.pictures import inspect_upload, make_thumbnail
 from sheepfold.errors import NotAPicture

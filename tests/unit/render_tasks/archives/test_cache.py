@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from render_tasks.archives.cache import FETCHES_AT_ONCE, TRIES
-from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, CoordinatorUnreachable, DiskFull
+from render_tasks.errors import AttemptDropped, BadArchive, BadOrder, CacheDiskFull, CoordinatorUnreachable
 from sheepfold.contract.orders import ArchiveRef
 from tests.support.nodes.archive_cache_harness import LARGE, CountingSource, cache_in, names_in
 
@@ -93,7 +93,7 @@ def test_the_longest_unused_archive_makes_room_but_never_one_in_use(tmp_path: Pa
 
 def test_a_full_disk_is_told_before_anything_is_fetched(tmp_path: Path, source: CountingSource) -> None:
     cache = cache_in(tmp_path, source, free=1000)
-    with pytest.raises(DiskFull):
+    with pytest.raises(CacheDiskFull):
         cache.ensure([source.zip(100)])
     assert not source.fetches
 
@@ -111,7 +111,7 @@ def test_an_archive_over_the_quota_is_refused_before_it_is_unpacked(tmp_path: Pa
 
 def test_a_disk_that_fills_up_on_the_way_is_told_as_such(tmp_path: Path, source: CountingSource) -> None:
     source.error = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(DiskFull):
+    with pytest.raises(CacheDiskFull):
         cache_in(tmp_path, source).ensure([source.zip(100)])
     assert not any(tmp_path.iterdir())
 

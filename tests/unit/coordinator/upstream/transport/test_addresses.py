@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from coordinator.upstream.errors import BadResponse
 from coordinator.upstream.transport.addresses import is_this_machine, public, resolve
-from coordinator.upstream.transport.errors import BadResponse
 
 BASE = "https://farm.example/server/config.php"
 

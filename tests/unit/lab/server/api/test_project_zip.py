@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from lab.errors import BadArchive
+from lab.errors import BadProjectZip
 from lab.server.api.project_zip import check_project_zip
 from lab.server.store.renderers import BINARY_PATHS, launcher
 
@@ -50,7 +50,7 @@ def test_an_entry_whose_name_cannot_be_kept_is_refused_with_the_reason(tmp_path,
     if "\x00" in name:  # Python cuts such a name itself when it reads it
         check_project_zip(path, "a.blend")
         return
-    with pytest.raises(BadArchive, match=why):
+    with pytest.raises(BadProjectZip, match=why):
         check_project_zip(path, "a.blend")
 
 
@@ -59,13 +59,13 @@ def test_what_is_packed_with_bzip2_or_lzma_is_refused(tmp_path, method):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("a.blend", bytes(1_000_000))
-    with pytest.raises(BadArchive, match="method that is not read"):
+    with pytest.raises(BadProjectZip, match="method that is not read"):
         check_project_zip(path, "a.blend")
 
 
 def test_folders_that_are_too_deep_are_refused(tmp_path):
     path = write(tmp_path / "a.zip", [("a.blend", b"x"), ("d/" * 100 + "leaf", b"")])
-    with pytest.raises(BadArchive, match="more than 64 folders in each other"):
+    with pytest.raises(BadProjectZip, match="more than 64 folders in each other"):
         check_project_zip(path, "a.blend")
 
 
@@ -78,12 +78,12 @@ def test_every_other_name_is_taken(tmp_path, name):
 
 
 def test_links_and_lost_scenes_and_other_files_are_refused(tmp_path):
-    with pytest.raises(BadArchive, match="link"):
+    with pytest.raises(BadProjectZip, match="link"):
         check_project_zip(write(tmp_path / "a.zip", [("a.blend", b"x"), (link("b"), b"/etc/passwd")]), "a.blend")
-    with pytest.raises(BadArchive, match="does not hold the scene"):
+    with pytest.raises(BadProjectZip, match="does not hold the scene"):
         check_project_zip(write(tmp_path / "b.zip", [("b.blend", b"x")]), "a.blend")
     (tmp_path / "c.zip").write_bytes(b"no zip at all")
-    with pytest.raises(BadArchive, match="no usable zip"):
+    with pytest.raises(BadProjectZip, match="no usable zip"):
         check_project_zip(tmp_path / "c.zip", "a.blend")
 
 
@@ -94,7 +94,7 @@ def test_a_zip_bomb_is_refused_before_anything_is_unpacked(tmp_path):
         with archive.open("zeros", "w", force_zip64=True) as zeros:
             for _ in range(300):
                 zeros.write(bytes(1024 * 1024))
-    with pytest.raises(BadArchive, match="would unpack to"):
+    with pytest.raises(BadProjectZip, match="would unpack to"):
         check_project_zip(path, "a.blend")
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_zip_is_refused(tmp_path):
     data = bytearray(path.read_bytes())
     data[60] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(BadArchive):
+    with pytest.raises(BadProjectZip):
         check_project_zip(path, "a.blend")
 
 

