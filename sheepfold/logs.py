@@ -21,7 +21,6 @@ class OneLineFormatter(logging.Formatter):
     """Writes each record as one printable line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the base class's name)
-        """The record's line."""
         return printable(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 (the base class's name)

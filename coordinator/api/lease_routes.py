@@ -67,7 +67,7 @@ class ClaimHandler(Protocol):
 
 
 class Incoming(Protocol):
-    """A picture that arrives (:class:`coordinator.delivery.spool.Incoming`)."""
+    """A picture that arrives in pieces (:class:`coordinator.delivery.spool.Incoming`)."""
 
     def write(self, chunk: bytes, /) -> None: ...
     def discard(self) -> None: ...

@@ -47,7 +47,7 @@ class HeldArchives(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RequestServices:
-    """What :class:`FrameRequester` reads and calls, from counts to the block list."""
+    """What :class:`FrameRequester` reads and calls, from the ledger to the wakeups."""
 
     ledger: Ledger
     counters: LeaseCounters

@@ -49,7 +49,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionRules:
-    """What a client may do."""
+    """How slow and how many one server's connections may be, before they are closed or refused."""
 
     #: Seconds until the head of a request is whole.
     head_s: float = 10.0
@@ -122,7 +122,7 @@ class ConnectionLimits:
         return connection
 
     def closed(self, connection: Connection) -> None:
-        """The client is gone."""
+        """Forgets a client's connection; a second call for the same one does nothing."""
         if connection not in self._connections:
             return
         del self._connections[connection]
