@@ -36,7 +36,7 @@ _UNDELIVERED = (LeaseState.GRANTED, LeaseState.ORDERED, LeaseState.RENDERING)
 
 
 class NodeCanceller(Protocol):
-    """Ends attempts on nodes at once; one that misses it is told again (:class:`coordinator.broker.node_queues.NodeQueues`)."""
+    """Ends attempts on nodes, without waiting (:class:`coordinator.broker.node_queues.NodeQueues`)."""
 
     def cancel(self, node_id: str | None, lease_id: str, attempt: int, /) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Any library's HTTP protocol under :mod:`connection_limits`, where requests have no bodies."""
+"""Any library's HTTP protocol under :mod:`sheepfold.serving.connection_limits`, where requests have no bodies."""
 
 from __future__ import annotations
 
