@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol under :mod:`sheepfold.serving.connection_limits`; uvicorn itself has a limit for idle connections only."""
+"""uvicorn's HTTP protocol under :mod:`sheepfold.serving.connection_limits`; uvicorn limits idle connections only."""
 
 from __future__ import annotations
 
