@@ -68,7 +68,7 @@ class FarmLoops:
         )
 
     def start(self) -> None:
-        """Starts every thread."""
+        """Starts every thread; each does its first round at once."""
         for loop in self._all:
             loop.start()
 
@@ -110,7 +110,7 @@ class FarmLoops:
         return IDLE_S
 
     def tidy_once(self) -> float:
-        """Removes archives that nobody needs."""
+        """Removes archives that are over the quota or unwanted at the server; returns seconds to wait."""
         self._services.archives.tidy()
         return TIDY_EVERY_S
 

@@ -33,7 +33,7 @@ LOOK_EVERY_S = 0.05
 
 
 class NodeCanceller(Protocol):
-    """Ends attempts on nodes (:class:`coordinator.broker.node_queues.NodeQueues`)."""
+    """Ends attempts on nodes, without waiting (:class:`coordinator.broker.node_queues.NodeQueues`)."""
 
     def cancel(self, node_id: str | None, lease_id: str, attempt: int, /) -> None: ...
 

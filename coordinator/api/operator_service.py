@@ -37,7 +37,7 @@ class FrameLog:
 
 
 class IndexedNodes(Protocol):
-    """Whom frames go to (:class:`coordinator.scheduling.usable_nodes.UsableNodes`)."""
+    """Keeps the index to nodes that may get frames (:class:`coordinator.scheduling.usable_nodes.UsableNodes`)."""
 
     def update_index(self) -> None: ...
 

@@ -19,7 +19,7 @@ class StopRequest:
         return self._asked.is_set()
 
     def ask(self) -> None:
-        """A person wants the end."""
+        """Ends the coordinator on a person's request; safe inside a signal handler."""
         self._asked.set()
         self._ending.set()
 

@@ -36,7 +36,7 @@ class UsableNodes:
         self._index, self._sessions, self._wakeups = index, sessions, wakeups
 
     def current(self) -> Mapping[str, Presence]:
-        """By id."""
+        """Node id → presence of every node that is neither quarantined nor paused."""
         return {
             node_id: node
             for node_id, node in self._present.nodes.items()

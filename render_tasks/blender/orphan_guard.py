@@ -58,7 +58,7 @@ class OrphanGuard:
             self._tell(f"+ {mark}")
 
     def started(self, mark: str, pid: int) -> None:
-        """The renderer's process exists."""
+        """From now on the guard knows the renderer's process id as well as its mark."""
         with self._lock:
             self._alive[mark] = pid
             self._tell(f"= {mark} {pid}")

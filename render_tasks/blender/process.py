@@ -64,7 +64,7 @@ class RendererProcess:
 
     @property
     def pid(self) -> int:
-        """Of the started process."""
+        """Process id of the renderer, which must have been started."""
         assert self._process
         return self._process.pid
 

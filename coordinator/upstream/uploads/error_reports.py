@@ -76,7 +76,7 @@ class ReportClient(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PendingReport:
-    """An error report on disk."""
+    """An error report as its file holds it until the server has taken it."""
 
     #: Also the file's name; of a frame that never became a lease, an id of its own.
     lease_id: str
@@ -113,7 +113,7 @@ class ReportBox:
         return self
 
     def put(self, lease: Lease, report: FailureReport) -> None:
-        """On disk before this returns."""
+        """Persists the report of a lease's failure; it is on disk when this returns."""
         self._write(
             PendingReport(
                 lease_id=lease.id,
@@ -177,12 +177,12 @@ class ReportBox:
         return pending
 
     def session_keys(self) -> set[str]:
-        """Sessions that have something here."""
+        """Keys of the sessions that still have reports to send."""
         with self._lock:
             return set(self._waiting.values())
 
     def done(self, lease_id: str) -> None:
-        """The server has it."""
+        """Deletes a report that the server has taken."""
         (self._folder / f"{lease_id}.json").unlink(missing_ok=True)
         self._forget(lease_id)
 

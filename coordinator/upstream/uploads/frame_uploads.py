@@ -81,7 +81,7 @@ class Uploads:
         return self._services.counters.of(self._session.key).active + len(self._reports.waiting(self._session.key))
 
     def idle(self) -> bool:
-        """Nothing left to send."""
+        """Whether no frame and no report of the session is left to send."""
         return self.pending() == 0
 
     def flush_once(self) -> bool:

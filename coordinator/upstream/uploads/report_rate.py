@@ -17,7 +17,7 @@ EVERY_S = 3.0
 
 
 class ReportRate:
-    """A token bucket. Thread-safe."""
+    """A token bucket that spreads error reports over time. Thread-safe."""
 
     def __init__(
         self, *, burst: int = BURST, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic

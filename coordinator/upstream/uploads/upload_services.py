@@ -25,7 +25,7 @@ class UploadClient(ReportClient, Protocol):
 
 
 class UploadSession(Protocol):
-    """The session that uploads need."""
+    """What uploads need of a session (:class:`coordinator.upstream.session.FarmSession`)."""
 
     key: str
 

@@ -34,7 +34,7 @@ MAX_WHY = 500
 
 
 class Driver:
-    """One scene, kept open."""
+    """Renders frames of the one scene that this Blender has open."""
 
     def __init__(self, bpy: Any) -> None:
         self._bpy = bpy

@@ -2,7 +2,7 @@
 
 ::
 
-    order ─▶ may it be warm? ─ no ─────────────────────────────────▶ a Blender of its own (:mod:`..runner`)
+    order ─▶ may it be warm? ─ no ─────────────────────────────────▶ a Blender of its own (``runner.py``)
                 │ yes                                                     ▲
                 ▼                                                         │ the same attempt; the key stays cold
         one is open for this key? ─ no ─▶ close another, start one        │

@@ -121,7 +121,7 @@ class WarmBlender:
         return within(LOOK_WITHIN_S, lambda: self._result(job, frame), cancel_token, doing="looking for the picture")
 
     def is_alive(self) -> bool:
-        """Whether its process runs."""
+        """Whether it was started and has not exited."""
         return self._renderer.is_started and not self._renderer.has_exited()
 
     def why_close(self) -> str:

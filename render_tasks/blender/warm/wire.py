@@ -28,7 +28,7 @@ MAX_WHY = 500
 
 
 class ReplyKind(StrEnum):
-    """How a frame ended."""
+    """How a frame ended, as the driver tells the node."""
 
     DONE = "done"
     FAILED = "failed"
@@ -38,7 +38,7 @@ class ReplyKind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """The end of one frame."""
+    """What the driver says at the end of a frame."""
 
     #: The order's.
     number: int
