@@ -68,7 +68,7 @@ class Troubles:
         return self.reasons
 
 
-class Chain:
+class DispatcherHarness:
     """What asks for frames and places them, and what stands around it."""
 
     def __init__(self, ledger: Ledger, claims: Claims, folder: Path) -> None:
@@ -93,14 +93,14 @@ class Chain:
     def _session(self, _key: str, _hardware: Hardware) -> FarmSession:
         return cast("FarmSession", self.session)
 
-    def make(self, **changes: Any) -> Chain:
+    def make(self, **changes: Any) -> DispatcherHarness:
         """Both anew, with other settings."""
         if hasattr(self, "placer"):
             self.placer.close()
         self.pressure = InFlightGauge(many=1)
-        self.tally, self.floor = LeaseCounters(), NodeIndex(look_ahead=changes.pop("look_ahead", 1))
+        self.tally, self.node_index = LeaseCounters(), NodeIndex(look_ahead=changes.pop("look_ahead", 1))
         self.ledger.watch(self.tally.follow)
-        self.ledger.watch(self.floor.on_lease_change)
+        self.ledger.watch(self.node_index.on_lease_change)
         self.store = ArchiveStore(
             self.folder,
             quota_bytes=10**9,
@@ -110,7 +110,7 @@ class Chain:
         requirements = RequirementsBuilder(
             self.ledger,
             self.tally,
-            self.floor,
+            self.node_index,
             changes.pop("job_tags", None),
             self.account.described_node,
             is_launcher=self.is_launcher,
@@ -128,7 +128,7 @@ class Chain:
             RequestServices(
                 ledger=self.ledger,
                 counters=self.tally,
-                nodes=self.floor,
+                nodes=self.node_index,
                 gauge=self.pressure,
                 archives=self.store,
                 blocked=self,
@@ -139,7 +139,7 @@ class Chain:
         self.placer = FramePlacer(
             PlacementServices(
                 ledger=self.ledger,
-                nodes=self.floor,
+                nodes=self.node_index,
                 present=self,
                 requirements=requirements,
                 archives=LeaseArchives(self.downloads, self.account, self.tally, self.wakeups, clock=self.clock),
@@ -154,7 +154,7 @@ class Chain:
         assert not changes, "nothing takes these settings"
         return self
 
-    def make_with_launchers(self) -> Chain:
+    def make_with_launchers(self) -> DispatcherHarness:
         """Both anew; renderer archives are looked into."""
         self.is_launcher = LauncherArchives(lambda md5: self.store.path_of(md5)).is_launcher
         return self.make()
@@ -166,12 +166,12 @@ class Chain:
         self.ledger.apply(lease.id, LeaseEvent.CANCEL, reason=block.reason)
 
     def look(self) -> None:
-        """Who is here and may get frames, as the farm's sweep tells the floor."""
+        """Who is here and may get frames, as the farm's sweep tells the node_index."""
         usable = {id_: presence for id_, presence in self.present.items() if id_ not in self.quarantined}
-        for node_id in self.floor.nodes().keys() - usable.keys():
-            self.floor.remove(node_id)
+        for node_id in self.node_index.nodes().keys() - usable.keys():
+            self.node_index.remove(node_id)
         for presence in usable.values():
-            self.floor.upsert(presence, self.account.session_key(presence))
+            self.node_index.upsert(presence, self.account.session_key(presence))
 
     @property
     def nodes(self) -> dict[str, Presence]:

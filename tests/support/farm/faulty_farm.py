@@ -248,7 +248,7 @@ class FaultyFarm(RunningFarm):
         return time.monotonic()
 
     def answers(self) -> bool:
-        """Whether the coordinator's depot answers now."""
+        """Whether the coordinator answers now."""
         try:
             return requests.get(self.coordinator_url + "/healthz", timeout=2).ok
         except requests.RequestException:

@@ -28,7 +28,7 @@ def plan_of(md5: str, content: bytes) -> ArchiveManifest:
 
 
 class CountingSource:
-    """A depot that counts."""
+    """A coordinator that counts."""
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""A depot, the coordinator's archive server, and nodes with caches of their own; all of it real HTTP over loopback."""
+"""A coordinator with its archive server, and nodes with caches of their own; all of it real HTTP over loopback."""
 
 from __future__ import annotations
 
@@ -94,14 +94,14 @@ class NodeGroup:
     def node(self, *, share: bool = True, stalled_after_s: float = 10) -> CachingNode:
         """One more node."""
         name = f"n{len(self.nodes) + 1}"
-        depot = CoordinatorClient(self.url, TOKEN)
-        swarm = Swarm(depot, TOKEN, name, lambda: node.url, stalled_after_s=stalled_after_s)
+        coordinator = CoordinatorClient(self.url, TOKEN)
+        swarm = Swarm(coordinator, TOKEN, name, lambda: node.url, stalled_after_s=stalled_after_s)
         cache = ArchiveCache(self._folder / name, swarm, quota_bytes=10**10, share=share)
         node = CachingNode(cache, None)
         if share:
             node.server = ArchiveServer(cache.shared, TOKEN, at_once=8).bind("", 0)
             node.server.start()
-            node.url = f"http://{depot.own_address()}:{node.server.port}"
+            node.url = f"http://{coordinator.own_address()}:{node.server.port}"
         self.nodes.append(node)
         self.record(name, node.url)
         return node
@@ -172,7 +172,7 @@ def _wait_until_it_listens(port: int) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         time.sleep(0.01)
-    raise AssertionError("the depot does not listen")
+    raise AssertionError("the coordinator does not listen")
 
 
 def _free_port() -> int:

@@ -71,7 +71,7 @@ print(f"Saved: '{{path}}'", flush=True)
 
 
 def packed(files: dict[str, bytes]) -> tuple[ArchiveRef, bytes]:
-    """A zip of these files, and how the depot names it."""
+    """A zip of these files, and how the coordinator names it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""One real worker process, one real Redis, and a small real depot that a test can look into and switch off."""
+"""One real worker process, one real Redis, and a small real coordinator that a test can look into and switch off."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def free_port() -> int:
 
 
 class FakeCoordinator:
-    """Answers as the coordinator's depot does; remembers everything."""
+    """Answers as the coordinator does; remembers everything."""
 
     def __init__(self) -> None:
         self.key = Ed25519PrivateKey.generate()
@@ -115,7 +115,7 @@ class FakeCoordinator:
         #: Deliveries are answered while this is set.
         self.takes_frames = threading.Event()
         self.takes_frames.set()
-        self._folder = tempfile.TemporaryDirectory(prefix="sheepfold-depot-")
+        self._folder = tempfile.TemporaryDirectory(prefix="sheepfold-coordinator-")
         self.archives = {ref.md5: content for ref, content in (renderer_archive(), scene_archive())}
         self._archive_server = ArchiveServer(self._shared, TOKEN, at_once=8).bind("127.0.0.1", 0)
         self._archive_server.start()
@@ -185,7 +185,7 @@ class FakeCoordinator:
         return 200, b"{}"
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        depot = self
+        coordinator = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -197,7 +197,7 @@ class FakeCoordinator:
                 if self.headers["Authorization"] != f"Bearer {TOKEN}":
                     status, content = 401, b'{"detail": "no"}'
                 else:
-                    status, content = depot.answer(self.command, parts.path, query, body)
+                    status, content = coordinator.answer(self.command, parts.path, query, body)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()

@@ -14,7 +14,7 @@ from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.uploads.error_reports import ReportBox
 from tests.support.coordinator.builders import ClaimRecord, Listener, look, open_ledger
-from tests.support.coordinator.dispatcher_harness import Chain
+from tests.support.coordinator.dispatcher_harness import DispatcherHarness
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def claims(ledger: Ledger, spool: Spool, told: ClaimRecord) -> Claims:
 
 
 @pytest.fixture
-def chain(ledger: Ledger, claims: Claims, tmp_path: Path) -> Iterator[Chain]:
-    made = Chain(ledger, claims, tmp_path / "archives")
+def harness(ledger: Ledger, claims: Claims, tmp_path: Path) -> Iterator[DispatcherHarness]:
+    made = DispatcherHarness(ledger, claims, tmp_path / "archives")
     yield made
     made.placer.close()

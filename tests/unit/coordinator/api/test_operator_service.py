@@ -32,7 +32,7 @@ from tests.support.coordinator.fakes import HARDWARE, KEY, FakeSession, node, sl
 
 
 class ServiceHarness:
-    """An office, and whom it told what."""
+    """An operator, and whom it told what."""
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         self.logs = FailureLogs(folder).open()
@@ -60,7 +60,7 @@ class ServiceHarness:
             failure_logs=self.logs,
             wakeups=self.wakeups,
         )
-        self.office = OperatorService(services)
+        self.operator = OperatorService(services)
 
     def update_index(self) -> None:
         self.released += 1
@@ -74,34 +74,34 @@ class ServiceHarness:
 
 
 @pytest.fixture
-def desk(ledger: Ledger, tmp_path: Path) -> ServiceHarness:
+def stage(ledger: Ledger, tmp_path: Path) -> ServiceHarness:
     return ServiceHarness(ledger, tmp_path / "logs")
 
 
-def test_asking_now_is_told_for_each_session(desk: ServiceHarness) -> None:
-    assert desk.office.ask_now() == [{"name": "linux/64bit", "asked": True, "said": "asking now"}]
-    assert (desk.session.asked_now, desk.wakeups.asking.is_set()) == (1, True)
+def test_asking_now_is_told_for_each_session(stage: ServiceHarness) -> None:
+    assert stage.operator.ask_now() == [{"name": "linux/64bit", "asked": True, "said": "asking now"}]
+    assert (stage.session.asked_now, stage.wakeups.asking.is_set()) == (1, True)
 
-    desk.room = 0
-    assert desk.office.ask_now()[0]["said"] == "asking as soon as a slot is free: none is"
+    stage.room = 0
+    assert stage.operator.ask_now()[0]["said"] == "asking as soon as a slot is free: none is"
 
-    desk.session.state, desk.session.notice = SessionState.DISABLED, "disabled because of broken frames"
-    assert desk.office.ask_now() == [
+    stage.session.state, stage.session.notice = SessionState.DISABLED, "disabled because of broken frames"
+    assert stage.operator.ask_now() == [
         {"name": "linux/64bit", "asked": False, "said": "disabled because of broken frames"}
     ]
 
 
-def test_a_pc_that_is_released_is_asked_for_again(desk: ServiceHarness) -> None:
-    desk.quarantined("n1", "pc-03")
-    assert not desk.office.release("pc-99")
-    assert desk.released == 0
-    assert desk.office.release("pc-03")
-    assert desk.released == 1
-    assert not desk.conduct.is_quarantined("n1")
+def test_a_pc_that_is_released_is_asked_for_again(stage: ServiceHarness) -> None:
+    stage.quarantined("n1", "pc-03")
+    assert not stage.operator.release("pc-99")
+    assert stage.released == 0
+    assert stage.operator.release("pc-03")
+    assert stage.released == 1
+    assert not stage.conduct.is_quarantined("n1")
 
 
-def test_the_status_of_an_empty_farm(desk: ServiceHarness) -> None:
-    status = desk.office.status()
+def test_the_status_of_an_empty_farm(stage: ServiceHarness) -> None:
+    status = stage.operator.status()
     assert status == {
         "version": __version__,
         "sessions": [
@@ -127,9 +127,9 @@ def test_the_status_of_an_empty_farm(desk: ServiceHarness) -> None:
     }
 
 
-def test_the_status_tells_what_is_blocked_and_why(desk: ServiceHarness) -> None:
-    desk.blocks.block("101", "film", "no camera", BlockedBy.FARM)
-    [block] = json.loads(json.dumps(desk.office.status()))["blocked"]
+def test_the_status_tells_what_is_blocked_and_why(stage: ServiceHarness) -> None:
+    stage.blocks.block("101", "film", "no camera", BlockedBy.FARM)
+    [block] = json.loads(json.dumps(stage.operator.status()))["blocked"]
     assert block == {
         "job_id": "101",
         "name": "film",
@@ -143,16 +143,16 @@ def test_the_status_tells_what_is_blocked_and_why(desk: ServiceHarness) -> None:
     }
 
 
-def test_the_status_tells_what_each_pc_renders_and_how_far(desk: ServiceHarness) -> None:
-    lease = rendering(desk.ledger, "0012")
+def test_the_status_tells_what_each_pc_renders_and_how_far(stage: ServiceHarness) -> None:
+    lease = rendering(stage.ledger, "0012")
     busy = slot(lease, progress=0.5, remaining_s=30.0, memory_kb=2048)
-    desk.present_nodes.nodes = {
+    stage.present_nodes.nodes = {
         "n2": node("n2", name="pc-02", accepting=False),
         "n1": node("n1", name="pc-01", slots=2, compute=Compute.BOTH, busy=(busy,)),
     }
-    desk.requester.frames_remaining = 1187
-    desk.quarantined("n2", "pc-02")
-    status = json.loads(json.dumps(desk.office.status()))  # as it travels
+    stage.requester.frames_remaining = 1187
+    stage.quarantined("n2", "pc-02")
+    status = json.loads(json.dumps(stage.operator.status()))  # as it travels
 
     first, second = status["nodes"]
     assert [first["name"], second["name"]] == ["pc-01", "pc-02"], "sorted by name"
@@ -177,34 +177,34 @@ def test_the_status_tells_what_each_pc_renders_and_how_far(desk: ServiceHarness)
     assert (status["leases"]["rendering"], status["leases"]["cancelled"]) == (1, 2)
 
 
-def test_a_pc_that_is_quarantined_and_switched_off_is_still_told(desk: ServiceHarness) -> None:
-    desk.quarantined("n1", "pc-03")
-    assert desk.office.status()["quarantined"] == ["pc-03"]
+def test_a_pc_that_is_quarantined_and_switched_off_is_still_told(stage: ServiceHarness) -> None:
+    stage.quarantined("n1", "pc-03")
+    assert stage.operator.status()["quarantined"] == ["pc-03"]
 
 
-def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(desk: ServiceHarness, ledger: Ledger) -> None:
+def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(stage: ServiceHarness, ledger: Ledger) -> None:
     lease = rendering(ledger, "0012", "n1")
-    desk.logs.put(lease, FailureReport(kind=FailureKind.NO_OUTPUT, reason="no camera", log="Error: no camera"), "pc")
+    stage.logs.put(lease, FailureReport(kind=FailureKind.NO_OUTPUT, reason="no camera", log="Error: no camera"), "pc")
     ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no output file: no camera")
     for job in (lease.offer.job_id, lease.job_name):
-        found = desk.office.log(job, "12")
+        found = stage.operator.log(job, "12")
         assert found is not None
         assert found.reason == "no output file: no camera"
         assert "Error: no camera" in found.text
-    assert desk.office.log("another", "12") is None
-    assert desk.office.log(lease.job_name, "13") is None
+    assert stage.operator.log("another", "12") is None
+    assert stage.operator.log(lease.job_name, "13") is None
 
 
-def test_the_status_tells_which_pcs_take_nothing_and_why(desk: ServiceHarness, ledger: Ledger) -> None:
-    desk.present_nodes.nodes = {
+def test_the_status_tells_which_pcs_take_nothing_and_why(stage: ServiceHarness, ledger: Ledger) -> None:
+    stage.present_nodes.nodes = {
         "n1": node("n1", trouble="disk full: make room"),
         "n2": node("n2", no_blender="no blender on PATH"),
         "n3": node("n3", blender="3.4.1"),
     }
-    desk.pauses.follow(desk.present_nodes.nodes)
+    stage.pauses.follow(stage.present_nodes.nodes)
     failure = FailureReport(kind=FailureKind.INTERNAL, reason="KeyError")
-    desk.pauses.failed(rendering(ledger, node="n3"), "n3", "n3", failure)
-    told = [(row["trouble"], row["blender"], row["no_blender"]) for row in desk.office.status()["nodes"]]
+    stage.pauses.failed(rendering(ledger, node="n3"), "n3", "n3", failure)
+    told = [(row["trouble"], row["blender"], row["no_blender"]) for row in stage.operator.status()["nodes"]]
     assert told == [
         ("disk full: make room", "", ""),
         ("", "", "no blender on PATH"),
@@ -212,19 +212,19 @@ def test_the_status_tells_which_pcs_take_nothing_and_why(desk: ServiceHarness, l
     ]
 
 
-def test_a_pc_that_is_paused_is_tried_again_when_it_is_released(desk: ServiceHarness, ledger: Ledger) -> None:
+def test_a_pc_that_is_paused_is_tried_again_when_it_is_released(stage: ServiceHarness, ledger: Ledger) -> None:
     failure = FailureReport(kind=FailureKind.MISSING_LIBRARIES, reason="libX.so")
-    desk.pauses.failed(rendering(ledger, node="n1"), "n1", "pc1", failure)
-    assert desk.office.release("pc1")
-    assert desk.released == 1
-    assert not desk.pauses.is_paused("n1")
-    assert not desk.office.release("pc1")
+    stage.pauses.failed(rendering(ledger, node="n1"), "n1", "pc1", failure)
+    assert stage.operator.release("pc1")
+    assert stage.released == 1
+    assert not stage.pauses.is_paused("n1")
+    assert not stage.operator.release("pc1")
 
 
-def test_a_frame_that_was_given_up_unrendered_has_its_reason_and_no_log(desk: ServiceHarness, ledger: Ledger) -> None:
+def test_a_frame_that_was_given_up_unrendered_has_its_reason_and_no_log(stage: ServiceHarness, ledger: Ledger) -> None:
     lease = rendering(ledger, "0007", "n1")
     ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no camera: Cannot render, no camera")
-    found = desk.office.log(lease.job_name, "7")
+    found = stage.operator.log(lease.job_name, "7")
     assert found is not None
     assert found.path == ""
     assert found.text.startswith("no camera: Cannot render, no camera")

@@ -56,7 +56,7 @@ def joined() -> list[JoinRequest]:
 
 
 @pytest.fixture
-def open_door(ledger: Ledger, names: FakeRegistry, joined: list[JoinRequest], clock: ManualClock):
+def open_admission(ledger: Ledger, names: FakeRegistry, joined: list[JoinRequest], clock: ManualClock):
     def make(redis_url: str = LOCAL, public_url: str | None = None) -> NodeAdmission:
         return NodeAdmission(
             KeyValueStore(ledger.database),
@@ -103,23 +103,27 @@ def wish(node_id: str = "n1") -> JoinRequest:
         ("redis://:pw@[fd00::9]:6379/0", "farm.lan", "redis://:pw@[fd00::9]:6379/0"),
     ],
 )
-def test_a_worker_finds_redis_where_it_found_the_depot(open_door, redis_url: str, reached_by: str, told: str) -> None:
-    assert open_door(redis_url).redis_url_for(reached_by) == told
+def test_a_worker_finds_redis_where_it_found_the_depot(
+    open_admission, redis_url: str, reached_by: str, told: str
+) -> None:
+    assert open_admission(redis_url).redis_url_for(reached_by) == told
 
 
 @pytest.mark.parametrize(
     ("public_url", "host"),
     [("http://farm.lan:8420", "farm.lan"), ("https://[fd00::1]:8420", "[fd00::1]"), ("https://farm.lan", "farm.lan")],
 )
-def test_the_public_address_wins_over_the_one_a_worker_happened_to_use(open_door, public_url: str, host: str) -> None:
-    door = open_door(public_url=public_url)
-    assert door.redis_url_for("10.0.0.7") == f"redis://:s3cret@{host}:6390/0"
-    assert door.join(wish(), "10.0.0.7", "10.0.0.9").coordinator_url == public_url
+def test_the_public_address_wins_over_the_one_a_worker_happened_to_use(
+    open_admission, public_url: str, host: str
+) -> None:
+    admission = open_admission(public_url=public_url)
+    assert admission.redis_url_for("10.0.0.7") == f"redis://:s3cret@{host}:6390/0"
+    assert admission.join(wish(), "10.0.0.7", "10.0.0.9").coordinator_url == public_url
 
 
-def test_a_worker_that_joins_gets_all_it_needs(open_door, joined: list[JoinRequest]) -> None:
-    door = open_door()
-    answer = door.join(wish(), "farm.lan", "10.0.0.9")
+def test_a_worker_that_joins_gets_all_it_needs(open_admission, joined: list[JoinRequest]) -> None:
+    admission = open_admission()
+    answer = admission.join(wish(), "farm.lan", "10.0.0.9")
     assert (answer.name, answer.queue, answer.coordinator_url) == ("pc-02", "farm.n1", "")
     assert answer.redis_url == "redis://:s3cret@farm.lan:6390/0"
     assert joined == [wish()]
@@ -130,39 +134,39 @@ def test_a_worker_that_joins_gets_all_it_needs(open_door, joined: list[JoinReque
         command_line="",
         script="", update_method="", use_gpu=False, scene_archives=(archive,), renderer_archive=archive,
     )  # fmt: skip
-    assert open_order(sign_order(order, door.order_key), public_key_from(answer.order_key), "n1") == order
+    assert open_order(sign_order(order, admission.order_key), public_key_from(answer.order_key), "n1") == order
 
 
 def test_a_worker_does_not_get_in_while_redis_is_away(
-    open_door, names: FakeRegistry, joined: list[JoinRequest]
+    open_admission, names: FakeRegistry, joined: list[JoinRequest]
 ) -> None:
     names.down = True
     with pytest.raises(BrokerUnreachable):
-        open_door().join(wish(), "farm.lan", "10.0.0.9")
+        open_admission().join(wish(), "farm.lan", "10.0.0.9")
     assert not joined
 
 
-def test_the_password_is_not_logged(open_door, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_password_is_not_logged(open_admission, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    answer = open_door().join(wish(), "farm.lan", "10.0.0.9")
+    answer = open_admission().join(wish(), "farm.lan", "10.0.0.9")
     assert "10.0.0.9" in caplog.text
     assert "s3cret" not in caplog.text
     assert "s3cret" not in repr(answer)
     assert "s3cret" in to_json(answer), "the worker itself needs it"
 
 
-def test_orders_are_signed_with_the_same_key_after_a_restart(open_door, ledger: Ledger) -> None:
-    first = open_door().order_key
-    again = open_door().order_key
+def test_orders_are_signed_with_the_same_key_after_a_restart(open_admission, ledger: Ledger) -> None:
+    first = open_admission().order_key
+    again = open_admission().order_key
     assert again.private_bytes_raw() == first.private_bytes_raw()
     KeyValueStore(ledger.database).delete("order-key")
-    assert open_door().order_key.private_bytes_raw() != first.private_bytes_raw()
+    assert open_admission().order_key.private_bytes_raw() != first.private_bytes_raw()
 
 
-def test_the_kept_key_is_the_one_that_is_used(open_door, ledger: Ledger) -> None:
+def test_the_kept_key_is_the_one_that_is_used(open_admission, ledger: Ledger) -> None:
     key = Ed25519PrivateKey.generate()
     KeyValueStore(ledger.database).put("order-key", base64.b64encode(key.private_bytes_raw()).decode())
-    assert open_door().order_key.private_bytes_raw() == key.private_bytes_raw()
+    assert open_admission().order_key.private_bytes_raw() == key.private_bytes_raw()
 
 
 @pytest.mark.parametrize(
@@ -173,8 +177,8 @@ def test_the_kept_key_is_the_one_that_is_used(open_door, ledger: Ledger) -> None
         ("https://coordinator:8420", "farm.lan", "http://coordinator:8423"),
     ],
 )
-def test_archives_are_where_workers_find_us(open_door, public_url: str | None, reached_by: str, told: str) -> None:
-    assert open_door(public_url=public_url).archive_url_for(reached_by, 8423) == told
+def test_archives_are_where_workers_find_us(open_admission, public_url: str | None, reached_by: str, told: str) -> None:
+    assert open_admission(public_url=public_url).archive_url_for(reached_by, 8423) == told
 
 
 def at(installation: str, node_id: str = "n1", **changes: object) -> JoinRequest:
@@ -186,54 +190,62 @@ def here(installation: str) -> Presence:
 
 
 def test_a_copied_work_folder_becomes_a_node_of_its_own_with_a_word(
-    open_door, names: FakeRegistry, joined: list[JoinRequest], caplog: pytest.LogCaptureFixture
+    open_admission, names: FakeRegistry, joined: list[JoinRequest], caplog: pytest.LogCaptureFixture
 ) -> None:
-    door = open_door()
+    admission = open_admission()
     names.here = {"n1": here("first")}
-    answer = door.join(at("copy", kept=("a.1",)), "farm.lan", "10.0.0.9")
+    answer = admission.join(at("copy", kept=("a.1",)), "farm.lan", "10.0.0.9")
     assert answer.node_id not in ("", "n1")
     assert answer.queue == f"farm.{answer.node_id}"
     assert (joined[0].node_id, joined[0].kept) == (answer.node_id, ()), "the first one's frames are not its own"
     assert "10.0.0.9 has the same identity as another one" in caplog.text
-    again = door.join(at("copy"), "farm.lan", "10.0.0.9")
+    again = admission.join(at("copy"), "farm.lan", "10.0.0.9")
     assert again.node_id == answer.node_id, "its answer may have been lost"
 
 
-def test_copies_that_start_in_the_same_moment_are_told_apart(open_door) -> None:
+def test_copies_that_start_in_the_same_moment_are_told_apart(open_admission) -> None:
     """Given a whole classroom from one disk image, none of which has written a record yet."""
-    door = open_door()
-    ids = {door.join(at(f"pc-{number}"), "farm.lan", "10.0.0.9").node_id for number in range(20)}
+    admission = open_admission()
+    ids = {admission.join(at(f"pc-{number}"), "farm.lan", "10.0.0.9").node_id for number in range(20)}
     assert len(ids) == 20
 
 
 @pytest.mark.parametrize("is_seen", [True, False], ids=["its record is still there", "it said goodbye"])
-def test_a_worker_that_is_started_anew_is_the_same_node_at_once(open_door, names: FakeRegistry, is_seen: bool) -> None:
-    door = open_door()
-    door.join(at("first"), "farm.lan", "10.0.0.9")
+def test_a_worker_that_is_started_anew_is_the_same_node_at_once(
+    open_admission, names: FakeRegistry, is_seen: bool
+) -> None:
+    admission = open_admission()
+    admission.join(at("first"), "farm.lan", "10.0.0.9")
     names.here = {"n1": here("first")} if is_seen else {}
-    assert door.join(at("first"), "farm.lan", "10.0.0.10").node_id == "n1"
+    assert admission.join(at("first"), "farm.lan", "10.0.0.10").node_id == "n1"
 
 
-def test_a_worker_that_is_started_anew_after_the_coordinator_is_the_same_node(open_door, names: FakeRegistry) -> None:
+def test_a_worker_that_is_started_anew_after_the_coordinator_is_the_same_node(
+    open_admission, names: FakeRegistry
+) -> None:
     names.here = {"n1": here("first")}
-    assert open_door().join(at("first"), "farm.lan", "10.0.0.9").node_id == "n1"
+    assert open_admission().join(at("first"), "farm.lan", "10.0.0.9").node_id == "n1"
 
 
-def test_a_work_folder_that_moved_is_the_same_node_when_the_old_place_is_silent(open_door, clock: ManualClock) -> None:
-    door = open_door()
-    door.join(at("first"), "farm.lan", "10.0.0.9")
+def test_a_work_folder_that_moved_is_the_same_node_when_the_old_place_is_silent(
+    open_admission, clock: ManualClock
+) -> None:
+    admission = open_admission()
+    admission.join(at("first"), "farm.lan", "10.0.0.9")
     clock.now += NODE_SILENT_AFTER_S
-    assert door.join(at("moved"), "farm.lan", "10.0.0.9").node_id == "n1"
+    assert admission.join(at("moved"), "farm.lan", "10.0.0.9").node_id == "n1"
 
 
-def test_of_two_that_live_under_one_identity_the_one_that_joined_last_keeps_it(open_door, names: FakeRegistry) -> None:
+def test_of_two_that_live_under_one_identity_the_one_that_joined_last_keeps_it(
+    open_admission, names: FakeRegistry
+) -> None:
     """Given a PC that slept while a copy of it took its place, and both write records now."""
-    door = open_door()
+    admission = open_admission()
     names.here = {"n1": here("sleeper")}
-    door.join(at("sleeper"), "farm.lan", "10.0.0.9")
+    admission.join(at("sleeper"), "farm.lan", "10.0.0.9")
     names.here = {}
-    door._joined.clear()
-    door.join(at("copy"), "farm.lan", "10.0.0.10")
+    admission._joined.clear()
+    admission.join(at("copy"), "farm.lan", "10.0.0.10")
     names.here = {"n1": here("sleeper")}
-    assert door.join(replace(at("copy"), fresh=False), "farm.lan", "10.0.0.10").node_id == "n1"
-    assert door.join(replace(at("sleeper"), fresh=False), "farm.lan", "10.0.0.9").node_id != "n1"
+    assert admission.join(replace(at("copy"), fresh=False), "farm.lan", "10.0.0.10").node_id == "n1"
+    assert admission.join(replace(at("sleeper"), fresh=False), "farm.lan", "10.0.0.9").node_id != "n1"

@@ -41,7 +41,7 @@ def lease(number: int, node_id: str | None = None, *, scene: str = SCENE, **chan
 
 
 class IndexHarness(NodeIndex):
-    """A floor that a test fills."""
+    """An index that a test fills."""
 
     def __init__(self, *nodes: Presence, look_ahead: int = 0) -> None:
         super().__init__(look_ahead=look_ahead)
@@ -77,21 +77,21 @@ def test_nobody_there_means_nobody_chosen() -> None:
     "wrong", [{"hardware": {"ram": 1024}}, {"accepting": False}, {"tags": ("night",)}, {"compute": Compute.GPU}]
 )
 def test_a_node_that_cannot_render_the_frame_is_never_chosen(wrong: dict[str, Any]) -> None:
-    hall = IndexHarness(node("n1", **{"tags": ("fast",), **wrong}))
-    assert hall.picks(need(min_ram=8 * GB, tags=frozenset({"fast"}))) is None
+    index = IndexHarness(node("n1", **{"tags": ("fast",), **wrong}))
+    assert index.picks(need(min_ram=8 * GB, tags=frozenset({"fast"}))) is None
 
 
 def test_a_node_of_another_session_is_never_chosen() -> None:
-    hall = IndexHarness()
-    hall.upsert(node("w", hardware={"os": "windows"}), "farm:windows/64bit")
-    assert hall.picks() is None
-    assert hall.choose(NEED, "farm:windows/64bit") == "w"
+    index = IndexHarness()
+    index.upsert(node("w", hardware={"os": "windows"}), "farm:windows/64bit")
+    assert index.picks() is None
+    assert index.choose(NEED, "farm:windows/64bit") == "w"
 
 
 def test_a_node_has_all_the_tags_a_job_asks_for() -> None:
-    hall = IndexHarness(node("half", tags=("fast",)), node("whole", tags=("night", "fast", "new")))
-    assert hall.picks(need(tags=frozenset({"fast", "night"}))) == "whole"
-    assert hall.picks(need(tags=frozenset({"fast", "gone"}))) is None
+    index = IndexHarness(node("half", tags=("fast",)), node("whole", tags=("night", "fast", "new")))
+    assert index.picks(need(tags=frozenset({"fast", "night"}))) == "whole"
+    assert index.picks(need(tags=frozenset({"fast", "gone"}))) is None
 
 
 @pytest.mark.parametrize(
@@ -109,27 +109,27 @@ def test_a_node_has_all_the_tags_a_job_asks_for() -> None:
 def test_gpu_frames_go_to_gpus_and_cpu_frames_to_cpus(
     use_gpu: bool, compute: Compute, gpus: tuple[str, ...], fits: bool
 ) -> None:
-    hall = IndexHarness(node("n1", compute=compute, hardware={"gpus": gpus}))
-    assert hall.picks(need(use_gpu=use_gpu)) == ("n1" if fits else None)
+    index = IndexHarness(node("n1", compute=compute, hardware={"gpus": gpus}))
+    assert index.picks(need(use_gpu=use_gpu)) == ("n1" if fits else None)
 
 
 def test_a_node_that_failed_the_lease_is_the_last_choice_and_still_one() -> None:
-    hall = IndexHarness(node("n1", archives=(SCENE, RENDERER)), node("n2"))
-    assert hall.picks(need(tried=("n1",))) == "n2"
-    hall.remove("n2")
-    assert hall.picks(need(tried=("n1",))) == "n1"
+    index = IndexHarness(node("n1", archives=(SCENE, RENDERER)), node("n2"))
+    assert index.picks(need(tried=("n1",))) == "n2"
+    index.remove("n2")
+    assert index.picks(need(tried=("n1",))) == "n1"
 
 
 def test_a_frame_that_failed_waits_for_a_busy_node_that_has_not_failed_it() -> None:
-    hall = IndexHarness(node("n1"), node("n2"))
-    hall.orders("n2")
-    assert hall.picks(need(tried=("n1",))) is None
+    index = IndexHarness(node("n1"), node("n2"))
+    index.orders("n2")
+    assert index.picks(need(tried=("n1",))) is None
 
 
 def test_a_free_slot_beats_a_warm_queue() -> None:
-    hall = IndexHarness(node("warm", warm=(SCENE,), archives=(SCENE, RENDERER)), node("cold"), look_ahead=1)
-    hall.orders("warm")
-    assert hall.picks() == "cold"
+    index = IndexHarness(node("warm", warm=(SCENE,), archives=(SCENE, RENDERER)), node("cold"), look_ahead=1)
+    index.orders("warm")
+    assert index.picks() == "cold"
 
 
 def test_an_open_scene_beats_a_cached_one_which_beats_the_renderer_which_beats_nothing() -> None:
@@ -142,43 +142,43 @@ def test_an_open_scene_beats_a_cached_one_which_beats_the_renderer_which_beats_n
 
 
 def test_what_a_node_has_open_is_what_was_ordered_there_last() -> None:
-    hall = IndexHarness(node("a", warm=(OTHER,)), node("b", warm=(OTHER,)), look_ahead=1)
-    hall.orders("b", scene=SCENE)
-    hall.orders("a", scene=OTHER)
-    assert hall.picks(NEED) == "b", "its record does not say so yet"
-    assert hall.picks(need(scene_key=OTHER)) == "a"
+    index = IndexHarness(node("a", warm=(OTHER,)), node("b", warm=(OTHER,)), look_ahead=1)
+    index.orders("b", scene=SCENE)
+    index.orders("a", scene=OTHER)
+    assert index.picks(NEED) == "b", "its record does not say so yet"
+    assert index.picks(need(scene_key=OTHER)) == "a"
 
 
 def test_a_node_with_two_slots_has_two_scenes_open() -> None:
-    hall = IndexHarness(node("two", slots=2), node("one"), look_ahead=2)
-    hall.orders("two", scene=OTHER)
-    hall.orders("two", scene=SCENE)
-    hall.orders("one", scene="d" * 32)
-    assert hall.picks(need(scene_key=OTHER)) == "two"
-    assert hall.picks(need(scene_key=SCENE)) == "two"
+    index = IndexHarness(node("two", slots=2), node("one"), look_ahead=2)
+    index.orders("two", scene=OTHER)
+    index.orders("two", scene=SCENE)
+    index.orders("one", scene="d" * 32)
+    assert index.picks(need(scene_key=OTHER)) == "two"
+    assert index.picks(need(scene_key=SCENE)) == "two"
 
 
 def test_a_frame_may_be_told_to_go_where_its_scene_is_open_or_nowhere() -> None:
-    hall = IndexHarness(node("cold", archives=(SCENE,)), node("busy", warm=(SCENE,)), look_ahead=1)
-    hall.orders("busy")
-    assert hall.picks(NEED, ColdStart.NOWHERE) is None, "the warm one has no free slot"
-    hall.upsert(node("free", warm=(SCENE,)), GROUP)
-    assert hall.picks(NEED, ColdStart.NOWHERE) == "free"
+    index = IndexHarness(node("cold", archives=(SCENE,)), node("busy", warm=(SCENE,)), look_ahead=1)
+    index.orders("busy")
+    assert index.picks(NEED, ColdStart.NOWHERE) is None, "the warm one has no free slot"
+    index.upsert(node("free", warm=(SCENE,)), GROUP)
+    assert index.picks(NEED, ColdStart.NOWHERE) == "free"
 
 
 def test_a_frame_may_be_told_not_to_wait_behind_another_scene() -> None:
-    hall = IndexHarness(node("other"), look_ahead=1)
-    hall.orders("other", scene=OTHER)
-    assert hall.picks(NEED, ColdStart.IN_A_FREE_SLOT) is None
-    assert hall.picks(NEED, ColdStart.ANYWHERE) == "other"
-    assert hall.picks(need(scene_key=OTHER), ColdStart.IN_A_FREE_SLOT) == "other", "its scene is open there"
+    index = IndexHarness(node("other"), look_ahead=1)
+    index.orders("other", scene=OTHER)
+    assert index.picks(NEED, ColdStart.IN_A_FREE_SLOT) is None
+    assert index.picks(NEED, ColdStart.ANYWHERE) == "other"
+    assert index.picks(need(scene_key=OTHER), ColdStart.IN_A_FREE_SLOT) == "other", "its scene is open there"
 
 
 def test_the_least_busy_for_its_slots_wins_then_the_most_cores() -> None:
-    hall = IndexHarness(node("half", slots=2), node("quarter", slots=4))
-    hall.orders("half", scene=OTHER)
-    hall.orders("quarter", scene=OTHER)
-    assert hall.picks() == "quarter"
+    index = IndexHarness(node("half", slots=2), node("quarter", slots=4))
+    index.orders("half", scene=OTHER)
+    index.orders("quarter", scene=OTHER)
+    assert index.picks() == "quarter"
     assert (
         IndexHarness(node("small", hardware={"cpu_cores": 4}), node("big", hardware={"cpu_cores": 32})).picks() == "big"
     )
@@ -196,74 +196,74 @@ def test_look_ahead_gives_each_node_that_many_orders_beyond_its_slots() -> None:
 
 
 def test_short_frames_are_held_ready_one_more_and_slow_ones_not_at_all() -> None:
-    hall = IndexHarness(node("n1"), look_ahead=1)
-    [first] = hall.orders("n1")
-    hall.delivers(first, render_s=0.2)
-    assert hall.capacity(GROUP).places == 3
+    index = IndexHarness(node("n1"), look_ahead=1)
+    [first] = index.orders("n1")
+    index.delivers(first, render_s=0.2)
+    assert index.capacity(GROUP).places == 3
     for _ in range(30):
-        hall.delivers(hall.orders("n1")[0], render_s=300)
-    assert hall.capacity(GROUP).places == 1
+        index.delivers(index.orders("n1")[0], render_s=300)
+    assert index.capacity(GROUP).places == 1
 
 
 def test_a_slow_frame_that_is_nearly_done_makes_room_for_the_next() -> None:
-    hall = IndexHarness(node("n1"), look_ahead=1)
+    index = IndexHarness(node("n1"), look_ahead=1)
     for _ in range(30):
-        hall.delivers(hall.orders("n1")[0], render_s=300)
-    [under_way] = hall.orders("n1")
+        index.delivers(index.orders("n1")[0], render_s=300)
+    [under_way] = index.orders("n1")
     for remaining_s, places in ((200.0, 0), (59.0, 1)):
         state = slot(under_way, Stage.RENDERING, remaining_s=remaining_s)
-        hall.upsert(node("n1", busy=(state,)), GROUP)
-        assert hall.capacity(GROUP).places == places
+        index.upsert(node("n1", busy=(state,)), GROUP)
+        assert index.capacity(GROUP).places == places
 
 
 def test_room_counts_what_may_be_placed_where() -> None:
-    hall = IndexHarness(
+    index = IndexHarness(
         node("cpu", slots=2),
         node("gpu", compute=Compute.GPU),
         node("both", compute=Compute.BOTH, hardware={"gpus": ("RTX",)}, slots=3),
         node("resting", accepting=False),
     )
-    assert hall.capacity(GROUP) == Capacity(cpu_only=2, gpu_only=1, either=3)
-    hall.orders("cpu", 2)
-    hall.orders("both")
-    assert hall.capacity(GROUP) == Capacity(gpu_only=1, either=2)
-    hall.remove("gpu")
-    assert hall.capacity(GROUP) == Capacity(either=2)
-    assert hall.capacity("farm:mac/64bit") == Capacity()
+    assert index.capacity(GROUP) == Capacity(cpu_only=2, gpu_only=1, either=3)
+    index.orders("cpu", 2)
+    index.orders("both")
+    assert index.capacity(GROUP) == Capacity(gpu_only=1, either=2)
+    index.remove("gpu")
+    assert index.capacity(GROUP) == Capacity(either=2)
+    assert index.capacity("farm:mac/64bit") == Capacity()
 
 
 def test_a_choice_counts_before_the_ledger_says_so_and_not_twice() -> None:
-    hall = IndexHarness(node("n1", slots=2))
+    index = IndexHarness(node("n1", slots=2))
     granted = lease(1)
-    hall.reserve(granted, "n1")
-    assert hall.capacity(GROUP).places == 1
-    hall.on_lease_change(granted, lease(1, "n1"))
-    assert hall.capacity(GROUP).places == 1
-    hall.release(granted)
-    assert hall.capacity(GROUP).places == 1
+    index.reserve(granted, "n1")
+    assert index.capacity(GROUP).places == 1
+    index.on_lease_change(granted, lease(1, "n1"))
+    assert index.capacity(GROUP).places == 1
+    index.release(granted)
+    assert index.capacity(GROUP).places == 1
 
 
 def test_a_choice_that_the_ledger_did_not_take_is_none() -> None:
-    hall = IndexHarness(node("n1"))
+    index = IndexHarness(node("n1"))
     granted = lease(1)
-    hall.reserve(granted, "n1")
-    hall.release(granted)
-    assert hall.picks() == "n1"
+    index.reserve(granted, "n1")
+    index.release(granted)
+    assert index.picks() == "n1"
 
 
 def test_leases_from_before_a_restart_keep_their_places_when_their_node_comes() -> None:
-    hall = IndexHarness()
-    hall.orders("n1")
-    hall.upsert(node("n1"), GROUP)
-    assert hall.picks() is None
+    index = IndexHarness()
+    index.orders("n1")
+    index.upsert(node("n1"), GROUP)
+    assert index.picks() is None
 
 
 def test_whether_anybody_could_ever_render_it_does_not_depend_on_who_is_busy() -> None:
-    hall = IndexHarness(node("n1"))
-    hall.orders("n1")
-    assert hall.can_anybody(NEED, GROUP)
-    assert not hall.can_anybody(need(use_gpu=True), GROUP)
-    assert not hall.can_anybody(NEED, "farm:mac/64bit")
+    index = IndexHarness(node("n1"))
+    index.orders("n1")
+    assert index.can_anybody(NEED, GROUP)
+    assert not index.can_anybody(need(use_gpu=True), GROUP)
+    assert not index.can_anybody(NEED, "farm:mac/64bit")
 
 
 @pytest.mark.parametrize(
@@ -312,20 +312,20 @@ _STEPS = st.lists(
 def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_left_out(
     steps: list[tuple[str, int, int, bool]], look_ahead: int, cold: ColdStart, use_gpu: bool
 ) -> None:
-    hall, here, under_way = IndexHarness(look_ahead=look_ahead), {}, []
+    index, here, under_way = IndexHarness(look_ahead=look_ahead), {}, []
     scenes = (SCENE, OTHER, "d" * 32)
     for act, which, what, flag in steps:
         name = f"n{which}"
         if act == "see":
             here[name] = node(name, slots=what, compute=Compute.GPU if flag else Compute.CPU)
-            hall.upsert(here[name], GROUP)
+            index.upsert(here[name], GROUP)
         elif act == "leave":
             here.pop(name, None)
-            hall.remove(name)
+            index.remove(name)
         elif act == "order":
-            under_way += hall.orders(name, scene=scenes[what])
+            under_way += index.orders(name, scene=scenes[what])
         elif under_way:
-            hall.delivers(under_way.pop(which % len(under_way)), render_s=10)
+            index.delivers(under_way.pop(which % len(under_way)), render_s=10)
     busy = {name: sum(lease.node_id == name for lease in under_way) for name in here}
     limits = {name: presence.slots * (1 + look_ahead) for name, presence in here.items()}
     able = {
@@ -334,19 +334,19 @@ def test_however_nodes_and_leases_come_and_go_a_choice_qualifies_and_nobody_is_l
         if busy[name] < limits[name] and presence.compute is (Compute.GPU if use_gpu else Compute.CPU)
     }
     free = {name for name in able if busy[name] < here[name].slots}
-    chosen = hall.picks(need(use_gpu=use_gpu), cold)
+    chosen = index.picks(need(use_gpu=use_gpu), cold)
     if cold is ColdStart.ANYWHERE:
         assert (chosen in (free or able)) if able else chosen is None
     else:
         assert chosen is None or chosen in able
-    assert hall.capacity(GROUP).places == sum(max(0, limits[name] - busy[name]) for name in here)
+    assert index.capacity(GROUP).places == sum(max(0, limits[name] - busy[name]) for name in here)
 
 
 def test_what_starts_a_pcs_own_blender_goes_only_to_pcs_that_have_one() -> None:
-    hall = IndexHarness(node("a-strong", hardware={"cpu_cores": 64}), node("b-weak", blender="3.4.1"))
-    assert hall.choose(need(needs_local_blender=True), GROUP) == "b-weak"
-    assert hall.choose(NEED, GROUP) == "a-strong", "an archive that brings its renderer goes anywhere"
-    hall.remove("b-weak")
-    assert hall.choose(need(needs_local_blender=True), GROUP) is None
-    assert not hall.can_anybody(need(needs_local_blender=True), GROUP)
-    assert hall.able(NEED, GROUP) == {"a-strong"}
+    index = IndexHarness(node("a-strong", hardware={"cpu_cores": 64}), node("b-weak", blender="3.4.1"))
+    assert index.choose(need(needs_local_blender=True), GROUP) == "b-weak"
+    assert index.choose(NEED, GROUP) == "a-strong", "an archive that brings its renderer goes anywhere"
+    index.remove("b-weak")
+    assert index.choose(need(needs_local_blender=True), GROUP) is None
+    assert not index.can_anybody(need(needs_local_blender=True), GROUP)
+    assert index.able(NEED, GROUP) == {"a-strong"}

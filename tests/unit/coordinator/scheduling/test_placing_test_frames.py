@@ -9,21 +9,23 @@ import pytest
 from coordinator.leases.lease import LeaseState
 from coordinator.scheduling.placing import MEASURED_PC_GONE_S, NOBODY_AFTER_S
 from tests.support.coordinator.builders import ClaimRecord
-from tests.support.coordinator.dispatcher_harness import Chain
+from tests.support.coordinator.dispatcher_harness import DispatcherHarness
 from tests.support.coordinator.fakes import node
 
 STRONG, WEAK = node("strong", hardware={"cpu_cores": 64}), node("weak", hardware={"cpu_cores": 2})
 
 
 @pytest.fixture
-def lan(chain: Chain) -> Chain:
-    chain.present = {"strong": STRONG, "weak": WEAK}
-    chain.account.assign(chain.present)
-    assert chain.session.machine.node_id == "strong"
-    return chain
+def lan(harness: DispatcherHarness) -> DispatcherHarness:
+    harness.present = {"strong": STRONG, "weak": WEAK}
+    harness.account.assign(harness.present)
+    assert harness.session.machine.node_id == "strong"
+    return harness
 
 
-def test_a_test_frame_goes_to_the_pc_that_its_session_describes_even_where_others_are_free(lan: Chain) -> None:
+def test_a_test_frame_goes_to_the_pc_that_its_session_describes_even_where_others_are_free(
+    lan: DispatcherHarness,
+) -> None:
     for number in range(4):
         lan.grant(f"{number:04}", job_id="7")
     lan.place_until(lambda: len(lan.sent) == 2)
@@ -31,14 +33,16 @@ def test_a_test_frame_goes_to_the_pc_that_its_session_describes_even_where_other
     assert [name for _, _, name in lan.sent] == ["strong", "strong"], "the others wait for it"
 
 
-def test_ordinary_frames_go_to_all_of_them(lan: Chain) -> None:
+def test_ordinary_frames_go_to_all_of_them(lan: DispatcherHarness) -> None:
     for number in range(4):
         lan.grant(f"{number:04}", job_id="20")
     lan.place_until(lambda: len(lan.sent) == 4)
     assert {name for _, _, name in lan.sent} == {"strong", "weak"}
 
 
-def test_a_test_frame_whose_pc_is_gone_is_given_back_and_nobody_else_renders_it(lan: Chain, told: ClaimRecord) -> None:
+def test_a_test_frame_whose_pc_is_gone_is_given_back_and_nobody_else_renders_it(
+    lan: DispatcherHarness, told: ClaimRecord
+) -> None:
     lan.grant("0001", job_id="77")
     lan.fetched()
     del lan.present["strong"]
@@ -54,7 +58,7 @@ def test_a_test_frame_whose_pc_is_gone_is_given_back_and_nobody_else_renders_it(
     assert given_back.id == lease.id
 
 
-def test_a_test_frame_of_a_session_that_describes_no_pc_of_ours_is_given_back(lan: Chain) -> None:
+def test_a_test_frame_of_a_session_that_describes_no_pc_of_ours_is_given_back(lan: DispatcherHarness) -> None:
     lan.session.describe(replace(lan.session.machine, node_id=""))
     lease = lan.grant("0001", job_id="7")
     lan.fetched()
@@ -64,7 +68,7 @@ def test_a_test_frame_of_a_session_that_describes_no_pc_of_ours_is_given_back(la
     assert not lan.sent
 
 
-def test_a_test_frame_that_failed_is_tried_on_the_same_pc_again(lan: Chain) -> None:
+def test_a_test_frame_that_failed_is_tried_on_the_same_pc_again(lan: DispatcherHarness) -> None:
     lease = lan.grant("0001", job_id="7")
     lan.place_until(lambda: len(lan.sent) == 1)
     lan.claims.take_back(lan.ledger.get(lease.id), "it restarted")
@@ -72,7 +76,7 @@ def test_a_test_frame_that_failed_is_tried_on_the_same_pc_again(lan: Chain) -> N
     assert [name for _, _, name in lan.sent] == ["strong", "strong"]
 
 
-def test_an_ordinary_frame_waits_longer_for_a_pc(lan: Chain) -> None:
+def test_an_ordinary_frame_waits_longer_for_a_pc(lan: DispatcherHarness) -> None:
     lease = lan.grant("0001", use_gpu=True)
     lan.fetched()
     lan.clock.now += MEASURED_PC_GONE_S + 1
