@@ -27,6 +27,8 @@
     │   └── PeerUnusable            silent, too slow, gone, or it sent wrong bytes
     ├── UnsafeFile                  what lies there is no plain file, and is not opened
     ├── BadOrder                    the order cannot be carried out by anybody
+    ├── NoSandbox                   nothing here keeps renderers in, and the settings ask for it
+    ├── RunsAsRoot                  a worker that was not told that it may
     └── WorkDirUnusable             the work folder cannot be used: a setting is wrong
         └── WorkDirTaken            ... another worker has it
 
@@ -171,6 +173,24 @@ class UnsafeFile(NodeError, OSError):
 
 class BadOrder(NodeError):
     """The order cannot be carried out, here or anywhere."""
+
+
+class NoSandbox(NodeError):
+    """Nothing on this PC keeps a renderer in."""
+
+    exit_code = ExitCode.WRONG_SETTING
+
+    def __init__(self, reasons: str) -> None:
+        super().__init__(
+            f"SHEEPFOLD_SANDBOX: nothing on this PC keeps renderers from its files and its network: {reasons}; "
+            "mend one of them, or let SHEEPFOLD_SANDBOX be preferred: frames are then rendered without"
+        )
+
+
+class RunsAsRoot(NodeError):
+    """SHEEPFOLD_ALLOW_ROOT: a worker does not run as root: start it as a user of its own, or set this to 1."""
+
+    exit_code = ExitCode.WRONG_SETTING
 
 
 class WorkDirUnusable(NodeError):

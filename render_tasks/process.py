@@ -9,6 +9,7 @@ Exit code 0: stopped; 1: Celery ended by itself. What else ends it is an error, 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -23,8 +24,9 @@ from celery import signals
 from celery.exceptions import SecurityWarning
 
 from render_tasks.archives.sharing import ArchiveSharing
-from render_tasks.blender.installed import LocalBlender
+from render_tasks.blender.installed import LocalBlender, ask_version_in
 from render_tasks.blender.orphan_guard import OrphanGuard
+from render_tasks.blender.sandbox.sandbox import Sandbox
 from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.orders.node import Node
 from render_tasks.orders.outbox import Outbox
@@ -45,6 +47,7 @@ from .errors import CoordinatorError, CoordinatorUnreachable
 from .node_health import NodeHealth
 from .presence import PresenceWriter
 from .settings import WorkerSettings, cores_of_a_slot
+from .startup.hardening import choose_sandbox, environment_with_token, hide_token, refuse_root, tell_protection
 from .tasks import install
 from .work_dir import WorkDir, unusable_is_typed
 
@@ -66,24 +69,26 @@ REJOIN_EVERY_S = 20.0
 def worker() -> int:
     """Runs until stopped; the exit code.
 
-    Raises pydantic's ValidationError for a wrong setting, WorkDirUnusable, and TokenRefused or CoordinatorRefused where
-    the coordinator does not want this worker.
+    Raises pydantic's ValidationError for a wrong setting, RunsAsRoot, NoSandbox, WorkDirUnusable, and TokenRefused or
+    CoordinatorRefused where the coordinator does not want this worker.
     """
     settings = WorkerSettings()  # type: ignore[call-arg]
+    hide_token()
     log_to_stderr(quiet=NOISY)
+    refuse_root(settings)
     with unusable_is_typed(settings.work_dir):
         folder = WorkDir(settings.work_dir)
-    return WorkerProcess(settings, folder).run()
+    return WorkerProcess(settings, folder, choose_sandbox(settings)).run()
 
 
 class WorkerProcess:
     """The process, from settings to exit code."""
 
-    def __init__(self, settings: WorkerSettings, folder: WorkDir) -> None:
-        self._settings, self._folder = settings, folder
+    def __init__(self, settings: WorkerSettings, folder: WorkDir, sandbox: Sandbox) -> None:
+        self._settings, self._folder, self._sandbox = settings, folder, sandbox
         self._coordinator = CoordinatorClient(settings.coordinator_url, settings.farm_token.get_secret_value())
         self._outbox = Outbox(folder.outbox)
-        self._blender = LocalBlender()
+        self._blender = LocalBlender(ask=functools.partial(ask_version_in, sandbox))
         self._guard = OrphanGuard()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
@@ -103,6 +108,7 @@ class WorkerProcess:
         with unusable_is_typed(self._folder.path):
             self._take_identity(joined.node_id)
         self._blender.tell()
+        tell_protection(self._sandbox)
         log.info("joined as %s, %d slot(s), node %s", joined.name, self._settings.slots, self._folder.node_id)
         code = self._work(joined)
         self._guard.stop()
@@ -187,6 +193,7 @@ class WorkerProcess:
             outbox=self._outbox,
             guard=self._guard,
             scratch=scratch,
+            sandbox=self._sandbox,
             warm=warm,
             health=self._health,
         )
@@ -274,7 +281,8 @@ class WorkerProcess:
         logging.shutdown()
         self._folder.close()
         if os.name == "posix":
-            os.execv(sys.executable, argv)  # noqa: S606
+            token = self._settings.farm_token.get_secret_value()
+            os.execve(sys.executable, argv, environment_with_token(token))  # noqa: S606
         return subprocess.call(argv)  # Windows' exec would give the shell its prompt back
 
 

@@ -6,14 +6,25 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from sheepfold.config import HttpAddress, SheepfoldSettings
+from sheepfold.config import MAX_SECRET_CHARS, HttpAddress, SheepfoldSettings, read_secret_file
 from sheepfold.contract.presence import Compute
+
+
+class SandboxChoice(StrEnum):
+    """What an operator asks for; the levels are in :mod:`render_tasks.blender.sandbox.levels`."""
+
+    REQUIRED = "required"
+    PREFERRED = "preferred"
+    BUBBLEWRAP = "bubblewrap"
+    LANDLOCK = "landlock"
+    OFF = "off"
 
 
 def default_node_name() -> str:
@@ -28,6 +39,12 @@ def default_work_dir() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "sheepfold" / "worker"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sheepfold" / "worker"
+
+
+def _read_token(path: Path) -> str:
+    if path == _STANDARD_INPUT:
+        return sys.stdin.readline(MAX_SECRET_CHARS)
+    return read_secret_file(path, "SHEEPFOLD_FARM_TOKEN_FILE")
 
 
 def _some_token(value: SecretStr) -> SecretStr:
@@ -47,6 +64,12 @@ def _words(value: object) -> object:
     return tuple(dict.fromkeys(word for word in stripped if word))
 
 
+def _paths(value: object) -> object:
+    """``/srv/ocio:/srv/fonts`` as an environment has it. A file may hold a list."""
+    return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+
+_STANDARD_INPUT = Path("-")
 #: A word that a job may ask for.
 _Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
@@ -59,8 +82,10 @@ class WorkerSettings(SheepfoldSettings):
 
     #: Root address of the coordinator, for example ``http://coordinator:8420``.
     coordinator_url: HttpAddress
-    #: As on the coordinator.
+    #: As on the coordinator; this or ``FARM_TOKEN_FILE``.
     farm_token: Annotated[SecretStr, AfterValidator(_some_token)]
+    #: A file whose first line is the farm token; ``-`` is standard input. Passed over where ``FARM_TOKEN`` is set.
+    farm_token_file: Path | None = None
     #: What people call this PC; a second PC of that name becomes ``name-02``.
     node_name: Annotated[
         str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
@@ -76,6 +101,16 @@ class WorkerSettings(SheepfoldSettings):
     #: Most gigabytes (1024³ bytes) that one slot's render may hold, its whole process tree counted; over it the render
     #: is ended and tried elsewhere. Unset: no limit of ours.
     memory_gb: Annotated[float, Field(gt=0, le=1024**2)] | None = None
+    #: Most gigabytes that one render's files may take of this PC's disk; over it the render is ended.
+    scratch_gb: Annotated[float, Field(gt=0, le=1024**2)] = 32.0
+    #: What keeps renderers from this PC's files and network: ``required`` takes the best there is (bubblewrap, else
+    #: Landlock) and renders nothing without; ``preferred`` renders even so; ``bubblewrap`` or ``landlock`` is this one
+    #: and no other; ``off`` is none.
+    sandbox: SandboxChoice = SandboxChoice.REQUIRED
+    #: Folders that renderers may read besides the system's, the scene and Blender's own (``/srv/ocio:/srv/fonts``).
+    sandbox_reads: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = ()
+    #: The worker may run as root, whose files and processes a renderer would otherwise never reach.
+    allow_root: bool = False
     #: Words that say which jobs this PC is for, separated by commas (``fast,gpu-24g``); a job may ask for some.
     tags: Annotated[tuple[_Tag, ...], NoDecode, BeforeValidator(_words), Field(max_length=32)] = ()
     #: One Blender stays open per slot and renders frame after frame; ``false``: one process per frame.
@@ -89,6 +124,14 @@ class WorkerSettings(SheepfoldSettings):
     archive_host: str = ""
     #: The port on which archives are served; 0: any free one.
     archive_port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _token_from_file(cls, values: dict[str, object]) -> dict[str, object]:
+        path = values.get("farm_token_file")
+        if values.get("farm_token") or not path:
+            return values
+        return values | {"farm_token": _read_token(Path(str(path)))}
 
 
 def cores_of_a_slot(asked: int | None, slots: int, usable: int, present: int) -> int | None:

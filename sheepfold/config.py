@@ -46,8 +46,8 @@ SETTINGS = frozenset({
     # flower
     "flower_host", "flower_password", "flower_port", "flower_user",
     # worker
-    "archive_host", "cache_gb", "compute", "cores", "memory_gb", "node_name", "share", "slots", "tags", "warm",
-    "work_dir",
+    "allow_root", "archive_host", "cache_gb", "compute", "cores", "farm_token_file", "memory_gb", "node_name",
+    "sandbox", "sandbox_reads", "scratch_gb", "share", "slots", "tags", "warm", "work_dir",
     # server
     "chunk_mb", "fault_rate", "fault_seed", "faults", "lease_grace_s", "max_broken_frames", "max_frame_bytes",
     "max_frame_errors", "max_period_s", "max_project_bytes", "max_unvalidated", "min_version", "renderers",

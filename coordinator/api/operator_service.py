@@ -135,6 +135,8 @@ class OperatorService:
             "trouble": self._pauses.reason(node.node_id),
             "blender": node.blender,
             "no_blender": node.no_blender,
+            "sandbox": node.sandbox,
+            "sandbox_note": node.sandbox_note,
             "strikes": self._quarantine.strikes_of(node.node_id),
             "cpu": node.hardware.cpu_model_name,
             "cores": node.hardware.cpu_cores,

@@ -28,6 +28,8 @@ def print_status(status: dict[str, Any], console: Console | None = None) -> None
         elif node["no_blender"]:
             what = "gets only jobs that bring their own renderer"
             console.print(f"[bold]{escape(node['name'])}[/] {what}: {escape(node['no_blender'])}")
+    for line in _sandbox_lines(status["nodes"]):
+        console.print(line)
     for block in status["blocked"]:
         target = block["job_id"] + (f":{block['frame']}" if block["frame"] else "")
         console.print(
@@ -47,6 +49,22 @@ def _printable(part: Any) -> Any:
     if isinstance(part, dict):
         return {name: _printable(value) for name, value in cast("dict[str, Any]", part).items()}
     return [_printable(value) for value in cast("list[Any]", part)] if isinstance(part, list | tuple) else part
+
+
+def _sandbox_lines(nodes: list[dict[str, Any]]) -> list[str]:
+    """How well renderers are kept in: a line for each level, and one for each PC that has none."""
+    levels: dict[str, list[str]] = {}
+    for node in nodes:
+        levels.setdefault(node["sandbox"] or "none", []).append(escape(node["name"]))
+    without = levels.pop("none", [])
+    if not without and len(levels) == 1:
+        return [f"Renderers are kept in by {next(iter(levels))}"]
+    lines = [f"Renderers are kept in by {level} on {', '.join(names)}" for level, names in sorted(levels.items())]
+    for node in nodes:
+        if escape(node["name"]) in without:
+            why = f": {escape(node['sandbox_note'])}" if node["sandbox_note"] else ""
+            lines.append(f"[bold]{escape(node['name'])}[/] renders without a sandbox{why}")
+    return lines
 
 
 def _left_at_the_server(status: dict[str, Any]) -> str:

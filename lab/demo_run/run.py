@@ -111,6 +111,9 @@ class _Farm:
             "SHEEPFOLD_NODE_NAME": name,
             "SHEEPFOLD_WORK_DIR": str(self.folder / name),
             "SHEEPFOLD_SLOTS": "1",
+            # The best there is on this machine, and root where the person is: the worker's log tells both.
+            "SHEEPFOLD_SANDBOX": "preferred",
+            "SHEEPFOLD_ALLOW_ROOT": "1",
             "SHEEPFOLD_BLENDER": self.blender,
             **({"SHEEPFOLD_CORES": str(cores)} if cores else {}),
         }

@@ -11,12 +11,16 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from render_tasks.blender.gpus import list_gpus
+from .gpus import list_gpus
+from .sandbox.levels import Level
+from .sandbox.probe import run_in
+from .sandbox.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +94,29 @@ class LocalBlender:
         return BlenderLook(why_not=f"{path} does not say that it is a Blender: let {SETTING} name one that starts")
 
 
+def installed_blender() -> Path | None:
+    """The program that the setting or PATH names, no link; ``None`` where it names none."""
+    path = shutil.which(_wanted())
+    return Path(path).resolve() if path else None
+
+
+def ask_version_in(sandbox: Sandbox, path: str) -> str:
+    """The same as :func:`ask_version`, asked where renderers run."""
+    if sandbox.level is Level.NONE:
+        return ask_version(path)
+    blender = Path(path).resolve()
+    with tempfile.TemporaryDirectory(prefix="sheepfold-blender-") as home:
+        inside = replace(sandbox, reads=(*sandbox.reads, blender.parent))
+        said = run_in(inside, [str(blender), "--version"], Path(home), timeout_s=ASK_WITHIN_S)
+    return _version_in((said or "").encode())
+
+
+def starts_in(sandbox: Sandbox) -> bool:
+    """Whether this PC's Blender starts in a sandbox; true where there is none that could."""
+    path = shutil.which(_wanted())
+    return path is None or bool(ask_version_in(sandbox, path))
+
+
 def ask_version(path: str) -> str:
     """What the program says of its version; empty where it is no Blender, or gives no answer in time."""
     try:
@@ -99,7 +126,11 @@ def ask_version(path: str) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         log.info("%s cannot be asked for its version: %s", path, type(error).__name__)
         return ""
-    found = _VERSION.search(done.stdout)
+    return _version_in(done.stdout)
+
+
+def _version_in(said: bytes) -> str:
+    found = _VERSION.search(said)
     return found[1].decode("ascii") if found else ""
 
 

@@ -1,4 +1,7 @@
-"""How much memory a renderer holds, its whole process tree counted."""
+"""How much memory a renderer holds, its whole process tree counted.
+
+In a sandbox that is every process of the renderer: what loses its parent in there stays below the sandbox's own.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,16 @@ class TreeMemory:
     #: At most so far, where the system remembers it; else now.
     peak_kb: int = 0
     now_kb: int = 0
+    #: How many there are.
+    processes: int = 0
 
 
 def measure(pid: int) -> TreeMemory:
     """What a process and its descendants hold and held."""
-    each = [_of(process) for process in _tree(pid)]
-    return TreeMemory(peak_kb=sum(held.peak_kb for held in each), now_kb=sum(held.now_kb for held in each))
+    each = [_of(process) for process in tree_of(pid)]
+    return TreeMemory(
+        peak_kb=sum(held.peak_kb for held in each), now_kb=sum(held.now_kb for held in each), processes=len(each)
+    )
 
 
 def over_limit(pid: int, held: TreeMemory, limit_kb: int | None) -> str:
@@ -35,18 +42,15 @@ def over_limit(pid: int, held: TreeMemory, limit_kb: int | None) -> str:
     if limit_kb is None or held.now_kb <= limit_kb:
         return ""
     # A fork shares its pages with its parent and each counts them. The exact count takes long: it is made only now.
-    exactly = sum(_share_kb(process) for process in _tree(pid)) if sys.platform == "linux" else held.now_kb
+    exactly = sum(_share_kb(process) for process in tree_of(pid)) if sys.platform == "linux" else held.now_kb
     if exactly <= limit_kb:
         return ""
     return f"stopped: it held {_gb(exactly)} GB, and a render on this PC may hold {_gb(limit_kb)} GB"
 
 
 def resident_kb(pid: int) -> int:
-    """What a process holds now, kB; 0 when it is gone."""
-    try:
-        return psutil.Process(pid).memory_info().rss // 1024
-    except psutil.Error:
-        return 0
+    """What a process and its descendants hold now, kB; 0 when they are gone."""
+    return measure(pid).now_kb
 
 
 def take_peak_kb(pid: int) -> int:
@@ -55,14 +59,15 @@ def take_peak_kb(pid: int) -> int:
     Linux; elsewhere a peak is that of the process's whole life.
     """
     total = 0
-    for process in _tree(pid):
+    for process in tree_of(pid):
         total += _of(process).peak_kb
         with contextlib.suppress(OSError):
             Path(f"/proc/{process.pid}/clear_refs").write_text("5")
     return total
 
 
-def _tree(pid: int) -> list[psutil.Process]:
+def tree_of(pid: int) -> list[psutil.Process]:
+    """A process and its descendants; empty when it is gone."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]

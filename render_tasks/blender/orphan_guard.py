@@ -108,25 +108,36 @@ class OrphanGuard:
 def kill_marked(marks: dict[str, int]) -> int:
     """Kills every process that carries one of these marks or descends from their pids; returns how many.
 
-    POSIX. ``marks`` gives each mark its renderer's pid, 0 where none is known.
+    POSIX. ``marks`` gives each mark its renderer's pid, 0 where none is known. The renderers themselves are stopped
+    first and killed last: under Landlock they are the launchers, and what loses its parent becomes a launcher's child.
+    Everything is stopped before it is killed, so that what forks without end runs out of what can fork.
     """
-    killed: set[int] = set()
     needles = [f"{MARK_VARIABLE}={mark}\0".encode() for mark in marks]
     roots = {pid for pid in marks.values() if pid > 0}
+    killed: set[int] = set()
+    _signal(roots, signal.SIGSTOP)
     for _ in range(_ROUNDS):
         parents = _parents()
-        found = _marked(needles, parents) | _descendants(roots | killed, parents) | (roots & parents.keys())
-        found.discard(os.getpid())
+        found = _marked(needles, parents) | _descendants(roots | killed, parents)
+        found -= {os.getpid(), *roots}
         if not found:
             break
-        for pid in found:
-            with contextlib.suppress(OSError):
-                if pid in roots:
-                    os.killpg(pid, signal.SIGKILL)
-                os.kill(pid, signal.SIGKILL)
+        _signal(found, signal.SIGSTOP)
+        _signal(found, signal.SIGKILL)
         killed |= found
         time.sleep(_BETWEEN_ROUNDS_S)
-    return len(killed)
+    left = roots & _parents().keys()
+    for pid in left:
+        with contextlib.suppress(OSError):
+            os.killpg(pid, signal.SIGKILL)
+    _signal(left, signal.SIGKILL)
+    return len(killed | left)
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.kill(pid, number)
 
 
 def _marked(needles: list[bytes], processes: Iterable[int]) -> set[int]:

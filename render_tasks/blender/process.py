@@ -9,7 +9,7 @@ One folder holds all that a renderer writes::
 
 The renderer has the lowest CPU priority and a session of its own, so that Ctrl+C in the worker's terminal does not
 reach it. Its environment carries a random mark (see :mod:`render_tasks.blender.orphan_guard`) and none of the farm's
-secrets.
+secrets. It runs in a sandbox (:mod:`render_tasks.blender.sandbox`), in which this folder is all that it may write.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import contextlib
 import io
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -36,8 +36,12 @@ from sheepfold.contract.api_messages import FailureKind
 from sheepfold.launchers import is_launcher
 
 from .environment import USER_FOLDERS, environment, renderer_binary
+from .installed import SETTING, installed_blender
 from .orphan_guard import OrphanGuard, kill_marked
 from .render_job import RenderJob
+from .sandbox.levels import Level
+from .sandbox.sandbox import Sandbox
+from .sandbox.view import View
 from .startup_script import our_script
 
 #: The last output of a renderer that ended, unless a stray child holds the pipe open.
@@ -45,6 +49,8 @@ LAST_OUTPUT_S = 2
 #: A process that was killed is gone in a blink, unless it waits for a disk or a driver that hangs.
 GONE_WITHIN_S = 10
 _READ_BYTES = 64 * 1024
+#: Starts every renderer: a sandbox ends with the thread that started it, and this one ends with the worker.
+_STARTER = ThreadPoolExecutor(1, "renderer start")
 
 
 class RendererProcess:
@@ -73,11 +79,17 @@ class RendererProcess:
         """Whether :meth:`start` succeeded, whatever became of the process since."""
         return self._process is not None
 
-    def start(self, argv: list[str], renderer: Path, binary: Path, *, stdin: int = subprocess.DEVNULL) -> None:
+    def start(self, argv: list[str], job: RenderJob, binary: Path, *, stdin: int = subprocess.DEVNULL) -> None:
         """Starts it in its folder. Raises AttemptFailed; :meth:`end` is due then, too."""
         self.is_launcher = is_launcher(binary)
         self._guard.about_to_start(self._mark)
-        self._process = _popen(argv, folder=self.folder, renderer=renderer, mark=self._mark, stdin=stdin)
+        inside = environment(job.renderer, self.folder, self._mark)
+        reads = [job.renderer, job.scene_folder]
+        if self.is_launcher and job.sandbox.level is not Level.NONE and (blender := installed_blender()):
+            inside[SETTING] = str(blender)
+            reads.append(blender.parent)
+        view = job.sandbox.view(self.folder, reads, gpu=job.gpu)
+        self._process = _popen(argv, job.sandbox, view, inside, stdin=stdin)
         self._guard.started(self._mark, self._process.pid)
         self._reader = threading.Thread(target=self._read, name="renderer output", daemon=True)
         self._reader.start()
@@ -151,21 +163,25 @@ def furnish(folder: Path, job: RenderJob) -> Path:
     return script
 
 
-def _popen(argv: list[str], *, folder: Path, renderer: Path, mark: str, stdin: int) -> subprocess.Popen[bytes]:
+def _popen(
+    argv: list[str], sandbox: Sandbox, view: View, inside: Mapping[str, str], *, stdin: int
+) -> subprocess.Popen[bytes]:
     """Starts a renderer; its output is one pipe. Raises AttemptFailed."""
-    nice = shutil.which("nice") if os.name == "posix" else None
     try:
-        return subprocess.Popen(
-            [nice, "-n", "19", *argv] if nice else argv,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=environment(renderer, folder, mark),
-            start_new_session=True,
-            creationflags=getattr(subprocess, "IDLE_PRIORITY_CLASS", 0)
-            | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
+        with sandbox.start(argv, view, inside) as start:
+            return _STARTER.submit(
+                subprocess.Popen,
+                start.argv,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=view.home,
+                env=start.environment,
+                pass_fds=start.descriptors,
+                start_new_session=True,
+                creationflags=getattr(subprocess, "IDLE_PRIORITY_CLASS", 0)
+                | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            ).result()
     except OSError as error:
         reason = f"the renderer cannot be started: {os.strerror(error.errno or 0)}"
         kind = FailureKind.FOLDER if error.errno in THIS_PC else FailureKind.BAD_ARCHIVE

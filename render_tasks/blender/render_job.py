@@ -1,9 +1,11 @@
-"""What one render is given and what it gives back. Pure."""
+"""What one render is given and what it gives back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from .sandbox.sandbox import Sandbox
 
 #: The picture's name in the output folder begins with this.
 PREFIX = "frame_"
@@ -21,6 +23,8 @@ class RenderJob:
     #: The job's, as the server wrote it.
     revision: str
     scene: Path
+    #: All that was unpacked with it; the renderer sees it, and changes nothing there.
+    scene_folder: Path
     command_line: str
     script: str
     frame: str
@@ -32,6 +36,8 @@ class RenderJob:
     #: Most that the renderer's process tree may hold, kB; ``None``: no limit of ours.
     memory_limit_kb: int | None
     scratch: Path
+    #: What keeps the renderer in.
+    sandbox: Sandbox
     #: The frame measures this PC: a renderer of its own, from start to exit.
     is_test: bool = False
     #: It is rendered a second time, to be compared: a renderer of its own, which no frame before it can have upset.

@@ -28,6 +28,7 @@ from sheepfold.hardware import usable_ram
 from .memory import measure, over_limit
 from .process import RendererProcess
 from .render_job import RenderedFrame, RenderJob
+from .sandbox.consumption import beyond_limits
 
 #: How soon a stop, or the renderer's end, is noticed.
 LOOK_EVERY_S = 0.1
@@ -108,7 +109,7 @@ class RenderRun:
             if limit_s is not None and self.render_s >= limit_s:
                 self.limit_hit = FailureKind.TIME_LIMIT, f"stopped after the limit of {limit_s:g} seconds"
             elif self.render_s < always_measured_s or now - measured_at >= MEASURE_EVERY_S:
-                self._measure(renderer.pid)
+                self._measure(renderer)
                 measured_at = now
             if self.limit_hit:
                 return
@@ -159,13 +160,15 @@ class RenderRun:
         left = "".join(read_crash_report(renderer.folder, name) for name in crash_files[:MOST_CRASH_REPORTS])
         return replace(report, log=report.log + left)
 
-    def _measure(self, pid: int) -> None:
-        held = measure(pid)
+    def _measure(self, renderer: RendererProcess) -> None:
+        held = measure(renderer.pid)
         if held.peak_kb > self._tree_kb:
             self._tree_kb = held.peak_kb
             self.tell()
-        if reason := over_limit(pid, held, self._job.memory_limit_kb):
+        if reason := over_limit(renderer.pid, held, self._job.memory_limit_kb):
             self.limit_hit = FailureKind.OUT_OF_MEMORY, reason
+        elif reason := beyond_limits(renderer.pid, renderer.folder, held.processes, self._job.sandbox.limits):
+            self.limit_hit = FailureKind.RESOURCE_LIMIT, reason
 
     def _read(self, line: str) -> None:
         now = read_line(self._line_filter(line), self._job.update_method, self._progress)

@@ -75,7 +75,7 @@ def _start_to_exit(job: RenderJob, run: RenderRun, renderer: RendererProcess, ca
         return
     run.begin()
     try:
-        renderer.start(argv, job.renderer, binary)
+        renderer.start(argv, job, binary)
         run.tell()
         run.watch(renderer, cancel_token, renderer.has_exited, always_measured_s=SHORT_RENDER_S)
         run.stop_clock()

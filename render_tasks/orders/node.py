@@ -110,6 +110,8 @@ class Node:
             trouble=health.trouble if health else "",
             blender=health.blender.found.version if health else "",
             no_blender=health.blender.found.why_not if health else "",
+            sandbox=self._services.sandbox.level.value,
+            sandbox_note=self._services.sandbox.why_not_better,
             installation=who.installation,
             version=who.version,
         )

@@ -69,6 +69,7 @@ class RenderPipeline:
             scene_key=scene_key([ref.md5 for ref in order.scene_archives]),
             revision=order.revision,
             scene=scene_file(scene, order.scene_path),
+            scene_folder=scene,
             command_line=order.command_line,
             script=order.script,
             frame=order.frame,
@@ -78,6 +79,7 @@ class RenderPipeline:
             time_limit_s=order.time_limit_s,
             memory_limit_kb=self._identity.memory_limit_kb,
             scratch=scratch,
+            sandbox=self._services.sandbox,
             is_test=is_test_job(order.job_id),
             is_second_opinion=order.fresh_renderer,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from render_tasks.archives.cache import ArchiveCache
 from render_tasks.blender.orphan_guard import OrphanGuard
+from render_tasks.blender.sandbox.sandbox import Sandbox
 from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.node_health import NodeHealth
 from sheepfold.contract.presence import Compute, NodeHardware
@@ -47,6 +48,8 @@ class NodeServices:
     guard: OrphanGuard
     #: Parent of the attempts' scratch folders.
     scratch: Path
+    #: What keeps renderers in.
+    sandbox: Sandbox
     #: Where other nodes get archives from this one; empty: nowhere.
     archive_url: Callable[[], str] = lambda: ""
     #: Blenders that stay open between frames; ``None``: one Blender per frame.

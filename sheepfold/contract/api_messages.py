@@ -29,7 +29,7 @@ from enum import StrEnum
 from .presence import Compute, NodeHardware
 
 #: Raised when a message changes its meaning; a worker with another number is told to update.
-CONTRACT_VERSION = 3
+CONTRACT_VERSION = 4
 
 #: An archive server says here which pieces it has.
 PIECES_HEADER = "X-Sheepfold-Pieces"
@@ -149,6 +149,8 @@ class FailureKind(StrEnum):
     #: Blender says that there is nothing to render: no layer, no output node, no border.
     NOTHING_TO_RENDER = "nothing to render"
     TIME_LIMIT = "time limit"
+    #: It wrote more, or started more processes, than a render may.
+    RESOURCE_LIMIT = "resource limit"
     #: An archive cannot be extracted, or does not hold what the order names.
     BAD_ARCHIVE = "bad archive"
     #: The order itself cannot be carried out (unknown placeholders, hostile paths).

@@ -43,6 +43,7 @@ _KINDS = {
         FailureKind.NO_OUTPUT,
         FailureKind.OUT_OF_MEMORY,
         FailureKind.TIME_LIMIT,
+        FailureKind.RESOURCE_LIMIT,
         FailureKind.BAD_PICTURE,
         FailureKind.NOT_UPLOADED,
         FailureKind.CANCELLED,

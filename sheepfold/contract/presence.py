@@ -112,6 +112,10 @@ class Presence:
     blender: str = ""
     #: Why there is no such Blender, and what to do about it.
     no_blender: str = ""
+    #: How well its renderers are kept in: ``bubblewrap``, ``landlock`` or ``none``.
+    sandbox: str = ""
+    #: Why not better, and what to do about it; empty: there is none better.
+    sandbox_note: str = ""
     #: As in :attr:`JoinRequest.installation`.
     installation: str = ""
     version: str = ""

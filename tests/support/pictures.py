@@ -46,3 +46,13 @@ def write_rows(path: Path, width: int, height: int, *, light_at: int | None = No
         assert writer.write_scanlines(top, top + len(rows), 0, rows), writer.geterror()
     writer.close()
     return path
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    """Rows, columns and channels, as floating point."""
+    reader = oiio.ImageInput.open(str(path))
+    assert reader, oiio.geterror()
+    try:
+        return np.asarray(reader.read_image("float"))
+    finally:
+        reader.close()

@@ -51,6 +51,7 @@ _TYPES: dict[FailureKind, ErrorType] = {
     FailureKind.NOTHING_TO_RENDER: ErrorType.NO_OUTPUT,
     FailureKind.SCENE_UNREADABLE: ErrorType.MISSING_SCENE,
     FailureKind.TIME_LIMIT: ErrorType.OVER_TIME,
+    FailureKind.RESOURCE_LIMIT: ErrorType.KILLED,
     FailureKind.BAD_ARCHIVE: ErrorType.MISSING_SCENE,
     FailureKind.BAD_ORDER: ErrorType.CANNOT_EXECUTE,
     FailureKind.NODE_LEAVING: ErrorType.KILLED_BY_USER,

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -80,7 +81,6 @@ class WarmBlenders:
         #: Those that render. A cold render takes a place as well.
         self._rendering: list[WarmBlender] = []
         self._busy = 0
-        self._started = 0
         self._cold: OrderedDict[Key, None] = OrderedDict()
         self._closed = False
         self._idle_closer: threading.Thread | None = None
@@ -172,8 +172,7 @@ class WarmBlenders:
             surplus = self._idle[: max(0, self._busy + len(self._idle) - self._slots)]
             del self._idle[: len(surplus)]
             if blender is None and key:
-                self._started += 1
-                blender = WarmBlender(key, self._folder / f"warm-{self._started}", guard)
+                blender = WarmBlender(key, self._folder / f"warm-{secrets.token_hex(8)}", guard)
             self._rendering += [blender] if blender else []
         self._tell_if_changed()
         _close_all(gone, "somebody ended it while it waited")

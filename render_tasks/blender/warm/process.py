@@ -1,8 +1,8 @@
 """One Blender that stays open with its scene: started once, then told one frame after the other.
 
-Its folder (see :mod:`render_tasks.blender.process`) is its own and lasts as long as it does; each picture goes to the
-``out`` folder of its attempt. Whoever holds a :class:`WarmBlender` uses it alone. After any other end of :meth:`render`
-than a picture it is of no more use and must be closed.
+Its folder (see :mod:`render_tasks.blender.process`) is its own and lasts as long as it does; each frame has a folder in
+there, from which its picture is copied to the folder of its attempt. Whoever holds a :class:`WarmBlender` uses it
+alone. After any other end of :meth:`render` than a picture it is of no more use and must be closed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from render_tasks.blender.render_job import PREFIX, RenderedFrame, RenderJob
 from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed, NotReusable, WarmFailed
 from render_tasks.untrusted.deadline import within
+from render_tasks.untrusted.files import open_file
 from render_tasks.untrusted.removal import empty_folder, remove
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.failure_causes import Cause, cause_of
@@ -40,6 +41,7 @@ FRAMES_AT_MOST = 250
 GROWN_BY = 1.5
 #: ... which is worth a start only where it takes memory that a PC's owner would miss, or half of what it may hold.
 SMALL_KB = 2 * 1024**2
+_COPY_BYTES = 1024 * 1024
 _DRIVER = Path(__file__).with_name("driver.py")
 
 
@@ -104,13 +106,14 @@ class WarmBlender:
             raise AttemptDropped(cancel_token.reason)
         number = frame_number(job.frame)
         empty_folder(job.scratch)
-        (job.scratch / OUT).mkdir()
         self._frame = frame = WarmFrame(job, is_first=self.frames == 0, on_progress=on_progress)
         self.frames += 1
         frame.run.begin()
         if not self._renderer.is_started:
             self._start(job)
-        self._renderer.send(frame_order(self.frames, number, str(job.scratch / OUT / PREFIX)))
+        folder = self._home / f"frame-{self.frames}"
+        (folder / OUT).mkdir(parents=True)
+        self._renderer.send(frame_order(self.frames, number, str(folder / OUT / PREFIX)))
         frame.run.tell()
         frame.run.watch(self._renderer, cancel_token, lambda seconds: frame.is_over(self._renderer, seconds))
         if cancel_token.is_cancelled():
@@ -118,7 +121,9 @@ class WarmBlender:
         if frame.run.limit_hit:
             raise self._at_limit(frame, *frame.run.limit_hit)
         frame.run.note_peak(take_peak_kb(self._renderer.pid))
-        return within(LOOK_WITHIN_S, lambda: self._result(job, frame), cancel_token, doing="looking for the picture")
+        return within(
+            LOOK_WITHIN_S, lambda: self._result(job, frame, folder), cancel_token, doing="looking for the picture"
+        )
 
     def is_alive(self) -> bool:
         """Whether it was started and has not exited."""
@@ -142,7 +147,7 @@ class WarmBlender:
         remove(self._home)
 
     def _start(self, job: RenderJob) -> None:
-        self.folders = (job.renderer, job.scene)
+        self.folders = (job.renderer, job.scene_folder)
         self._small_kb = min(SMALL_KB, (job.memory_limit_kb or 2 * SMALL_KB) // 2)
         binary = binary_of(job)
         script = furnish(self._home, job)
@@ -158,7 +163,7 @@ class WarmBlender:
             driver=driver,
             cores=job.cores,
         )
-        self._renderer.start(argv, job.renderer, binary, stdin=subprocess.PIPE)
+        self._renderer.start(argv, job, binary, stdin=subprocess.PIPE)
         self._renderer.send(hello(self._word))
 
     def _at_limit(self, frame: WarmFrame, kind: FailureKind, reason: str) -> WarmFailed | AttemptFailed:
@@ -167,7 +172,7 @@ class WarmBlender:
             return WarmFailed(reason, frame.run.log_text())
         return AttemptFailed(frame.run.report(kind, reason))
 
-    def _result(self, job: RenderJob, frame: WarmFrame) -> RenderedFrame:
+    def _result(self, job: RenderJob, frame: WarmFrame, folder: Path) -> RenderedFrame:
         reply, log_text = frame.reply, frame.run.log_text()
         if reply is None:
             raise self._after_exit(frame)
@@ -177,10 +182,10 @@ class WarmBlender:
             if fault := scene_fault(one_line(reply.why), log_text):
                 raise AttemptFailed(frame.run.report(*fault))
             raise WarmFailed(one_line(reply.why), log_text)
-        picture = find_picture(job.scratch, frame_number(job.frame), frame.run.log_text)
+        picture = find_picture(folder, frame_number(job.frame), frame.run.log_text)
         if picture is None:
             raise WarmFailed("it left no picture", log_text)
-        return frame.run.rendered(picture)
+        return frame.run.rendered(_copied(picture, folder, job.scratch))
 
     def _after_exit(self, frame: WarmFrame) -> WarmFailed | AttemptFailed:
         """Why it ended without a reply; a Blender of the frame's own is only worth a start where that is uncertain."""
@@ -198,3 +203,15 @@ class WarmBlender:
     def _on_reply(self, reply: Reply) -> None:
         if self._frame and reply.number == self.frames:
             self._frame.end(reply)
+
+
+def _copied(picture: Path, folder: Path, scratch: Path) -> Path:
+    """The picture as it is now in the attempt's folder: of the one in ``folder`` Blender may still hold the file open.
+
+    Raises UnsafeFile and OSError.
+    """
+    copy = scratch / picture.name
+    with open_file(folder, OUT, picture.name) as source, copy.open("xb") as target:
+        shutil.copyfileobj(source, target, _COPY_BYTES)
+    remove(folder)
+    return copy

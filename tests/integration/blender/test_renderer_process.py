@@ -192,12 +192,14 @@ from render_tasks.blender.runner import render
 from render_tasks.cancellation import CancelToken
 from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.render_job import RenderJob
+from tests.support.blender.render_jobs import NO_SANDBOX
 guard = OrphanGuard()
 guard.start()
 folder = Path(sys.argv[1])
 job = RenderJob(renderer=folder / "renderer", renderer_md5="1", scene_key="2", revision="1", memory_limit_kb=None,
           scene=folder / "scene.blend", command_line=sys.argv[2], script="", frame="900",
-          update_method="", gpu=False, cores=None, time_limit_s=None, scratch=folder / "scratch" / "attempt")
+          update_method="", gpu=False, cores=None, time_limit_s=None, scratch=folder / "scratch" / "attempt",
+          scene_folder=folder, sandbox=NO_SANDBOX)
 render(job, CancelToken(), guard, lambda _: None)
 """
 

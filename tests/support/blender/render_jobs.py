@@ -13,9 +13,14 @@ import psutil
 from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.output.progress import Progress
 from render_tasks.blender.runner import RenderedFrame, RenderJob, render
+from render_tasks.blender.sandbox.facts import look_at_host
+from render_tasks.blender.sandbox.levels import Level, RenderLimits
+from render_tasks.blender.sandbox.sandbox import Sandbox
 from render_tasks.cancellation import CancelToken
 from tests.support.nodes.null_renderer import COMMAND_LINE, renderer_archive, unpack
 
+LIMITS = RenderLimits(disk_bytes=1024**3)
+NO_SANDBOX = Sandbox(level=Level.NONE, host=look_at_host(), limits=LIMITS)
 PNG_SCRIPT = """import bpy
 if bpy.context.scene.render.image_settings.file_format not in {"BMP", "PNG", "JPEG", "TARGA", "TARGA_RAW"}:
     bpy.context.scene.render.image_settings.file_format = "PNG"
@@ -29,6 +34,7 @@ def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **chang
         "scene_key": "2" * 32,
         "revision": "1",
         "scene": scene,
+        "scene_folder": scene.parent,
         "command_line": COMMAND_LINE,
         "script": PNG_SCRIPT,
         "frame": frame,
@@ -38,6 +44,7 @@ def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **chang
         "time_limit_s": None,
         "memory_limit_kb": None,
         "scratch": scratch / "attempt",
+        "sandbox": NO_SANDBOX,
     }
     return RenderJob(**(settings | changes))  # type: ignore[arg-type]
 

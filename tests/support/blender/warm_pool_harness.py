@@ -13,6 +13,7 @@ from render_tasks.blender.output.progress import Progress
 from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.cancellation import CancelToken
+from tests.support.blender.render_jobs import NO_SANDBOX
 
 COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
 PLAIN = "import bpy\n"
@@ -41,7 +42,9 @@ class WarmPoolHarness:
             "renderer_md5": "1" * 32,
             "scene_key": hashlib.md5(scene.encode()).hexdigest(),
             "revision": "1",
+            "sandbox": NO_SANDBOX,
             "scene": self.scenes / f"{scene}.blend",
+            "scene_folder": self.scenes,
             "command_line": COMMAND_LINE,
             "script": PLAIN,
             "frame": frame,

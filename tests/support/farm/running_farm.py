@@ -68,6 +68,8 @@ class RunningFarm:
             "SHEEPFOLD_FARM_TOKEN": self.farm_token,
             "SHEEPFOLD_RETRY_WAIT_S": "0.3",
             "SHEEPFOLD_NO_JOB_WAIT_S": "0.5",
+            "SHEEPFOLD_ALLOW_ROOT": "1",
+            "SHEEPFOLD_SANDBOX": "preferred",
         }
         if blender := os.environ.get("SHEEPFOLD_BLENDER"):
             own["SHEEPFOLD_BLENDER"] = blender

@@ -231,6 +231,9 @@ class WorkerHarness:
             "SHEEPFOLD_FARM_TOKEN": TOKEN,
             "SHEEPFOLD_NODE_NAME": "pc-03",
             "SHEEPFOLD_WORK_DIR": str(self.work_dir),
+            "SHEEPFOLD_ALLOW_ROOT": "1",
+            # The null renderer is a script of the tests' own Python, and writes outside of its folder.
+            "SHEEPFOLD_SANDBOX": "off",
             **self.settings,
         }
         with self.log.open("ab") as log:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import uuid
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from pydantic import ValidationError
 
 from render_tasks.errors import WorkDirTaken
 from render_tasks.orders.outbox import Outbox, Parcel
-from render_tasks.settings import WorkerSettings
+from render_tasks.settings import SandboxChoice, WorkerSettings
 from render_tasks.work_dir import WorkDir
 from sheepfold.contract.api_messages import FrameReport
 from sheepfold.contract.presence import Compute
@@ -114,3 +116,34 @@ def test_a_frame_that_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         outbox.keep(tmp_path / "missing" / "out" / "frame_0001.png", lambda _taken: parcel("a"))
     assert not any((tmp_path / "out").iterdir())
+
+
+def test_the_token_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-a-file\n")
+    monkeypatch.setenv("SHEEPFOLD_COORDINATOR_URL", "http://127.0.0.1:1")
+    monkeypatch.delenv("SHEEPFOLD_FARM_TOKEN", raising=False)
+    monkeypatch.setenv("SHEEPFOLD_FARM_TOKEN_FILE", str(tmp_path / "token"))
+    assert WorkerSettings().farm_token.get_secret_value() == "from-a-file"  # type: ignore[call-arg]
+    monkeypatch.setenv("SHEEPFOLD_FARM_TOKEN", "from-the-environment")
+    assert WorkerSettings().farm_token.get_secret_value() == "from-the-environment"  # type: ignore[call-arg]
+
+
+def test_the_token_may_come_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHEEPFOLD_COORDINATOR_URL", "http://127.0.0.1:1")
+    monkeypatch.delenv("SHEEPFOLD_FARM_TOKEN", raising=False)
+    monkeypatch.setenv("SHEEPFOLD_FARM_TOKEN_FILE", "-")
+    monkeypatch.setattr("sys.stdin", io.StringIO("from-a-pipe\n"))
+    assert WorkerSettings().farm_token.get_secret_value() == "from-a-pipe"  # type: ignore[call-arg]
+
+
+def test_a_sandbox_is_required_and_root_is_not_allowed_unless_a_person_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHEEPFOLD_COORDINATOR_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SHEEPFOLD_FARM_TOKEN", "t")
+    for name in ("SANDBOX", "ALLOW_ROOT", "SANDBOX_READS"):
+        monkeypatch.delenv(f"SHEEPFOLD_{name}", raising=False)
+    assert WorkerSettings().sandbox is SandboxChoice.REQUIRED  # type: ignore[call-arg]
+    assert not WorkerSettings().allow_root  # type: ignore[call-arg]
+    monkeypatch.setenv("SHEEPFOLD_SANDBOX_READS", os.pathsep.join(("/srv/ocio", "/srv/fonts")))
+    assert WorkerSettings().sandbox_reads == (Path("/srv/ocio"), Path("/srv/fonts"))  # type: ignore[call-arg]

@@ -154,6 +154,7 @@ from render_tasks.blender.render_job import RenderJob
 from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.cancellation import CancelToken
 from render_tasks.blender.warm.pool import WarmBlenders
+from tests.support.blender.render_jobs import NO_SANDBOX
 renderer, scenes, folder, line = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
 guard = OrphanGuard()
 guard.start()
@@ -161,7 +162,8 @@ pool = WarmBlenders(folder / "warm", slots=2)
 def job(scene):
     return RenderJob(renderer=renderer, renderer_md5="1", scene_key=scene, revision="1", memory_limit_kb=None,
                scene=scenes / scene, command_line=line, script="", frame="1", update_method="",
-               gpu=False, cores=None, time_limit_s=None, scratch=folder / scene)
+               gpu=False, cores=None, time_limit_s=None, scratch=folder / scene, scene_folder=scenes,
+               sandbox=NO_SANDBOX)
 pool.render(job("moving.blend"), CancelToken(), guard, lambda _: None)
 pool.render(job("heavy.blend"), CancelToken(), guard,
             lambda progress: progress.memory_kb and print("rendering", flush=True))

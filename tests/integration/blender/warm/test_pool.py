@@ -22,6 +22,7 @@ from render_tasks.blender.warm.process import WarmBlender
 from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed
 from sheepfold.contract.api_messages import FailureKind
+from tests.support.blender.render_jobs import NO_SANDBOX
 from tests.support.nodes.worker_harness import wait_for
 
 COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
@@ -104,7 +105,9 @@ class PoolHarness:
             "renderer_md5": "1" * 32,
             "scene_key": hashlib.md5(scene.encode()).hexdigest(),
             "revision": "1",
+            "sandbox": NO_SANDBOX,
             "scene": path,
+            "scene_folder": path.parent,
             "command_line": COMMAND_LINE,
             "script": "",
             "frame": str(frame),

@@ -7,6 +7,8 @@ from rich.console import Console
 
 from coordinator.operator.status_table import print_status
 
+KEPT_IN = {"sandbox": "bubblewrap", "sandbox_note": ""}
+
 
 def slot(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
@@ -26,7 +28,7 @@ def session(**changes: Any) -> dict[str, Any]:
 
 
 def pc(name: str = "pc-01", *busy: dict[str, Any], slots: int = 2, **changes: Any) -> dict[str, Any]:
-    return {"name": name, "slots": slots, "busy": list(busy), "trouble": "", "no_blender": ""} | changes
+    return {"name": name, "slots": slots, "busy": list(busy), "trouble": "", "no_blender": "", **KEPT_IN} | changes
 
 
 def shown(**changes: Any) -> list[str]:
@@ -162,3 +164,13 @@ def test_names_and_reasons_from_elsewhere_do_nothing_to_the_terminal() -> None:
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
     assert "demo\\x1b[2J\\nCRITICAL" in text
     assert "full\\r\\nCRITICAL" in text
+
+
+def test_how_well_renderers_are_kept_in_is_told_by_level_and_a_pc_without_by_name() -> None:
+    why = "bubblewrap: not installed"
+    lines = shown(nodes=[
+        pc("pc-01"), pc("pc-02"), pc("pc-03", sandbox="landlock"), pc("pc-04", sandbox="none", sandbox_note=why),
+    ])  # fmt: skip
+    assert "Renderers are kept in by bubblewrap on pc-01, pc-02" in lines
+    assert "Renderers are kept in by landlock on pc-03" in lines
+    assert "pc-04 renders without a sandbox: bubblewrap: not installed" in lines

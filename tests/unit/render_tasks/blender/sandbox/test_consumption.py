@@ -1,0 +1,66 @@
+"""What a renderer takes of the disk, and how many processes it has."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from render_tasks.blender.sandbox.consumption import beyond_limits, disk_use
+from render_tasks.blender.sandbox.levels import RenderLimits
+
+LIMITS = RenderLimits(disk_bytes=1024**2, files=50, processes=3)
+
+
+def verdict(folder: Path, *, processes: int = 1, limits: RenderLimits = LIMITS) -> str:
+    return beyond_limits(os.getpid(), folder, processes, limits)
+
+
+def test_a_frame_within_its_limits_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "frame_0001.png").write_bytes(b"x" * 1000)
+    assert verdict(tmp_path) == ""
+
+
+def test_files_that_take_too_much_are_noticed_wherever_they_lie(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (deep / "file").write_bytes(b"x" * 2 * 1024**2)
+    assert verdict(tmp_path).startswith("stopped: its files took 2")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files without a name are found by /proc")
+def test_a_file_without_a_name_counts(tmp_path: Path) -> None:
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        file.write(b"x" * 2 * 1024**2)
+        file.flush()
+        assert not list(tmp_path.iterdir())
+        assert verdict(tmp_path).startswith("stopped: its files took")
+
+
+def test_a_hole_takes_no_space(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1024**3)
+    assert verdict(tmp_path) == ""
+
+
+def test_more_files_than_allowed_are_not_even_counted(tmp_path: Path) -> None:
+    for number in range(80):
+        (tmp_path / str(number)).touch()
+    assert disk_use(tmp_path, 50).files == 51
+    assert verdict(tmp_path) == "stopped: it made more than 50 files"
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "large").write_bytes(b"x" * 2 * 1024**2)
+    (tmp_path / "home" / "link").symlink_to(tmp_path / "large")
+    (tmp_path / "home" / "all").symlink_to(tmp_path)
+    assert verdict(tmp_path / "home") == ""
+
+
+def test_too_many_processes_are_noticed(tmp_path: Path) -> None:
+    assert verdict(tmp_path, processes=4) == "stopped: it had 4 processes, and a render may have 3"
