@@ -164,6 +164,13 @@ class Claims:
         """The coordinator takes an order back from its node, through nobody's fault."""
         self._back(lease, LeaseEvent.RETRY, FailureReport(kind=FailureKind.NODE_LEAVING, reason=reason))
 
+    def node_lost(self, lease: Lease, reason: str) -> None:
+        """Its node went down while it rendered: another one tries, from the second time on alone, and then no more."""
+        if lease.is_suspect:
+            self.give_up(lease, FailureReport(kind=FailureKind.NODES_DOWN, reason=_took_down(lease, reason)))
+            return
+        self._back(lease, LeaseEvent.NODE_LOST, FailureReport(kind=FailureKind.NODE_LEAVING, reason=reason))
+
     def give_up(self, lease: Lease, report: FailureReport) -> None:
         """The lease has failed for good."""
         self.give_up_all([lease], report)
@@ -247,6 +254,8 @@ class Claims:
             return
         self.forget(lease.id)
         log.warning("%s goes to another node (attempt %d): %s", lease.label, lease.attempt, _line(report))
+        if event is LeaseEvent.NODE_LOST and lease.is_suspect:
+            log.error("%s may be what takes PCs down: it is tried once more, on a PC with no other frame", lease.label)
         self._events.returned(lease)
 
     def forget(self, lease_id: str) -> None:
@@ -281,6 +290,11 @@ def _delivery(report: FrameReport, stored: Spooled, verdict: Verdict) -> Deliver
         is_empty=verdict.is_empty,
         is_confirmed=verdict.is_confirmed,
     )
+
+
+def _took_down(lease: Lease, reason: str) -> str:
+    lost = lease.nodes_lost + 1
+    return f"{lost} PCs went down while they rendered it, the last one with no other frame beside it ({reason})"
 
 
 def _line(report: FailureReport) -> str:

@@ -57,6 +57,8 @@ class LeaseEvent(StrEnum):
     DELIVER = "deliver"
     #: The attempt is over through nobody's fault (node lost or leaving); another attempt follows.
     RETRY = "retry"
+    #: Its node went down while it rendered, which may be the frame's doing; another attempt follows.
+    NODE_LOST = "node lost"
     #: The attempt failed; another attempt on another node follows.
     FAIL = "fail"
     #: The attempt gave a picture that is held back until a second one agrees with it or not.
@@ -84,6 +86,7 @@ TRANSITIONS: dict[tuple[LeaseState, LeaseEvent], LeaseState] = {
     (S.RENDERING, E.DELIVER): S.DELIVERED,
     (S.ORDERED, E.RETRY): S.GRANTED,
     (S.RENDERING, E.RETRY): S.GRANTED,
+    (S.RENDERING, E.NODE_LOST): S.GRANTED,
     (S.ORDERED, E.FAIL): S.GRANTED,
     (S.RENDERING, E.FAIL): S.GRANTED,
     (S.RENDERING, E.HOLD_BACK): S.GRANTED,
@@ -101,6 +104,10 @@ TRANSITIONS: dict[tuple[LeaseState, LeaseEvent], LeaseState] = {
     **{(state, E.CANCEL): S.CANCELLED for state in sorted(ACTIVE)},
     **{(state, E.LOSE): S.LOST for state in sorted(ACTIVE)},
 }
+
+
+#: One PC goes down for reasons of its own.
+NODES_LOST_TO_SUSPECT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +157,8 @@ class Lease:
     delivery: Delivery | None = None
     #: Attempts that failed; lost nodes do not count.
     failures: int = 0
+    #: Nodes that went down while they rendered it.
+    nodes_lost: int = 0
     #: Nodes whose attempts failed, oldest first.
     tried_nodes: tuple[str, ...] = ()
     #: What an earlier attempt gave and nobody has agreed with yet.
@@ -170,6 +179,11 @@ class Lease:
     def scene_key(self) -> str:
         """The name of its scene in orders and in nodes' presence records."""
         return scene_key(self.offer.scene_md5s)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be what takes its nodes down: it is tried once more, and no other frame beside it."""
+        return self.nodes_lost >= NODES_LOST_TO_SUSPECT
 
     @property
     def label(self) -> str:
@@ -237,6 +251,7 @@ def _granted_again(lease: Lease, event: LeaseEvent, delivery: Delivery | None, r
         node_id=None,
         delivery=None,
         failures=lease.failures + failed,
+        nodes_lost=lease.nodes_lost + (event is LeaseEvent.NODE_LOST),
         tried_nodes=(*lease.tried_nodes, lease.node_id) if failed and lease.node_id else lease.tried_nodes,
         held_back=held_back,
         reason=reason,

@@ -1,13 +1,13 @@
 """What the ledger stores, and how a lease becomes rows and rows become a lease.
 
-Schema, version 2 (times are Unix seconds)::
+Schema, version 3 (times are Unix seconds)::
 
     schema_version  version                         one row
     scripts         digest, text                    the server's script, once however many frames carry it
     leases          id, session_key, job_id, frame, offer (JSON, without its script and with its secrets sealed, see
                     :mod:`coordinator.leases.sealing`), script (digest), state, attempt,
                     node_id, delivery (JSON), failures, tried_nodes (JSON), held_back (JSON; since version 2),
-                    granted_at, changed_at, ended_at, reason, answer
+                    nodes_lost (since version 3), granted_at, changed_at, ended_at, reason, answer
     attempts        lease_id, attempt, node_id, ordered_at, started_at, ended_at, outcome, reason, render_s,
                     memory_kb, bytes                one row for each order; accounting reads it
     kept            key, value                      small texts that survive a restart, see
@@ -32,10 +32,13 @@ from .errors import LedgerTooNew
 from .lease import ACTIVE, Delivery, HeldBack, Lease, LeaseEvent, LeaseState
 from .sealing import Sealer
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: Version → the statements that lead from it to the next one.
-MIGRATIONS: dict[int, Sequence[str]] = {1: ("ALTER TABLE leases ADD COLUMN held_back JSON",)}
+MIGRATIONS: dict[int, Sequence[str]] = {
+    1: ("ALTER TABLE leases ADD COLUMN held_back JSON",),
+    2: ("ALTER TABLE leases ADD COLUMN nodes_lost INTEGER NOT NULL DEFAULT 0",),
+}
 
 metadata = sa.MetaData()
 _json_or_null = sa.JSON(none_as_null=True)
@@ -65,6 +68,7 @@ leases = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("tried_nodes", sa.JSON, nullable=False),
     sa.Column("held_back", _json_or_null),
+    sa.Column("nodes_lost", sa.Integer, nullable=False, server_default="0"),
     sa.Column("granted_at", sa.Float, nullable=False),
     sa.Column("changed_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),
@@ -105,6 +109,7 @@ _MOVING = (
     "failures",
     "tried_nodes",
     "held_back",
+    "nodes_lost",
     "reason",
     "changed_at",
     "ended_at",
@@ -217,6 +222,7 @@ def moving_columns(lease: Lease) -> dict[str, Any]:
         "failures": lease.failures,
         "tried_nodes": list(lease.tried_nodes),
         "held_back": asdict(lease.held_back) if lease.held_back else None,
+        "nodes_lost": lease.nodes_lost,
         "reason": lease.reason,
         "changed_at": lease.changed_at,
         "ended_at": None if lease.state in ACTIVE else lease.changed_at,
@@ -283,6 +289,7 @@ def lease_of(row: sa.Row[Any], sealer: Sealer) -> Lease:
         failures=row.failures,
         tried_nodes=tuple(row.tried_nodes),
         held_back=_held_back_of(row.held_back),
+        nodes_lost=row.nodes_lost,
         granted_at=row.granted_at,
         changed_at=row.changed_at,
         reason=row.reason,

@@ -1,6 +1,6 @@
 """Looks who is on the LAN and brings leases and nodes back together where they disagree.
 
-* A node that fell silent is lost: its leases go to others at once.
+* A node that fell silent is lost: its leases go to others at once. What it was rendering may be why it went down.
 * A node that says it holds a lease that is no longer its own is told again to drop it (a message can be missed).
 * A lease whose node is there but does not hold it (it restarted, or Redis lost the order) goes back.
 
@@ -51,6 +51,8 @@ class Reconciler:
         self.broker_down = False
         #: Node id → ``<lease id>.<attempt>`` of frames an earlier process of it kept and it is about to deliver.
         self._kept: dict[str, frozenset[str]] = {}
+        #: Node id → its latest record, of nodes that went down as well, until their leases were taken back.
+        self._records: dict[str, Presence] = {}
 
     def sweep_once(self) -> bool:
         """True when there may be something new to place or to ask for."""
@@ -65,6 +67,7 @@ class Reconciler:
             log.info("Redis is back")
             self.broker_down = False
         before, self._present.nodes = self._present.nodes, sweep.present
+        self._records |= sweep.present
         for node_id in sweep.returned:
             log.info("%s is here", sweep.present[node_id].name)
         for node_id in sweep.lost:
@@ -89,20 +92,34 @@ class Reconciler:
         if request.fresh:
             for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
                 if lease.node_id == request.node_id and f"{lease.id}.{lease.attempt}" not in request.kept:
-                    self._claims.take_back(lease, "its PC was started anew")
+                    self._node_went_down(lease, "its PC was started anew")
 
     def _take_back_lost(self, present: dict[str, Presence]) -> bool:
         taken_back = False
         for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
             node = present.get(lease.node_id or "")
             if node is None:
-                self._claims.take_back(lease, "its PC fell silent")
+                self._node_went_down(lease, "its PC fell silent")
             elif self._is_lost_on(node, lease):
                 self._claims.take_back(lease, f"{node.name} does not have it")
             else:
                 continue
             taken_back = True
+        self._records = dict(present)
         return taken_back
+
+    def _node_went_down(self, lease: Lease, reason: str) -> None:
+        """What it was rendering may have done that; what waited there, or was on its way to us, has not."""
+        if lease.state is LeaseState.RENDERING and self._was_rendering(lease):
+            self._claims.node_lost(lease, reason)
+        else:
+            self._claims.take_back(lease, reason)
+
+    def _was_rendering(self, lease: Lease) -> bool:
+        """By the node's last record; where that tells of no render, it may have been any that passed its fence."""
+        record = self._records.get(lease.node_id or "")
+        rendering = {slot.lease_id for slot in (record.busy if record else ()) if slot.stage is Stage.RENDERING}
+        return not rendering or lease.id in rendering
 
     def _cancel_unowned(self, node: Presence) -> None:
         for slot in node.busy:

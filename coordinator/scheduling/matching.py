@@ -30,6 +30,8 @@ class Requirements:
     needs_local_blender: bool = False
     #: Nodes that failed this lease or had their say on it, to be asked again only when there is no other.
     tried: tuple[str, ...] = ()
+    #: It may be what takes nodes down: it gets a node to itself.
+    alone: bool = False
     #: The one node that may have it; ``None``: any, empty: none of ours.
     only_node: str | None = None
 

@@ -72,22 +72,22 @@ class NodeIndex:
             if had == has:
                 return
             if had:
-                self._ranked.count(had, -1, None)
+                self._ranked.count(had, -1, None, is_suspect=(before or after).is_suspect)
             if has:
-                self._ranked.count(has, +1, after.scene_key)
+                self._ranked.count(has, +1, after.scene_key, is_suspect=after.is_suspect)
 
     def reserve(self, lease: Lease, node_id: str) -> None:
         """The node is about to get this lease; the next choice must know before the ledger does."""
         with self._lock:
             self._expected[lease.id] = node_id
-            self._ranked.count(node_id, +1, lease.scene_key)
+            self._ranked.count(node_id, +1, lease.scene_key, is_suspect=lease.is_suspect)
 
     def release(self, lease: Lease) -> None:
         """The ledger has been asked: an expectation that it did not fulfil is none."""
         with self._lock:
             node_id = self._expected.pop(lease.id, None)
             if node_id:
-                self._ranked.count(node_id, -1, None)
+                self._ranked.count(node_id, -1, None, is_suspect=lease.is_suspect)
 
     # What is asked
 
@@ -104,10 +104,11 @@ class NodeIndex:
     def match(self, wishes: Sequence[PendingLease]) -> dict[str, str]:
         """Lease id → node id, for every pending lease that finds a node now; its place is reserved.
 
-        ``wishes`` stand oldest first. Those that have waited take what they can get; the others first look for free
-        slots with their scene open, then for any free slot.
+        ``wishes`` stand oldest first. Suspects, which want a node to themselves, go first. Those that have waited take
+        what they can get; the others first look for free slots with their scene open, then for any free slot.
         """
-        found: dict[str, str] = {}
+        found = self._match_alone([pending for pending in wishes if pending.need.alone])
+        wishes = [pending for pending in wishes if not pending.need.alone]
         # The index only gets fuller here: where one frame of a job found no place, the others need not look.
         hopeless: set[tuple[Requirements, str, ColdStart]] = set()
         patient = [pending for pending in wishes if pending.waited_s < WARMTH_WORTH_S]
@@ -125,6 +126,19 @@ class NodeIndex:
                     self.reserve(pending.lease, node_id)
                 else:
                     hopeless.add((pending.need, group, cold))
+        return found
+
+    def _match_alone(self, wishes: Sequence[PendingLease]) -> dict[str, str]:
+        """A node without any frame for each of them; where there is none, one is closed to others until it is empty."""
+        found: dict[str, str] = {}
+        with self._lock:
+            self._ranked.stop_emptying_but_for([pending.lease.id for pending in wishes])
+        for pending in wishes:
+            with self._lock:
+                node_id = self._ranked.empty_node(pending.need, pending.lease)
+            if node_id:
+                found[pending.lease.id] = node_id
+                self.reserve(pending.lease, node_id)
         return found
 
     def choose(self, need: Requirements, group: str, cold: ColdStart = ColdStart.ANYWHERE) -> str | None:

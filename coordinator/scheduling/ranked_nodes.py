@@ -12,9 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+from coordinator.leases.lease import Lease
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import ComputeMethod
 
+from .exclusive_nodes import ExclusiveNodes
 from .look_ahead import look_ahead_of, new_pace
 from .matching import Requirements, can_render, compute_method
 
@@ -64,6 +66,7 @@ class RankedNodes:
         #: Node → the scenes ordered from it last, as many as it has slots.
         self._ordered: dict[str, tuple[str, ...]] = {}
         self._paces: dict[str, float] = {}
+        self._exclusive = ExclusiveNodes()
         #: Scene's key → nodes that have it open; scene's key or renderer's MD5 → nodes that hold it unpacked.
         self._warm: defaultdict[str, set[str]] = defaultdict(set)
         self._cached: defaultdict[str, set[str]] = defaultdict(set)
@@ -122,6 +125,37 @@ class RankedNodes:
                 return rank[-1]
         return None
 
+    def stop_emptying_but_for(self, lease_ids: Collection[str]) -> None:
+        """Nodes that were emptied for leases that no longer wait take frames again."""
+        for node_id in self._exclusive.keep_only(lease_ids):
+            self._put_anew(node_id)
+
+    def empty_node(self, need: Requirements, lease: Lease) -> str | None:
+        """A node without any frame, for a suspect; where there is none, the least busy is closed to all others."""
+        able = [
+            node_id
+            for node_id, place in self.nodes.items()
+            if place.group == lease.session_key
+            and place.presence.accepting
+            and not self._exclusive.has_suspect(node_id)
+            and can_render(need, place.presence)
+        ]
+        able = [node_id for node_id in able if node_id not in need.tried] or able
+        best = min(able, key=lambda node_id: (self._underway[node_id], node_id), default=None)
+        if best is None or not self._underway[best]:
+            return best
+        if self._exclusive.emptied_for(lease.id) not in able:
+            self._exclusive.empty(best, lease.id)
+            self._put_anew(best)
+        return None
+
+    def _put_anew(self, node_id: str) -> None:
+        """Whether it is closed to others has changed."""
+        place = self.nodes.get(node_id)
+        if place is not None:
+            self._take_out(place)
+            self._put_in(place)
+
     def _of(self, node_ids: set[str]) -> Iterator[IndexedNode]:
         return (self.nodes[node_id] for node_id in node_ids if node_id in self.nodes)
 
@@ -130,12 +164,14 @@ class RankedNodes:
         at = bisect_left(tier, rank)
         return at < len(tier) and tier[at] == rank
 
-    def count(self, node_id: str, by: int, scene: str | None) -> None:
+    def count(self, node_id: str, by: int, scene: str | None, *, is_suspect: bool) -> None:
         """An order more or less at a node; ``scene`` is the key of what was ordered."""
         place = self.nodes.get(node_id)
         if place is not None:
             self._take_out(place)
         self._underway[node_id] += by
+        if is_suspect:
+            self._exclusive.count(node_id, by)
         if not self._underway[node_id]:
             del self._underway[node_id]
         if scene is not None:
@@ -164,7 +200,7 @@ class RankedNodes:
         node = place.presence
         underway = self._underway[node.node_id]
         place.limit = node.slots + look_ahead_of(node, self._paces.get(node.node_id), self._usual)
-        if not node.accepting or underway >= place.limit:
+        if not node.accepting or underway >= place.limit or self._exclusive.is_closed(node.node_id):
             return
         group = self._groups[place.group]
         place.rank = (underway / node.slots, -node.hardware.cpu_cores, node.name, node.node_id)

@@ -64,6 +64,7 @@ class RequirementsBuilder:
             min_ram=self._counters.peak_kb(offer.job_id, offer.revision) * 1024,
             tags=self._tags_of(lease),
             needs_local_blender=self._is_launcher(offer.renderer.md5),
+            alone=lease.is_suspect,
             tried=(*lease.tried_nodes, *_wants_another_than(lease), *self._losers(lease), *self._tried(lease)),
             # It measures the machine that the session describes; on any other its time would be wrong.
             only_node=self._described_node(lease.session_key) if is_test_job(offer.job_id) else None,

@@ -165,6 +165,8 @@ class FailureKind(StrEnum):
     NOT_UPLOADED = "not uploaded"
     #: Something of ours went wrong.
     INTERNAL = "internal error"
+    #: The frame took its nodes down, the last one while it rendered there alone. Said by the coordinator only.
+    NODES_DOWN = "takes PCs down"
     #: Nobody wants the frame here any more. Said by the coordinator only.
     CANCELLED = "cancelled"
 

@@ -46,6 +46,7 @@ _KINDS = {
         FailureKind.RESOURCE_LIMIT,
         FailureKind.BAD_PICTURE,
         FailureKind.NOT_UPLOADED,
+        FailureKind.NODES_DOWN,
         FailureKind.CANCELLED,
     ),
 }

@@ -58,6 +58,7 @@ _TYPES: dict[FailureKind, ErrorType] = {
     FailureKind.NO_ARCHIVE: ErrorType.DOWNLOAD,
     FailureKind.BAD_PICTURE: ErrorType.VALIDATION,
     FailureKind.NOT_UPLOADED: ErrorType.NETWORK,
+    FailureKind.NODES_DOWN: ErrorType.CRASHED,
     FailureKind.CANCELLED: ErrorType.KILLED_BY_USER,
 }
 #: Frames that were not rendered, and not because they could not be.

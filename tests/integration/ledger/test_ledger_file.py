@@ -133,6 +133,7 @@ def test_a_ledger_of_version_1_goes_on(ledger: Ledger, path: Path) -> None:
     ledger.database.close()
     with sqlite3.connect(path) as raw:
         raw.execute("ALTER TABLE leases DROP COLUMN held_back")
+        raw.execute("ALTER TABLE leases DROP COLUMN nodes_lost")
         # Deliveries did not say then how the picture looks.
         raw.execute("UPDATE leases SET delivery = json_remove(delivery, '$.is_empty', '$.is_confirmed')")
         raw.execute("UPDATE schema_version SET version = 1")
@@ -140,6 +141,17 @@ def test_a_ledger_of_version_1_goes_on(ledger: Ledger, path: Path) -> None:
     assert after.get(lease.id) == lease
     other = held_back(after)
     assert after.get(other.id).held_back
+    after.database.close()
+
+
+def test_a_ledger_of_version_2_goes_on(ledger: Ledger, path: Path) -> None:
+    lease = delivered(ledger)
+    ledger.database.close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("ALTER TABLE leases DROP COLUMN nodes_lost")
+        raw.execute("UPDATE schema_version SET version = 2")
+    after = open_ledger(path, TickingClock())
+    assert after.get(lease.id) == lease
     after.database.close()
 
 

@@ -342,3 +342,22 @@ def test_a_doubtful_picture_that_comes_too_late_is_dropped(ledger: Ledger, claim
     with pytest.raises(StaleClaim):
         claims.deliver(lease.id, 1, "n1", report(BLACK), chunks())
     assert len(spool.names()) == 1
+
+
+def test_a_frame_under_which_three_nodes_went_down_fails_and_its_report_says_so(
+    ledger: Ledger, claims: Claims, told: ClaimRecord
+) -> None:
+    lease = rendering(ledger)
+    claims.node_lost(lease, "its PC fell silent")
+    assert not ledger.get(lease.id).is_suspect
+    for node_id in ("n2", "n3"):
+        ledger.apply(lease.id, LeaseEvent.ORDER, node_id=node_id)
+        claims.node_lost(ledger.apply(lease.id, LeaseEvent.START), "its PC was started anew")
+    after = ledger.get(lease.id)
+    assert (after.state, after.failures, after.nodes_lost) == (LeaseState.FAILED, 0, 2)
+    assert after.reason == (
+        "takes PCs down: 3 PCs went down while they rendered it, the last one with no other frame beside it "
+        "(its PC was started anew)"
+    )
+    assert [(given_up.id, why.kind) for given_up, why in told.gave_up] == [(lease.id, FailureKind.NODES_DOWN)]
+    assert [attempt.outcome for attempt in ledger.attempts(lease.id)] == ["node lost", "node lost", "failed"]
