@@ -9,86 +9,20 @@ but from a seeded generator, and nothing needs OpenImageDenoise, which Debian's 
 import math
 import random
 import sys
+from pathlib import Path
 
 import bpy
-from mathutils import Matrix, Vector
+from mathutils import Vector
+
+# Blender does not look for modules beside a script; and nothing is written where sheepfold is installed.
+sys.path.insert(0, str(Path(__file__).parent))
+sys.dont_write_bytecode = True
+
+from solids import Mesh, material  # noqa: E402
 
 FRAMES = 12
 WIDTH, HEIGHT = 320, 180
 SAMPLES = 16
-
-
-def material(name, colour, roughness=0.9):
-    made = bpy.data.materials.new(name)
-    made.use_nodes = True
-    made.diffuse_color = (*colour, 1.0)
-    shader = next(node for node in made.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
-    shader.inputs["Base Color"].default_value = (*colour, 1.0)
-    shader.inputs["Roughness"].default_value = roughness
-    for name in ("Specular", "Specular IOR Level"):
-        if name in shader.inputs:
-            shader.inputs[name].default_value = 0.1
-    return made
-
-
-class Mesh:
-    """Collects solids with one material each, and becomes one object."""
-
-    def __init__(self, name):
-        self.name = name
-        self.vertices, self.faces, self.slots, self.materials = [], [], [], []
-
-    def add(self, vertices, faces, made, matrix=None):
-        first = len(self.vertices)
-        matrix = matrix or Matrix.Identity(4)
-        self.vertices += [tuple(matrix @ Vector(vertex)) for vertex in vertices]
-        self.faces += [tuple(first + index for index in face) for face in faces]
-        if made not in self.materials:
-            self.materials.append(made)
-        self.slots += [self.materials.index(made)] * len(faces)
-
-    def ball(self, centre, radii, made, *, rings=6, segments=9, turn=0.0, jitter=0.0, rng=None):  # noqa: PLR0913
-        vertices, faces = [(0, 0, 1)], []
-        for ring in range(1, rings):
-            for segment in range(segments):
-                down, around = math.pi * ring / rings, 2 * math.pi * (segment + 0.5 * (ring % 2)) / segments
-                grow = 1 + (rng.uniform(-jitter, jitter) if rng else 0)
-                vertices.append(
-                    (
-                        math.sin(down) * math.cos(around) * grow,
-                        math.sin(down) * math.sin(around) * grow,
-                        math.cos(down) * grow,
-                    )
-                )
-        vertices.append((0, 0, -1))
-        last = len(vertices) - 1
-        for segment in range(segments):
-            beside = (segment + 1) % segments
-            faces.append((0, 1 + segment, 1 + beside))
-            for ring in range(rings - 2):
-                upper, lower = 1 + ring * segments, 1 + (ring + 1) * segments
-                faces.append((upper + segment, lower + segment, lower + beside, upper + beside))
-            bottom = 1 + (rings - 2) * segments
-            faces.append((bottom + beside, bottom + segment, last))
-        place = Matrix.Translation(centre) @ Matrix.Rotation(turn, 4, "Y") @ Matrix.Diagonal((*radii, 1))
-        self.add(vertices, faces, made, place)
-
-    def box(self, centre, size, made, turn=0.0, axis="Y"):
-        corners = [(x, y, z) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]
-        faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-        place = Matrix.Translation(centre) @ Matrix.Rotation(turn, 4, axis) @ Matrix.Diagonal((*size, 1))
-        self.add(corners, faces, made, place)
-
-    def build(self):
-        mesh = bpy.data.meshes.new(self.name)
-        mesh.from_pydata(self.vertices, [], self.faces)
-        for made in self.materials:
-            mesh.materials.append(made)
-        mesh.polygons.foreach_set("material_index", self.slots)
-        mesh.update()
-        made = bpy.data.objects.new(self.name, mesh)
-        bpy.context.scene.collection.objects.link(made)
-        return made
 
 
 def sheep_mesh(name, colours, rng, leap=0.0, grazing=False):
@@ -137,11 +71,17 @@ def ground_height(x, y):
 
 
 def meadow(rng):
+    land(rng)
+    blades(rng)
+    flowers(rng)
+
+
+def land(rng):
     greens = [
         material(f"grass {i}", c)
         for i, c in enumerate([(0.16, 0.34, 0.05), (0.20, 0.40, 0.07), (0.25, 0.44, 0.08), (0.30, 0.46, 0.10)])
     ]
-    land = Mesh("meadow")
+    made = Mesh("meadow")
     columns, rows = 34, 26
     points = []
     for row in range(rows + 1):
@@ -160,26 +100,32 @@ def meadow(rng):
             a = row * (columns + 1) + column
             quad = (a, a + 1, a + columns + 2, a + columns + 1)
             for triangle in ((quad[0], quad[1], quad[2]), (quad[0], quad[2], quad[3])):
-                land.add([points[i] for i in triangle], [(0, 1, 2)], rng.choice(greens))
-    land.build()
-    blades = Mesh("blades")
+                made.add([points[i] for i in triangle], [(0, 1, 2)], rng.choice(greens))
+    made.build()
+
+
+def blades(rng):
+    made = Mesh("blades")
     tips = [material("blade a", (0.24, 0.46, 0.06)), material("blade b", (0.36, 0.52, 0.11))]
     for _ in range(1500):
         x, y = rng.uniform(-7, 7), -3.4 + 9.5 * rng.random() ** 1.6
         tall, lean, turn = rng.uniform(0.10, 0.26), rng.uniform(-0.08, 0.08), rng.uniform(0, math.pi)
         wide = Vector((math.cos(turn), math.sin(turn), 0)) * 0.025
         foot = Vector((x, y, ground_height(x, y) - 0.02))
-        blades.add([foot - wide, foot + wide, foot + Vector((lean, lean, tall))], [(0, 1, 2)], rng.choice(tips))
-    blades.build()
-    flowers = Mesh("flowers")
+        made.add([foot - wide, foot + wide, foot + Vector((lean, lean, tall))], [(0, 1, 2)], rng.choice(tips))
+    made.build()
+
+
+def flowers(rng):
+    made = Mesh("flowers")
     colours = {"daisy": (0.9, 0.88, 0.8), "poppy": (0.8, 0.10, 0.05), "butter": (0.95, 0.7, 0.05)}
     petals = [material(name, colour) for name, colour in colours.items()]
     for _ in range(70):
         x, y = rng.uniform(-6, 6), -3.0 + 8 * rng.random() ** 1.4
         size = rng.uniform(0.035, 0.06)
         centre = (x, y, ground_height(x, y) + 0.2)
-        flowers.ball(centre, (size, size, size * 0.7), rng.choice(petals), rings=4, segments=6)
-    flowers.build()
+        made.ball(centre, (size, size, size * 0.7), rng.choice(petals), rings=4, segments=6)
+    made.build()
 
 
 def fence():

@@ -23,7 +23,6 @@ from lab.server.protocol.endpoints import ENDPOINTS, PROJECT_PATH, SPECIFIED_LOG
 from lab.server.protocol.frame_routes import FrameRoutes
 from lab.server.protocol.project_routes import ProjectRoutes
 from lab.server.protocol.session_routes import SessionRoutes
-from lab.settings import ServerSettings
 from sheepfold.listening import listen
 from sheepfold.serving.origins import PageGuard
 from sheepfold.serving.uvicorn_protocol import guarded_protocol
@@ -37,14 +36,6 @@ log = logging.getLogger(__name__)
 #: Answers under way may take this long when the server stops; what is left is cut off.
 STOP_WITHIN_S = 5
 _GET_POST = ["GET", "POST"]
-
-
-def create_app(settings: ServerSettings, *, clock: Callable[[], float] | None = None) -> ASGIApp:
-    """The server as an ASGI application. It opens its store at once and closes it at shutdown.
-
-    ``clock``: see :class:`~lab.server.services.LabServices`.
-    """
-    return build(LabServices(settings, clock=clock))
 
 
 def build(services: LabServices) -> ASGIApp:

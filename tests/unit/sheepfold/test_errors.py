@@ -21,6 +21,7 @@ from sheepfold.errors import ExitCode, SheepfoldError, default_message
 NOT_IMPORTED = {
     "sheepfold.__main__",
     "lab.demo_scene.scene",
+    "lab.demo_scene.solids",
     "lab.submit.dependencies.list_files",
     "render_tasks.blender.warm.driver",
 }
