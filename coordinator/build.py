@@ -23,7 +23,7 @@ from coordinator.scheduling.placing import FramePlacer, PlacementServices
 from coordinator.upstream.heartbeat import Heartbeat
 from coordinator.upstream.session_waits import RETRY_CAP_S
 from coordinator.upstream.session_workers import SessionLoops
-from coordinator.upstream.uploads.frame_uploads import Uploads
+from coordinator.upstream.uploads.session_uploads import SessionUploads
 from coordinator.upstream.uploads.upload_services import UploadServices
 from sheepfold.backoff import Backoff
 
@@ -42,7 +42,7 @@ def build_coordinator(settings: CoordinatorSettings, redis_url: str, farm_token:
     placer = _placer(parts, Downloads(state.archives, backoff, time.monotonic), settings.render_limit_s)
     beats_s, remaining_s = settings.heartbeat_s, parts.present.remaining_s
     heartbeat = Heartbeat(state.ledger, sessions, parts.events.cancel, at_most_every_s=beats_s, remaining_s=remaining_s)
-    uploads = functools.partial(Uploads, services=_upload_services(parts, backoff))
+    uploads = functools.partial(SessionUploads, services=_upload_services(parts, backoff))
     session_loops = SessionLoops(sessions, state.ledger, parts.requester, uploads, parts.events, parts.wakeups, stop)
     archives = ArchiveListener(state.archives, farm_token, settings, parts.admission)
     manifests = ManifestCache(state.archives)

@@ -19,7 +19,7 @@ from coordinator.runtime.keyed_pool import KeyedThreadPool
 from coordinator.runtime.periodic import PeriodicThread
 from coordinator.runtime.wakeups import Wakeups
 from coordinator.upstream.uploads.frame_limit import FrameLimit
-from coordinator.upstream.uploads.frame_uploads import Uploads
+from coordinator.upstream.uploads.session_uploads import SessionUploads
 
 from .errors import FatalRefusal
 from .session import FarmSession
@@ -59,7 +59,7 @@ class _ActiveSession:
     """A session at work."""
 
     session: FarmSession
-    uploads: Uploads
+    uploads: SessionUploads
     limit: FrameLimit
 
 
@@ -71,7 +71,7 @@ class SessionLoops:
         sessions: SessionPool,
         ledger: Ledger,
         requester: Asker,
-        make_uploads: Callable[[FarmSession], Uploads],
+        make_uploads: Callable[[FarmSession], SessionUploads],
         events: LostLeases,
         wakeups: Wakeups,
         stop: FatalListener,
@@ -192,7 +192,7 @@ class SessionLoops:
         self._wakeups.asking.set()
         return True
 
-    def _leave_disabled(self, session: FarmSession, uploads: Uploads) -> None:
+    def _leave_disabled(self, session: FarmSession, uploads: SessionUploads) -> None:
         """A disabled session is logged out once its last frame has been told to the server."""
         leases = [lease for lease in self._ledger.leases(*ACTIVE) if lease.session_key == session.key]
         if session.is_over:

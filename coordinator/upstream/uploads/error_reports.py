@@ -17,24 +17,19 @@ import threading
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 from coordinator.leases.lease import Lease
-from coordinator.upstream.errors import BadAnswer
 from sheepfold.atomic_files import prepare_folder, write_atomically
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.failure_causes import Cause, cause_of
 from sheepfold.protocol.error_log import write_error_log
-from sheepfold.protocol.messages import ErrorAnswer, ErrorReport, UnreadableOffer
+from sheepfold.protocol.messages import UnreadableOffer
 from sheepfold.protocol.status import ErrorType
 
 log = logging.getLogger(__name__)
 
 #: Of a renderer's output, this much is worth a server's while (characters, from the end).
 REPORT_LOG_CHARS = 200_000
-#: A server that finds that too large (HTTP 413) is told this much, from the start: what went wrong.
-SHORT_LOG_CHARS = 4_000
-TOO_LARGE = 413
 
 #: What went wrong, in the numbers of later generations. A kind that is not here is unknown to them.
 _TYPES: dict[FailureKind, ErrorType] = {
@@ -68,12 +63,6 @@ GIVEN_BACK = frozenset({FailureKind.NODE_LEAVING, FailureKind.CANCELLED})
 def error_type_of(kind: FailureKind) -> ErrorType:
     """The number by which later generations of servers know this kind of failure."""
     return _TYPES.get(kind, ErrorType.UNKNOWN)
-
-
-class ReportClient(Protocol):
-    """The exchange that a report needs."""
-
-    def report_error(self, report: ErrorReport, log: str) -> ErrorAnswer: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,21 +197,3 @@ class ReportBox:
         with self._lock:
             self._waiting.pop(lease_id, None)
             self._failures.discard(lease_id)
-
-
-def send_report(client: ReportClient, pending: PendingReport) -> int:
-    """Tells the server; its status. Raises what the exchange raises."""
-    report = ErrorReport(
-        job=pending.job,
-        frame=pending.frame,
-        extras=pending.extras,
-        render_time_s=pending.render_time_s,
-        memory_used_kb=pending.memory_used_kb,
-        type=pending.type,
-    )
-    try:
-        return client.report_error(report, pending.log).status
-    except BadAnswer as error:
-        if error.code != TOO_LARGE or len(pending.log) <= SHORT_LOG_CHARS:
-            raise
-    return client.report_error(report, pending.log[:SHORT_LOG_CHARS]).status

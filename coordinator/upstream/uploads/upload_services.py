@@ -1,4 +1,4 @@
-"""What the uploads of a session stand on."""
+"""What the uploads of a session stand on, and the exchange that frames and reports share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from coordinator.delivery.spool import Spool
 from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.lease import Lease
 from coordinator.leases.ledger import Ledger
+from coordinator.upstream.reactions import DEAD
 from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureReport
-from sheepfold.protocol.messages import FrameUpload, ValidationAnswer
+from sheepfold.protocol.messages import ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
 
-from .error_reports import ReportBox, ReportClient
+from .error_reports import ReportBox
+
+
+class ReportClient(Protocol):
+    """The exchange that a report needs."""
+
+    def report_error(self, report: ErrorReport, log: str) -> ErrorAnswer: ...
 
 
 class UploadClient(ReportClient, Protocol):
@@ -50,3 +57,15 @@ class UploadServices:
     give_up: Callable[[Lease, FailureReport], None]
     #: The server refused a frame as broken, in these words.
     on_broken: Callable[[Lease, str], None] = lambda _lease, _reason: None
+
+
+def answer_of(session: UploadSession, send: Callable[[], int]) -> int:
+    """The status; where the session was dead, the answer to a new one, which is tried at once and once."""
+    status = send()
+    if status in DEAD:
+        session.session_died()
+        if session.ensure_signed_in():
+            status = send()
+            if status in DEAD:
+                session.session_died()
+    return status

@@ -18,7 +18,7 @@ from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_workers import THREADS, UPLOADS_AT_ONCE
 from coordinator.upstream.signing_in import DescribedMachine
 from coordinator.upstream.uploads.error_reports import ReportBox
-from coordinator.upstream.uploads.frame_uploads import Uploads
+from coordinator.upstream.uploads.session_uploads import SessionUploads
 from coordinator.upstream.uploads.upload_services import UploadServices
 from sheepfold.backoff import Backoff
 from sheepfold.protocol.messages import JobOffer, RendererOffer
@@ -68,7 +68,7 @@ class UploadingSession:
             backoff=lambda: Backoff(5, 600, random.Random()),
             give_up=lambda _lease, _report: None,
         )
-        self.uploads = Uploads(self.session, services)
+        self.uploads = SessionUploads(self.session, services)
         for number in range(FRAMES):
             self._deliver(f"{number:04}", spool)
 

@@ -14,7 +14,7 @@ from coordinator.leases.lease import Lease, LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.errors import BadAnswer, ServerSilent
 from coordinator.upstream.uploads.error_reports import ReportBox
-from coordinator.upstream.uploads.frame_uploads import Uploads
+from coordinator.upstream.uploads.session_uploads import SessionUploads
 from coordinator.upstream.uploads.upload_services import UploadServices
 from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureReport
@@ -81,7 +81,7 @@ class ManualClock:
 
 def uploads(
     session: ScriptedSession, ledger: Ledger, spool: Spool, reports: ReportBox, clock: ManualClock | None = None
-) -> Uploads:
+) -> SessionUploads:
     tally = LeaseCounters()
     ledger.watch(tally.follow)
 
@@ -97,10 +97,10 @@ def uploads(
         give_up=give_up,
         on_broken=lambda lease, _reason: session.blamed.append(lease.id),
     )
-    return Uploads(session, services, clock=clock or ManualClock(1.0))
+    return SessionUploads(session, services, clock=clock or ManualClock(1.0))
 
 
-def try_again(sender: Uploads, clock: ManualClock, times: int) -> None:
+def try_again(sender: SessionUploads, clock: ManualClock, times: int) -> None:
     """Everything that is due is sent, then everybody waits longer than any wait."""
     for _ in range(times):
         while sender.flush_once():

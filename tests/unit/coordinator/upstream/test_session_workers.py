@@ -20,7 +20,7 @@ from coordinator.upstream.session_pool import SessionPool
 from coordinator.upstream.session_state import SessionState
 from coordinator.upstream.session_workers import SessionLoops
 from coordinator.upstream.signing_in import DescribedMachine
-from coordinator.upstream.uploads.frame_uploads import Uploads
+from coordinator.upstream.uploads.session_uploads import SessionUploads
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.session_messages import Hardware
 from tests.support.coordinator.builders import offer, rendering
@@ -112,10 +112,10 @@ class WorkersHarness:
         self.sessions[key] = FakeSession(key=key, machine=DescribedMachine(hardware=hardware))
         return cast("FarmSession", self.sessions[key])
 
-    def _make_uploads(self, session: FarmSession) -> Uploads:
+    def _make_uploads(self, session: FarmSession) -> SessionUploads:
         self.on_making()
         self.made.append(session.key)
-        return cast("Uploads", self.uploads.setdefault(session.key, FakeUploads()))
+        return cast("SessionUploads", self.uploads.setdefault(session.key, FakeUploads()))
 
     def lose(self, lease: Lease, _reason: str) -> None:
         self.lost.append(lease.id)

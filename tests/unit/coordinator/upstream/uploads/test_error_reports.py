@@ -10,8 +10,9 @@ from coordinator.delivery.claims import Claims
 from coordinator.delivery.spool import Spool
 from coordinator.leases.lease import LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
-from coordinator.upstream.uploads.error_reports import SHORT_LOG_CHARS, ReportBox, error_type_of
-from coordinator.upstream.uploads.frame_uploads import DEFINITE_AFTER
+from coordinator.upstream.reactions import DEFINITE_AFTER
+from coordinator.upstream.uploads.error_reports import ReportBox, error_type_of
+from coordinator.upstream.uploads.report_uploads import SHORT_LOG_CHARS
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.messages import UnreadableOffer
 from sheepfold.protocol.status import ErrorType

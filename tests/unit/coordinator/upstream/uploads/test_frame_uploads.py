@@ -10,8 +10,8 @@ from coordinator.delivery.claims import Claims
 from coordinator.delivery.spool import Spool
 from coordinator.leases.lease import LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
+from coordinator.upstream.reactions import DEFINITE_AFTER
 from coordinator.upstream.uploads.error_reports import ReportBox
-from coordinator.upstream.uploads.frame_uploads import DEFINITE_AFTER
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.messages import FrameUpload
 from tests.support.coordinator.builders import rendering, report

@@ -8,8 +8,8 @@ from coordinator.delivery.spool import Spool
 from coordinator.leases.lease import LeaseEvent
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.uploads.error_reports import ReportBox
-from coordinator.upstream.uploads.frame_uploads import Uploads
 from coordinator.upstream.uploads.report_rate import BURST, EVERY_S
+from coordinator.upstream.uploads.session_uploads import SessionUploads
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.error_log import is_scenes_fault, reason_in
 from tests.support.coordinator.builders import rendering
@@ -22,7 +22,7 @@ def waiting_reports(ledger: Ledger, reports: ReportBox, kind: FailureKind, count
         reports.put(ended, FailureReport(kind=kind, reason="so it is"))
 
 
-def sent(sender: Uploads, session: ScriptedSession) -> int:
+def sent(sender: SessionUploads, session: ScriptedSession) -> int:
     before = len(session.reports)
     while sender.flush_once():
         pass

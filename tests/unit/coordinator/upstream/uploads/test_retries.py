@@ -12,8 +12,8 @@ from coordinator.delivery.claims import Claims
 from coordinator.delivery.spool import Spool
 from coordinator.leases.lease import LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
+from coordinator.upstream.reactions import GIVEN_UP_AFTER, GIVEN_UP_ALONE, GIVEN_UP_SYNCHRONOUS
 from coordinator.upstream.uploads.error_reports import ReportBox
-from coordinator.upstream.uploads.frame_uploads import GIVEN_UP_AFTER, GIVEN_UP_ALONE, GIVEN_UP_SYNCHRONOUS
 from sheepfold.protocol.status import ErrorType
 from tests.support.coordinator.builders import rendering, report
 from tests.support.coordinator.upload_harness import (
