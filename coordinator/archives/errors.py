@@ -16,7 +16,7 @@ from sheepfold.errors import SheepfoldError
 
 
 class ArchiveUnavailable(SheepfoldError):
-    """An archive cannot be had."""
+    """An archive of the server cannot be had."""
 
 
 class BadMd5(ArchiveUnavailable):

@@ -17,7 +17,7 @@ from sheepfold.errors import SheepfoldError
 
 
 class EmbeddedRedisError(SheepfoldError):
-    """The embedded Redis cannot run."""
+    """The embedded Redis server cannot run."""
 
 
 class NoRedis(EmbeddedRedisError):
@@ -40,7 +40,7 @@ class LockHolder(Protocol):
 
 
 class FarmLocked(SheepfoldError):
-    """Another coordinator holds the farm."""
+    """Another coordinator already uses this Redis."""
 
     def __init__(self, holder: LockHolder) -> None:
         self.holder = holder

@@ -30,7 +30,7 @@ class BrokenPicture(DeliveryError):
 
 
 class SpoolError(DeliveryError):
-    """A picture cannot be taken."""
+    """A picture cannot be taken into the spool."""
 
 
 class BadName(SpoolError):

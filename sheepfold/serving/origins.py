@@ -66,7 +66,9 @@ class PageGuard:
                 headers = list(message.get("headers", ()))
                 known = {name.lower() for name, _ in headers}
                 headers += [header for header in SECURITY_HEADERS if header[0] not in known]
-                if message["status"] == 401 and b"connection" not in known:  # a stranger keeps no connection
+                if (
+                    message["status"] == 401 and b"connection" not in known
+                ):  # whoever shows no token keeps no connection
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
             await send(message)

@@ -154,7 +154,7 @@ class ArchiveServer:
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, f"Bearer {archive_pass(self._token, md5)}".encode()):
             refusal = web.HTTPUnauthorized(text="this is not the archive's pass: compare SHEEPFOLD_FARM_TOKEN")
-            refusal.force_close()  # a stranger keeps no connection
+            refusal.force_close()  # whoever shows no token keeps no connection
             raise refusal
         shared = self._lookup(md5)
         if shared is None:
