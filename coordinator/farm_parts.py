@@ -29,8 +29,7 @@ from coordinator.scheduling.node_index import NodeIndex
 from coordinator.scheduling.requirements import RequirementsBuilder
 from coordinator.scheduling.stuck_frames import StuckFrames
 from coordinator.scheduling.usable_nodes import UsableNodes
-from coordinator.upstream.session_factory import SessionFactory
-from coordinator.upstream.session_pool import SessionPool
+from coordinator.upstream.session_pool import SessionFactory, SessionPool
 from sheepfold.backoff import Backoff, steady_clock
 from sheepfold.contract.celery_app import make_app
 from sheepfold.pictures import inspect

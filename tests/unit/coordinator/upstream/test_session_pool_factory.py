@@ -10,8 +10,7 @@ import pytest
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.runtime.wakeups import Wakeups
 from coordinator.settings import CoordinatorSettings
-from coordinator.upstream.session_factory import SessionFactory
-from coordinator.upstream.session_pool import hardware_for_server
+from coordinator.upstream.session_pool import SessionFactory, hardware_for_server
 from coordinator.upstream.uploads.error_reports import ReportBox
 from sheepfold.protocol.messages import UnreadableOffer
 from tests.support.coordinator.fakes import HARDWARE, KEY
