@@ -79,6 +79,21 @@ def worker() -> None:
 
 
 @app.command()
+def doctor() -> None:
+    """Look whether this PC is fit to render for the farm, and say what to do where it is not.
+
+    Exit code 1 where something is not fine.
+    """
+    from render_tasks.startup.doctor import examine
+
+    failed = False
+    for finding in examine():
+        failed |= not finding.is_fine
+        typer.echo(f"{'ok' if finding.is_fine else 'NO':4}{finding.what}: {finding.says}")
+    raise typer.Exit(ExitCode.FAILED if failed else ExitCode.DONE)
+
+
+@app.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole status as JSON.")] = False,
 ) -> None:

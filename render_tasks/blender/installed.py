@@ -113,8 +113,13 @@ def ask_version_in(sandbox: Sandbox, path: str) -> str:
 
 def starts_in(sandbox: Sandbox) -> bool:
     """Whether this PC's Blender starts in a sandbox; true where there is none that could."""
+    return shutil.which(_wanted()) is None or answers_in(sandbox)
+
+
+def answers_in(sandbox: Sandbox) -> bool:
+    """Whether this PC has a Blender that says its version in a sandbox."""
     path = shutil.which(_wanted())
-    return path is None or bool(ask_version_in(sandbox, path))
+    return path is not None and bool(ask_version_in(sandbox, path))
 
 
 def ask_version(path: str) -> str:

@@ -67,6 +67,7 @@ class RendererProcess:
         self._mark = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
+        self._sandbox: Sandbox | None = None
 
     @property
     def pid(self) -> int:
@@ -89,6 +90,7 @@ class RendererProcess:
             inside[SETTING] = str(blender)
             reads.append(blender.parent)
         view = job.sandbox.view(self.folder, reads, gpu=job.gpu)
+        self._sandbox = job.sandbox
         self._process = _popen(argv, job.sandbox, view, inside, stdin=stdin)
         self._guard.started(self._mark, self._process.pid)
         self._reader = threading.Thread(target=self._read, name="renderer output", daemon=True)
@@ -131,6 +133,8 @@ class RendererProcess:
             if self._process.stdin:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
+        if self._sandbox:
+            self._sandbox.ended(self._mark)
         self.drain()
 
     def _read(self) -> None:

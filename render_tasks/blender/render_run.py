@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from render_tasks.blender.output.diagnosis import ExitEvidence, diagnose
+from render_tasks.blender.output.diagnosis import ExitEvidence, diagnose, ended_without_picture
 from render_tasks.blender.output.left_files import crash_reports, read_crash_report
 from render_tasks.blender.output.log_buffer import LogBuffer
 from render_tasks.blender.output.progress import Progress, read_line
@@ -25,11 +25,14 @@ from render_tasks.cancellation import CancelToken
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.hardware import usable_ram
 
+from .installed import answers_in
 from .memory import measure, over_limit
 from .process import RendererProcess
 from .render_job import RenderedFrame, RenderJob
-from .sandbox.consumption import beyond_limits
+from .sandbox.consumption import too_many_processes, too_much_on_disk
 
+#: What the log of a renderer may say of the Blender that this PC has.
+_OF_THE_PC = (FailureKind.NO_BLENDER, FailureKind.MISSING_LIBRARIES)
 #: How soon a stop, or the renderer's end, is noticed.
 LOOK_EVERY_S = 0.1
 #: Memory is sampled this often, which with a look's length is twice a second at least: a limit has to be noticed before
@@ -156,7 +159,11 @@ class RenderRun:
             is_launcher=renderer.is_launcher,
             is_whole_log=is_whole_log,
         )
-        report = self.report(*diagnose(evidence))
+        kind, reason = diagnose(evidence)
+        if kind in _OF_THE_PC and evidence.is_launcher and answers_in(self._job.sandbox):
+            # A frame that ends early can look like a Blender that does not start.
+            kind, reason = FailureKind.NO_OUTPUT, ended_without_picture(evidence)
+        report = self.report(kind, reason)
         left = "".join(read_crash_report(renderer.folder, name) for name in crash_files[:MOST_CRASH_REPORTS])
         return replace(report, log=report.log + left)
 
@@ -165,9 +172,13 @@ class RenderRun:
         if held.peak_kb > self._tree_kb:
             self._tree_kb = held.peak_kb
             self.tell()
-        if reason := over_limit(renderer.pid, held, self._job.memory_limit_kb):
+        limits = self._job.sandbox.limits
+        # First what is known already: of a hundred processes an exact count of memory takes long.
+        if reason := too_many_processes(held.processes, limits):
+            self.limit_hit = FailureKind.RESOURCE_LIMIT, reason
+        elif reason := over_limit(renderer.pid, held, self._job.memory_limit_kb):
             self.limit_hit = FailureKind.OUT_OF_MEMORY, reason
-        elif reason := beyond_limits(renderer.pid, renderer.folder, held.processes, self._job.sandbox.limits):
+        elif reason := too_much_on_disk(renderer.pid, renderer.folder, limits):
             self.limit_hit = FailureKind.RESOURCE_LIMIT, reason
 
     def _read(self, line: str) -> None:

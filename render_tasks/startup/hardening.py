@@ -11,11 +11,12 @@ from pathlib import Path
 
 from render_tasks.blender.installed import starts_in
 from render_tasks.blender.sandbox.facts import look_at_host
-from render_tasks.blender.sandbox.levels import Level, RenderLimits
+from render_tasks.blender.sandbox.levels import Level, limits_on
 from render_tasks.blender.sandbox.probe import find_sandbox
 from render_tasks.blender.sandbox.sandbox import Sandbox
+from render_tasks.blender.sandbox.task_groups import remove_old_groups
 from render_tasks.errors import RunsAsRoot
-from render_tasks.settings import WorkerSettings
+from render_tasks.settings import SandboxChoice, WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,17 @@ def environment_with_token(token: str) -> dict[str, str]:
 
 def choose_sandbox(settings: WorkerSettings) -> Sandbox:
     """The best sandbox that works here. Raises NoSandbox where the settings ask for one and there is none."""
-    limits = RenderLimits(disk_bytes=int(settings.scratch_gb * 1024**3))
-    return find_sandbox(
-        settings.sandbox, look_at_host(), limits, reads=settings.sandbox_reads, starts_blender=starts_in
-    )
+    return sandbox_for(settings.sandbox, settings.sandbox_reads, int(settings.scratch_gb * 1024**3))
+
+
+def sandbox_for(
+    choice: SandboxChoice = SandboxChoice.REQUIRED, reads: tuple[Path, ...] = (), disk_bytes: int = 1024**3
+) -> Sandbox:
+    """The same, for what a person chose. Raises NoSandbox."""
+    host = look_at_host()
+    if host.task_groups:
+        remove_old_groups(host.task_groups)
+    return find_sandbox(choice, host, limits_on(host.cpus, disk_bytes), reads=reads, starts_blender=starts_in)
 
 
 def tell_protection(sandbox: Sandbox) -> None:

@@ -95,8 +95,14 @@ def diagnose(evidence: ExitEvidence) -> tuple[FailureKind, str]:
         return FailureKind.RENDERER_CRASHED, _and_blender_says("the renderer left a crash report", said)
     if fault := scene_fault(said, log):
         return fault
+    return FailureKind.NO_OUTPUT, ended_without_picture(evidence)
+
+
+def ended_without_picture(evidence: ExitEvidence) -> str:
+    """What is known of a renderer that ended for no reason that its log names."""
+    said = blender_error(evidence.log)
     ended = f"the renderer ended with exit code {evidence.exit_code} and left no picture"
-    return FailureKind.NO_OUTPUT, f"{said} ({ended})" if said else ended
+    return f"{said} ({ended})" if said else ended
 
 
 def scene_fault(said: str, log: str = "") -> tuple[FailureKind, str] | None:

@@ -51,5 +51,5 @@ def _limited(host: HostFacts, limits: RenderLimits) -> list[str]:
     """Set inside, where only the renderer's own processes count."""
     if not host.prlimit:
         return []
-    tasks, files = limits.tasks(host.cpus), min(limits.open_files, host.open_files)
-    return [host.prlimit, "--core=0", f"--fsize={limits.disk_bytes}", f"--nofile={files}", f"--nproc={tasks}"]
+    files = min(limits.open_files, host.open_files)
+    return [host.prlimit, "--core=0", f"--fsize={limits.disk_bytes}", f"--nofile={files}", f"--nproc={limits.tasks}"]

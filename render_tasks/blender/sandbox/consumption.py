@@ -28,13 +28,15 @@ class DiskUse:
     files: int
 
 
-def beyond_limits(pid: int, folder: Path, processes: int, limits: RenderLimits) -> str:
-    """Why a render must end, for a person; empty while it keeps within its limits.
+def too_many_processes(count: int, limits: RenderLimits) -> str:
+    """Why a render must end that has so many processes, for a person; empty while it may have them."""
+    if count <= limits.processes:
+        return ""
+    return f"stopped: it had {count} processes, and a render may have {limits.processes}"
 
-    ``processes`` is how many it has now.
-    """
-    if processes > limits.processes:
-        return f"stopped: it had {processes} processes, and a render may have {limits.processes}"
+
+def too_much_on_disk(pid: int, folder: Path, limits: RenderLimits) -> str:
+    """The same about its files."""
     used = disk_use(folder, limits.files)
     if used.files > limits.files:
         return f"stopped: it made more than {limits.files} files"

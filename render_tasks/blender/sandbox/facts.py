@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from .task_groups import find_groups
+
 #: What programs of the system need to start. Nothing in there is private.
 SYSTEM_FOLDERS = (
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store",
@@ -50,6 +52,8 @@ class HostFacts:
     gpu_folders: tuple[Path, ...] = ()
     #: Paths below ``/dev``.
     devices: tuple[str, ...] = ()
+    #: Where groups can be made that count a renderer's tasks (:mod:`.task_groups`); only root needs them.
+    task_groups: Path | None = None
     #: Threads of this PC.
     cpus: int = 1
     #: Most files that a process may open here.
@@ -73,6 +77,7 @@ def look_at_host() -> HostFacts:
         folders=tuple(path for path in found if path not in links),
         gpu_folders=tuple(Path(path) for path in GPU_FOLDERS if Path(path).exists()),
         devices=_devices(),
+        task_groups=find_groups(),
         cpus=os.cpu_count() or 1,
         open_files=_open_files(),
     )

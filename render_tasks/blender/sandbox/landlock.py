@@ -53,7 +53,7 @@ def instructions(
                 "FSIZE": limits.disk_bytes,
                 "NOFILE": min(limits.open_files, host.open_files),
             },
-            "tasks": limits.tasks(host.cpus),
+            "tasks": limits.tasks,
         }
     )
 

@@ -51,13 +51,13 @@ class RenderLimits:
     shared_memory_bytes: int = 256 * 1024**2
     #: Files and folders in its folder.
     files: int = 100_000
-    #: Processes; an honest one needs a handful.
-    processes: int = 256
-    #: Processes and threads together, for each thread of the PC and besides.
-    tasks_for_each_cpu: int = 16
-    tasks_besides: int = 512
+    #: Processes; Blender is one, and a script may start some for each thread of the PC.
+    processes: int = 32
+    #: Processes and threads together. Blender has a few threads for each of the PC's, and each library its own.
+    tasks: int = 96
     open_files: int = 8192
 
-    def tasks(self, cpus: int) -> int:
-        """Processes and threads together on a PC with so many threads."""
-        return self.tasks_besides + self.tasks_for_each_cpu * cpus
+
+def limits_on(cpus: int, disk_bytes: int) -> RenderLimits:
+    """The limits on a PC with so many threads."""
+    return RenderLimits(disk_bytes=disk_bytes, processes=32 + 2 * cpus, tasks=96 + 16 * cpus)

@@ -16,6 +16,7 @@ from .facts import HostFacts
 from .landlock import instructions
 from .levels import Level, RenderLimits
 from .seccomp import packed, program, refusals
+from .task_groups import joining, make_group, remove_group
 from .view import View, view_of
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -57,7 +58,7 @@ class Sandbox:
         """How ``argv`` is started with ``environment``; what is given is valid inside the block."""
         ours = {name: os.environ[name] for name in _FOR_OUR_TOOLS if name in os.environ}
         ours |= {MARK_VARIABLE: environment[MARK_VARIABLE]} if MARK_VARIABLE in environment else {}
-        before = self._before()
+        before = [*self._before(), *self._joining(environment.get(MARK_VARIABLE, ""))]
         if self.level is Level.BUBBLEWRAP:
             with _filter_file(self.host.machine) as descriptor:
                 inside = bubblewrap(self.host, view, environment, self.limits, filter_descriptor=descriptor)
@@ -69,6 +70,17 @@ class Sandbox:
             yield Start(argv=[*before, *launch], environment=ours)
         else:
             yield Start(argv=[*before, *argv], environment=dict(environment))
+
+    def ended(self, mark: str) -> None:
+        """Nothing of the renderer with this mark is left."""
+        if self.host.task_groups:
+            remove_group(self.host.task_groups, mark)
+
+    def _joining(self, mark: str) -> list[str]:
+        """The user's limit of processes does not bind root: its renderers are counted in a group."""
+        if self.level is Level.NONE or not self.host.task_groups or not mark:
+            return []
+        return joining(make_group(self.host.task_groups, mark, self.limits.tasks))
 
     def _before(self) -> list[str]:
         words = [self.host.nice, "-n", _NICENESS] if self.host.nice else []

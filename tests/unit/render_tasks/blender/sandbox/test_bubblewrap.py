@@ -70,4 +70,4 @@ def test_devices_and_links_are_there_by_their_names() -> None:
 def test_limits_are_set_inside_where_other_programs_do_not_count() -> None:
     line = words()
     inside = line[line.index("--") + 1 :]
-    assert inside == ["/usr/bin/prlimit", "--core=0", "--fsize=7", "--nofile=4096", "--nproc=576"]
+    assert inside == ["/usr/bin/prlimit", "--core=0", "--fsize=7", "--nofile=4096", "--nproc=96"]

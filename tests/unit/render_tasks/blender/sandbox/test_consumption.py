@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from render_tasks.blender.sandbox.consumption import beyond_limits, disk_use
+from render_tasks.blender.sandbox.consumption import disk_use, too_many_processes, too_much_on_disk
 from render_tasks.blender.sandbox.levels import RenderLimits
 
 LIMITS = RenderLimits(disk_bytes=1024**2, files=50, processes=3)
 
 
-def verdict(folder: Path, *, processes: int = 1, limits: RenderLimits = LIMITS) -> str:
-    return beyond_limits(os.getpid(), folder, processes, limits)
+def verdict(folder: Path) -> str:
+    return too_much_on_disk(os.getpid(), folder, LIMITS)
 
 
 def test_a_frame_within_its_limits_goes_on(tmp_path: Path) -> None:
@@ -62,5 +62,6 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert verdict(tmp_path / "home") == ""
 
 
-def test_too_many_processes_are_noticed(tmp_path: Path) -> None:
-    assert verdict(tmp_path, processes=4) == "stopped: it had 4 processes, and a render may have 3"
+def test_too_many_processes_are_noticed() -> None:
+    assert too_many_processes(3, LIMITS) == ""
+    assert too_many_processes(4, LIMITS) == "stopped: it had 4 processes, and a render may have 3"

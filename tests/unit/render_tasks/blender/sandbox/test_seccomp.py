@@ -7,8 +7,15 @@ import struct
 
 import pytest
 
-from render_tasks.blender.sandbox.seccomp import OWN_PID, Instruction, packed, program, refusals
-from render_tasks.blender.sandbox.syscall_numbers import AUDIT_ARCH, number
+from render_tasks.blender.sandbox.seccomp import (
+    AUDIT_ARCH,
+    OWN_PID,
+    Instruction,
+    number,
+    packed,
+    program,
+    refusals,
+)
 
 PID = 4711
 ALLOWED, KILLED = "allowed", "killed"
