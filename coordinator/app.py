@@ -24,6 +24,7 @@ from coordinator.upstream.session_pool import SessionPool
 from coordinator.upstream.session_workers import SessionLoops
 from sheepfold.errors import ExitCode
 from sheepfold.hardware import detect
+from sheepfold.limited.picture_inspector import PictureInspector
 
 from .loops import FarmLoops
 from .shutdown import GracefulShutdown
@@ -49,6 +50,7 @@ class AppServices:
     heartbeat: Heartbeat
     placer: FramePlacer
     manifests: ManifestCache
+    inspector: PictureInspector
     archives: ArchiveListener
     api: UvicornThread
     loops: FarmLoops
@@ -130,4 +132,5 @@ class CoordinatorApp:
         services.api.stop()
         services.archives.stop()
         services.manifests.close()
+        services.inspector.close()
         services.state.close()

@@ -67,6 +67,7 @@ def build_coordinator(settings: CoordinatorSettings, redis_url: str, farm_token:
         heartbeat=heartbeat,
         placer=placer,
         manifests=manifests,
+        inspector=parts.inspector,
         archives=archives,
         api=UvicornThread(create_api(api), settings.host, settings.port),
         loops=_loops(parts, session_loops, placer, heartbeat, stop),

@@ -32,7 +32,7 @@ from coordinator.scheduling.usable_nodes import UsableNodes
 from coordinator.upstream.session_pool import SessionFactory, SessionPool
 from sheepfold.backoff import Backoff, steady_clock
 from sheepfold.contract.celery_app import make_app
-from sheepfold.pictures import inspect
+from sheepfold.limited.picture_inspector import PictureInspector
 
 from .lease_events import LeaseEvents, LeaseEventServices
 from .settings import CoordinatorSettings
@@ -54,6 +54,7 @@ class FarmParts:
         self.sessions = self._sessions()
         self._build_causes_of_failures()
         self.requirements = self._requirements()
+        self.inspector = PictureInspector()
         self.events = self._lease_events()
         self.claims = self.events.claims
         self.reconciler = Reconciler(
@@ -111,7 +112,7 @@ class FarmParts:
             Claims,
             ledger,
             self.state.spool,
-            FrameValidator(inspect, quarantine.ended, quarantine.is_trusted, ledger.pictures_of_job),
+            FrameValidator(self.inspector.inspect, quarantine.ended, quarantine.is_trusted, ledger.pictures_of_job),
             attempts=self._settings.attempts,
             is_frames_fault=self.pauses.is_frames_fault,
         )

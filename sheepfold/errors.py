@@ -9,6 +9,7 @@
     ├── PublishedSecret       a secret that everybody knows, where others than this machine can connect
     ├── DiskFull              no space is left where a file goes
     ├── TooLarge              a file is larger than it may be
+    ├── LargeFile             a file takes long to read, and was given to a process for small ones
     ├── NotAPicture           a file cannot be decoded as a picture
     ├── ProtocolError         sheepfold.protocol.errors: the render server's wire
     ├── ContractError         sheepfold.contract.errors: messages between coordinator and worker
@@ -112,6 +113,10 @@ class TooLarge(SheepfoldError):
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         super().__init__(f"more than {limit_bytes} bytes")
+
+
+class LargeFile(SheepfoldError):
+    """The file takes long to read: it belongs into a process of its own (:mod:`sheepfold.limited.pool`)."""
 
 
 class NotAPicture(SheepfoldError):

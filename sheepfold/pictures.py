@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import OpenImageIO as oiio
 
-from .errors import NotAPicture
+from .errors import LargeFile, NotAPicture
+from .units import bytes_text
 
 #: Pixels along a side, pixels in all, channels: a 16k multilayer EXR is just below.
 MAX_SIDE = 32_768
@@ -27,10 +28,16 @@ MAX_PIXELS = 16_384 * 16_384
 MAX_CHANNELS = 1024
 #: Parts of a multi-part EXR: one for each view, or for each layer and pass.
 MAX_PARTS = 256
-#: Bytes OpenImageIO itself may hold for one picture, as it must for interlaced PNG and progressive JPEG.
-MAX_PICTURE_MB = 2_048
-#: Formats of which it holds some rows at a time. A 4k frame with all passes decodes to more than the limit above.
-_READ_BY_ROWS = frozenset({"openexr"})
+#: Bytes of all parts, decoded. A 4k frame with a hundred passes of 32 bits has 3.4 GB.
+MAX_DECODED_BYTES = 8 * 1024**3
+#: Above this a picture takes seconds: it is a large one.
+LARGE_BYTES = 256 * 1024**2
+#: Formats that OpenImageIO holds whole, with the bytes it needs for each sample (0: as many as the file's), and how
+#: much it may need. Of every other it holds some rows; what needs more than its process has is no picture.
+_HELD_WHOLE = {"targa": 0, "webp": 1, "jpeg2000": 4}
+MAX_HELD_BYTES = 128 * 1024**2
+#: What rows that are packed together, or lie in one row of tiles, may decode to.
+MAX_BLOCK_BYTES = 64 * 1024**2
 #: Decoded bytes held at a time; most frames fit whole.
 CHUNK_BYTES = 16 * 1024 * 1024
 
@@ -82,12 +89,22 @@ class Picture:
     not_finite: int = 0
 
 
-def inspect(path: Path) -> Picture:
-    """What is on the picture; raises :class:`NotAPicture`."""
-    with open_picture(path) as reader:
+def inspect(path: Path, *, is_large: bool = True) -> Picture:
+    """What is on the picture; raises :class:`NotAPicture`, and :class:`LargeFile` where it may not be a large one.
+
+    Whatever the decoder raises means that it is none: some of its errors are not even text.
+    """
+    try:
+        return _inspect(path, is_large=is_large)
+    except (NotAPicture, LargeFile, MemoryError):
+        raise
+    except Exception as error:
+        raise NotAPicture(f"its decoder fails ({type(error).__name__})") from None
+
+
+def _inspect(path: Path, *, is_large: bool) -> Picture:
+    with open_picture(path, is_large=is_large) as reader:
         kind, spec = reader.format_name(), reader.spec()
-        if kind not in SUFFIXES:
-            raise NotAPicture(f"{kind} is not a format frames come in")
         if (mark := _END_MARKS.get(kind)) and mark not in _tail(path):
             raise NotAPicture("it breaks off: its end mark is missing")
         parts = [_look_at_part(reader) for _ in _parts(reader)]
@@ -105,8 +122,8 @@ def inspect(path: Path) -> Picture:
 
 
 @contextmanager
-def open_picture(path: Path) -> Generator[oiio.ImageInput]:
-    """The file at its first part, with its header read; raises :class:`NotAPicture`."""
+def open_picture(path: Path, *, is_large: bool = True) -> Generator[oiio.ImageInput]:
+    """The file at its first part, with the headers of all parts judged; raises as :func:`inspect` does."""
     # Colours as they stand in the file: a PNG's would be multiplied with its alpha.
     config = oiio.ImageSpec()
     config.attribute("oiio:UnassociatedAlpha", 1)
@@ -114,6 +131,14 @@ def open_picture(path: Path) -> Generator[oiio.ImageInput]:
     if reader is None:
         raise NotAPicture(oiio.geterror() or "it cannot be opened")
     try:
+        if reader.format_name() not in SUFFIXES:
+            raise NotAPicture(f"{reader.format_name()} is not a format frames come in")
+        decoded_bytes = sum(_checked_bytes(reader.spec(), reader.format_name()) for _ in _parts(reader))
+        if decoded_bytes > MAX_DECODED_BYTES:
+            raise NotAPicture(f"it decodes to {bytes_text(decoded_bytes)}, more than any frame")
+        if decoded_bytes > LARGE_BYTES and not is_large:
+            raise LargeFile
+        reader.seek_subimage(0, 0)
         yield reader
     finally:
         reader.close()
@@ -139,13 +164,14 @@ def _parts(reader: oiio.ImageInput) -> Iterator[int]:
 
 def _look_at_part(reader: oiio.ImageInput) -> _Part:
     spec = reader.spec()
-    floating = spec.format.basetype in (oiio.HALF, oiio.FLOAT, oiio.DOUBLE)
+    floating = _is_floating(spec)
     highest, not_finite = np.zeros(spec.nchannels), 0
     for _top, samples in read_rows(reader, "float" if floating else spec.format):
         if floating:
             finite = np.isfinite(samples)
             not_finite += samples.size - int(np.count_nonzero(finite))
-            samples = np.abs(np.where(finite, samples, 0))
+            samples[~finite] = 0
+            np.abs(samples, out=samples)
         highest = np.maximum(highest, samples.reshape(-1, spec.nchannels).max(axis=0))
     white = 1 if floating else np.iinfo(str(spec.format)).max
     dark = BLACK_UP_TO / LINEAR_TO_SCREEN if floating else white * BLACK_UP_TO
@@ -159,13 +185,16 @@ def _look_at_part(reader: oiio.ImageInput) -> _Part:
     )
 
 
+def _is_floating(spec: oiio.ImageSpec) -> bool:
+    return spec.format.basetype in (oiio.HALF, oiio.FLOAT, oiio.DOUBLE)
+
+
 def read_rows(reader: oiio.ImageInput, kind: str | oiio.TypeDesc = "float") -> Iterator[tuple[int, np.ndarray]]:
     """The current part's rows from top to bottom, about :data:`CHUNK_BYTES` at a time.
 
     Each as (first row counted from 0, samples of type ``kind``); raises :class:`NotAPicture`.
     """
     spec = reader.spec()
-    _check_header(spec, reader.format_name())
     row_bytes = spec.width * spec.nchannels * (4 if kind == "float" else spec.format.size())
     step = max(1, CHUNK_BYTES // row_bytes)
     if spec.tile_height:
@@ -184,17 +213,25 @@ def read_rows(reader: oiio.ImageInput, kind: str | oiio.TypeDesc = "float") -> I
         yield top - spec.y, samples
 
 
-def _check_header(spec: oiio.ImageSpec, kind: str) -> None:
+def _checked_bytes(spec: oiio.ImageSpec, kind: str) -> int:
+    """What a part decodes to; raises :class:`NotAPicture` for what no frame says of itself."""
     width, height, channels = spec.width, spec.height, spec.nchannels
     if width < 1 or height < 1 or channels < 1 or spec.depth > 1 or spec.deep:
         raise NotAPicture(f"a frame is flat and not empty, this is {width}x{height}x{spec.depth}, {channels} channels")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS or channels > MAX_CHANNELS:
         raise NotAPicture(f"{width}x{height} with {channels} channels is larger than any frame")
-    megabytes = width * height * channels * spec.format.size() / (1024 * 1024)
-    if kind not in _READ_BY_ROWS and megabytes > MAX_PICTURE_MB:
+    samples, sample_bytes = width * height * channels, spec.format.size()
+    held_bytes = samples * (_HELD_WHOLE[kind] or sample_bytes) if kind in _HELD_WHOLE else 0
+    if held_bytes > MAX_HELD_BYTES:
         raise NotAPicture(
-            f"{width}x{height} with {channels} channels decodes to {megabytes:.0f} MB, more than any {kind} frame"
+            f"{width}x{height} decodes to {bytes_text(held_bytes)}, more than is held of a {kind} picture"
         )
+    # Rows that can only be decoded together; every floating point is read as one of 32 bits.
+    rows = min(height, spec.tile_height or spec.get_int_attribute("oiio:RowsPerChunk", 1))
+    block_bytes = width * channels * rows * (max(sample_bytes, 4) if _is_floating(spec) else sample_bytes)
+    if block_bytes > MAX_BLOCK_BYTES:
+        raise NotAPicture(f"{width}x{height} with {channels} channels has pieces of {bytes_text(block_bytes)}")
+    return samples * sample_bytes
 
 
 def layer_of(channel: str) -> str:
@@ -230,3 +267,11 @@ def _tail(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         return file.read()
+
+
+def _inspect_task(path: str, *, is_large: bool) -> dict[str, object]:
+    return asdict(inspect(Path(path), is_large=is_large))
+
+
+#: What a child does with pictures (:mod:`sheepfold.limited.child`).
+TASKS = {"inspect": _inspect_task}

@@ -1,6 +1,6 @@
-"""Pictures that clients uploaded: looked at, kept safe, made small for the page.
+"""Pictures that clients uploaded are made small for the page.
 
-Looking and shrinking may take long: they run in a thread of their own, never on the server's event loop.
+This runs in a child (:mod:`lab.server.untrusted_files`): the file is a stranger's.
 """
 
 from __future__ import annotations
@@ -11,24 +11,21 @@ from typing import cast
 import numpy as np
 import OpenImageIO as oiio
 
-from sheepfold.atomic_files import atomically_replaced, sync
+from sheepfold.atomic_files import atomically_replaced
 from sheepfold.errors import NotAPicture
-from sheepfold.pictures import Picture, inspect, layer_of, open_picture, read_rows, shown_channels
+from sheepfold.pictures import TASKS as PICTURE_TASKS
+from sheepfold.pictures import layer_of, open_picture, read_rows, shown_channels
 
 #: Pixels.
 THUMB_WIDTH = 192
 
 
-def inspect_upload(path: Path) -> Picture:
-    """What is on the picture, which is on the disk afterwards; raises :class:`~sheepfold.errors.NotAPicture`."""
-    picture = inspect(path)
-    sync(path)
-    return picture
+def make_thumbnail(picture: Path, thumb: Path, *, is_large: bool = True) -> None:
+    """A small JPEG of a picture, in the colours of a screen; raises :class:`~sheepfold.errors.NotAPicture`.
 
-
-def make_thumbnail(picture: Path, thumb: Path) -> None:
-    """A small JPEG of a picture, in the colours of a screen; raises :class:`~sheepfold.errors.NotAPicture`."""
-    pixels = _shrink(picture)
+    And :class:`~sheepfold.errors.LargeFile` for a large picture that may not be one.
+    """
+    pixels = _shrink(picture, is_large=is_large)
     small = oiio.ImageBuf(oiio.ImageSpec(pixels.shape[1], pixels.shape[0], 3, "uint8"))
     small.set_pixels(oiio.ROI(), pixels)
     thumb.parent.mkdir(parents=True, exist_ok=True)
@@ -38,9 +35,9 @@ def make_thumbnail(picture: Path, thumb: Path) -> None:
             raise NotAPicture(small.geterror() or "its thumbnail cannot be written")
 
 
-def _shrink(path: Path) -> np.ndarray:
+def _shrink(path: Path, *, is_large: bool) -> np.ndarray:
     """The mean colour under each pixel of the thumbnail, from some rows at a time."""
-    with open_picture(path) as reader:
+    with open_picture(path, is_large=is_large) as reader:
         spec = reader.spec()
         channels = _shown_colours(tuple(str(name) for name in cast("list[object]", spec.channelnames)))
         is_linear = reader.format_name() in ("openexr", "hdr")
@@ -69,3 +66,10 @@ def _shown_colours(names: tuple[str, ...]) -> list[int]:
 def _screen_colours(linear: np.ndarray) -> np.ndarray:
     """Linear light as sRGB."""
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def _thumbnail_task(picture: str, thumb: str, *, is_large: bool) -> None:
+    make_thumbnail(Path(picture), Path(thumb), is_large=is_large)
+
+
+TASKS = {**PICTURE_TASKS, "thumbnail": _thumbnail_task}

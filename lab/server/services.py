@@ -18,6 +18,7 @@ from .chunks import Chunks
 from .machine_test_scene import prepare_machine_test
 from .test_frames import MachineTests
 from .threads import ServerThreads
+from .untrusted_files import UntrustedFiles
 
 
 class LabServices:
@@ -56,6 +57,7 @@ class LabServices:
             clock=clock,
         )
         self.chunks = Chunks(self.store, self.threads, chunk_bytes=settings.chunk_mb * MIB)
+        self.untrusted = UntrustedFiles()
         wants_tests = settings.test_frames > 0
         self.test_frames = MachineTests(self.sessions, prepare_machine_test(self.store)) if wants_tests else None
 
@@ -70,4 +72,5 @@ class LabServices:
     def close(self) -> None:
         """Let the threads finish what they have begun, and close the store."""
         self.threads.close()
+        self.untrusted.close()
         self.store.close()

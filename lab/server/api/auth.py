@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from lab.errors import BadForm, LabError, NotAllowed, NotNow, UnknownProject
 from lab.server.services import LabServices
 from sheepfold.errors import NotAPicture
+from sheepfold.limited.errors import ChildUnavailable
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -30,7 +31,7 @@ class OwnerAuth:
                 if owner_only or not self._services.settings.open_to_look:
                     await self.authenticate(request)
                 return await handler(request)
-            except (LabError, NotAPicture) as error:
+            except (LabError, NotAPicture, ChildUnavailable) as error:
                 return refusal_of(error)
 
         return guard
@@ -43,7 +44,7 @@ class OwnerAuth:
             raise NotAllowed("this needs login and password of the server's owner")
 
 
-def refusal_of(error: LabError | NotAPicture) -> Response:
+def refusal_of(error: LabError | NotAPicture | ChildUnavailable) -> Response:
     """An error of ours as an HTTP answer."""
     status = 400
     if isinstance(error, NotAllowed):
@@ -53,6 +54,8 @@ def refusal_of(error: LabError | NotAPicture) -> Response:
         status = 404
     elif isinstance(error, NotNow):
         status = 409
+    elif isinstance(error, ChildUnavailable):
+        status = 503
     elif isinstance(error, BadForm) and error.too_large:
         status = 413
     return JSONResponse({"detail": str(error)}, status_code=status)

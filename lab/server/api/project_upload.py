@@ -10,7 +10,7 @@ from lab.archive_names import first_unprintable
 from lab.errors import BadInput
 from lab.frame_range import parse_frames
 from lab.project_rules import MAX_NOTE, MAX_NOTES, Compute
-from lab.server.api.project_zip import check_project_zip, trouble_with
+from lab.server.api.project_zip import trouble_with
 from lab.server.forms import read_form
 from lab.server.services import LabServices
 from lab.server.store.projects import NewProject, Project
@@ -33,7 +33,7 @@ async def receive_project(request: Request, services: LabServices) -> Project:
         compute, width, height = _compute(form.fields), _side(form.fields, "width"), _side(form.fields, "height")
         notes = _notes(form.fields)
         _check_scene(scene)
-        await services.threads.run_in_image_thread(check_project_zip, path, scene)
+        await services.threads.run_in_image_thread(services.untrusted.check_project_zip, path, scene)
         md5 = await services.threads.run_in_image_thread(file_md5, path)
         size = path.stat().st_size
         await services.threads.run_in_image_thread(rename_durably, path, services.store.archive(md5))

@@ -10,12 +10,15 @@ from pathlib import Path
 
 from lab.archive_names import first_unprintable
 from lab.errors import BadProjectZip
+from sheepfold.errors import LargeFile
 from sheepfold.zips import trouble_with_method, trouble_with_path, trouble_with_table
 
 MAX_ENTRIES = 100_000
 MAX_NAME = 1000
 #: No scene compresses like this; a zip bomb does.
 MAX_RATIO = 200
+#: A larger zip takes seconds to read.
+LARGE_BYTES = 64 * 1024 * 1024
 #: Below this no ratio hurts.
 HARMLESS_BYTES = 256 * 1024 * 1024
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -86,3 +89,13 @@ def trouble_with(path: str) -> str | None:
         return "holds a backslash, which is a folder on Windows"
     character = first_unprintable(path)
     return f"holds {character}" if character else None
+
+
+def _check_task(path: str, scene_path: str, *, is_large: bool) -> None:
+    if not is_large and Path(path).stat().st_size > LARGE_BYTES:
+        raise LargeFile
+    check_project_zip(Path(path), scene_path)
+
+
+#: What a child does with zips (:mod:`sheepfold.limited.child`).
+TASKS = {"check": _check_task}

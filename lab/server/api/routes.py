@@ -38,7 +38,6 @@ from lab.frame_range import frame_text
 from lab.server.fault_injection import Fault, FaultPlan
 from lab.server.forms import read_form
 from lab.server.page import render_page
-from lab.server.pictures import make_thumbnail
 from lab.server.services import LabServices
 from lab.server.store.frame_views import FrameState
 from lab.server.store.projects import Project, ProjectStep, state_in_words
@@ -187,7 +186,7 @@ class Api:
             return FileResponse(path)
         thumb = folder / "thumbs" / f"{path.stem}.jpg"
         if not thumb.exists():
-            await self._services.threads.run_in_image_thread(make_thumbnail, path, thumb)
+            await self._services.threads.run_in_image_thread(self._services.untrusted.make_thumbnail, path, thumb)
         return FileResponse(thumb, headers={"cache-control": "private, max-age=3600"})
 
     def _picture(self, project_id: str, frame: str) -> tuple[Path, Path]:

@@ -14,13 +14,13 @@ from starlette.responses import Response
 
 from lab.errors import BadForm
 from lab.server.forms import Form, read_form
-from lab.server.pictures import inspect_upload
 from lab.server.services import LabServices
 from lab.server.store.frame_views import Verdict, Wanted
 from lab.server.store.frames import MAX_LOG_BYTES
 from lab.server.store.web_sessions import SessionState, WebSession
 from lab.server.test_frames import is_test_job
 from sheepfold.errors import NotAPicture
+from sheepfold.limited.errors import ChildUnavailable
 from sheepfold.pictures import Picture
 from sheepfold.protocol.errors import MalformedMessage
 from sheepfold.protocol.messages import Beat, BeatAnswer, ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
@@ -65,6 +65,9 @@ class FrameRoutes:
         except BadForm as error:
             log.warning("an unreadable upload: %s", error)
             return ValidationStatus.NOT_AN_IMAGE if error.too_large else ValidationStatus.UPLOAD_FAILED
+        except ChildUnavailable as error:
+            log.error("an upload cannot be looked at: %s", error)
+            return ValidationStatus.UPLOAD_FAILED
         except OSError as error:
             log.error("an upload could not be stored: %s", error.strerror or type(error).__name__)
             return ValidationStatus.UPLOAD_FAILED
@@ -77,7 +80,7 @@ class FrameRoutes:
         if wanted is not Wanted.TAKE or upload.revision not in ("", REVISION):
             return ValidationStatus.OK if wanted is Wanted.HAVE else ValidationStatus.MISSING_PARAMETER
         try:
-            picture = await services.threads.run_in_image_thread(inspect_upload, path)
+            picture = await services.threads.run_in_image_thread(services.untrusted.inspect, path)
         except NotAPicture as error:
             log.warning("job %s frame %s from %s: %s", upload.job, upload.frame, session.login, error)
             await services.threads.run_in_db_thread(self._refuse, session, upload)

@@ -20,7 +20,15 @@ OPENING = [
     "sessions.open", "archives.bind", "api.bind",
 ]  # fmt: skip
 STARTING = ["archives.start", "api.start", "loops.start", "session_loops.start"]
-CLOSING = ["placer.close", "heartbeat.close", "api.stop", "archives.stop", "manifests.close", "state.close"]
+CLOSING = [
+    "placer.close",
+    "heartbeat.close",
+    "api.stop",
+    "archives.stop",
+    "manifests.close",
+    "inspector.close",
+    "state.close",
+]
 
 
 class Recorder:

@@ -13,7 +13,7 @@ import pytest
 from coordinator.delivery.errors import BrokenPicture
 from coordinator.delivery.validation import FrameValidator
 from coordinator.leases.lease import Lease
-from lab.server.pictures import inspect_upload, make_thumbnail
+from lab.server.pictures import make_thumbnail
 from sheepfold.errors import NotAPicture
 from sheepfold.pictures import BLACK_UP_TO, LINEAR_TO_SCREEN, inspect
 from tests.support.coordinator.builders import offer
@@ -39,7 +39,7 @@ def both_say(path: Path) -> tuple[bool, bool] | None:
     except BrokenPicture:
         coordinator = None
     try:
-        server = inspect_upload(path).is_empty
+        server = inspect(path).is_empty
     except NotAPicture:
         server = None
     if coordinator is None and server is None:
@@ -92,7 +92,7 @@ def test_a_picture_of_16k_is_one_to_both_and_larger_ones_to_neither(tmp_path: Pa
     assert writer.open(str(larger), oiio.ImageSpec(16_385, 16_384, 1, "half"))
     writer.close()
     with pytest.raises(NotAPicture, match="larger than any frame"):
-        inspect_upload(larger)
+        inspect(larger)
     assert both_say(larger) is None
 
 
@@ -104,7 +104,7 @@ def test_a_picture_that_breaks_off_is_one_to_neither(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "suffix"), [("a.j2c", "j2c"), ("a.jp2", "jp2"), ("a.exr", "exr"), ("a.jpg", "jpg")])
 def test_an_upload_is_called_what_it_is(tmp_path: Path, name: str, suffix: str) -> None:
-    assert inspect_upload(write_picture(tmp_path / name, RGB, WHITE)).suffix == suffix
+    assert inspect(write_picture(tmp_path / name, RGB, WHITE)).suffix == suffix
 
 
 def test_the_thumbnail_of_a_multilayer_frame_shows_its_combined_pass(tmp_path: Path) -> None:
@@ -139,8 +139,9 @@ def test_a_large_picture_is_looked_at_and_made_small_in_parts(tmp_path: Path) ->
     path = write_rows(tmp_path / "a.png", 16_384, 8_192, light_at=0)
     code = (
         "import resource, sys; from pathlib import Path; from lab.server.pictures import *\n"
+        "from sheepfold.pictures import inspect\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; path = Path(sys.argv[1])\n"
-        "inspect_upload(path); make_thumbnail(path, path.with_suffix('.jpg'))\n"
+        "inspect(path); make_thumbnail(path, path.with_suffix('.jpg'))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
