@@ -47,6 +47,7 @@ from coordinator.upstream.transport.http_transport import (
     fixed_body,
     multipart,
 )
+from coordinator.upstream.transport.inward import InwardGuard
 from sheepfold.protocol import reading_answers, writing
 from sheepfold.protocol.dialects import SPECIFICATION, Dialect, spoken_with
 from sheepfold.protocol.messages import (
@@ -104,7 +105,7 @@ class ServerClient:
         self.public_key: str | None = None
         #: Bytes a second, as measured last; 0: not measured.
         self.network_down = self.network_up = 0
-        self._exchanges = HttpTransport(connect_timeout_s, read_timeout_s)
+        self._exchanges = HttpTransport(connect_timeout_s, read_timeout_s, InwardGuard(self._root))
         self._deadline_s = answer_deadline_s
         self._live: ServerSession | None = None
 

@@ -1,21 +1,18 @@
 """How fast the line to some addresses is, for servers that ask (since 2021-11); within bounds of bytes and seconds.
 
-An address is any text of the server's. So only http and https are followed, without cookies of anybody; from a server
-on the internet no address of this LAN or this machine is, neither at first nor after a redirect. All sessions of a farm
+An address is any text of the server's. So only http and https are followed, without cookies of anybody; that none leads
+into this network is the transport's rule (:mod:`coordinator.upstream.transport.inward`). All sessions of a farm
 share its line, so an address is measured once an hour for all of them, one after the other.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from coordinator.upstream.errors import BadResponse, ServerSilent
 from coordinator.upstream.transport.addresses import public
@@ -118,30 +115,10 @@ class SpeedTests:
 
 
 def _measured(exchanges: HttpTransport, base: str, url: str, clock: Callable[[], float]) -> SpeedTestResult:
-    is_public = _is_public(urlsplit(base).hostname or "")
-
-    def may_go(address: str) -> None:
-        if is_public and not _is_public(urlsplit(address).hostname or ""):
-            raise BadResponse("the server would have us look at addresses of this network")
-
     measure = _Measure(clock=clock, begun=clock())
-    call = HttpCall(exchange="speed test", base=base, path=url, jar=SharedJar(), deadline_s=2 * MOST_S, may_go=may_go)
+    call = HttpCall(exchange="speed test", base=base, path=url, jar=SharedJar(), deadline_s=2 * MOST_S)
     try:
         exchanges.make(call, measure.read)
     except ServerSilent as error:
         log.info("speed test of %s: %s", public(url), error.reason)
     return measure.result(url)
-
-
-def _is_public(host: str) -> bool:
-    """Whether every address of the host is one of the internet; a host that cannot be found has none."""
-    try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    except OSError:
-        return False
-    return all(_is_global(ipaddress.ip_address(str(text).partition("%")[0])) for text in found)
-
-
-def _is_global(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    inner = getattr(address, "ipv4_mapped", None) or address
-    return inner.is_global and not inner.is_multicast

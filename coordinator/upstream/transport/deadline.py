@@ -22,8 +22,11 @@ from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import NewConnectionError
 
 from coordinator.upstream.errors import DeadlinePassed
+
+from .inward import InwardGuard
 
 #: Pause between two looks at whether an exchange was abandoned; a stop may take this much longer.
 ABANDONED_EVERY_S = 0.25
@@ -42,7 +45,11 @@ class Deadline:
     may be called from any thread. Deadlines don't nest.
     """
 
-    def __init__(self, seconds: float, *, abandoned: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self, seconds: float, *, abandoned: Callable[[], bool] | None = None, guard: InwardGuard | None = None
+    ) -> None:
+        #: Judges where the exchange's connections go; ``None``: anywhere.
+        self.guard = guard
         #: Why the exchange was ended, for a person; ``None`` while it was not.
         self.ended: str | None = None
         self._seconds = seconds
@@ -165,13 +172,30 @@ class _Held(HTTPConnection):
         if deadline is None:
             return super()._new_conn()
         deadline.check()
-        sock = super()._new_conn()
+        sock = self._connected(deadline.guard)
         try:
             deadline.hold(sock)
         except DeadlinePassed:
             sock.close()
             raise
         return sock
+
+    def _connected(self, guard: InwardGuard | None) -> socket.socket:
+        """To one of the addresses that were judged, and to no other one."""
+        host = self._dns_host
+        addresses = guard.addresses_of(host, self.port) if guard is not None and self.proxy is None else ()
+        failure: NewConnectionError | None = None
+        for address in addresses:
+            self._dns_host = address
+            try:
+                return super()._new_conn()
+            except NewConnectionError as error:
+                failure = error
+            finally:
+                self._dns_host = host
+        if failure is not None:
+            raise failure
+        return super()._new_conn()
 
     def connect(self) -> None:
         super().connect()

@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any, TypeVar
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -36,6 +36,7 @@ from coordinator.upstream.errors import BadAnswer, BadResponse, DeadlinePassed, 
 from .addresses import is_this_machine, public, resolve
 from .connections import NO_PROXY, ONCE, REPEATED, SharedJar, ThreadSession
 from .deadline import Deadline
+from .inward import InwardGuard
 
 #: Seconds for one whole exchange, redirects and repetitions included; files get more as they move.
 ANSWER_DEADLINE_S = 120.0
@@ -70,8 +71,6 @@ class HttpCall:
     repeated: bool = False
     deadline_s: float = ANSWER_DEADLINE_S
     abandoned: Callable[[], bool] | None = None
-    #: Raises :class:`BadResponse` for an address, the first one or a redirect's, that this call may not go to.
-    may_go: Callable[[str], None] | None = None
     #: Texts that no reason may show.
     secrets: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
@@ -79,7 +78,8 @@ class HttpCall:
 class HttpTransport:
     """Makes calls for any number of threads; each has connections of its own."""
 
-    def __init__(self, connect_timeout_s: float, read_timeout_s: float) -> None:
+    def __init__(self, connect_timeout_s: float, read_timeout_s: float, guard: InwardGuard) -> None:
+        self._guard = guard
         self._timeouts = (connect_timeout_s, read_timeout_s)
         self._of_thread = threading.local()
         self._lock = threading.Lock()
@@ -89,7 +89,10 @@ class HttpTransport:
     def make(self, call: HttpCall, read: Callable[[requests.Response, Deadline], T]) -> T:
         """Makes the call and reads its answer; every way to get none becomes :class:`ServerSilent`."""
         code: int | None = None
-        with Deadline(call.deadline_s, abandoned=call.abandoned) as deadline, self._counted(deadline):
+        with (
+            Deadline(call.deadline_s, abandoned=call.abandoned, guard=self._guard) as deadline,
+            self._counted(deadline),
+        ):
             try:
                 with self._answer(call, deadline) as response:
                     # Headers that were cut look complete, and so does a body without a length.
@@ -127,8 +130,7 @@ class HttpTransport:
         connect_s, read_s = self._timeouts
         timeouts = (min(connect_s, call.deadline_s), min(read_s, call.deadline_s))
         for _ in range(MAX_REDIRECTS + 1):
-            if call.may_go is not None:
-                call.may_go(url)
+            self._guard.check_literal(urlsplit(url).hostname or "")
             body, content_type = call.body(deadline) if call.body and method == "POST" else (None, None)
             response = self._session(call).request(
                 method,

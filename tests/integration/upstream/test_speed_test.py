@@ -201,31 +201,11 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 @pytest.mark.usefixtures("names")
 def test_a_server_on_the_internet_cannot_make_us_look_at_this_network(server: MisbehavingServer, address: str) -> None:
     server.pages["/fast"] = lambda visit: visit.answer(b"x")
-    exchanges = ServerClient(server.url)._exchanges
+    exchanges = ServerClient("http://render.example/")._exchanges
     url = address.format(port=server.http.server_port)
     result = speed_test._measured(exchanges, "http://render.example/", url, time.monotonic)
     assert result == SpeedTestResult(url=url, speed=0, ping_ms=0)
     assert not server.visits
-
-
-@pytest.mark.usefixtures("names")
-def test_nor_by_a_redirect(server: MisbehavingServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FOUND, "outside.example", "93.184.215.15")
-    asked: list[str] = []
-    server.pages["/secret"] = lambda visit: visit.answer(b"x")
-    server.pages["/"] = lambda visit: visit.answer("", 302, Location=f"{server.url}/secret")
-    is_public = speed_test._is_public
-
-    def first_hop_is_ours(host: str) -> bool:
-        # The first address is said to be on the internet, so that its redirect is followed.
-        asked.append(host)
-        return True if len(asked) <= 2 else is_public(host)
-
-    monkeypatch.setattr(speed_test, "_is_public", first_hop_is_ours)
-    exchanges = ServerClient(server.url)._exchanges
-    result = speed_test._measured(exchanges, "http://render.example/", f"{server.url}/", time.monotonic)
-    assert result.speed == 0
-    assert [visit.path for visit in server.visits] == ["/"]
 
 
 def test_a_server_on_this_network_may_ask_about_it(server: MisbehavingServer, signed_in: ServerClient) -> None:
