@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.server.protocol.render_script import script_for
+from sheepfold.blender import find_blender, why_not_found
 
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 300
@@ -20,12 +19,12 @@ LIMIT_S = 300
 _FRAME_TIME = re.compile(r"^ ?Time: (?:(\d+):)?(\d+):(\d+\.\d+) \(Saving", re.M)
 
 
-def find_blender() -> str:
-    """Path of a Blender; ends the program when there is none."""
-    blender = os.environ.get("SHEEPFOLD_BLENDER") or shutil.which("blender")
-    if not blender:
-        raise SystemExit("no Blender: install one, or set SHEEPFOLD_BLENDER")
-    return blender
+def local_blender() -> str:
+    """Path of the Blender of this PC; ends the program when there is none."""
+    blender = find_blender()
+    if blender is None:
+        raise SystemExit(why_not_found())
+    return str(blender)
 
 
 def demo_scene(blender: str, folder: Path) -> Path:

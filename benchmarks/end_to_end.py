@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bare_blender import BareTimes, demo_scene, find_blender, say
+from benchmarks.bare_blender import BareTimes, demo_scene, local_blender, say
 from benchmarks.cpu_contention import CpuContention
 from benchmarks.frame_timeline import FrameTimeline, idle_farm, send_through
 from lab.submit.packing import pack_scene
@@ -111,7 +111,7 @@ class EndToEndFigures:
 
 def measure(case: Case, folder: Path, *, pairs: int = 5) -> EndToEndFigures:
     """Chain, bare, chain, bare, ...; nothing is left running."""
-    blender = find_blender()
+    blender = local_blender()
     scene = demo_scene(blender, folder)
     packed = pack_scene(scene, folder / "scene.zip")
     bare = BareTimes(blender, scene, folder / "bare", threads=case.threads)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bare_blender import BareTimes, demo_scene, find_blender, say, with_samples
+from benchmarks.bare_blender import BareTimes, demo_scene, local_blender, say, with_samples
 from benchmarks.frame_timeline import FrameTimeline, idle_farm, send_through
 from lab.submit.packing import pack_scene
 
@@ -66,7 +66,7 @@ class HeavyFrameFigures:
 
 def measure(folder: Path, *, frames: int = 6, seconds: float = 11.0) -> HeavyFrameFigures:
     """Calibrates, renders through a farm and without one; nothing is left running."""
-    blender = find_blender()
+    blender = local_blender()
     light = demo_scene(blender, folder)
     samples = _samples_for(seconds, blender, light, folder)
     say(f"{samples} samples make a frame of {seconds:g} s")

@@ -165,10 +165,9 @@ def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     async def join(request: Request) -> Response:
         asked = await _message(request, JoinRequest)
         if asked.contract_version != CONTRACT_VERSION:
-            raise HTTPException(
-                426,
-                f"this coordinator speaks version {CONTRACT_VERSION}, the worker {asked.contract_version}: update it",
-            )
+            older = "worker" if asked.contract_version < CONTRACT_VERSION else "coordinator"
+            spoken = f"this coordinator speaks version {CONTRACT_VERSION}, the worker {asked.contract_version}"
+            raise HTTPException(426, f"{spoken}: update sheepfold on the {older}'s machine")
         host, address = request.url.hostname or "", request.client.host if request.client else ""
         return _json(await anyio.to_thread.run_sync(parts.nodes.join, asked, host, address))
 

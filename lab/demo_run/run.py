@@ -25,8 +25,7 @@ from lab.demo_scene import NAME as DEMO
 from lab.errors import BadInput, RunFailed, ServerRefused
 from lab.frame_range import parse_frames
 from lab.submit.client import LabClient
-from lab.submit.dependencies.blender_files import find_blender
-from lab.submit.dependencies.blender_version import version_of
+from lab.submit.dependencies.blender_files import local_blender, version_of
 from lab.submit.packing import pack_scene
 from lab.submit.prepared_scene import PreparedScene, prepare_scene
 from lab.submit.scene.notes import note_on_version
@@ -138,7 +137,7 @@ def run_lab(run: LabRun) -> int:
     """Render, show, and leave nothing running; the answer is the exit code.
 
     Raises :class:`RunFailed` when a frame is missing, a process died or nothing happens any more, and what
-    ``pack_scene`` and ``find_blender`` raise.
+    ``pack_scene`` and ``local_blender`` raise.
     """
     if run.blend is None and run.frames and parse_frames(run.frames) != tuple(DEMO_FRAMES):
         raise BadInput("--frames goes with --blend; the demo scene has frames 1-12")
@@ -166,7 +165,7 @@ def run_lab(run: LabRun) -> int:
 
 
 def _new_farm(run: LabRun) -> _Farm:
-    blender = find_blender()
+    blender = local_blender()
     folder = run.folder.resolve() / datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
     folder.mkdir(parents=True, mode=0o700)
     ports = _free_ports(2)
@@ -202,7 +201,7 @@ def _looked_at(run: LabRun) -> PreparedScene:
     """The scene, with everything about it that a person should know said; nothing has been started yet."""
     assert run.blend is not None
     scene = prepare_scene(run.blend, run.frames)
-    if older := note_on_version(scene.facts, version_of(find_blender())):
+    if older := note_on_version(scene.facts, version_of(local_blender())):
         scene = replace(scene, notes=(older, *scene.notes))
     say(f"scene {scene.facts.name!r}, frames {scene.frames}{' (its own)' if scene.frames_are_its_own else ''}")
     for note in scene.notes:

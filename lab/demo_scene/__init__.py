@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from lab.errors import NoBlender
-from lab.submit.dependencies.blender_files import find_blender
+from lab.submit.dependencies.blender_files import local_blender
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ BUILD_LIMIT_S = 180
 
 def build_scene(target: Path) -> Path:
     """Let Blender write the demo scene to ``target``; raises :class:`NoBlender`."""
-    command = [find_blender(), "--background", "--factory-startup", "-noaudio", "--python-exit-code", "1"]
+    command = [local_blender(), "--background", "--factory-startup", "-noaudio", "--python-exit-code", "1"]
     command += ["--python", str(SCENE), "--", str(target)]
     log.info("Blender builds the demo scene")
     # A session of its own: on the time limit all of Blender's processes go, not only the first.

@@ -7,15 +7,21 @@ Blender that is installed, mended or removed is noticed without a restart.
 from __future__ import annotations
 
 import logging
-import os
-import re
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from sheepfold.blender import (
+    ASK_WITHIN_S,
+    SETTING,
+    ask_version,
+    find_blender,
+    version_in,
+    wanted_blender,
+    why_not_found,
+)
 
 from .gpus import list_gpus
 from .sandbox.levels import Level
@@ -24,12 +30,8 @@ from .sandbox.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
 
-SETTING = "SHEEPFOLD_BLENDER"
-#: Blender says its version in a third of a second; from a slow disk that is busy it takes longer.
-ASK_WITHIN_S = 30.0
 #: A program that gave no version may do so after a library was installed: it is asked again this often.
 ASK_AGAIN_S = 60.0
-_VERSION = re.compile(rb"^Blender (\d+\.\d+(?:\.\d+)?)", re.M)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class LocalBlender:
     def __init__(
         self,
         *,
-        ask: Callable[[str], str] | None = None,
+        ask: Callable[[Path], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask, self._clock = ask or ask_version, clock
@@ -65,29 +67,26 @@ class LocalBlender:
 
     def gpus(self) -> tuple[str, ...]:
         """Names of the GPUs it could render with; empty where it finds none or there is no Blender to ask."""
-        path = shutil.which(_wanted())
+        path = find_blender()
         if path is None:
-            log.warning("no Blender to ask for GPUs: set %s, or let blender be on PATH", SETTING)
+            log.warning("no Blender to ask for GPUs: %s", why_not_found())
             return ()
-        return list_gpus(Path(path))
+        return list_gpus(path)
 
     def look(self) -> BlenderLook:
         """The Blender as it is now; asks it only where that may give another answer than before."""
-        wanted = _wanted()
-        path = shutil.which(wanted)
-        seen = (wanted, path, *_stamp(path))
+        path = find_blender()
+        seen = (wanted_blender(), path, *_stamp(path))
         waited_s = self._clock() - self._asked_at
         if seen == self._seen and (self.found.version or path is None or waited_s < ASK_AGAIN_S):
             return self.found
         self._seen, self._asked_at = seen, self._clock()
-        self.found = self._look_at(wanted, path)
+        self.found = self._look_at(path)
         return self.found
 
-    def _look_at(self, wanted: str, path: str | None) -> BlenderLook:
-        if path is None and os.environ.get(SETTING):
-            return BlenderLook(why_not=f"{SETTING}: {wanted} is no program on this PC")
+    def _look_at(self, path: Path | None) -> BlenderLook:
         if path is None:
-            return BlenderLook(why_not=f"no blender on PATH: install one, or let {SETTING} name it")
+            return BlenderLook(why_not=why_not_found())
         version = self._ask(path)
         if version:
             return BlenderLook(version=version)
@@ -96,56 +95,35 @@ class LocalBlender:
 
 def installed_blender() -> Path | None:
     """The program that the setting or PATH names, no link; ``None`` where it names none."""
-    path = shutil.which(_wanted())
-    return Path(path).resolve() if path else None
+    path = find_blender()
+    return path.resolve() if path else None
 
 
-def ask_version_in(sandbox: Sandbox, path: str) -> str:
-    """The same as :func:`ask_version`, asked where renderers run."""
+def ask_version_in(sandbox: Sandbox, path: Path) -> str:
+    """The same as :func:`~sheepfold.blender.ask_version`, asked where renderers run."""
     if sandbox.level is Level.NONE:
         return ask_version(path)
-    blender = Path(path).resolve()
+    blender = path.resolve()
     with tempfile.TemporaryDirectory(prefix="sheepfold-blender-") as home:
         inside = replace(sandbox, reads=(*sandbox.reads, blender.parent))
         said = run_in(inside, [str(blender), "--version"], Path(home), timeout_s=ASK_WITHIN_S)
-    return _version_in((said or "").encode())
+    return version_in((said or "").encode())
 
 
 def starts_in(sandbox: Sandbox) -> bool:
     """Whether this PC's Blender starts in a sandbox; true where there is none that could."""
-    return shutil.which(_wanted()) is None or answers_in(sandbox)
+    return find_blender() is None or answers_in(sandbox)
 
 
 def answers_in(sandbox: Sandbox) -> bool:
     """Whether this PC has a Blender that says its version in a sandbox."""
-    path = shutil.which(_wanted())
+    path = find_blender()
     return path is not None and bool(ask_version_in(sandbox, path))
 
 
-def ask_version(path: str) -> str:
-    """What the program says of its version; empty where it is no Blender, or gives no answer in time."""
+def _stamp(path: Path | None) -> tuple[int, ...]:
     try:
-        done = subprocess.run(
-            [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=ASK_WITHIN_S, check=False
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        log.info("%s cannot be asked for its version: %s", path, type(error).__name__)
-        return ""
-    return _version_in(done.stdout)
-
-
-def _version_in(said: bytes) -> str:
-    found = _VERSION.search(said)
-    return found[1].decode("ascii") if found else ""
-
-
-def _wanted() -> str:
-    return os.environ.get(SETTING) or "blender"
-
-
-def _stamp(path: str | None) -> tuple[int, ...]:
-    try:
-        about = os.stat(path) if path else None  # noqa: PTH116 (the path is a text)
+        about = path.stat() if path else None
     except OSError:
         return ()
     return (about.st_ino, about.st_size, about.st_mtime_ns) if about else ()

@@ -32,11 +32,12 @@ from render_tasks.archives.extraction import THIS_PC
 from render_tasks.blender.output.left_files import OUT, TEMPORARY
 from render_tasks.errors import AttemptFailed
 from render_tasks.untrusted.removal import empty_folder
+from sheepfold.blender import SETTING
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.launchers import is_launcher
 
 from .environment import USER_FOLDERS, environment, renderer_binary
-from .installed import SETTING, installed_blender
+from .installed import installed_blender
 from .orphan_guard import OrphanGuard, kill_marked
 from .render_job import RenderJob
 from .sandbox.levels import Level

@@ -19,6 +19,7 @@ from typing import cast
 import psutil
 
 from lab.errors import NoAnswerFromBlender, NoBlender
+from sheepfold.blender import ask_version, find_blender, why_not_found
 
 from .archive_plan import ArchivePlan
 from .bounded_run import run_bounded
@@ -43,22 +44,27 @@ class WantedFile:
     used: bool
 
 
-def find_blender() -> str:
-    """``$SHEEPFOLD_BLENDER`` or the one on PATH; raises :class:`NoBlender`."""
-    named = os.environ.get("SHEEPFOLD_BLENDER", "")
-    found = shutil.which(named or "blender")
+def local_blender() -> str:
+    """The Blender of this PC (:mod:`sheepfold.blender`); raises :class:`NoBlender`."""
+    found = find_blender()
     if found is None:
-        where = f"SHEEPFOLD_BLENDER: {named} is no program" if named else "no Blender on PATH"
-        raise NoBlender(f"{where}: install Blender, or let SHEEPFOLD_BLENDER name one")
-    return str(Path(found).absolute())
+        raise NoBlender(why_not_found())
+    return str(found)
 
 
 def installed_blender() -> str | None:
-    """As :func:`find_blender`; ``None`` where there is none."""
-    try:
-        return find_blender()
-    except NoBlender:
-        return None
+    """As :func:`local_blender`; ``None`` where there is none."""
+    found = find_blender()
+    return str(found) if found else None
+
+
+def version_of(blender: str) -> tuple[int, int]:
+    """What ``blender --version`` says, (3, 4); raises :class:`NoBlender`."""
+    version = ask_version(Path(blender))
+    if not version:
+        raise NoBlender(f"{blender} does not say that it is a Blender: let SHEEPFOLD_BLENDER name one that starts")
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
 
 
 def wanted_files(blender: str, plan: ArchivePlan) -> tuple[list[WantedFile], Path]:

@@ -185,11 +185,17 @@ def test_a_worker_joins_and_is_told_by_the_name_it_knows_us_by(client: TestClien
     assert from_json(JoinAnswer, answer.content).name == "pc-coordinator"
 
 
-def test_a_worker_of_another_contract_is_told_to_update(client: TestClient) -> None:
-    old = to_json(JOIN).replace(f'"contract_version":{CONTRACT_VERSION}', '"contract_version":0')
-    answer = client.post("/api/join", content=old, headers=BEARER)
+@pytest.mark.parametrize(
+    ("version", "older"), [(CONTRACT_VERSION - 1, "worker"), (CONTRACT_VERSION + 1, "coordinator")]
+)
+def test_a_worker_of_another_contract_is_told_what_to_update(client: TestClient, version: int, older: str) -> None:
+    other = to_json(JOIN).replace(f'"contract_version":{CONTRACT_VERSION}', f'"contract_version":{version}')
+    answer = client.post("/api/join", content=other, headers=BEARER)
     assert answer.status_code == 426
-    assert "update" in answer.json()["detail"]
+    assert answer.json()["detail"] == (
+        f"this coordinator speaks version {CONTRACT_VERSION}, the worker {version}: "
+        f"update sheepfold on the {older}'s machine"
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"contract_version": "1"}'])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from render_tasks.blender.installed import ASK_AGAIN_S, LocalBlender, ask_version
+from render_tasks.blender.installed import ASK_AGAIN_S, LocalBlender
+from sheepfold.blender import ask_version
 
 
 class ManualClock:
@@ -31,7 +32,7 @@ class InstalledBlenderHarness:
         self.program.write_text(f"#!/bin/sh\n{script}\n")
         self.program.chmod(0o755)
 
-    def _ask(self, path: str) -> str:
+    def _ask(self, path: Path) -> str:
         self.asked += 1
         return ask_version(path)
 
