@@ -1,12 +1,13 @@
 # One image for every part of the farm: `sheepfold` is its entry point, the part is its argument.
 
 # The names of our dependencies alone: their layer below is made anew when these change, not whenever the source does.
-FROM python:3.11-slim-bookworm AS requirements
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS requirements
 COPY pyproject.toml /
 RUN python -c "import tomllib; project = tomllib.load(open('/pyproject.toml', 'rb')); \
 print(*project['build-system']['requires'], *project['project']['dependencies'], sep='\n')" > /requirements.txt
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 ENV LANG=C.UTF-8 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
