@@ -6,8 +6,10 @@ In a sandbox that is every process of the renderer: what loses its parent in the
 from __future__ import annotations
 
 import contextlib
+import queue
 import re
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import psutil
 
 #: Of ``/proc/<pid>/status``: what a process held at most, and what it holds now.
 _STATUS = re.compile(r"^Vm(HWM|RSS):\s+(\d+) kB", re.M | re.ASCII)
+#: An exact count of a Blender takes some thousandths of a second.
+EXACT_WITHIN_S = 1.0
 _SHARED_OUT = re.compile(r"^Pss:\s+(\d+) kB", re.M | re.ASCII)
 
 
@@ -42,7 +46,9 @@ def over_limit(pid: int, held: TreeMemory, limit_kb: int | None) -> str:
     if limit_kb is None or held.now_kb <= limit_kb:
         return ""
     # A fork shares its pages with its parent and each counts them. The exact count takes long: it is made only now.
-    exactly = sum(_share_kb(process) for process in tree_of(pid)) if sys.platform == "linux" else held.now_kb
+    exactly = _exact_kb(pid) if sys.platform == "linux" else None
+    if exactly is None:
+        exactly = held.now_kb
     if exactly <= limit_kb:
         return ""
     return f"stopped: it held {_gb(exactly)} GB, and a render on this PC may hold {_gb(limit_kb)} GB"
@@ -85,6 +91,23 @@ def _of(process: psutil.Process) -> TreeMemory:
         return TreeMemory(peak_kb=getattr(memory, "peak_wset", memory.rss) // 1024, now_kb=memory.rss // 1024)
     except (psutil.Error, OSError):
         return TreeMemory()
+
+
+def _exact_kb(pid: int) -> int | None:
+    """What a tree holds, pages that several share counted once; ``None``: not known within :data:`EXACT_WITHIN_S`.
+
+    The system waits for processes that fork at this moment, which many that fork can draw out.
+    """
+    found: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def count() -> None:
+        found.put(sum(_share_kb(process) for process in tree_of(pid)))
+
+    threading.Thread(target=count, name="exact memory", daemon=True).start()
+    try:
+        return found.get(timeout=EXACT_WITHIN_S)
+    except queue.Empty:
+        return None
 
 
 def _share_kb(process: psutil.Process) -> int:

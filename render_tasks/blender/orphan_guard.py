@@ -118,8 +118,9 @@ def kill_marked(marks: dict[str, int]) -> int:
     _signal(roots, signal.SIGSTOP)
     for _ in range(_ROUNDS):
         parents = _parents()
-        found = _marked(needles, parents) | _descendants(roots | killed, parents)
-        found -= {os.getpid(), *roots}
+        own = {os.getpid(), *roots}
+        # Marks last: whoever reads the environment of a process that forks waits for it, among many for a long time.
+        found = (_descendants(roots | killed, parents) - own) or (_marked(needles, parents) - own)
         if not found:
             break
         _signal(found, signal.SIGSTOP)

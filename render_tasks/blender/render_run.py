@@ -177,7 +177,8 @@ class RenderRun:
         if reason := too_many_processes(held.processes, limits):
             self.limit_hit = FailureKind.RESOURCE_LIMIT, reason
         elif reason := over_limit(renderer.pid, held, self._job.memory_limit_kb):
-            self.limit_hit = FailureKind.OUT_OF_MEMORY, reason
+            many = too_many_processes(measure(renderer.pid).processes, limits)
+            self.limit_hit = (FailureKind.RESOURCE_LIMIT, many) if many else (FailureKind.OUT_OF_MEMORY, reason)
         elif reason := too_much_on_disk(renderer.pid, renderer.folder, limits):
             self.limit_hit = FailureKind.RESOURCE_LIMIT, reason
 
