@@ -59,7 +59,9 @@ for line in sys.stdin:
         child = subprocess.Popen(["sleep", "60"], start_new_session=True)
         Path(__file__).with_name("child").write_text(str(child.pid))
         time.sleep(60)
-    Path(order["prefix"] + "%04d.png" % frame).write_bytes(b"warm")
+    if frame == 61: kept.write(b"later"); kept.flush()
+    kept = open(order["prefix"] + "%04d.png" % frame, "wb")
+    kept.write(b"warm"); kept.flush()
     reply(number)
     if frame == 57: os.kill(os.getpid(), signal.SIGSEGV)
 """
@@ -392,3 +394,10 @@ def test_a_process_says_why_it_should_be_closed(bench: PoolHarness, monkeypatch:
         assert process.why_close() == "it grew from 2929 to 4492 MB"
         process.frames = 250
         assert process.why_close() == "it has rendered 250 frames"
+
+
+def test_what_an_open_blender_writes_after_its_frame_changes_no_picture(bench: PoolHarness) -> None:
+    first = bench.render(bench.job(60))
+    bench.render(bench.job(61))
+    assert first.picture.read_bytes() == b"warm"
+    assert bench.kinds() == ["warm"]
