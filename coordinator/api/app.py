@@ -9,7 +9,6 @@ a claim means is decided in :mod:`coordinator.delivery.claims`.
 from __future__ import annotations
 
 import functools
-import hmac
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,9 +36,12 @@ from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import MD5_NAME
 from sheepfold.errors import DiskFull, TooLarge
+from sheepfold.limited.errors import ChildUnavailable
 from sheepfold.serving.origins import PageGuard
 
+from .errors import TooManyGuesses
 from .lease_routes import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
+from .tokens import TokenCheck, address_of
 
 _BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
 _PAGE = Path(__file__).parents[1] / "dashboard" / "index.html"
@@ -61,6 +63,8 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     BrokerUnreachable: 503,
     UnknownJob: 404,
     ManifestUnderWay: 503,
+    ChildUnavailable: 503,
+    TooManyGuesses: 429,
 }
 _NodeId = Annotated[str, Query(pattern="^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$")]
 _NodeUrl = Annotated[str, Query(max_length=300)]
@@ -115,21 +119,19 @@ class ApiServices:
 def create_api(parts: ApiServices) -> ASGIApp:
     """The LAN API as one application; what starts with ``/api/leases/`` goes past FastAPI to :class:`LeaseRoutes`."""
 
-    def is_token(given: str) -> bool:
-        return hmac.compare_digest(given.encode(), parts.farm_token.encode())
+    tokens = TokenCheck(parts.farm_token)
 
-    def has_token(header: str) -> bool:
-        return is_token(header.removeprefix("Bearer "))
-
-    def token_holder(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        if given is None or not is_token(given.credentials):
+    def token_holder(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
+        if given is None or not tokens.is_right(given.credentials, address_of(request)):
             raise HTTPException(401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides")
 
     def reader(
+        request: Request,
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
         login: Annotated[HTTPBasicCredentials | None, Depends(_LOGIN)],
     ) -> None:
-        if not (login and is_token(login.password)) and not (bearer and is_token(bearer.credentials)):
+        given = login.password if login else bearer.credentials if bearer else None
+        if given is None or not tokens.is_right(given, address_of(request)):
             raise HTTPException(
                 401,
                 "any user name, and the farm token (SHEEPFOLD_FARM_TOKEN) as the password",
@@ -144,7 +146,7 @@ def create_api(parts: ApiServices) -> ASGIApp:
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
     pages = PageGuard(app)
-    leases = LeaseRoutes(parts.claims, has_token, _HTTP_STATUS, parts.pressure)
+    leases = LeaseRoutes(parts.claims, tokens.is_right, _HTTP_STATUS, parts.pressure)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")

@@ -29,6 +29,7 @@ from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
 
 from .errors import RequestRefused
+from .tokens import address_of
 
 #: A PC that sends nothing for this long is gone; it sends its frame again when it is back.
 STALLED_AFTER_S = 60
@@ -97,18 +98,18 @@ class _Frame:
 class LeaseRoutes:
     """An ASGI application for ``/api/leases/{id}/{start,frame,failure}``.
 
-    ``has_token`` checks the ``Authorization`` header; ``statuses`` gives the HTTP status of each error that the claims
-    raise.
+    ``is_token`` judges a token that came from an address; ``statuses`` gives the HTTP status of each error that it and
+    the claims raise.
     """
 
     def __init__(
         self,
         claims: ClaimHandler,
-        has_token: Callable[[str], bool],
+        is_token: Callable[[str, str], bool],
         statuses: Mapping[type[Exception], int],
         pressure: InFlightGauge,
     ) -> None:
-        self._claims, self._has_token, self._statuses = claims, has_token, statuses
+        self._claims, self._is_token, self._statuses = claims, is_token, statuses
         self._pressure = pressure
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="claims")
         #: Bytes of bodies that are in memory, or will be; the event loop's, as what follows.
@@ -119,7 +120,8 @@ class LeaseRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            if not self._has_token(request.headers.get("authorization", "")):
+            given = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if not given or not self._is_token(given, address_of(request)):
                 raise RequestRefused(
                     401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides"
                 )
@@ -130,7 +132,7 @@ class LeaseRoutes:
             status = next(code for kind, code in self._statuses.items() if isinstance(error, kind))
             body = _text(detail=str(error))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if status == 401:  # who has no token keeps no connection
+        if status in (401, 429):  # who has no token keeps no connection
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -18,6 +18,7 @@ from coordinator.leases.ledger import Ledger
 from coordinator.leases.ledger_batch import Transition
 from sheepfold.contract.api_messages import FailureKind, FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.failure_causes import Cause, cause_of
+from sheepfold.limited.errors import ChildUnavailable
 
 from .claim_listener import ClaimListener
 from .errors import BrokenPicture, StaleClaim
@@ -127,6 +128,9 @@ class Claims:
         except BrokenPicture as error:
             self._spool.discard(stored.name)
             self.fail(lease_id, attempt, node_id, FailureReport(kind=FailureKind.BAD_PICTURE, reason=str(error)))
+            raise
+        except ChildUnavailable:  # nothing is known of the picture: its node keeps it, and delivers it again
+            self._spool.discard(stored.name)
             raise
         if verdict.doubt:
             self._hold_back(lease, report, stored, verdict)

@@ -27,6 +27,10 @@ MAX_FIELD_BYTES = 64 * 1024
 #: Of a body that is no multipart: a ``<cache>`` list, or an error log as urlencoded text.
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+#: A client that nobody knows says what it has to say in less.
+STRANGERS_BODY_BYTES = 64 * 1024
+#: Of a body that is too large so much more is read and thrown away, so that the client gets its answer.
+MAX_IGNORED_BYTES = 64 * 1024 * 1024
 #: Collected before it goes to disk in a thread; a small frame never costs one.
 WRITE_AT_BYTES = 1024 * 1024
 
@@ -42,10 +46,13 @@ class Form:
     file: Path | None = None
 
 
-async def read_form(request: Request, *, to: Path | None = None, limit: int = MAX_BODY_BYTES) -> Form:
-    """The whole request. A file goes to ``to``, or nowhere if that is ``None``; raises :class:`BadForm`.
+async def read_form(
+    request: Request, *, to: Path | None = None, limit: int = MAX_BODY_BYTES, body_limit: int = MAX_BODY_BYTES
+) -> Form:
+    """The whole request. A file of ``limit`` bytes goes to ``to``, or nowhere if that is ``None``.
 
-    A body that is too large is read to its end all the same and thrown away, so that the client gets its answer.
+    Any other body may have ``body_limit`` bytes. Raises :class:`BadForm`. A body that is too large is read on all the
+    same and thrown away, within :data:`MAX_IGNORED_BYTES`, so that the client gets its answer.
     """
     query = dict(request.query_params)
     if request.method == "GET":
@@ -55,7 +62,7 @@ async def read_form(request: Request, *, to: Path | None = None, limit: int = MA
         if kind == b"multipart/form-data":
             fields, file = await _read_multipart(request, options.get(b"boundary", b""), to, limit)
             return Form(fields={**fields, **query}, file=file)
-        body = await _read_body(request)
+        body = await _read_body(request, body_limit)
     except ClientDisconnect:
         raise BadForm("the client hung up") from None
     # Clients until 2020 send XML and call it a form; no form begins like that.
@@ -78,15 +85,17 @@ def _urlencoded(body: bytes) -> dict[str, str]:
         raise BadForm("too many parameters", too_large=True) from None
 
 
-async def _read_body(request: Request) -> bytes:
+async def _read_body(request: Request, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size <= MAX_BODY_BYTES:
+        if size <= limit:
             parts.append(chunk)
-    if size > MAX_BODY_BYTES:
-        raise BadForm(f"the body is larger than {MAX_BODY_BYTES} bytes", too_large=True)
+        elif size > limit + MAX_IGNORED_BYTES:
+            break
+    if size > limit:
+        raise BadForm(f"the body is larger than {limit} bytes", too_large=True)
     return b"".join(parts)
 
 
@@ -98,8 +107,12 @@ async def _read_multipart(
     file: IO[bytes] | None = None
     failure: BadForm | None = None
     try:
+        ignored = 0
         async for chunk in request.stream():
             if failure is not None:
+                ignored += len(chunk)
+                if ignored > MAX_IGNORED_BYTES:
+                    break
                 continue
             failure = _fed(parser, chunk)
             if to is not None and parsed.pending_bytes >= WRITE_AT_BYTES:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
+from lab.errors import TooManyGuesses
 from lab.server.store.accounts import Account, Accounts, SignedIn
 from lab.server.store.database import Store
 from lab.server.store.frames import Frames
@@ -13,12 +16,17 @@ from lab.server.store.renderers import gather_renderers
 from lab.server.store.web_sessions import Sessions
 from lab.settings import MIB, ServerSettings
 from sheepfold.backoff import steady_clock
+from sheepfold.serving.guesses import GuessBrake
 
 from .chunks import Chunks
 from .machine_test_scene import prepare_machine_test
 from .test_frames import MachineTests
 from .threads import ServerThreads
 from .untrusted_files import UntrustedFiles
+
+T = TypeVar("T")
+#: Logins whose guesses are looked at at the same time, about; scrypt keeps two threads busy with less.
+GUESS_TURNS = 64
 
 
 class LabServices:
@@ -58,16 +66,28 @@ class LabServices:
         )
         self.chunks = Chunks(self.store, self.threads, chunk_bytes=settings.chunk_mb * MIB)
         self.untrusted = UntrustedFiles()
+        self._guesses, self._turns = GuessBrake(), [asyncio.Lock() for _ in range(GUESS_TURNS)]
         wants_tests = settings.test_frames > 0
         self.test_frames = MachineTests(self.sessions, prepare_machine_test(self.store)) if wants_tests else None
 
     async def check_password(self, login: str, password: str) -> Account | None:
-        """The account, if login and password are right."""
-        return await self.threads.run_in_password_thread(self.accounts.check, login, password)
+        """The account, if login and password are right; raises :class:`~lab.errors.TooManyGuesses`."""
+        known = self.accounts.recall_password(login, password)
+        return known or await self._look_at_guess(login, self.accounts.check, password)
 
     async def check_sign_in(self, login: str, secret: str) -> SignedIn | None:
-        """The account, if ``secret`` is its password or its public key."""
-        return await self.threads.run_in_password_thread(self.accounts.sign_in, login, secret)
+        """The account, if ``secret`` is its password or its public key; raises as :meth:`check_password` does."""
+        known = self.accounts.recall(login, secret)
+        return known or await self._look_at_guess(login, self.accounts.sign_in, secret)
+
+    async def _look_at_guess(self, login: str, look: Callable[[str, str], T | None], secret: str) -> T | None:
+        """One at a time for a login: the next one knows how the last one ended."""
+        async with self._turns[hash(login) % len(self._turns)]:
+            if wait_s := self._guesses.wait_s(login):
+                raise TooManyGuesses(wait_s)
+            found = await self.threads.run_in_password_thread(look, login, secret)
+            (self._guesses.wrong if found is None else self._guesses.right)(login)
+            return found
 
     def close(self) -> None:
         """Let the threads finish what they have begun, and close the store."""

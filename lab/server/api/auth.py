@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from lab.errors import BadForm, LabError, NotAllowed, NotNow, UnknownProject
+from lab.errors import BadForm, LabError, NotAllowed, NotNow, TooManyGuesses, UnknownProject
 from lab.server.services import LabServices
 from sheepfold.errors import NotAPicture
 from sheepfold.limited.errors import ChildUnavailable
@@ -54,6 +54,9 @@ def refusal_of(error: LabError | NotAPicture | ChildUnavailable) -> Response:
         status = 404
     elif isinstance(error, NotNow):
         status = 409
+    elif isinstance(error, TooManyGuesses):
+        retry = {"retry-after": str(max(1, round(error.wait_s)))}
+        return JSONResponse({"detail": str(error)}, status_code=429, headers=retry)
     elif isinstance(error, ChildUnavailable):
         status = 503
     elif isinstance(error, BadForm) and error.too_large:

@@ -142,7 +142,8 @@ class FrameRoutes:
         """A frame that could not be rendered, with its log."""
         path = self._services.store.incoming()
         try:
-            form = await _read_report(request, path)
+            known = await self._services.threads.run_in_db_thread(self._is_alive, request.cookies.get(COOKIE))
+            form = await _read_report(request, path if known else None)
             asked = read_error_report(form.fields)
             text = _end_of(form.file) if form.file else form.fields.get("file", "").encode()
             status = await self._services.threads.run_in_db_thread(self._fail, request.cookies.get(COOKIE), asked, text)
@@ -151,6 +152,10 @@ class FrameRoutes:
         finally:
             path.unlink(missing_ok=True)
         return xml(write_error_answer(ErrorAnswer(status=status)))
+
+    def _is_alive(self, token: str | None) -> bool:
+        session = self._services.sessions.find(token)
+        return session is not None and session.is_alive
 
     def _fail(self, token: str | None, asked: ErrorReport, text: bytes) -> ErrorStatus | int:
         session = self._services.sessions.find(token)
@@ -169,7 +174,8 @@ class FrameRoutes:
         return ErrorStatus.OK
 
 
-async def _read_report(request: Request, path: Path) -> Form:
+async def _read_report(request: Request, path: Path | None) -> Form:
+    """The report, its log in ``path``; of a client that nobody knows no log is kept."""
     try:
         return await read_form(request, to=path, limit=MAX_REPORT_BYTES)
     except BadForm as error:

@@ -14,9 +14,9 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from lab.errors import BadForm, UnknownProject
+from lab.errors import BadForm, TooManyGuesses, UnknownProject
 from lab.server.chunks import PieceFile
-from lab.server.forms import read_form
+from lab.server.forms import MAX_BODY_BYTES, STRANGERS_BODY_BYTES, read_form
 from lab.server.services import LabServices
 from lab.server.store.accounts import Account
 from lab.server.store.frame_views import Granted
@@ -57,7 +57,7 @@ class SessionRoutes:
     async def sign_in(self, request: Request) -> Response:
         """Session creation; a refusal is a document with a status, never an HTTP error."""
         try:
-            form = await read_form(request)
+            form = await read_form(request, body_limit=STRANGERS_BODY_BYTES)
         except BadForm:
             return _signed_in(SignInStatus.MISSING_PARAMETER)
         if not form.fields.get("version"):
@@ -69,7 +69,10 @@ class SessionRoutes:
         except MalformedMessage:
             return _signed_in(SignInStatus.MISSING_PARAMETER)
         # Not even an expired cookie is a reason to refuse: clients that are answered 103 sleep for 5 to 15 minutes.
-        signed_in = await self._services.check_sign_in(asked.credentials.login, asked.credentials.password)
+        try:
+            signed_in = await self._services.check_sign_in(asked.credentials.login, asked.credentials.password)
+        except TooManyGuesses as error:  # no status says "later", and a refusal would end a client for good
+            return Response(status_code=429, headers={"retry-after": str(max(1, round(error.wait_s)))})
         if signed_in is None:
             return _signed_in(SignInStatus.AUTHENTICATION_FAILED)
         token = await self._services.threads.run_in_db_thread(
@@ -113,19 +116,25 @@ class SessionRoutes:
 
     async def request_job(self, request: Request) -> Response:
         """Job request: one frame, or why there is none."""
+        known = await self._services.threads.run_in_db_thread(self._is_alive, request.cookies.get(COOKIE))
         try:
-            form = await read_form(request)
+            form = await read_form(request, body_limit=MAX_BODY_BYTES if known else STRANGERS_BODY_BYTES)
             asked = read_job_request(form.fields, form.body)
         except (BadForm, MalformedMessage) as error:
             # The specification has no status for it. Of those that clients know, this one makes them wait and ask on.
             log.warning("an unreadable job request: %s", error)
-            return xml(write_job_answer(JobAnswer(status=JobStatus.INTERNAL_ERROR)))
+            status = JobStatus.INTERNAL_ERROR if known else JobStatus.SESSION_DEAD
+            return xml(write_job_answer(JobAnswer(status=status)))
         token, address = request.cookies.get(COOKIE), address_of_request(request)
         answer, cut_bytes = await self._services.threads.run_in_db_thread(self._answer_job, token, asked, address)
         if answer.offer is not None and cut_bytes:
             pieces = await self._services.chunks.of(answer.offer.archive_md5, cut_bytes)
             answer = replace(answer, offer=replace(answer.offer, chunks=pieces))
         return xml(write_job_answer(answer))
+
+    def _is_alive(self, token: str | None) -> bool:
+        session = self._services.sessions.find(token)
+        return session is not None and session.is_alive
 
     def _answer_job(self, token: str | None, asked: JobRequest, address: str) -> tuple[JobAnswer, int]:
         """The answer, and the size of its archive where the client may be given it in pieces, else 0."""

@@ -104,19 +104,34 @@ class Accounts:
 
     def sign_in(self, login: str, secret: str) -> SignedIn | None:
         """The account, if ``secret`` is its password or its public key."""
+        return self.recall(login, secret) or self._prove(login, secret)
+
+    def recall(self, login: str, secret: str) -> SignedIn | None:
+        """The account, where ``secret`` is its public key or was proven lately; ``None`` says nothing. Quick."""
         account = self.get(login)
         expected = self._key_hashes.get(login) or self._nothing.key_hash
         if hmac.compare_digest(hash_of_key(secret), expected) and account is not None:
             return SignedIn(account=account, public_key=secret)
-        return self._prove(login, secret)
+        return self._proven_lately(self._seal(login, secret), login)
 
-    def _prove(self, login: str, password: str) -> SignedIn | None:
-        seal = hmac.digest(self._key, f"{len(login)}:{login}:{password}".encode("utf-8", "surrogatepass"), "sha256")
+    def recall_password(self, login: str, password: str) -> Account | None:
+        """As :meth:`recall`, but a public key is none."""
+        proven = self._proven_lately(self._seal(login, password), login)
+        return proven.account if proven else None
+
+    def _seal(self, login: str, password: str) -> bytes:
+        return hmac.digest(self._key, f"{len(login)}:{login}:{password}".encode("utf-8", "surrogatepass"), "sha256")
+
+    def _proven_lately(self, seal: bytes, login: str) -> SignedIn | None:
         with self._lock:
             until, known = self._trusted.get(seal, (0.0, None))
-            changes = self._changes
-        if known is not None and until > self._clock():
-            return replace(known, account=self._accounts[login])
+        return replace(known, account=self._accounts[login]) if known is not None and until > self._clock() else None
+
+    def _prove(self, login: str, password: str) -> SignedIn | None:
+        seal = self._seal(login, password)
+        if known := self._proven_lately(seal, login):
+            return known
+        changes = self._changes
         with self._store.transaction() as db:
             row = db.execute(select(accounts).where(accounts.c.login == login)).mappings().first()
         derived = derive(password, row["salt"] if row else self._dummy_salt)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from coordinator.api.app import MAX_JSON_BYTES, ApiServices, create_api
 from coordinator.api.operator_service import FrameLog
@@ -138,8 +139,7 @@ class FakeOperator:
         return found if (job, frame) == ("film", "12") else None
 
 
-@pytest.fixture
-def client(desk: FakeClaims, archives: FakeArchives) -> TestClient:
+def create_fake_api(desk: FakeClaims, archives: FakeArchives) -> ASGIApp:
     parts = ApiServices(
         farm_token=TOKEN,
         claims=desk,
@@ -149,7 +149,12 @@ def client(desk: FakeClaims, archives: FakeArchives) -> TestClient:
         jobs=FakeJobs(),
         metrics=CollectorRegistry(),
     )
-    return TestClient(create_api(parts), base_url="http://coordinator:8420")
+    return create_api(parts)
+
+
+@pytest.fixture
+def client(desk: FakeClaims, archives: FakeArchives) -> TestClient:
+    return TestClient(create_fake_api(desk, archives), base_url="http://coordinator:8420")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.failure_causes import Cause, cause_of
+from sheepfold.limited.errors import ChildUnavailable
+from sheepfold.pictures import Picture
 from tests.support.coordinator.builders import ClaimRecord, Listener, look, offer, rendering, report
 
 CRASH = FailureReport(kind=FailureKind.RENDERER_CRASHED, reason="signal 11", log="boom")
@@ -361,3 +364,22 @@ def test_a_frame_under_which_three_nodes_went_down_fails_and_its_report_says_so(
     )
     assert [(given_up.id, why.kind) for given_up, why in told.gave_up] == [(lease.id, FailureKind.NODES_DOWN)]
     assert [attempt.outcome for attempt in ledger.attempts(lease.id)] == ["node lost", "node lost", "failed"]
+
+
+def test_a_picture_that_nobody_can_look_at_now_is_no_failure_and_comes_again(ledger: Ledger, spool: Spool) -> None:
+    calls: list[int] = []
+
+    def busy_once(path: Path) -> Picture:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ChildUnavailable
+        return look(path)
+
+    claims = Claims(ledger, spool, FrameValidator(busy_once, lambda _lease: None), Listener(), attempts=2)
+    lease = rendering(ledger)
+    with pytest.raises(ChildUnavailable):
+        claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
+    assert spool.names() == []
+    assert (ledger.get(lease.id).state, ledger.get(lease.id).failures) == (LeaseState.RENDERING, 0)
+    claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
+    assert ledger.get(lease.id).state is LeaseState.DELIVERED
