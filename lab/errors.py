@@ -11,7 +11,6 @@
     │   └── BadForm           ... a body that is no form, or too large
     ├── UnknownProject        no project with this number
     ├── NotNow                the project's state does not allow it
-    ├── TooManyGuesses        wrong passwords came for a login: the next one is looked at later
     ├── NotAllowed            login or password is missing, wrong, or not the owner's
     ├── NoBlender             the demo scene needs a Blender and there is none
     ├── NoAnswerFromBlender   Blender was not able to open the packed scene
@@ -104,14 +103,6 @@ class ServerRefused(LabError):
     def __init__(self, reason: str, http_status: int = 0) -> None:
         self.http_status = http_status
         super().__init__(reason)
-
-
-class TooManyGuesses(LabError):
-    """Too many wrong passwords came for this login. ``wait_s``: seconds until the next one is looked at."""
-
-    def __init__(self, wait_s: float) -> None:
-        self.wait_s = wait_s
-        super().__init__(f"too many wrong passwords came for this login; try again in {max(1, round(wait_s))} s")
 
 
 class NotAllowed(LabError):

@@ -37,9 +37,9 @@ from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import MD5_NAME
 from sheepfold.errors import DiskFull, TooLarge
 from sheepfold.limited.errors import ChildUnavailable
+from sheepfold.serving.errors import TooManyGuesses
 from sheepfold.serving.origins import PageGuard
 
-from .errors import TooManyGuesses
 from .lease_routes import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
 from .tokens import TokenCheck, address_of
 

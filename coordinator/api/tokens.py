@@ -8,9 +8,8 @@ from collections import OrderedDict
 
 from starlette.requests import Request
 
+from sheepfold.serving.errors import TooManyGuesses
 from sheepfold.serving.guesses import MOST_NAMES, GuessBrake
-
-from .errors import TooManyGuesses
 
 
 class TokenCheck:
@@ -26,7 +25,7 @@ class TokenCheck:
         """Raises :class:`TooManyGuesses` for an address that has guessed too often; its guess is not looked at."""
         is_known = address in self._known
         if not is_known and (wait_s := self._brake.wait_s(address)):
-            raise TooManyGuesses(wait_s)
+            raise TooManyGuesses("the farm token", wait_s)
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token):
             self._brake.wrong(address)
             return False

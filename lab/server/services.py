@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from lab.errors import TooManyGuesses
 from lab.server.store.accounts import Account, Accounts, SignedIn
 from lab.server.store.database import Store
 from lab.server.store.frames import Frames
@@ -16,6 +15,7 @@ from lab.server.store.renderers import gather_renderers
 from lab.server.store.web_sessions import Sessions
 from lab.settings import MIB, ServerSettings
 from sheepfold.backoff import steady_clock
+from sheepfold.serving.errors import TooManyGuesses
 from sheepfold.serving.guesses import GuessBrake
 
 from .chunks import Chunks
@@ -71,7 +71,7 @@ class LabServices:
         self.test_frames = MachineTests(self.sessions, prepare_machine_test(self.store)) if wants_tests else None
 
     async def check_password(self, login: str, password: str) -> Account | None:
-        """The account, if login and password are right; raises :class:`~lab.errors.TooManyGuesses`."""
+        """The account, if login and password are right; raises :class:`~sheepfold.serving.errors.TooManyGuesses`."""
         known = self.accounts.recall_password(login, password)
         return known or await self._look_at_guess(login, self.accounts.check, password)
 
@@ -84,7 +84,7 @@ class LabServices:
         """One at a time for a login: the next one knows how the last one ended."""
         async with self._turns[hash(login) % len(self._turns)]:
             if wait_s := self._guesses.wait_s(login):
-                raise TooManyGuesses(wait_s)
+                raise TooManyGuesses("this login's password", wait_s)
             found = await self.threads.run_in_password_thread(look, login, secret)
             (self._guesses.wrong if found is None else self._guesses.right)(login)
             return found

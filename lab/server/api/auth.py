@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from lab.errors import BadForm, LabError, NotAllowed, NotNow, TooManyGuesses, UnknownProject
+from lab.errors import BadForm, LabError, NotAllowed, NotNow, UnknownProject
 from lab.server.services import LabServices
 from sheepfold.errors import NotAPicture
 from sheepfold.limited.errors import ChildUnavailable
+from sheepfold.serving.errors import TooManyGuesses
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -31,7 +32,7 @@ class OwnerAuth:
                 if owner_only or not self._services.settings.open_to_look:
                     await self.authenticate(request)
                 return await handler(request)
-            except (LabError, NotAPicture, ChildUnavailable) as error:
+            except (LabError, NotAPicture, ChildUnavailable, TooManyGuesses) as error:
                 return refusal_of(error)
 
         return guard
@@ -44,7 +45,7 @@ class OwnerAuth:
             raise NotAllowed("this needs login and password of the server's owner")
 
 
-def refusal_of(error: LabError | NotAPicture | ChildUnavailable) -> Response:
+def refusal_of(error: LabError | NotAPicture | ChildUnavailable | TooManyGuesses) -> Response:
     """An error of ours as an HTTP answer."""
     status = 400
     if isinstance(error, NotAllowed):
@@ -55,7 +56,7 @@ def refusal_of(error: LabError | NotAPicture | ChildUnavailable) -> Response:
     elif isinstance(error, NotNow):
         status = 409
     elif isinstance(error, TooManyGuesses):
-        retry = {"retry-after": str(max(1, round(error.wait_s)))}
+        retry = {"retry-after": error.retry_after}
         return JSONResponse({"detail": str(error)}, status_code=429, headers=retry)
     elif isinstance(error, ChildUnavailable):
         status = 503

@@ -14,7 +14,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from lab.errors import BadForm, TooManyGuesses, UnknownProject
+from lab.errors import BadForm, UnknownProject
 from lab.server.chunks import PieceFile
 from lab.server.forms import MAX_BODY_BYTES, STRANGERS_BODY_BYTES, read_form
 from lab.server.services import LabServices
@@ -30,6 +30,7 @@ from sheepfold.protocol.session_messages import SignInAnswer, SignInRequest
 from sheepfold.protocol.status import JobStatus, SignInStatus
 from sheepfold.protocol.writing import write_job_answer, write_sign_in_answer
 from sheepfold.protocol.xml_document import write_document
+from sheepfold.serving.errors import TooManyGuesses
 
 from .endpoints import COOKIE, ENDPOINTS, PROJECT_PATH, REVISION, xml
 from .offers import address_of_request, offer_of, work_of_project, work_of_test_frame
@@ -72,7 +73,7 @@ class SessionRoutes:
         try:
             signed_in = await self._services.check_sign_in(asked.credentials.login, asked.credentials.password)
         except TooManyGuesses as error:  # no status says "later", and a refusal would end a client for good
-            return Response(status_code=429, headers={"retry-after": str(max(1, round(error.wait_s)))})
+            return Response(status_code=429, headers={"retry-after": error.retry_after})
         if signed_in is None:
             return _signed_in(SignInStatus.AUTHENTICATION_FAILED)
         token = await self._services.threads.run_in_db_thread(

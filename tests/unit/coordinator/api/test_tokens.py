@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.api.errors import TooManyGuesses
 from coordinator.api.tokens import TokenCheck
+from sheepfold.serving.errors import TooManyGuesses
 from sheepfold.serving.guesses import FREE_GUESSES
 
 TOKEN = "f4" * 24
