@@ -1,8 +1,8 @@
 """The worker's HTTP client of the coordinator; the only file here that imports requests.
 
 Every call ends in an answer or in one of the errors of :mod:`render_tasks.errors`; which of them may be asked again is
-said there. The farm token travels in a header alone and is in no error text: those are built from the call's name and
-the class of what went wrong, never from a URL.
+said there. Farm token and node secret travel in headers alone and are in no error text: those are built from the call's
+name and the class of what went wrong, never from a URL.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from sheepfold.contract.api_messages import (
+    NODE_SECRET_HEADER,
     ArchiveManifest,
     ArchiveSources,
     FailureReport,
@@ -58,9 +59,10 @@ _NOT_NOW = frozenset({408, 425, 429})
 class CoordinatorClient:
     """The calls of the coordinator's LAN API. Threads share it."""
 
-    def __init__(self, root_url: str, token: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(self, root_url: str, token: str, node_secret: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        """``node_secret`` proves that this worker is the node its calls name."""
         self._root = root_url.rstrip("/")
-        self._token = token
+        self._token, self._node_secret = token, node_secret
         self._read_timeout_s = read_timeout_s
         #: The one used last is used first, so that what a burst needed ends for want of use.
         self._idle: list[requests.Session] = []
@@ -196,6 +198,7 @@ class CoordinatorClient:
             # Neither a studio's proxy for the internet nor a .netrc entry has any say about the LAN.
             session.trust_env = False
             session.headers["Authorization"] = f"Bearer {self._token}"
+            session.headers[NODE_SECRET_HEADER] = self._node_secret
         try:
             yield session
         finally:
@@ -211,7 +214,7 @@ def _read(call: str, kind: type[T], answer: requests.Response) -> T:
 
 def _refusal(call: str, answer: requests.Response) -> Exception:
     status = answer.status_code
-    if status in (401, 403):
+    if status == 401:
         return TokenRefused()
     if status == 409 and call != "join":
         return StaleLease(_detail(answer))

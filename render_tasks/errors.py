@@ -6,7 +6,7 @@
     ├── CoordinatorError            the coordinator's side of the LAN
     │   ├── CoordinatorUnreachable  no usable answer: ask again later
     │   │   └── CoordinatorFailed   500: it failed over this very call, and may fail over it again
-    │   ├── TokenRefused            401, 403: the farm token is not the coordinator's
+    │   ├── TokenRefused            401: the farm token is not the coordinator's
     │   ├── StaleLease              409: this attempt is no longer ours, drop it
     │   ├── FrameRejected           422: the coordinator read the picture and does not want it
     │   ├── ArchiveMissing          404: the coordinator does not hold this archive

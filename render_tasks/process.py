@@ -86,7 +86,8 @@ class WorkerProcess:
 
     def __init__(self, settings: WorkerSettings, folder: WorkDir, sandbox: Sandbox) -> None:
         self._settings, self._folder, self._sandbox = settings, folder, sandbox
-        self._coordinator = CoordinatorClient(settings.coordinator_url, settings.farm_token.get_secret_value())
+        token = settings.farm_token.get_secret_value()
+        self._coordinator = CoordinatorClient(settings.coordinator_url, token, folder.node_secret)
         self._outbox = Outbox(folder.outbox)
         self._blender = LocalBlender(ask=functools.partial(ask_version_in, sandbox))
         self._guard = OrphanGuard()
@@ -128,13 +129,14 @@ class WorkerProcess:
     def _take_identity(self, node_id: str) -> None:
         """The node that the coordinator says we are; empty: the one we said. Raises OSError."""
         if node_id and node_id != self._folder.node_id:
-            log.warning("%s is a copy of another worker's: this is a node of its own from now on", self._folder.path)
+            log.warning("%s has another worker's node id: this is a node of its own from now on", self._folder.path)
             self._folder.take_identity(node_id)
 
     def _join_request(self, *, fresh: bool = False) -> JoinRequest:
         return JoinRequest(
             contract_version=CONTRACT_VERSION,
             node_id=self._folder.node_id,
+            secret=self._folder.node_secret,
             wanted_name=self._settings.node_name,
             hardware=self._hardware,
             slots=self._settings.slots,

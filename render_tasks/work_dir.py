@@ -2,6 +2,7 @@
 
 ::
 
+    node-secret  proves to the coordinator that this is that node; a copy of the folder has the same one
     node-id      UUID of this node; whoever has the folder is the node, unless a copy of it was there first
     lock         locked while a worker runs
     archives/    :mod:`render_tasks.archives.cache`
@@ -18,6 +19,8 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
+import secrets
 import uuid
 from collections.abc import Generator
 from pathlib import Path
@@ -28,6 +31,8 @@ from sheepfold.atomic_files import write_atomically
 from .errors import WorkDirTaken, WorkDirUnusable
 from .untrusted.files import read_start
 from .untrusted.removal import empty_folder, is_plain, real_folder, set_aside
+
+_SECRET = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class WorkDir:
@@ -44,6 +49,8 @@ class WorkDir:
         for folder in (self.archives, self.outbox):
             real_folder(folder)
         self.node_id = _identity(path / "node-id")
+        #: 64 hexadecimal digits; never logged.
+        self.node_secret = _secret(path / "node-secret")
 
     def take_identity(self, node_id: str) -> None:
         """Writes another node id, kept from now on. Raises OSError."""
@@ -104,6 +111,17 @@ def _identity(path: Path) -> str:
     node_id = str(uuid.uuid4())
     _keep_identity(path, node_id)
     return node_id
+
+
+def _secret(path: Path) -> str:
+    _must_be_plain(path)
+    with contextlib.suppress(OSError, UnicodeError):
+        kept = read_start(path.parent, path.name, most_bytes=100).decode("ascii").strip()
+        if _SECRET.fullmatch(kept):
+            return kept
+    secret = secrets.token_hex(32)
+    write_atomically(path, secret.encode("ascii"))
+    return secret
 
 
 def _keep_identity(path: Path, node_id: str) -> None:

@@ -23,14 +23,19 @@ def detect(gpus: tuple[str, ...] = ()) -> NodeHardware:
     return NodeHardware(
         os={"win32": "windows", "darwin": "mac"}.get(sys.platform, "linux"),
         bits="64bit" if sys.maxsize > 2**32 else "32bit",
-        cpu_family=str(cpu.get("family") or "unknown"),
-        cpu_model=str(cpu.get("model") or "unknown"),
-        cpu_model_name=str(cpu.get("brand_raw") or platform.processor() or platform.machine() or "unknown"),
+        cpu_family=_short(cpu.get("family")),
+        cpu_model=_short(cpu.get("model")),
+        cpu_model_name=_short(cpu.get("brand_raw") or platform.processor() or platform.machine()),
         cpu_cores=usable_threads(),
         ram=usable_ram(),
-        gpus=gpus,
-        os_version=_os_version(),
+        gpus=tuple(map(_short, gpus[:64])),
+        os_version=_short(_os_version()),
     )
+
+
+def _short(said: object) -> str:
+    """What a system says of itself, as long as a record may hold."""
+    return str(said or "unknown")[:256]
 
 
 def _os_version() -> str:

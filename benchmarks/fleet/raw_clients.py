@@ -6,7 +6,7 @@ Nothing here is for a farm: no retries, no chunked bodies, no encryption, and a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -91,10 +91,11 @@ class HttpLine(asyncio.Protocol):
 class HttpLines:
     """A node's connections to one server: as many as it uses at once."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, headers: Mapping[str, str] | None = None) -> None:
         parts = urlsplit(url)
         self._address = (parts.hostname, parts.port)
-        self._head = f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\n"
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        self._head = f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\n{more}"
         self._free: list[HttpLine] = []
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import random
+import secrets
 import sys
 import time
 import uuid
@@ -32,7 +33,14 @@ import uvloop
 
 from benchmarks.fleet.raw_clients import HttpLines, RedisLine
 from render_tasks.presence import AT_MOST_EVERY_S, WRITE_RECORD
-from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchiveManifest, JoinAnswer, JoinRequest, archive_pass
+from sheepfold.contract.api_messages import (
+    CONTRACT_VERSION,
+    NODE_SECRET_HEADER,
+    ArchiveManifest,
+    JoinAnswer,
+    JoinRequest,
+    archive_pass,
+)
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.orders import RenderOrder, celery_name_of, scene_key
 from sheepfold.contract.presence import (
@@ -92,7 +100,8 @@ class Node:
         self._plan, self._result = plan, result
         self._id, self._wanted = str(uuid.uuid4()), f"pc-{number:04d}"
         self._picture = base64.b64decode(plan.picture)
-        self._lan_api = HttpLines(plan.coordinator_url, plan.farm_token)
+        self._secret = secrets.token_hex(32)
+        self._lan_api = HttpLines(plan.coordinator_url, plan.farm_token, {NODE_SECRET_HEADER: self._secret})
         self._slot = asyncio.Semaphore(1)
         self._in_hand: dict[str, SlotState] = {}
         self._archives: dict[str, asyncio.Task[None]] = {}
@@ -114,6 +123,7 @@ class Node:
         wish = JoinRequest(
             contract_version=CONTRACT_VERSION,
             node_id=self._id,
+            secret=self._secret,
             wanted_name=self._wanted,
             hardware=self._hardware,
             slots=1,

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import signal
 import sys
 import time
@@ -45,7 +46,8 @@ class LanPeer:
         self._settings = WorkerSettings()  # type: ignore[call-arg]
         self._node_id = self._settings.node_name
         token = self._settings.farm_token.get_secret_value()
-        self._coordinator = CoordinatorClient(self._settings.coordinator_url, token)
+        self._secret = secrets.token_hex(32)
+        self._coordinator = CoordinatorClient(self._settings.coordinator_url, token, self._secret)
         self._sharing = ArchiveSharing(self._coordinator, self._node_id, self._settings)
         self._cache = self._sharing.open(self._settings.work_dir / "archives", on_evict=lambda _: None)
         self._hardware = detect(())
@@ -55,6 +57,7 @@ class LanPeer:
         wish = JoinRequest(
             contract_version=CONTRACT_VERSION,
             node_id=self._node_id,
+            secret=self._secret,
             wanted_name=self._settings.node_name,
             hardware=self._hardware,
             slots=1,

@@ -24,14 +24,21 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordinator.archives.errors import ManifestUnderWay
-from coordinator.delivery.errors import BadName, BrokenPicture, CutOff, StaleClaim
+from coordinator.delivery.errors import BadName, BrokenPicture, CutOff, NotYourLease, StaleClaim
 from coordinator.jobs.blocks import JobBlock
 from coordinator.jobs.control import Stopped
 from coordinator.jobs.errors import UnknownJob
 from coordinator.leases.errors import LedgerError
-from coordinator.nodes.errors import BrokerUnreachable
+from coordinator.nodes.errors import BrokerUnreachable, TooManyJoins, TooManyNodes
 from coordinator.scheduling.backpressure import InFlightGauge
-from sheepfold.contract.api_messages import CONTRACT_VERSION, ArchiveManifest, ArchiveSources, JoinAnswer, JoinRequest
+from sheepfold.contract.api_messages import (
+    CONTRACT_VERSION,
+    NODE_SECRET_HEADER,
+    ArchiveManifest,
+    ArchiveSources,
+    JoinAnswer,
+    JoinRequest,
+)
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import MD5_NAME
@@ -40,7 +47,7 @@ from sheepfold.limited.errors import ChildUnavailable
 from sheepfold.serving.errors import TooManyGuesses
 from sheepfold.serving.origins import PageGuard
 
-from .lease_routes import BROKEN_OFF, MAX_JSON_BYTES, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
+from .lease_routes import BROKEN_OFF, NOT_THAT_NODE, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
 from .tokens import TokenCheck, address_of
 
 _BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
@@ -50,8 +57,12 @@ _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-#: What a node reads off the status: 409 drop it, 422 the attempt failed, anything else: keep it and try again.
+#: A worker that keeps two thousand frames says what it is in half of this.
+MAX_JOIN_BYTES = 256 * 1024
+#: What a node reads off the status: 403 it is none of its leases, 409 drop it, 422 the attempt failed, anything else:
+#: keep it and try again.
 _HTTP_STATUS: dict[type[Exception], int] = {
+    NotYourLease: 403,
     StaleClaim: 409,
     BrokenPicture: 422,
     BadName: 422,
@@ -61,6 +72,8 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     DiskFull: 507,
     LedgerError: 507,
     BrokerUnreachable: 503,
+    TooManyJoins: 429,
+    TooManyNodes: 503,
     UnknownJob: 404,
     ManifestUnderWay: 503,
     ChildUnavailable: 503,
@@ -83,6 +96,7 @@ class Nodes(Protocol):
 
     def join(self, wish: JoinRequest, reached_by: str, address: str, /) -> JoinAnswer: ...
     def redis_url_for(self, reached_by: str, /) -> str: ...
+    def is_node(self, node_id: str, secret: str, /) -> bool: ...
 
 
 class Operator(Protocol):
@@ -146,7 +160,11 @@ def create_api(parts: ApiServices) -> ASGIApp:
     for kind, code in _HTTP_STATUS.items():
         app.add_exception_handler(kind, functools.partial(_refusal, code))
     pages = PageGuard(app)
-    leases = LeaseRoutes(parts.claims, tokens.is_right, _HTTP_STATUS, parts.pressure)
+
+    def is_node(node_id: str, secret: str) -> bool:
+        return parts.nodes.is_node(node_id, secret)
+
+    leases = LeaseRoutes(parts.claims, tokens.is_right, is_node, _HTTP_STATUS, parts.pressure)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")
@@ -165,7 +183,7 @@ def _add_open_paths(app: FastAPI) -> None:
 def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
     @app.post("/api/join", dependencies=[guard])
     async def join(request: Request) -> Response:
-        asked = await _message(request, JoinRequest)
+        asked = await _message(request, JoinRequest, MAX_JOIN_BYTES)
         if asked.contract_version != CONTRACT_VERSION:
             older = "worker" if asked.contract_version < CONTRACT_VERSION else "coordinator"
             spoken = f"this coordinator speaks version {CONTRACT_VERSION}, the worker {asked.contract_version}"
@@ -175,11 +193,18 @@ def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
 
     @app.get("/api/archives/{md5}", dependencies=[guard])
     def archive(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
+        _check_is_node(parts, node, request)
         return _archive_answer(parts.archives.plan, md5, node, url, request)
 
     @app.get("/api/archives/{md5}/sources", dependencies=[guard])
     def sources(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
+        _check_is_node(parts, node, request)
         return _archive_answer(parts.archives.sources, md5, node, url, request)
+
+
+def _check_is_node(parts: ApiServices, node_id: str, request: Request) -> None:
+    if not parts.nodes.is_node(node_id, request.headers.get(NODE_SECRET_HEADER, "")):
+        raise HTTPException(403, NOT_THAT_NODE)
 
 
 def _archive_answer(ask: _Ask, md5: str, node: str, url: str, request: Request) -> Response:
@@ -249,13 +274,13 @@ def _json(message: object) -> Response:
     return Response(to_json(message), media_type="application/json")
 
 
-async def _message(request: Request, kind: type[Any]) -> Any:
+async def _message(request: Request, kind: type[Any], most_bytes: int) -> Any:
     body = bytearray()
     with anyio.fail_after(STALLED_AFTER_S):
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_JSON_BYTES:
-                raise HTTPException(413, f"a {kind.__name__} is never larger than {MAX_JSON_BYTES} bytes")
+            if len(body) > most_bytes:
+                raise HTTPException(413, f"a {kind.__name__} is never larger than {most_bytes} bytes")
     try:
         return from_json(kind, bytes(body))
     except MalformedContract as error:

@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from coordinator.scheduling.backpressure import InFlightGauge
-from sheepfold.contract.api_messages import FailureReport, FrameReport, StartAnswer
+from sheepfold.contract.api_messages import NODE_SECRET_HEADER, FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
 
@@ -95,21 +95,26 @@ class _Frame:
     cores: Threads
 
 
+#: What is said to a caller that names a node and does not have its secret.
+NOT_THAT_NODE = "this is not the secret of the node that is named: a worker that joins anew gets an identity of its own"
+
+
 class LeaseRoutes:
     """An ASGI application for ``/api/leases/{id}/{start,frame,failure}``.
 
-    ``is_token`` judges a token that came from an address; ``statuses`` gives the HTTP status of each error that it and
-    the claims raise.
+    ``is_token`` judges a token that came from an address, ``is_node`` a node's id and secret; ``statuses`` gives the
+    HTTP status of each error that they and the claims raise.
     """
 
     def __init__(
         self,
         claims: ClaimHandler,
         is_token: Callable[[str, str], bool],
+        is_node: Callable[[str, str], bool],
         statuses: Mapping[type[Exception], int],
         pressure: InFlightGauge,
     ) -> None:
-        self._claims, self._is_token, self._statuses = claims, is_token, statuses
+        self._claims, self._is_token, self._is_node, self._statuses = claims, is_token, is_node, statuses
         self._pressure = pressure
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="claims")
         #: Bytes of bodies that are in memory, or will be; the event loop's, as what follows.
@@ -141,12 +146,19 @@ class LeaseRoutes:
         lease_id, _, act = request.url.path.removeprefix("/api/leases/").partition("/")
         query = dict(parse_qsl(request.url.query, keep_blank_values=True))
         if (request.method, act) == ("POST", "start"):
-            return await self._start(lease_id, _read(_Claim, query))
+            return await self._start(lease_id, self._claim_of(request, query))
         if (request.method, act) == ("PUT", "frame"):
-            return await self._frame(lease_id, _read(_Claim, query), _read(_Frame, query), request)
+            return await self._frame(lease_id, self._claim_of(request, query), _read(_Frame, query), request)
         if (request.method, act) == ("POST", "failure"):
-            return await self._failure(lease_id, _read(_Claim, query), request)
+            return await self._failure(lease_id, self._claim_of(request, query), request)
         raise RequestRefused(404, "a node may POST start, PUT frame or POST failure of a lease")
+
+    def _claim_of(self, request: Request, query: Mapping[str, str]) -> _Claim:
+        """What the query claims, once the caller has shown that it is the node it names."""
+        claim = _read(_Claim, query)
+        if not self._is_node(claim.node, request.headers.get(NODE_SECRET_HEADER, "")):
+            raise RequestRefused(403, NOT_THAT_NODE)
+        return claim
 
     async def _start(self, lease_id: str, claim: _Claim) -> bytes:
         answer = await self._in_a_thread(self._claims.start, lease_id, claim.attempt, claim.node, claim.claim)

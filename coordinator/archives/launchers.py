@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from sheepfold.launchers import is_launcher_archive
+from sheepfold.archives.launchers import is_launcher_archive
 
 #: More renderers than any server hands out at a time.
 REMEMBERED = 1000

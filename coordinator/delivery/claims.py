@@ -21,7 +21,7 @@ from sheepfold.contract.failure_causes import Cause, cause_of
 from sheepfold.limited.errors import ChildUnavailable
 
 from .claim_listener import ClaimListener
-from .errors import BrokenPicture, StaleClaim
+from .errors import BrokenPicture, NotYourLease, StaleClaim
 from .spool import Incoming, Spool, Spooled
 from .validation import Verdict
 
@@ -272,6 +272,9 @@ class Claims:
             lease = self._ledger.get(lease_id)
         except LeaseError as error:
             raise StaleClaim(str(error)) from None
+        if lease.attempt == attempt and lease.node_id is not None and lease.node_id != node_id:
+            log.warning("%s: node %s claims an attempt that is another node's", lease.label, node_id)
+            raise NotYourLease(lease.id)
         if lease.attempt != attempt or lease.node_id != node_id:
             raise StaleClaim(f"attempt {attempt} of this frame is no longer yours")
         arrived = lease.state in (LeaseState.DELIVERED, LeaseState.ACCEPTED, LeaseState.REFUSED)

@@ -3,7 +3,8 @@
 ::
 
     DeliveryError
-    ├── StaleClaim        the lease is another attempt's or another node's: the node drops it
+    ├── StaleClaim        the lease is at another attempt: the node drops it
+    │   └── NotYourLease  ... this very attempt is another node's, which no order can have told it
     ├── BrokenPicture     the node's picture must not go to the server: its attempt has failed
     └── SpoolError        the picture did not arrive as a file
         ├── BadName       lease id, attempt or suffix is none: it would become a path
@@ -23,6 +24,14 @@ class DeliveryError(SheepfoldError):
 
 class StaleClaim(DeliveryError):
     """The node must drop this lease: it is no longer its own."""
+
+
+class NotYourLease(StaleClaim):
+    """The attempt that a node names was ordered from another node."""
+
+    def __init__(self, lease_id: str) -> None:
+        self.lease_id = lease_id
+        super().__init__("this attempt was ordered from another node")
 
 
 class BrokenPicture(DeliveryError):

@@ -2,7 +2,8 @@
 
 A node's identity lies in its work folder, and folders and whole disks are copied. Two running workers never share one:
 the second is given an identity of its own. What tells them apart is the installation (PC and folder): a worker that is
-started anew, however its earlier process ended, comes from the same one and is the same node at once.
+started anew, however its earlier process ended, comes from the same one and is the same node at once. Who names a node
+and does not have its secret (:mod:`coordinator.nodes.credentials`) gets an identity of its own as well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit, urlunsplit
 
@@ -21,13 +23,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from coordinator.leases.key_value import KeyValueStore
 from sheepfold.contract.api_messages import JoinAnswer, JoinRequest
 from sheepfold.contract.orders import public_key_text, queue_of
-from sheepfold.contract.presence import NODE_SILENT_AFTER_S
+from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence
 
+from .credentials import NodeCredentials
+from .join_rate import JoinRate
 from .registry import NodeRegistry
 
 log = logging.getLogger(__name__)
 
 _ORDER_KEY = "order-key"
+#: Copies that are remembered until they have written down who they are.
+MOST_COPIES = 1000
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -54,10 +60,11 @@ class NodeAdmission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock, self._lock = clock, threading.Lock()
+        self._credentials, self._rate = NodeCredentials(store), JoinRate(clock)
         #: Node id → the worker that is that node.
         self._joined: dict[str, _Joined] = {}
-        #: The id that a copy came with, and its installation → the id it was given.
-        self._copies: dict[tuple[str, str], str] = {}
+        #: The id that a copy came with, its installation and its secret → the id it was given.
+        self._copies: OrderedDict[tuple[str, str, str], str] = OrderedDict()
         self._nodes, self._redis_url, self._public_url, self._on_join = nodes, redis_url, public_url, on_join
         self._store, self._key_lock = store, threading.Lock()
         self._order_key: Ed25519PrivateKey | None = None
@@ -71,8 +78,12 @@ class NodeAdmission:
             return self._order_key
 
     def join(self, request: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
-        """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own."""
+        """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own.
+
+        Raises JoinError and BrokerUnreachable.
+        """
         with self._lock:
+            self._rate.count(address)
             request = self._told_apart(request, address)
             name = self._nodes.unique_name(request.node_id, request.wanted_name)
             self._joined[request.node_id] = _Joined(installation=request.installation, at=self._clock())
@@ -87,25 +98,43 @@ class NodeAdmission:
             node_id=request.node_id,
         )
 
+    def is_node(self, node_id: str, secret: str) -> bool:
+        """Whether a call under this id, with this secret, is that node's."""
+        return self._credentials.is_right(node_id, secret)
+
     def _told_apart(self, request: JoinRequest, address: str) -> JoinRequest:
-        """The request, under an identity of its own where another worker lives under the one it names."""
-        owner = self._owner_of(request.node_id)
-        if not owner or not request.installation or owner == request.installation:
+        """The request, under an identity of its own where the one it names is another worker's."""
+        present = self._nodes.present()
+        owner = self._owner_of(request.node_id, present)
+        if owner and request.installation and owner != request.installation:
+            why = "has the same identity as another one that is here"
+        elif not self._credentials.admit(request.node_id, request.secret, present):
+            why = "does not have the secret of the node it names"
+        else:
             return request
-        node_id = self._copies.setdefault((request.node_id, request.installation), str(uuid.uuid4()))
+        node_id = self._identity_for(request)
         log.warning(
-            "a worker from %s has the same identity as another one that is here (node %s): a copied disk or folder? "
-            "It is a node of its own from now on (%s)",
+            "a worker from %s %s (node %s): a copied disk or folder? It is a node of its own from now on (%s)",
             address,
+            why,
             request.node_id,
             node_id,
         )
+        self._credentials.admit(node_id, request.secret, present)
         # What it kept are copies of the other one's frames.
         return replace(request, node_id=node_id, kept=())
 
-    def _owner_of(self, node_id: str) -> str:
+    def _identity_for(self, request: JoinRequest) -> str:
+        """The same one for the same worker, should its answer be lost."""
+        copy = (request.node_id, request.installation, request.secret)
+        node_id = self._copies.setdefault(copy, str(uuid.uuid4()))
+        if len(self._copies) > MOST_COPIES:
+            self._copies.popitem(last=False)
+        return node_id
+
+    def _owner_of(self, node_id: str, present: Mapping[str, Presence]) -> str:
         """The installation that is this node and lives; empty where none does, or nobody knows which."""
-        here, joined = self._nodes.present().get(node_id), self._joined.get(node_id)
+        here, joined = present.get(node_id), self._joined.get(node_id)
         if joined is not None and (here is not None or self._clock() - joined.at < NODE_SILENT_AFTER_S):
             return joined.installation
         return here.installation if here is not None else ""

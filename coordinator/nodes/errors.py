@@ -1,4 +1,12 @@
-"""Why the coordinator cannot see its nodes."""
+"""Why the coordinator cannot see its nodes, or does not admit one.
+
+::
+
+    BrokerUnreachable   Redis does not answer, or not usefully
+    JoinError
+    ├── TooManyJoins    one address joins again and again: it may come later
+    └── TooManyNodes    there is no place for one more
+"""
 
 from __future__ import annotations
 
@@ -11,3 +19,23 @@ class BrokerUnreachable(SheepfoldError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"Redis cannot be used: {reason}")
+
+
+class JoinError(SheepfoldError):
+    """A worker is not admitted now."""
+
+
+class TooManyJoins(JoinError):
+    """Workers of one address join too often."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(f"too many workers join from {address}: this one is asked to come again in a moment")
+
+
+class TooManyNodes(JoinError):
+    """So many nodes are here that no other can be told from them."""
+
+    def __init__(self, most_nodes: int) -> None:
+        self.most_nodes = most_nodes
+        super().__init__(f"{most_nodes} nodes are here, and no more are admitted")

@@ -88,11 +88,12 @@ class Reconciler:
 
         Whether we know the node does not matter: we may have been started anew ourselves.
         """
-        self._kept[request.node_id] = frozenset(request.kept)
+        leases = self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING)
+        mine = {f"{lease.id}.{lease.attempt}": lease for lease in leases if lease.node_id == request.node_id}
+        self._kept[request.node_id] = frozenset(mine) & frozenset(request.kept)
         if request.fresh:
-            for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
-                if lease.node_id == request.node_id and f"{lease.id}.{lease.attempt}" not in request.kept:
-                    self._node_went_down(lease, "its PC was started anew")
+            for key in mine.keys() - self._kept[request.node_id]:
+                self._node_went_down(mine[key], "its PC was started anew")
 
     def _take_back_lost(self, present: dict[str, Presence]) -> bool:
         taken_back = False

@@ -16,7 +16,6 @@ from coordinator.leases.lease import Lease
 from sheepfold.contract.presence import Presence
 from sheepfold.protocol.messages import ComputeMethod
 
-from .exclusive_nodes import ExclusiveNodes
 from .look_ahead import look_ahead_of, new_pace
 from .matching import Requirements, can_render, compute_method
 
@@ -49,6 +48,45 @@ class NodeGroup:
     free: list[Rank] = field(default_factory=list)
     waiting: list[Rank] = field(default_factory=list)
     places: Counter[ComputeMethod] = field(default_factory=Counter)
+
+
+class ExclusiveNodes:
+    """Nodes that have a suspect frame, and nodes that are emptied for one.
+
+    A frame under which two nodes went down is tried once more, with no other frame beside it: should it take that node
+    down as well, nothing else is lost, and it is known to be the frame. A node is *closed* to others while it renders
+    such a frame, and while it is emptied for one: on a busy farm no node would ever be without a frame by itself.
+    """
+
+    def __init__(self) -> None:
+        self._suspects: Counter[str] = Counter()
+        #: Lease → the node that is emptied for it.
+        self._emptied: dict[str, str] = {}
+
+    def is_closed(self, node_id: str) -> bool:
+        """Whether no other frame may be placed there."""
+        return self._suspects[node_id] > 0 or node_id in self._emptied.values()
+
+    def has_suspect(self, node_id: str) -> bool:
+        """Whether a suspect frame is there already."""
+        return self._suspects[node_id] > 0
+
+    def count(self, node_id: str, by: int) -> None:
+        """A suspect frame comes to a node, or leaves it."""
+        self._suspects[node_id] += by
+
+    def emptied_for(self, lease_id: str) -> str | None:
+        """The node that is emptied for a lease."""
+        return self._emptied.get(lease_id)
+
+    def empty(self, node_id: str, lease_id: str) -> None:
+        """From now on the node is emptied for this lease."""
+        self._emptied[lease_id] = node_id
+
+    def keep_only(self, lease_ids: Collection[str]) -> set[str]:
+        """Forgets the leases that no longer wait; the nodes that were emptied for them."""
+        gone = self._emptied.keys() - set(lease_ids)
+        return {self._emptied.pop(lease_id) for lease_id in gone}
 
 
 class RankedNodes:

@@ -4,7 +4,7 @@ The archive comes from a server on the internet, so every entry is looked at bef
 
 * its name stays inside the folder: no absolute path, drive letter, ``..`` or NUL, whichever slash it uses;
 * it is a file, a folder or a link, not too deep, and packed by a method whose memory is bounded
-  (:mod:`sheepfold.zips`);
+  (:mod:`sheepfold.archives.zips`);
 * the zip's table of contents alone says what an entry is, of locked ones too (:mod:`render_tasks.archives.locked_zip`);
 * links are made last, so no entry can be written through one, and must point inside the folder, chains included;
 * the number of entries is checked before Python reads the table of contents; the bytes that it claims are checked
@@ -31,8 +31,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from render_tasks.errors import AttemptDropped, BadArchive, CacheDiskFull
+from sheepfold.archives.zips import (
+    MAX_ENTRIES,
+    MAX_TABLE_BYTES,
+    trouble_with_method,
+    trouble_with_path,
+    trouble_with_table,
+)
 from sheepfold.atomic_files import is_disk_full
-from sheepfold.zips import MAX_ENTRIES, MAX_TABLE_BYTES, trouble_with_method, trouble_with_path, trouble_with_table
 
 from .locked_zip import LockedEntries, is_locked, method_of
 

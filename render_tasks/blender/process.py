@@ -32,9 +32,9 @@ from render_tasks.archives.extraction import THIS_PC
 from render_tasks.blender.output.left_files import OUT, TEMPORARY
 from render_tasks.errors import AttemptFailed
 from render_tasks.untrusted.removal import empty_folder
+from sheepfold.archives.launchers import is_launcher
 from sheepfold.blender import SETTING
 from sheepfold.contract.api_messages import FailureKind
-from sheepfold.launchers import is_launcher
 
 from .environment import USER_FOLDERS, environment, renderer_binary
 from .installed import installed_blender
@@ -62,7 +62,7 @@ class RendererProcess:
 
     def __init__(self, folder: Path, guard: OrphanGuard, on_output: Callable[[bytes], None]) -> None:
         self.folder = folder
-        #: The renderer starts the PC's own Blender (:mod:`sheepfold.launchers`).
+        #: The renderer starts the PC's own Blender (:mod:`sheepfold.archives.launchers`).
         self.is_launcher = False
         self._guard, self._on_output = guard, on_output
         self._mark = secrets.token_hex(16)

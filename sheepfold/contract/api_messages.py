@@ -1,6 +1,7 @@
 """The messages of the LAN API, between nodes and the coordinator. Pure.
 
-The coordinator's LAN API ( ``Authorization: Bearer <farm token>`` on every call)::
+The coordinator's LAN API (``Authorization: Bearer <farm token>`` on every call, and on every one with a ``node=`` that
+node's secret in :data:`NODE_SECRET_HEADER`, else 403)::
 
     POST /api/join                                     JoinRequest → JoinAnswer
     GET  /api/archives/{md5}?node=&url=                ArchiveManifest, 404: not here; url: where the asking node serves
@@ -25,11 +26,17 @@ import hmac
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated
 
-from .presence import Compute, NodeHardware
+import msgspec
+
+from .presence import Compute, NodeHardware, NodeId, ShortText, SlotCount
 
 #: Raised when a message changes its meaning; a worker with another number is told to update.
 CONTRACT_VERSION = 4
+
+#: A node's own secret, by which a call proves that it is the node it names.
+NODE_SECRET_HEADER = "X-Sheepfold-Node-Secret"  # noqa: S105 (a header's name)
 
 #: An archive server says here which pieces it has.
 PIECES_HEADER = "X-Sheepfold-Pieces"
@@ -76,21 +83,23 @@ class JoinRequest:
 
     contract_version: int
     #: Stable UUID kept in the work folder.
-    node_id: str
+    node_id: NodeId
+    #: What proves from now on that a call is this node's: random hex, made once and kept in the work folder.
+    secret: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")] = field(repr=False)
     #: The name the PC would like to have.
-    wanted_name: str
+    wanted_name: ShortText
     hardware: NodeHardware
-    slots: int
+    slots: SlotCount
     compute: Compute
-    version: str = ""
+    version: ShortText = ""
     #: ``<lease id>.<attempt>`` of finished frames that an earlier process kept and this one is about to deliver.
-    kept: tuple[str, ...] = ()
+    kept: Annotated[tuple[ShortText, ...], msgspec.Meta(max_length=2048)] = ()
     #: The first join of a worker process: it holds nothing but what it kept.
     fresh: bool = False
     #: Names the PC and the work folder: a worker that was started anew has the same one, a copy of the folder another.
-    installation: str = ""
+    installation: ShortText = ""
     #: As in :attr:`Presence.blender`.
-    blender: str = ""
+    blender: ShortText = ""
 
 
 @dataclass(frozen=True, kw_only=True)

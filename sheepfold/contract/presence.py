@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+import msgspec
 
 PRESENCE_HASH = "sheepfold:presence"
 
@@ -25,6 +28,16 @@ PRESENCE_EVERY_S = 5
 NODE_SILENT_AFTER_S = 15
 
 
+#: What a node calls itself; it becomes part of queue names.
+NodeId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z_-]{0,63}\Z")]
+#: Names, versions and ids: a coordinator keeps them of every node.
+ShortText = Annotated[str, msgspec.Meta(max_length=256)]
+#: A line or two for a person, which may hold a path.
+Sentence = Annotated[str, msgspec.Meta(max_length=8192)]
+#: More than any PC renders side by side.
+SlotCount = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+
+
 class Compute(StrEnum):
     """What a node lets the farm use."""
 
@@ -38,20 +51,20 @@ class NodeHardware:
     """A PC as a session describes it, and what placement needs."""
 
     #: ``windows``, ``mac`` or ``linux``.
-    os: str
+    os: ShortText
     #: ``32bit`` or ``64bit``.
-    bits: str
-    cpu_family: str
-    cpu_model: str
-    cpu_model_name: str
+    bits: ShortText
+    cpu_family: ShortText
+    cpu_model: ShortText
+    cpu_model_name: ShortText
     #: Threads available.
     cpu_cores: int
     #: Bytes.
     ram: int
     #: Names of usable GPUs, empty where there are none.
-    gpus: tuple[str, ...] = ()
+    gpus: Annotated[tuple[ShortText, ...], msgspec.Meta(max_length=64)] = ()
     #: Name and release of the operating system, for a person; later generations of servers are told.
-    os_version: str = ""
+    os_version: ShortText = ""
 
 
 class Stage(StrEnum):
@@ -103,19 +116,19 @@ class Presence:
     #: Keys of scenes that an open Blender holds right now.
     warm: tuple[str, ...] = ()
     #: Words that describe it; a job may ask for some of them.
-    tags: tuple[str, ...] = ()
+    tags: Annotated[tuple[ShortText, ...], msgspec.Meta(max_length=64)] = ()
     #: False while the node takes nothing more (it is about to stop).
     accepting: bool = True
     #: Why the node can take nothing at all right now, and what to do about it; empty: it can.
-    trouble: str = ""
+    trouble: Sentence = ""
     #: Version of the Blender that is installed there (``3.4.1``); empty: none, or none that answers.
-    blender: str = ""
+    blender: ShortText = ""
     #: Why there is no such Blender, and what to do about it.
-    no_blender: str = ""
+    no_blender: Sentence = ""
     #: How well its renderers are kept in: ``bubblewrap``, ``landlock`` or ``none``.
-    sandbox: str = ""
+    sandbox: ShortText = ""
     #: Why not better, and what to do about it; empty: there is none better.
-    sandbox_note: str = ""
+    sandbox_note: Sentence = ""
     #: As in :attr:`JoinRequest.installation`.
-    installation: str = ""
-    version: str = ""
+    installation: ShortText = ""
+    version: ShortText = ""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import psutil
@@ -29,6 +29,7 @@ from coordinator.runtime.http_server import UvicornThread
 from sheepfold.serving.connection_limits import ConnectionRules
 from sheepfold.serving.file_limit import raise_file_limit
 from tests.support.coordinator.builders import Listener, look, open_ledger, rendering
+from tests.support.coordinator.fakes import OpenAdmission
 
 TOKEN = "f4" * 24
 PICTURE = b"PNG" + bytes(40_000)
@@ -80,11 +81,16 @@ def api(tmp_path: Path) -> Iterator[LanApi]:
     claims = Claims(
         ledger, Spool(tmp_path / "spool").open(), FrameValidator(look, lambda _lease: None), Listener(), attempts=2
     )
-    never = cast("Callable[..., object]", None)
+    never = cast("Any", None)
     parts = ApiServices(
-        farm_token=TOKEN, claims=claims, join=never, archives=never, status=dict, jobs=never, ask_now=list,
-        release=never, log=never, redis_url=str, metrics=CollectorRegistry(),
-    )  # fmt: skip  # pyright: ignore[reportArgumentType]
+        farm_token=TOKEN,
+        claims=claims,
+        nodes=cast("Any", OpenAdmission()),
+        archives=never,
+        operator=never,
+        jobs=never,
+        metrics=CollectorRegistry(),
+    )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = UvicornThread(create_api(parts), "127.0.0.1", port, rules=RULES).bind().start()

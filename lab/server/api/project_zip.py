@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lab.archive_names import first_unprintable
 from lab.errors import BadProjectZip
+from sheepfold.archives.zips import trouble_with_method, trouble_with_path, trouble_with_table
 from sheepfold.errors import LargeFile
-from sheepfold.zips import trouble_with_method, trouble_with_path, trouble_with_table
 
 MAX_ENTRIES = 100_000
 MAX_NAME = 1000

@@ -29,6 +29,7 @@ from sheepfold.contract.orders import ArchiveRef
 from sheepfold.contract.presence import Compute, NodeHardware, Presence
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.sharing.shared_archive import SharedArchive
+from tests.support.coordinator.fakes import NODE_SECRET, OpenAdmission
 
 TOKEN = "a-token-of-this-lan"
 _HARDWARE = NodeHardware(
@@ -94,7 +95,7 @@ class NodeGroup:
     def node(self, *, share: bool = True, stalled_after_s: float = 10) -> CachingNode:
         """One more node."""
         name = f"n{len(self.nodes) + 1}"
-        coordinator = CoordinatorClient(self.url, TOKEN)
+        coordinator = CoordinatorClient(self.url, TOKEN, NODE_SECRET)
         swarm = Swarm(coordinator, TOKEN, name, lambda: node.url, stalled_after_s=stalled_after_s)
         cache = ArchiveCache(self._folder / name, swarm, quota_bytes=10**10, share=share)
         node = CachingNode(cache, None)
@@ -157,7 +158,7 @@ def _parts(desk: ArchiveTracker) -> ApiServices:
     return ApiServices(
         farm_token=TOKEN,
         claims=None,  # type: ignore[arg-type]
-        nodes=None,  # type: ignore[arg-type]
+        nodes=OpenAdmission(),  # type: ignore[arg-type]
         archives=desk,
         operator=None,  # type: ignore[arg-type]
         jobs=None,  # type: ignore[arg-type]

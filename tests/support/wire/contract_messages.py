@@ -30,7 +30,8 @@ MESSAGES: list[Any] = [
     HARDWARE,
     Presence(node_id="n", name="pc", hardware=HARDWARE, slots=2, compute=Compute.BOTH, busy=(SLOT,), archives=("0",)),
     JoinRequest(
-        contract_version=1, node_id="n", wanted_name="p", hardware=HARDWARE, slots=1, compute=Compute.CPU, kept=("a.1",)
+        contract_version=1, node_id="n", secret="5" * 64, wanted_name="p",
+        hardware=HARDWARE, slots=1, compute=Compute.CPU, kept=("a.1",)
     ),
     JoinAnswer(name="pc", redis_url="redis://:pw@h/0", queue="farm.n", order_key="x"),
     StartAnswer(scene_password="ü"),

@@ -38,8 +38,9 @@ from sheepfold.contract.orders import ArchiveRef
 from sheepfold.contract.presence import Compute, NodeHardware
 
 TOKEN = "not-to-be-seen"
+NODE_SECRET = "5" * 64
 WISH = JoinRequest(
-    contract_version=1, node_id="n", wanted_name="pc", slots=1, compute=Compute.CPU,
+    contract_version=1, node_id="n", secret=NODE_SECRET, wanted_name="pc", slots=1, compute=Compute.CPU,
     hardware=NodeHardware(os="linux", bits="64bit", cpu_family="", cpu_model="", cpu_model_name="", cpu_cores=1, ram=1),
 )  # fmt: skip
 PLAN = ArchiveManifest(
@@ -93,7 +94,7 @@ def server() -> Iterator[FakeCoordinator]:
 
 @pytest.fixture
 def client(server: FakeCoordinator) -> CoordinatorClient:
-    return CoordinatorClient(server.url + "/", TOKEN, read_timeout_s=2)
+    return CoordinatorClient(server.url + "/", TOKEN, NODE_SECRET, read_timeout_s=2)
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_a_start_whose_answer_cannot_be_read_is_asked_again_and_not_quoted(
     ("status", "error"),
     [(500, CoordinatorFailed), (502, CoordinatorUnreachable), (503, CoordinatorUnreachable), (408,
     CoordinatorUnreachable), (429, CoordinatorUnreachable),
-     (302, CoordinatorUnreachable), (401, TokenRefused), (403, TokenRefused), (426, CoordinatorRefused), (405,
+     (302, CoordinatorUnreachable), (401, TokenRefused), (403, CoordinatorRefused), (426, CoordinatorRefused), (405,
      CoordinatorRefused)],
 )  # fmt: skip
 def test_an_answer_means_the_same_for_every_call(
@@ -201,7 +202,7 @@ def test_a_join_answer_that_is_none_is_silence(server: FakeCoordinator, client: 
 
 
 def test_a_coordinator_that_is_not_there_is_silence_without_its_address_or_token(picture: Path) -> None:
-    client = CoordinatorClient("http://127.0.0.1:9", TOKEN)
+    client = CoordinatorClient("http://127.0.0.1:9", TOKEN, NODE_SECRET)
     for call in calls(client, picture).values():
         with pytest.raises(CoordinatorUnreachable) as silent:
             call()
@@ -232,7 +233,7 @@ def test_a_plan_that_does_not_add_up_is_silence(
 def test_a_node_knows_the_address_by_which_it_reaches_the_coordinator(client: CoordinatorClient) -> None:
     assert client.own_address() == "127.0.0.1"
     with pytest.raises(OSError, match=r".+"):
-        CoordinatorClient("http://no-such-host.invalid:1", TOKEN).own_address()
+        CoordinatorClient("http://no-such-host.invalid:1", TOKEN, NODE_SECRET).own_address()
 
 
 def test_a_studios_proxy_and_netrc_have_no_say(

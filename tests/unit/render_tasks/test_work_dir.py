@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_deep_folders_and_folders_of_mode_zero_do_not_end_a_start(tmp_path: Path
     assert start(tmp_path) == node_id
 
 
-@pytest.mark.parametrize("name", ["scratch", "outbox", "archives", "lock", "node-id"])
+@pytest.mark.parametrize("name", ["scratch", "outbox", "archives", "lock", "node-id", "node-secret"])
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_a_link_or_a_pipe_in_place_of_what_is_ours_does_not_end_a_start(
     tmp_path: Path, name: str, kind: str, caplog: pytest.LogCaptureFixture
@@ -84,3 +85,18 @@ def test_what_is_no_frame_in_the_outbox_goes_and_nothing_is_read_through_it(tmp_
     assert Outbox(outbox).parcels() == []
     assert not any(outbox.iterdir())
     assert secret.read_text() == "farm token"
+
+
+def test_a_folder_has_a_secret_of_its_own_that_nobody_else_may_read(tmp_path: Path) -> None:
+    secrets = []
+    for name in ("first", "first", "second"):
+        work_dir = WorkDir(tmp_path / name)
+        secrets.append(work_dir.node_secret)
+        work_dir.close()
+    assert secrets[0] == secrets[1] != secrets[2]
+    assert re.fullmatch("[0-9a-f]{64}", secrets[0])
+    assert (tmp_path / "first" / "node-secret").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "first" / "node-secret").write_text("damaged")
+    work_dir = WorkDir(tmp_path / "first")
+    assert re.fullmatch("[0-9a-f]{64}", work_dir.node_secret)
+    work_dir.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +11,17 @@ from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from coordinator.api.app import MAX_JSON_BYTES, ApiServices, create_api
+from coordinator.api.app import MAX_JOIN_BYTES, ApiServices, create_api
 from coordinator.api.operator_service import FrameLog
 from coordinator.archives.errors import ManifestUnderWay
-from coordinator.delivery.errors import BrokenPicture, CutOff, StaleClaim
+from coordinator.delivery.errors import BrokenPicture, CutOff, NotYourLease, StaleClaim
 from coordinator.jobs.blocks import BlockedBy, JobBlock
 from coordinator.jobs.control import Job, Stopped
 from coordinator.jobs.errors import UnknownJob
 from coordinator.nodes.errors import BrokerUnreachable
 from sheepfold.contract.api_messages import (
     CONTRACT_VERSION,
+    NODE_SECRET_HEADER,
     ArchiveManifest,
     ArchiveSources,
     FailureKind,
@@ -34,14 +36,21 @@ from sheepfold.contract.presence import Compute, NodeHardware
 from sheepfold.errors import DiskFull
 
 TOKEN = "a-token-of-the-farm"
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
+NODE_SECRET = "5" * 64
+BEARER = {"Authorization": f"Bearer {TOKEN}", NODE_SECRET_HEADER: NODE_SECRET}
 ARCHIVE = "c" * 32
 SOURCES = ArchiveSources(nodes=("http://10.0.0.8:1",), coordinator="http://coordinator:8423")
 HARDWARE = NodeHardware(
     os="linux", bits="64bit", cpu_family="6", cpu_model="85", cpu_model_name="Xeon", cpu_cores=8, ram=16 * 1024**3
 )
 JOIN = JoinRequest(
-    contract_version=CONTRACT_VERSION, node_id="n1", wanted_name="pc", hardware=HARDWARE, slots=1, compute=Compute.CPU
+    contract_version=CONTRACT_VERSION,
+    node_id="n1",
+    secret=NODE_SECRET,
+    wanted_name="pc",
+    hardware=HARDWARE,
+    slots=1,
+    compute=Compute.CPU,
 )
 FRAME = {"node": "n1", "attempt": 1, "name": "a.png", "md5": "0" * 32, "render_s": 1.5, "memory_kb": 9, "cores": 2}
 
@@ -120,6 +129,9 @@ class FakeAdmission:
 
     def redis_url_for(self, reached_by: str) -> str:
         return f"redis://{reached_by}"
+
+    def is_node(self, node_id: str, secret: str) -> bool:
+        return node_id != "another" and secret == NODE_SECRET
 
 
 class FakeOperator:
@@ -209,7 +221,7 @@ def test_a_join_that_is_none_is_told_why(client: TestClient, body: bytes) -> Non
 
 
 def test_a_message_without_end_is_cut_short(client: TestClient) -> None:
-    body = b" " * (MAX_JSON_BYTES + 1)
+    body = b" " * (MAX_JOIN_BYTES + 1)
     assert client.post("/api/join", content=body, headers=BEARER).status_code == 413
 
 
@@ -312,3 +324,64 @@ def test_the_log_of_a_failed_frame_is_told_with_its_place(client: TestClient) ->
     unknown = client.get("/api/log?job=film&frame=13", headers=BEARER)
     assert unknown.status_code == 404
     assert "frame 13 of job film" in unknown.json()["detail"]
+
+
+# Who calls
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/leases/aa/start?node={}&attempt=1&claim=w"),
+        ("PUT", f"/api/leases/aa/frame?node={{}}&attempt=1&name=a.png&md5={'0' * 32}&render_s=1&memory_kb=9&cores=2"),
+        ("POST", "/api/leases/aa/failure?node={}&attempt=1"),
+        ("GET", f"/api/archives/{ARCHIVE}?node={{}}"),
+        ("GET", f"/api/archives/{ARCHIVE}/sources?node={{}}"),
+    ],
+)
+def test_the_farm_token_alone_makes_nobody_a_node(
+    client: TestClient, desk: FakeClaims, archives: FakeArchives, method: str, path: str
+) -> None:
+    token_alone = {"Authorization": BEARER["Authorization"]}
+    for headers in (token_alone, token_alone | {NODE_SECRET_HEADER: "6" * 64}):
+        assert client.request(method, path.format("n1"), headers=headers).status_code == 403
+    refused = client.request(method, path.format("another"), headers=BEARER)
+    assert refused.status_code == 403
+    assert "not the secret of the node" in refused.json()["detail"]
+    assert NODE_SECRET not in refused.text
+    assert (desk.seen, archives.asked) == ([], [])
+
+
+def test_a_claim_about_another_nodes_attempt_is_refused(client: TestClient, desk: FakeClaims) -> None:
+    desk.error = NotYourLease("aa")
+    assert client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("node_id", "../n1"),
+        ("node_id", "n" * 65),
+        ("node_id", "n1\n"),
+        ("secret", ""),
+        ("secret", "5" * 63),
+        ("wanted_name", "p" * 257),
+        ("slots", 0),
+        ("slots", 10**9),
+        ("version", "v" * 257),
+        ("kept", ["a.1"] * 2049),
+        ("kept", ["a" * 300]),
+        ("installation", "i" * 257),
+        ("hardware", {"cpu_model_name": "x" * 257}),
+        ("hardware", {"gpus": ["g"] * 65}),
+    ],
+)
+def test_a_join_brings_no_more_than_a_node_has(client: TestClient, name: str, value: Any) -> None:
+    fields = json.loads(to_json(JOIN))
+    fields[name] = fields[name] | value if isinstance(value, dict) else value
+    assert client.post("/api/join", content=json.dumps(fields), headers=BEARER).status_code == 422
+
+
+def test_a_join_of_megabytes_is_not_read(client: TestClient) -> None:
+    huge = to_json(JOIN).replace('"version":""', f'"version":"{"v" * 4_000_000}"')
+    assert client.post("/api/join", content=huge, headers=BEARER).status_code == 413

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.delivery.claims import Claims
-from coordinator.delivery.errors import BrokenPicture, CutOff, StaleClaim
+from coordinator.delivery.errors import BrokenPicture, CutOff, NotYourLease, StaleClaim
 from coordinator.delivery.spool import Spool
 from coordinator.delivery.validation import FrameValidator
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
@@ -383,3 +383,18 @@ def test_a_picture_that_nobody_can_look_at_now_is_no_failure_and_comes_again(led
     assert (ledger.get(lease.id).state, ledger.get(lease.id).failures) == (LeaseState.RENDERING, 0)
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
     assert ledger.get(lease.id).state is LeaseState.DELIVERED
+
+
+def test_the_very_attempt_of_another_node_is_refused_and_changes_nothing(ledger: Ledger, claims: Claims) -> None:
+    lease = rendering(ledger, node="n1")
+    for claim in (
+        lambda: claims.start(lease.id, 1, "n2", "x"),
+        lambda: claims.deliver(lease.id, 1, "n2", report(), [b"PNG data"]),
+        lambda: claims.fail(lease.id, 1, "n2", CRASH),
+    ):
+        with pytest.raises(NotYourLease):
+            claim()
+    with pytest.raises(StaleClaim) as stale:
+        claims.start(lease.id, 2, "n2", "x")
+    assert not isinstance(stale.value, NotYourLease), "a node that was thought dead is told to drop it"
+    assert ledger.get(lease.id) == lease

@@ -11,13 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.admission import NodeAdmission
-from coordinator.nodes.errors import BrokerUnreachable
+from coordinator.nodes.errors import BrokerUnreachable, TooManyJoins
+from coordinator.nodes.join_rate import BURST
 from coordinator.nodes.registry import NodeRegistry
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.codec import to_json
 from sheepfold.contract.orders import ArchiveRef, RenderOrder, open_order, public_key_from, sign_order
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence
-from tests.support.coordinator.fakes import HARDWARE, ManualClock, node
+from tests.support.coordinator.fakes import HARDWARE, NODE_SECRET, ManualClock, node
 
 LOCAL = "redis://:s3cret@127.0.0.1:6390/0"
 
@@ -70,10 +71,11 @@ def open_admission(ledger: Ledger, names: FakeRegistry, joined: list[JoinRequest
     return make
 
 
-def wish(node_id: str = "n1") -> JoinRequest:
+def wish(node_id: str = "n1", secret: str = NODE_SECRET) -> JoinRequest:
     return JoinRequest(
         contract_version=CONTRACT_VERSION,
         node_id=node_id,
+        secret=secret,
         wanted_name="pc",
         hardware=HARDWARE,
         slots=2,
@@ -249,3 +251,46 @@ def test_of_two_that_live_under_one_identity_the_one_that_joined_last_keeps_it(
     names.here = {"n1": here("sleeper")}
     assert admission.join(replace(at("copy"), fresh=False), "farm.lan", "10.0.0.10").node_id == "n1"
     assert admission.join(replace(at("sleeper"), fresh=False), "farm.lan", "10.0.0.9").node_id != "n1"
+
+
+def test_who_names_a_node_without_its_secret_is_another_node_and_takes_none_of_its_leases(
+    open_admission, joined: list[JoinRequest], names: FakeRegistry
+) -> None:
+    admission = open_admission()
+    admission.join(replace(wish("n1"), installation="pc"), "farm.lan", "10.0.0.9")
+    names.here = {"n1": node("n1", installation="pc")}
+    false_node = replace(wish("n1", secret="6" * 64), installation="pc", fresh=True, kept=("a.1",))
+    answers = [admission.join(false_node, "farm.lan", "10.0.0.66") for _ in range(2)]
+    assert answers[0].node_id == answers[1].node_id != "n1"
+    assert answers[0].queue == f"farm.{answers[0].node_id}"
+    assert [(request.node_id, request.kept) for request in joined[1:]] == [(answers[0].node_id, ())] * 2
+    assert admission.is_node("n1", NODE_SECRET)
+    assert not admission.is_node("n1", "6" * 64)
+    assert admission.is_node(answers[0].node_id, "6" * 64)
+
+
+def test_a_node_that_is_away_is_not_taken_over_either(open_admission) -> None:
+    open_admission().join(wish("n1"), "farm.lan", "10.0.0.9")
+    again = open_admission()
+    assert again.join(wish("n1", secret="6" * 64), "farm.lan", "10.0.0.66").node_id != "n1"
+    assert again.join(wish("n1"), "farm.lan", "10.0.0.9").node_id == "n1"
+
+
+def test_a_copied_folder_has_the_same_secret_and_becomes_a_node_of_its_own(open_admission, names: FakeRegistry) -> None:
+    admission = open_admission()
+    admission.join(replace(wish("n1"), installation="pc"), "farm.lan", "10.0.0.9")
+    names.here = {"n1": node("n1", installation="pc")}
+    copy = admission.join(replace(wish("n1"), installation="copy"), "farm.lan", "10.0.0.10")
+    assert copy.node_id != "n1"
+    assert admission.is_node(copy.node_id, NODE_SECRET)
+    again = admission.join(replace(wish(copy.node_id), installation="copy"), "farm.lan", "10.0.0.10")
+    assert again.node_id == copy.node_id
+
+
+def test_an_address_that_joins_again_and_again_is_slowed_down(open_admission) -> None:
+    admission = open_admission()
+    for _ in range(BURST):
+        admission.join(wish(), "farm.lan", "10.0.0.66")
+    with pytest.raises(TooManyJoins):
+        admission.join(wish(), "farm.lan", "10.0.0.66")
+    admission.join(wish(), "farm.lan", "10.0.0.9")

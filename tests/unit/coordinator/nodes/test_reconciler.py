@@ -18,7 +18,7 @@ from coordinator.nodes.registry import NodeRegistry, Sweep
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence, Stage
 from tests.support.coordinator.builders import ClaimRecord, offer, rendering, report
-from tests.support.coordinator.fakes import HARDWARE, node, slot
+from tests.support.coordinator.fakes import HARDWARE, NODE_SECRET, node, slot
 
 
 @dataclass
@@ -88,6 +88,7 @@ def join(node_id: str = "n1", *, fresh: bool = True, kept: tuple[str, ...] = ())
     return JoinRequest(
         contract_version=CONTRACT_VERSION,
         node_id=node_id,
+        secret=NODE_SECRET,
         wanted_name=node_id,
         hardware=HARDWARE,
         slots=1,
@@ -185,53 +186,6 @@ def test_redis_may_go_away_in_the_middle_of_a_sweep(lan: ReconcilerHarness, ledg
     lan.nodes.forget_error = None
     lan.sees()
     assert lan.state(lease) is LeaseState.GRANTED
-
-
-# Frames that may be why their PC went down
-
-
-def goes_down(lan: ReconcilerHarness, *leases: Lease, waiting: tuple[Lease, ...] = ()) -> None:
-    """The PC that renders these falls silent."""
-    busy = tuple(slot(lease) for lease in leases) + tuple(slot(lease, Stage.WAITING) for lease in waiting)
-    lan.sees(node(leases[0].node_id or "", busy=busy))
-    lan.sees()
-
-
-def rendered_anew(lan: ReconcilerHarness, lease: Lease, node_id: str) -> Lease:
-    lan.ledger.apply(lease.id, LeaseEvent.ORDER, node_id=node_id)
-    return lan.ledger.apply(lease.id, LeaseEvent.START)
-
-
-def test_two_pcs_that_go_down_make_a_suspect_of_what_they_rendered_and_of_nothing_else(
-    lan: ReconcilerHarness, ledger: Ledger
-) -> None:
-    killer, beside = rendering(ledger, "0001", "n1"), rendering(ledger, "0002", "n1")
-    goes_down(lan, killer, waiting=(beside,))
-    killer, beside = rendered_anew(lan, killer, "n2"), rendered_anew(lan, beside, "n2")
-    goes_down(lan, killer, waiting=(beside,))
-    assert (ledger.get(killer.id).nodes_lost, ledger.get(beside.id).nodes_lost) == (2, 0)
-    assert ledger.get(killer.id).is_suspect
-    killer = rendered_anew(lan, killer, "n3")
-    goes_down(lan, killer)
-    assert lan.state(killer) is LeaseState.FAILED
-
-
-def test_a_worker_that_is_started_anew_counts_as_one_that_went_down(lan: ReconcilerHarness, ledger: Ledger) -> None:
-    killer, waiting = rendering(ledger, "0001", "n1"), rendering(ledger, "0002", "n1")
-    lan.sees(node("n1", busy=(slot(killer), slot(waiting, Stage.WAITING))))
-    lan.sweeper.joined(join("n1"))
-    assert (ledger.get(killer.id).nodes_lost, ledger.get(waiting.id).nodes_lost) == (1, 0)
-    killer = rendered_anew(lan, killer, "n1")
-    lan.sees(node("n1", busy=()))
-    lan.sweeper.joined(join("n1"))
-    assert ledger.get(killer.id).is_suspect, "its record came too late to name it"
-
-
-def test_an_order_that_never_began_is_no_suspect(lan: ReconcilerHarness, ledger: Ledger) -> None:
-    lease = lan.ordered("0001", "n1")
-    lan.sees(node("n1"))
-    lan.sees()
-    assert (ledger.get(lease.id).nodes_lost, lan.state(lease)) == (0, LeaseState.GRANTED)
 
 
 # Strangers
@@ -425,3 +379,11 @@ def test_a_restart_with_another_time_takes_nothing_from_a_pc_that_has_just_begun
     now[0] += NODE_SILENT_AFTER_S
     lan.sees(node())
     assert lan.state(lease) is LeaseState.GRANTED, "in time, it is still found to be lost"
+
+
+def test_of_what_a_join_says_it_kept_only_its_own_leases_are_remembered(lan: ReconcilerHarness, ledger: Ledger) -> None:
+    mine, others = rendering(ledger, "0001", "n1"), rendering(ledger, "0002", "n2")
+    invented = tuple(f"{number}.1" for number in range(2000))
+    lan.sweeper.joined(join("n1", kept=(f"{mine.id}.1", f"{others.id}.1", *invented)))
+    assert lan.sweeper._kept == {"n1": {f"{mine.id}.1"}}
+    assert lan.state(mine) is LeaseState.RENDERING

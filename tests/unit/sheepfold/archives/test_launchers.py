@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.server.store.renderers import LAUNCHED, LAUNCHER, launcher
-from sheepfold.launchers import MAX_SCRIPT_BYTES, is_launcher, is_launcher_archive
+from sheepfold.archives.launchers import MAX_SCRIPT_BYTES, is_launcher, is_launcher_archive
 
 SCRIPT = b'#!/bin/sh\nexec "${SHEEPFOLD_BLENDER:-blender}" "$@"\n'
 

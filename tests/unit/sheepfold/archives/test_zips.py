@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from sheepfold.zips import MAX_DEPTH, METHODS, trouble_with_method, trouble_with_path, trouble_with_table
+from sheepfold.archives.zips import MAX_DEPTH, METHODS, trouble_with_method, trouble_with_path, trouble_with_table
 
 
 def zipped(count: int = 3, comment: bytes = b"") -> io.BytesIO:
