@@ -23,11 +23,10 @@ from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.nodes.reconciler import Reconciler
 from coordinator.nodes.registry import NodeRegistry, connect
 from coordinator.runtime.wakeups import Wakeups
-from coordinator.scheduling.asking import FrameRequester, RequestServices
+from coordinator.scheduling.asking import FrameRequester, RequestServices, StuckFrames
 from coordinator.scheduling.backpressure import InFlightGauge
 from coordinator.scheduling.node_index import NodeIndex
 from coordinator.scheduling.requirements import RequirementsBuilder
-from coordinator.scheduling.stuck_frames import StuckFrames
 from coordinator.scheduling.usable_nodes import UsableNodes
 from coordinator.upstream.session_pool import SessionFactory, SessionPool
 from sheepfold.backoff import Backoff, steady_clock

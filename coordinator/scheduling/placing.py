@@ -21,14 +21,13 @@ from coordinator.upstream.errors import ArchiveGone
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.presence import Presence
 
-from .asking import BlockedFrames
+from .asking import BlockedFrames, StuckFrames
 from .errors import OrderTooLarge
 from .lease_archives import LeaseArchives
 from .matching import PendingLease
 from .node_index import NodeIndex
 from .order_writer import OrderWriter
 from .requirements import Archives, RequirementsBuilder, RequirementsCache
-from .stuck_frames import StuckFrames
 
 log = logging.getLogger(__name__)
 

@@ -21,14 +21,13 @@ from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.runtime.wakeups import Wakeups
-from coordinator.scheduling.asking import FrameRequester, RequestServices
+from coordinator.scheduling.asking import FrameRequester, RequestServices, StuckFrames
 from coordinator.scheduling.backpressure import InFlightGauge
 from coordinator.scheduling.lease_archives import LeaseArchives
 from coordinator.scheduling.node_index import NodeIndex
 from coordinator.scheduling.order_writer import OrderWriter
 from coordinator.scheduling.placing import FramePlacer, PlacementServices
 from coordinator.scheduling.requirements import RequirementsBuilder
-from coordinator.scheduling.stuck_frames import StuckFrames
 from coordinator.settings import SessionMode
 from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_pool import SessionPool

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.nodes.errors import BrokerUnreachable
+from coordinator.scheduling.asking import STUCK_AT_MOST
 from coordinator.scheduling.placing import NOBODY_AFTER_S
 from coordinator.scheduling.requirements import ORDERS_LOST
-from coordinator.scheduling.stuck_frames import STUCK_AT_MOST
 from lab.server.store.renderers import launcher
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.errors import ForgedOrder
