@@ -9,8 +9,8 @@ import threading
 import uvicorn
 from starlette.types import ASGIApp
 
-from sheepfold.listening import listen
 from sheepfold.serving.connection_limits import ConnectionRules
+from sheepfold.serving.listening import listen
 from sheepfold.serving.uvicorn_protocol import guarded_protocol
 
 from .errors import AddressInUse

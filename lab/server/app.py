@@ -23,7 +23,7 @@ from lab.server.protocol.endpoints import ENDPOINTS, PROJECT_PATH, SPECIFIED_LOG
 from lab.server.protocol.frame_routes import FrameRoutes
 from lab.server.protocol.project_routes import ProjectRoutes
 from lab.server.protocol.session_routes import SessionRoutes
-from sheepfold.listening import listen
+from sheepfold.serving.listening import listen
 from sheepfold.serving.origins import PageGuard
 from sheepfold.serving.uvicorn_protocol import guarded_protocol
 

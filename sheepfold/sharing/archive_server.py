@@ -23,9 +23,9 @@ from aiohttp.abc import AbstractStreamWriter
 
 from sheepfold.contract.api_messages import PIECES_HEADER, archive_pass
 from sheepfold.contract.orders import MD5_NAME
-from sheepfold.listening import listen
 from sheepfold.serving.connection_limits import ConnectionLimits, ConnectionRules, cut_off
 from sheepfold.serving.guarded_stream import GuardedStream
+from sheepfold.serving.listening import listen
 from sheepfold.sharing.shared_archive import SharedArchive
 
 from .pieces import to_text

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from sheepfold.listening import listen
+from sheepfold.serving.listening import listen
 
 
 def test_a_free_port_accepts_before_anybody_serves() -> None:
