@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from render_tasks.untrusted.removal import remove
 from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.orders import RenderOrder
 from tests.support.nodes.null_renderer import packed
@@ -14,6 +16,13 @@ from tests.support.nodes.worker_harness import TOKEN, WorkerHarness, wait_for
 _OUT = 'cd "$TMPDIR/.."\n'
 #: 3,000 folders in each other, some of mode 0.
 _DEEP = 'for n in $(seq 3000); do mkdir d; cd d || exit; done; mkdir shut; chmod 000 shut; cd "$TMPDIR/.."\n'
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    # pytest itself deletes by recursion.
+    remove(tmp_path)
 
 
 def hostile(node: WorkerHarness, frame: str, body: str) -> RenderOrder:

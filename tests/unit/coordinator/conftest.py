@@ -40,21 +40,21 @@ def reports(tmp_path: Path) -> ReportBox:
 
 
 @pytest.fixture
-def told() -> ClaimRecord:
+def claim_record() -> ClaimRecord:
     return ClaimRecord()
 
 
 @pytest.fixture
-def claims(ledger: Ledger, spool: Spool, told: ClaimRecord) -> Claims:
+def claims(ledger: Ledger, spool: Spool, claim_record: ClaimRecord) -> Claims:
     events = Listener(
-        delivered=told.delivered.append,
-        failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
-        held_back=lambda lease, doubt: told.held_back.append((lease.node_id, doubt)),
-        overtaken=told.overtaken.append,
-        returned=told.returned.append,
-        gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
+        delivered=claim_record.delivered.append,
+        failed=lambda lease, failure: claim_record.failed.append((lease.node_id, failure.kind)),
+        held_back=lambda lease, doubt: claim_record.held_back.append((lease.node_id, doubt)),
+        overtaken=claim_record.overtaken.append,
+        returned=claim_record.returned.append,
+        gave_up=lambda lease, failure: claim_record.gave_up.append((lease, failure)),
     )
-    return Claims(ledger, spool, FrameValidator(look, told.absolved.append), events, attempts=2)
+    return Claims(ledger, spool, FrameValidator(look, claim_record.absolved.append), events, attempts=2)
 
 
 @pytest.fixture

@@ -79,14 +79,14 @@ def farm(ledger: Ledger, claims: Claims, monkeypatch: pytest.MonkeyPatch) -> Lea
 
 
 def test_unfinished_frames_go_back_and_their_renderers_end(
-    farm: LeavingFarm, ledger: Ledger, told: ClaimRecord
+    farm: LeavingFarm, ledger: Ledger, claim_record: ClaimRecord
 ) -> None:
     ordered = ledger.apply(ledger.grant(offer("0001"), KEY).id, LeaseEvent.ORDER, node_id="n1")
     leases = [ledger.grant(offer("0000"), KEY), ordered, rendering(ledger, "0002", "n2")]
     farm.stop.ask()
     farm.shutdown.send_what_is_ready(farm.stop)
     assert [ledger.get(lease.id).state for lease in leases] == [LeaseState.FAILED] * 3
-    assert {report.kind for _, report in told.gave_up} == {FailureKind.NODE_LEAVING}
+    assert {report.kind for _, report in claim_record.gave_up} == {FailureKind.NODE_LEAVING}
     assert farm.all_cancelled.wait(10)
     assert farm.loops.steps == ["stop asking", "questions ended", "stop"]
 

@@ -44,7 +44,7 @@ def test_both_archives_travel_side_by_side(harness: DispatcherHarness) -> None:
 
 
 def test_a_silent_server_is_asked_again_later_and_no_lease_is_lost(
-    harness: DispatcherHarness, told: ClaimRecord
+    harness: DispatcherHarness, claim_record: ClaimRecord
 ) -> None:
     harness.session.archives["job"] = [SILENCE, SCENE]
     lease = harness.grant()
@@ -57,7 +57,7 @@ def test_a_silent_server_is_asked_again_later_and_no_lease_is_lost(
     harness.clock.now += LONGEST_FIRST_WAIT_S
     harness.place_until(lambda: len(harness.sent) == 1)
     assert len(harness.session.downloads) == 3
-    assert not told.gave_up
+    assert not claim_record.gave_up
 
 
 def test_waits_for_a_silent_server_grow(harness: DispatcherHarness) -> None:
@@ -81,25 +81,25 @@ def test_a_session_that_is_not_signed_in_fetches_nothing_yet(harness: Dispatcher
 
 @pytest.mark.parametrize("kind", ["job", "binary"])
 def test_an_archive_the_server_no_longer_has_gives_the_frame_up_with_a_report(
-    harness: DispatcherHarness, told: ClaimRecord, kind: str
+    harness: DispatcherHarness, claim_record: ClaimRecord, kind: str
 ) -> None:
     harness.session.archives[kind] = [ArchiveGone("the server no longer has the archive")]
     lease = harness.grant()
     harness.place_until(lambda: harness.state(lease) is LeaseState.FAILED)
-    [(failed, failure)] = told.gave_up
+    [(failed, failure)] = claim_record.gave_up
     assert (failed.id, failure.kind) == (lease.id, FailureKind.NO_ARCHIVE)
     assert "no longer has" in failure.reason
     assert not harness.sent
 
 
 def test_an_archive_that_keeps_arriving_with_another_md5_gives_the_frame_up(
-    harness: DispatcherHarness, told: ClaimRecord
+    harness: DispatcherHarness, claim_record: ClaimRecord
 ) -> None:
     harness.session.archives["job"] = [b"something else"]
     lease = harness.grant()
     harness.place_until(lambda: harness.state(lease) is LeaseState.FAILED)
     assert sum(download.type == "job" for download in harness.session.downloads) == DOWNLOAD_TRIES
-    assert md5_of(b"something else") in told.gave_up[0][1].reason
+    assert md5_of(b"something else") in claim_record.gave_up[0][1].reason
     assert md5_of(SCENE) not in harness.store.held()
 
 
@@ -116,7 +116,7 @@ def test_one_damaged_download_costs_nothing_but_time(harness: DispatcherHarness)
 
 
 def test_a_full_disk_waits_for_room(
-    harness: DispatcherHarness, told: ClaimRecord, monkeypatch: pytest.MonkeyPatch
+    harness: DispatcherHarness, claim_record: ClaimRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.make(reserve_bytes=1000)
     usage = collections.namedtuple("usage", "total used free")
@@ -129,7 +129,7 @@ def test_a_full_disk_waits_for_room(
     assert not harness.session.downloads, "the line is spared while there is no room"
     harness.clock.now += LONGEST_FIRST_WAIT_S
     harness.place_until(lambda: len(harness.sent) == 1)
-    assert not told.gave_up
+    assert not claim_record.gave_up
 
 
 def test_an_error_of_our_own_disk_waits_and_holds_no_other_frame_up(harness: DispatcherHarness) -> None:

@@ -90,11 +90,13 @@ def test_a_scene_of_many_chunks_leaves_room_for_other_jobs_archives(harness: Dis
     harness.place_until(lambda: len(harness.sent) == 2)
 
 
-def test_a_chunk_the_server_no_longer_has_gives_the_frame_up(harness: DispatcherHarness, told: ClaimRecord) -> None:
+def test_a_chunk_the_server_no_longer_has_gives_the_frame_up(
+    harness: DispatcherHarness, claim_record: ClaimRecord
+) -> None:
     harness.session.archives[IDS[3]] = [ArchiveGone("the server no longer has the archive")]
     lease = harness.grant(**in_chunks())
     harness.place_until(lambda: harness.state(lease) is LeaseState.FAILED)
-    assert [failure.kind for _, failure in told.gave_up] == [FailureKind.NO_ARCHIVE]
+    assert [failure.kind for _, failure in claim_record.gave_up] == [FailureKind.NO_ARCHIVE]
     assert not harness.sent
 
 

@@ -51,7 +51,7 @@ def test_a_lease_nobody_knows_is_stale(claims: Claims) -> None:
 
 
 def test_a_picture_is_in_the_spool_before_the_ledger_says_delivered(
-    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
+    ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG ", b"data"])
@@ -61,16 +61,16 @@ def test_a_picture_is_in_the_spool_before_the_ledger_says_delivered(
     assert delivered.delivery is not None
     assert spool.path(delivered.delivery.picture).read_bytes() == b"PNG data"
     assert (delivered.delivery.size, delivered.delivery.memory_kb, delivered.delivery.cores) == (8, 5000, 2)
-    assert told.delivered == [delivered]
+    assert claim_record.delivered == [delivered]
 
 
 def test_a_delivery_whose_answer_was_lost_is_answered_again_and_kept_once(
-    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
+    ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
-    assert len(told.delivered) == 1
+    assert len(claim_record.delivered) == 1
     assert len(list(spool.names())) == 1
 
 
@@ -83,7 +83,7 @@ def test_a_picture_that_was_cut_off_costs_no_attempt(ledger: Ledger, claims: Cla
 
 
 def test_what_is_no_picture_never_waits_for_the_server(
-    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
+    ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
     with pytest.raises(BrokenPicture, match="no picture"):
@@ -91,11 +91,11 @@ def test_what_is_no_picture_never_waits_for_the_server(
     back = ledger.get(lease.id)
     assert (back.state, back.attempt, back.tried_nodes) == (LeaseState.GRANTED, 2, ("n1",))
     assert not list(spool.names())
-    assert told.returned == [back]
+    assert claim_record.returned == [back]
 
 
 def test_a_failed_frame_is_tried_elsewhere_and_then_given_up_with_its_log(
-    ledger: Ledger, claims: Claims, told: ClaimRecord
+    ledger: Ledger, claims: Claims, claim_record: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
     claims.fail(lease.id, 1, "n1", CRASH)
@@ -104,20 +104,20 @@ def test_a_failed_frame_is_tried_elsewhere_and_then_given_up_with_its_log(
     claims.fail(lease.id, 2, "n2", CRASH)
 
     assert ledger.get(lease.id).state is LeaseState.FAILED
-    [(failed, failure)] = told.gave_up
+    [(failed, failure)] = claim_record.gave_up
     assert failed.id == lease.id
     assert failure.log == "boom"
-    assert told.failed == [("n1", FailureKind.RENDERER_CRASHED), ("n2", FailureKind.RENDERER_CRASHED)]
+    assert claim_record.failed == [("n1", FailureKind.RENDERER_CRASHED), ("n2", FailureKind.RENDERER_CRASHED)]
 
 
-def test_lost_nodes_use_up_no_attempt(ledger: Ledger, claims: Claims, told: ClaimRecord) -> None:
+def test_lost_nodes_use_up_no_attempt(ledger: Ledger, claims: Claims, claim_record: ClaimRecord) -> None:
     lease = rendering(ledger)
     for attempt in range(1, 8):
         claims.take_back(ledger.get(lease.id), "silent")
         ledger.apply(lease.id, LeaseEvent.ORDER, node_id=f"n{attempt + 1}")
     back = ledger.get(lease.id)
     assert (back.attempt, back.failures, back.tried_nodes) == (8, 0, ())
-    assert not told.gave_up
+    assert not claim_record.gave_up
 
 
 def test_the_late_picture_of_a_lost_node_is_stale(ledger: Ledger, claims: Claims) -> None:
@@ -138,16 +138,16 @@ def test_a_picture_that_arrives_after_the_cancel_is_dropped(ledger: Ledger, clai
 
 @pytest.mark.parametrize("kind", [kind for kind in FailureKind if cause_of(kind) is Cause.NODE])
 def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
-    ledger: Ledger, spool: Spool, told: ClaimRecord, kind: FailureKind
+    ledger: Ledger, spool: Spool, claim_record: ClaimRecord, kind: FailureKind
 ) -> None:
     troubled: list[Lease] = []
     events = Listener(
-        delivered=told.delivered.append,
-        failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        delivered=claim_record.delivered.append,
+        failed=lambda lease, failure: claim_record.failed.append((lease.node_id, failure.kind)),
         held_back=lambda _lease, _doubt: None,
-        overtaken=told.overtaken.append,
-        returned=told.returned.append,
-        gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
+        overtaken=claim_record.overtaken.append,
+        returned=claim_record.returned.append,
+        gave_up=lambda lease, failure: claim_record.gave_up.append((lease, failure)),
         node_failed=lambda lease, _failure: troubled.append(lease),
     )
     claims = Claims(ledger, spool, lambda _lease, _path: None, events, attempts=2)
@@ -158,22 +158,22 @@ def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
         assert (back.state, back.failures, back.tried_nodes) == (LeaseState.GRANTED, 0, ())
         ledger.apply(lease.id, LeaseEvent.ORDER, node_id="n1")
         claims.start(lease.id, attempt + 1, "n1", "x")
-    assert not told.failed
-    assert not told.gave_up
+    assert not claim_record.failed
+    assert not claim_record.gave_up
     # A worker that leaves is in no trouble: nobody is paused for it.
     assert [trouble.node_id for trouble in troubled] == ([] if kind is FailureKind.NODE_LEAVING else ["n1"] * 7)
 
 
 def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
-    ledger: Ledger, spool: Spool, told: ClaimRecord
+    ledger: Ledger, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     events = Listener(
-        delivered=told.delivered.append,
-        failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        delivered=claim_record.delivered.append,
+        failed=lambda lease, failure: claim_record.failed.append((lease.node_id, failure.kind)),
         held_back=lambda _lease, _doubt: None,
-        overtaken=told.overtaken.append,
-        returned=told.returned.append,
-        gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
+        overtaken=claim_record.overtaken.append,
+        returned=claim_record.returned.append,
+        gave_up=lambda lease, failure: claim_record.gave_up.append((lease, failure)),
     )
     claims = Claims(
         ledger, spool, lambda _lease, _path: None, events, attempts=2, is_frames_fault=lambda _lease, _node: True
@@ -187,16 +187,16 @@ def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
 
 
 def test_what_is_the_scenes_fault_is_tried_twice_however_many_attempts_others_have(
-    ledger: Ledger, spool: Spool, told: ClaimRecord
+    ledger: Ledger, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     scenes: list[tuple[str | None, FailureKind]] = []
     events = Listener(
-        delivered=told.delivered.append,
-        failed=lambda lease, failure: told.failed.append((lease.node_id, failure.kind)),
+        delivered=claim_record.delivered.append,
+        failed=lambda lease, failure: claim_record.failed.append((lease.node_id, failure.kind)),
         held_back=lambda _lease, _doubt: None,
-        overtaken=told.overtaken.append,
-        returned=told.returned.append,
-        gave_up=lambda lease, failure: told.gave_up.append((lease, failure)),
+        overtaken=claim_record.overtaken.append,
+        returned=claim_record.returned.append,
+        gave_up=lambda lease, failure: claim_record.gave_up.append((lease, failure)),
         scene_failed=lambda lease, failure: scenes.append((lease.node_id, failure.kind)),
     )
     claims = Claims(ledger, spool, lambda _lease, _path: None, events, attempts=9)
@@ -243,15 +243,15 @@ def lit(ledger: Ledger, claims: Claims) -> Lease:
 
 @pytest.mark.usefixtures("lit")
 def test_a_doubtful_picture_is_kept_and_costs_its_frame_and_its_pc_nothing(
-    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
+    ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     lease = held_back(ledger, claims, "0002")
     assert (lease.state, lease.attempt, lease.failures, lease.tried_nodes) == (LeaseState.GRANTED, 2, 0, ())
     assert lease.held_back
     assert spool.path(lease.held_back.delivery.picture).read_bytes() == BLACK
     assert "wholly black" in lease.reason
-    assert told.returned == [lease]
-    assert (told.failed, told.held_back[0][0]) == ([], "n1")
+    assert claim_record.returned == [lease]
+    assert (claim_record.failed, claim_record.held_back[0][0]) == ([], "n1")
     with pytest.raises(StaleClaim):  # its answer was lost: the node may drop it
         claims.deliver(lease.id, 1, "n1", report(BLACK), [BLACK])
 
@@ -259,7 +259,7 @@ def test_a_doubtful_picture_is_kept_and_costs_its_frame_and_its_pc_nothing(
 @pytest.mark.parametrize("second", ["n2", "n1"])
 @pytest.mark.usefixtures("lit")
 def test_a_frame_that_is_black_twice_is_delivered(
-    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord, second: str
+    ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord, second: str
 ) -> None:
     lease = again(ledger, claims, held_back(ledger, claims, "0002"), second)
     deliver(claims, lease, BLACK)
@@ -269,12 +269,12 @@ def test_a_frame_that_is_black_twice_is_delivered(
     assert now.delivery.is_confirmed
     assert now.delivery.picture in spool.names()
     assert len(spool.names()) == 2, "the lit frame's picture and this one's"
-    assert [absolved.id for absolved in told.absolved] == [lease.id]
+    assert [absolved.id for absolved in claim_record.absolved] == [lease.id]
 
 
 @pytest.mark.usefixtures("lit")
 def test_a_second_picture_that_shows_something_takes_the_place_of_the_black_one(
-    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
+    ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     lease = again(ledger, claims, held_back(ledger, claims, "0002", "ill"), "n2")
     deliver(claims, lease, b"PNG data")
@@ -282,13 +282,13 @@ def test_a_second_picture_that_shows_something_takes_the_place_of_the_black_one(
     assert delivered
     assert not delivered.is_empty
     assert len(spool.names()) == 2
-    assert told.delivered[-1].node_id == "n2"
-    assert not told.absolved
+    assert claim_record.delivered[-1].node_id == "n2"
+    assert not claim_record.absolved
 
 
 @pytest.mark.usefixtures("lit")
 def test_frames_behind_a_believed_one_go_as_they_were_rendered_first(
-    ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord
+    ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     first, *others = [held_back(ledger, claims, f"{number:04}") for number in range(2, 6)]
     ordered = ledger.apply(others[1].id, LeaseEvent.ORDER, node_id="n3")
@@ -300,7 +300,7 @@ def test_frames_behind_a_believed_one_go_as_they_were_rendered_first(
         assert delivery
         assert (delivery.picture, delivery.is_confirmed) == (f"{lease.id}.1.png", True)
         assert spool.path(delivery.picture).read_bytes() == BLACK
-    assert {lease.node_id for lease in told.overtaken} == {None, ordered.node_id, under_way.node_id}
+    assert {lease.node_id for lease in claim_record.overtaken} == {None, ordered.node_id, under_way.node_id}
     with pytest.raises(StaleClaim):
         claims.start(ordered.id, 2, "n3", "late")
     with pytest.raises(StaleClaim):
@@ -309,17 +309,19 @@ def test_frames_behind_a_believed_one_go_as_they_were_rendered_first(
 
 
 @pytest.mark.usefixtures("lit")
-def test_a_restart_keeps_what_was_held_back(ledger: Ledger, claims: Claims, spool: Spool, told: ClaimRecord) -> None:
+def test_a_restart_keeps_what_was_held_back(
+    ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
+) -> None:
     lease = held_back(ledger, claims, "0003")
     events = Listener(
-        delivered=told.delivered.append,
+        delivered=claim_record.delivered.append,
         failed=lambda _lease, _failure: None,
         held_back=lambda _lease, _doubt: None,
-        overtaken=told.overtaken.append,
-        returned=told.returned.append,
+        overtaken=claim_record.overtaken.append,
+        returned=claim_record.returned.append,
         gave_up=lambda _lease, _failure: None,
     )
-    after = Claims(ledger, spool, FrameValidator(look, told.absolved.append), events, attempts=2).load()
+    after = Claims(ledger, spool, FrameValidator(look, claim_record.absolved.append), events, attempts=2).load()
     deliver(after, rendering(ledger, "0002"), BLACK)  # nothing is known of the frames next to it
     assert ledger.get(lease.id).state is LeaseState.DELIVERED, "the frame before it is black, too"
 
@@ -348,7 +350,7 @@ def test_a_doubtful_picture_that_comes_too_late_is_dropped(ledger: Ledger, claim
 
 
 def test_a_frame_under_which_three_nodes_went_down_fails_and_its_report_says_so(
-    ledger: Ledger, claims: Claims, told: ClaimRecord
+    ledger: Ledger, claims: Claims, claim_record: ClaimRecord
 ) -> None:
     lease = rendering(ledger)
     claims.node_lost(lease, "its PC fell silent")
@@ -362,7 +364,7 @@ def test_a_frame_under_which_three_nodes_went_down_fails_and_its_report_says_so(
         "takes PCs down: 3 PCs went down while they rendered it, the last one with no other frame beside it "
         "(its PC was started anew)"
     )
-    assert [(given_up.id, why.kind) for given_up, why in told.gave_up] == [(lease.id, FailureKind.NODES_DOWN)]
+    assert [(given_up.id, why.kind) for given_up, why in claim_record.gave_up] == [(lease.id, FailureKind.NODES_DOWN)]
     assert [attempt.outcome for attempt in ledger.attempts(lease.id)] == ["node lost", "node lost", "failed"]
 
 

@@ -102,13 +102,13 @@ def join(node_id: str = "n1", *, fresh: bool = True, kept: tuple[str, ...] = ())
 
 
 def test_the_leases_of_a_silent_pc_go_back_at_once_and_nobody_elses(
-    lan: ReconcilerHarness, ledger: Ledger, told: ClaimRecord
+    lan: ReconcilerHarness, ledger: Ledger, claim_record: ClaimRecord
 ) -> None:
     mine, waiting = rendering(ledger, "0001", "n1"), lan.ordered("0002", "n1")
     others, theirs = rendering(ledger, "0003", "n2"), lan.ordered("0004", "n2")
     n2 = node("n2", busy=(slot(others), slot(theirs)))
     lan.sees(node("n1", busy=(slot(mine),)), n2)
-    assert not told.returned
+    assert not claim_record.returned
 
     assert lan.sees(n2)
     for lease in (mine, waiting):
@@ -282,7 +282,7 @@ def test_a_frame_its_pc_no_longer_renders_goes_back_once_the_record_must_be_newe
 
 
 def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(
-    lan: ReconcilerHarness, ledger: Ledger, told: ClaimRecord
+    lan: ReconcilerHarness, ledger: Ledger, claim_record: ClaimRecord
 ) -> None:
     renders, waits = rendering(ledger, "0001"), lan.ordered("0002")
     others = rendering(ledger, "0003", "n2")
@@ -293,7 +293,7 @@ def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(
         LeaseState.GRANTED,
         LeaseState.RENDERING,
     ]
-    assert "started anew" in told.returned[0].reason
+    assert "started anew" in claim_record.returned[0].reason
 
 
 def test_a_worker_that_only_asks_again_keeps_its_leases(lan: ReconcilerHarness, ledger: Ledger) -> None:

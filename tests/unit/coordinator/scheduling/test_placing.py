@@ -58,7 +58,7 @@ def test_the_order_holds_what_the_offer_said_and_opens_with_the_public_key_alone
 
 
 def test_a_broker_that_takes_no_orders_gets_the_frame_back_and_everybody_hears_of_it(
-    harness: DispatcherHarness, told: ClaimRecord
+    harness: DispatcherHarness, claim_record: ClaimRecord
 ) -> None:
     lease = harness.grant()
     harness.broker_error = BrokerUnreachable("gone")
@@ -66,7 +66,7 @@ def test_a_broker_that_takes_no_orders_gets_the_frame_back_and_everybody_hears_o
         harness.place_until(lambda: False)
     back = harness.ledger.get(lease.id)
     assert (back.state, back.attempt, back.failures, back.tried_nodes) == (LeaseState.GRANTED, 2, 0, ())
-    assert told.returned == [back]
+    assert claim_record.returned == [back]
 
     harness.broker_error = None
     harness.place_until(lambda: len(harness.sent) == 1)
@@ -197,7 +197,7 @@ def test_frames_that_nobody_here_may_have_do_not_make_the_farm_hoard_more_of_the
 
 @pytest.mark.parametrize("present", [{}, {"n1": node()}], ids=["nobody is here", "nobody is able"])
 def test_a_frame_nobody_could_take_for_long_goes_back_to_the_server(
-    harness: DispatcherHarness, told: ClaimRecord, present: dict[str, Presence]
+    harness: DispatcherHarness, claim_record: ClaimRecord, present: dict[str, Presence]
 ) -> None:
     harness.present = present
     lease = harness.grant(use_gpu=True)
@@ -208,7 +208,7 @@ def test_a_frame_nobody_could_take_for_long_goes_back_to_the_server(
     harness.clock.now += 120
     harness.place()
     assert harness.state(lease) is LeaseState.FAILED
-    assert "no PC" in told.gave_up[0][1].reason
+    assert "no PC" in claim_record.gave_up[0][1].reason
 
 
 def test_a_frame_that_waits_for_a_busy_pc_waits_as_long_as_it_takes(harness: DispatcherHarness) -> None:
@@ -269,11 +269,11 @@ def test_a_lease_of_a_session_nobody_opened_is_left_alone(harness: DispatcherHar
     assert harness.ledger.get(lease.id) == lease
 
 
-def test_an_order_no_node_would_take_is_given_up(harness: DispatcherHarness, told: ClaimRecord) -> None:
+def test_an_order_no_node_would_take_is_given_up(harness: DispatcherHarness, claim_record: ClaimRecord) -> None:
     lease = harness.grant(script="#" * MAX_ORDER_BYTES)
     harness.place_until(lambda: harness.state(lease) is not LeaseState.GRANTED)
     assert harness.state(lease) is LeaseState.FAILED
-    assert told.gave_up[0][1].kind is FailureKind.BAD_ORDER
+    assert claim_record.gave_up[0][1].kind is FailureKind.BAD_ORDER
     assert not harness.sent
 
 
@@ -299,7 +299,7 @@ def test_a_launcher_goes_to_the_pc_that_has_a_blender(harness: DispatcherHarness
 
 
 def test_a_frame_that_pcs_in_trouble_had_again_and_again_goes_back_after_the_known_time(
-    harness: DispatcherHarness, told: ClaimRecord
+    harness: DispatcherHarness, claim_record: ClaimRecord
 ) -> None:
     troubles = Troubles(reasons="pc1: disk full: make room")
     troubled = troubles.seconds
@@ -313,8 +313,8 @@ def test_a_frame_that_pcs_in_trouble_had_again_and_again_goes_back_after_the_kno
     troubled[lease.id] = NOBODY_AFTER_S + 1
     harness.place()
     assert harness.state(lease) is LeaseState.FAILED
-    assert told.gave_up[0][1].kind is FailureKind.NODE_LEAVING, "that is no failure of the frame"
-    assert told.gave_up[0][1].reason.endswith("(pc1: disk full: make room)")
+    assert claim_record.gave_up[0][1].kind is FailureKind.NODE_LEAVING, "that is no failure of the frame"
+    assert claim_record.gave_up[0][1].reason.endswith("(pc1: disk full: make room)")
 
 
 def test_a_frame_that_pcs_had_trouble_with_waits_behind_the_others(harness: DispatcherHarness) -> None:

@@ -41,7 +41,7 @@ def test_ordinary_frames_go_to_all_of_them(lan: DispatcherHarness) -> None:
 
 
 def test_a_test_frame_whose_pc_is_gone_is_given_back_and_nobody_else_renders_it(
-    lan: DispatcherHarness, told: ClaimRecord
+    lan: DispatcherHarness, claim_record: ClaimRecord
 ) -> None:
     lan.grant("0001", job_id="77")
     lan.fetched()
@@ -54,7 +54,7 @@ def test_a_test_frame_whose_pc_is_gone_is_given_back_and_nobody_else_renders_it(
     lan.place()
     assert lan.state(lease) is LeaseState.FAILED
     assert all(order.lease_id != lease.id for _, order, _ in lan.sent)
-    [(given_back, _)] = told.gave_up
+    [(given_back, _)] = claim_record.gave_up
     assert given_back.id == lease.id
 
 
