@@ -41,6 +41,7 @@ from sheepfold.contract.presence import Compute
 from sheepfold.errors import ExitCode
 from sheepfold.hardware import detect
 from sheepfold.logs import log_to_stderr
+from sheepfold.serving.file_limit import raise_file_limit
 
 from .coordinator_client import CoordinatorClient
 from .errors import CoordinatorError, CoordinatorUnreachable
@@ -76,6 +77,7 @@ def worker() -> int:
     hide_token()
     log_to_stderr(quiet=NOISY)
     refuse_root(settings)
+    raise_file_limit()
     with unusable_is_typed(settings.work_dir):
         folder = WorkDir(settings.work_dir)
     return WorkerProcess(settings, folder, choose_sandbox(settings)).run()

@@ -385,3 +385,18 @@ def test_a_join_brings_no_more_than_a_node_has(client: TestClient, name: str, va
 def test_a_join_of_megabytes_is_not_read(client: TestClient) -> None:
     huge = to_json(JOIN).replace('"version":""', f'"version":"{"v" * 4_000_000}"')
     assert client.post("/api/join", content=huge, headers=BEARER).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/api/cancel?job=7", "/api/ask", "/api/nodes/pc/release"])
+def test_a_page_of_another_site_changes_nothing_even_with_the_token(client: TestClient, path: str) -> None:
+    foreign = {"Origin": "http://evil.test", "Host": "coordinator:8420"}
+    assert client.post(path, headers=BEARER | foreign).status_code == 403
+    own = {"Origin": "http://coordinator:8420", "Host": "coordinator:8420"}
+    assert client.post(path, headers=BEARER | own).status_code == 200
+    assert client.post(path, auth=("anna", TOKEN), headers=own).status_code == 401, "a browser's login only reads"
+
+
+def test_no_other_page_shows_the_dashboard_inside_itself(client: TestClient) -> None:
+    headers = client.get("/", auth=("anna", TOKEN)).headers
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert (headers["X-Frame-Options"], headers["X-Content-Type-Options"]) == ("DENY", "nosniff")
