@@ -231,7 +231,7 @@ def measure(
             server_wire=lan.bytes_sent("server"),
             to_lan=int(after["to_lan"] - before["to_lan"]),
             coordinator_wire=wire_after - wire_before,
-            alalone_s=alone_s,
+            alone_s=alone_s,
             each_s=each_s,
         )
 
