@@ -43,6 +43,8 @@ from sheepfold.hardware import detect
 from sheepfold.logs import log_to_stderr
 from sheepfold.serving.file_limit import raise_file_limit
 
+from .broker.guarded_transport import install_guard
+from .broker.refusals import Refusals
 from .coordinator_client import CoordinatorClient
 from .errors import CoordinatorError, CoordinatorUnreachable
 from .node_health import NodeHealth
@@ -160,6 +162,7 @@ class WorkerProcess:
         presence = PresenceWriter(joined.redis_url, self._folder.node_id, node.presence, ask_again, on_rival=ask_again)
         self._presence = presence
         self._health.look_once()
+        install_guard(Refusals())
         app = make_app(joined.redis_url)
         install(app, node)
         self._health.start()

@@ -20,9 +20,10 @@ from typing import Any, Protocol
 
 from celery import Celery, signals
 from celery.exceptions import Ignore
-from celery.worker.control import control_command
+from celery.worker.control import Panel, control_command
 from celery.worker.request import Request
 
+from sheepfold.contract.broker_messages import PING_COMMAND
 from sheepfold.contract.celery_app import attempt_of
 from sheepfold.contract.orders import CANCEL_COMMAND, RENDER_TASK, SignedOrder
 
@@ -90,6 +91,8 @@ def install(app: Celery, node: OrderTaker) -> None:
             raise FrameDropped(str(dropped)) from None
         return "delivered"
 
+    _leave_commands(PING_COMMAND)
+
     @control_command(name=CANCEL_COMMAND, args=[("lease_id", str), ("attempt", int)])
     def cancel_lease(state: Any, lease_id: str, attempt: int) -> dict[str, bool]:
         return {"cancelled": node.cancel(lease_id, attempt)}
@@ -99,3 +102,9 @@ def install(app: Celery, node: OrderTaker) -> None:
         requests[request.id] = request
         with contextlib.suppress(ValueError):
             node.expect(*attempt_of(request.id))
+
+
+def _leave_commands(*names: str) -> None:
+    """Takes every other control command from Celery: who has a password of Redis could stop workers with them."""
+    for name in Panel.data.keys() - set(names):
+        del Panel.data[name]

@@ -27,6 +27,8 @@ _SETTINGS = {
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "broker_connection_timeout": 5,
+    # A key of another type in the place of a queue is Redis' error, not the worker's end.
+    "broker_channel_error_retry": True,
     "task_serializer": "json",
     "result_serializer": "json",
     "event_serializer": "json",
