@@ -51,10 +51,19 @@ def environment(renderer: Path, scratch: Path, mark: str, ours: Mapping[str, str
         env[name] = str(scratch / "tmp")
     for name in _HOMES:
         env[name] = str(scratch)
+    if "PATH" in env:
+        env["PATH"] = _without_our_programs(env["PATH"])
     if sys.platform == "linux":
         env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(renderer / "lib"), env.get("LD_LIBRARY_PATH")]))
     env[MARK_VARIABLE] = mark
     return env
+
+
+def _without_our_programs(path: str) -> str:
+    """Blender's Python takes a virtual environment on PATH for its own, and may not read ours in the sandbox."""
+    ours = str(Path(sys.prefix, "Scripts" if sys.platform == "win32" else "bin"))
+    entries = path.split(os.pathsep)
+    return os.pathsep.join(entry for entry in entries if sys.prefix == sys.base_prefix or entry != ours)
 
 
 def is_passed_on(name: str) -> bool:

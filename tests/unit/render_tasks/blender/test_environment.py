@@ -48,3 +48,9 @@ def test_the_renderers_own_libraries_are_found_first() -> None:
 def test_the_binary_lies_where_the_archive_of_this_system_has_it() -> None:
     assert renderer_binary(Path("/r"), "linux") == renderer_binary(Path("/r"), "win32") == Path("/r/rend.exe")
     assert renderer_binary(Path("/r"), "darwin") == Path("/r/Blender/blender.app/Contents/MacOS/blender")
+
+
+def test_the_workers_own_virtual_environment_is_not_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", "/opt/farm")
+    env = environment(Path("/r"), Path("/s"), "mark", {"PATH": "/opt/farm/bin:/usr/bin:/bin"})
+    assert env["PATH"] == "/usr/bin:/bin"
