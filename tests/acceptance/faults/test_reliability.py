@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import subprocess
@@ -20,8 +21,7 @@ import pytest
 import redis
 
 from coordinator.broker.redis_discovery import find_redis
-from sheepfold.contract.celery_app import make_app
-from sheepfold.contract.orders import celery_name_of, queue_of
+from sheepfold.contract.orders import queue_of
 from tests.support.farm.faulty_farm import FaultyFarm, Project
 from tests.support.farm.render_processes import measured, seconds_until_gone
 from tests.support.farm.running_farm import free_port, wait_for
@@ -164,17 +164,17 @@ def the_orders_of(broker: redis.Redis) -> Iterator[list[tuple[str, str]]]:
 
 def test_an_order_lost_on_its_way_is_ordered_again(farm: FaultyFarm) -> None:
     ids = {node["name"]: node["id"] for node in farm.status()["nodes"]}
-    control = make_app(farm.redis_url()).control
-    for pc in PCS:  # nobody takes orders, everybody is there
-        control.cancel_consumer(queue_of(ids[pc]), destination=[celery_name_of(pc)], reply=True, limit=1)
-    project = farm.submit("1")
-    with closing(farm.redis()) as broker:
-        queues = [queue_of(ids[pc]) for pc in PCS]
+    queues = [queue_of(ids[pc]) for pc in PCS]
+    with contextlib.ExitStack() as frozen, closing(farm.redis()) as broker:
+        for pc in PCS:  # nobody takes orders, everybody is there
+            frozen.enter_context(farm.frozen(pc))
+        for client in broker.client_list():  # a worker that waits would be given the order at once
+            if client["cmd"] == "brpop":
+                broker.client_kill_filter(_id=client["id"])
+        project = farm.submit("1")
         wait_for("the order waits in a queue", lambda: any(broker.exists(queue) for queue in queues), 10)
         broker.delete(*queues)
     lost_at = time.monotonic()
-    for pc in PCS:
-        control.add_consumer(queue_of(ids[pc]), destination=[celery_name_of(pc)], reply=True, limit=1)
     farm.wait_until_accepted(project, 1, within_s=45)
     measured("accepted after (s)", time.monotonic() - lost_at)
     assert [start.attempt for start in project.starts()] == [2]

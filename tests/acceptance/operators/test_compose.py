@@ -102,8 +102,8 @@ class Answers:
         return tasks if all(task["state"] == "SUCCESS" for task in tasks.values()) else None
 
     def three_workers(self) -> dict[str, dict[str, Any]] | None:
-        """What the workers told Flower, once all have."""
-        workers = json.loads(self.ask("/api/workers?refresh=1") or "{}")
+        """What Flower's list of workers tells, once it has all: their events, they answer no inspection."""
+        workers = {worker["hostname"]: worker for worker in json.loads(self.ask("/workers?json=1") or "{}")["data"]}
         return workers if len(workers) == len(PCS) else None
 
     def without_login(self) -> dict[str, int]:
@@ -144,10 +144,9 @@ def frame_of(task: dict[str, Any]) -> str:
 
 def show_workers(workers: dict[str, dict[str, Any]]) -> None:
     """A short table."""
-    print("\nFlower's /api/workers")
+    print("\nFlower's /workers")
     for name, told in sorted(workers.items()):
-        queues = ", ".join(queue["name"] for queue in told["active_queues"])
-        print(f"  {name:<14} {queues}")
+        print(f"  {name:<14} {'online' if told['status'] else 'offline'}")
 
 
 def show_tasks(when: str, tasks: dict[str, dict[str, Any]]) -> None:

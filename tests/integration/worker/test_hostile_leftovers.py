@@ -101,4 +101,4 @@ def test_a_worker_starts_again_whatever_a_frame_left(fresh: WorkerHarness, pictu
     good = fresh.order("7")
     wait_for(lambda: good.lease_id in fresh.coordinator.frames, 10)
     assert len(list(pictures.iterdir())) == 2
-    assert not list((fresh.work_dir / "outbox").glob("*.1"))
+    wait_for(lambda: not list((fresh.work_dir / "outbox").glob("*.1")), 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ for _ in range(5):
 print(started)
 """
 
+#: Nobody else's on this machine.
+MARK = f"test-{os.getpid()}"
+
 
 @pytest.fixture
 def groups() -> Iterator[Path]:
@@ -42,23 +46,23 @@ def groups() -> Iterator[Path]:
         missing("no control groups to make: not root, or a container")
     assert found
     yield found
-    remove_group(found, "test")
+    remove_group(found, MARK)
 
 
 def test_a_program_in_a_group_starts_no_more_than_it_may(groups: Path) -> None:
-    group = make_group(groups, "test", 3)
+    group = make_group(groups, MARK, 3)
     argv = [*joining(group), sys.executable, "-c", _FORKS]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
     assert done.stdout.split("\n")[:2] == ["Resource temporarily unavailable", "2"]
 
 
 def test_an_empty_group_goes_and_so_does_what_a_killed_worker_left(groups: Path) -> None:
-    make_group(groups, "test", 3)
-    remove_group(groups, "test")
-    assert not list(groups.glob("sheepfold-test"))
-    make_group(groups, "test", 3)
+    make_group(groups, MARK, 3)
+    remove_group(groups, MARK)
+    assert not list(groups.glob(f"sheepfold-{MARK}"))
+    make_group(groups, MARK, 3)
     remove_old_groups(groups)
-    assert not list(groups.glob("sheepfold-test"))
+    assert not list(groups.glob(f"sheepfold-{MARK}"))
 
 
 def test_whoever_is_not_root_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
