@@ -52,10 +52,13 @@ def set_aside(path: Path, why: str) -> None:
 
 
 def empty_folder(path: Path) -> None:
-    """Makes ``path`` an empty folder; what was there and cannot be removed is set aside. Raises OSError."""
-    if not remove(path):
+    """Makes ``path`` an empty folder; what was there and cannot be removed is set aside. Raises OSError.
+
+    A disk that is mounted there stays, emptied as far as it can be.
+    """
+    if not remove(path) and not os.path.ismount(path):
         set_aside(path, "cannot be removed")
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def real_folder(path: Path) -> None:

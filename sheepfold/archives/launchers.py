@@ -45,9 +45,11 @@ def _holds_a_launcher(file: BinaryIO) -> bool:
 
 
 def is_launcher(binary: Path) -> bool:
-    """The same question about an unpacked renderer."""
+    """The same question about an unpacked renderer, whose folder holds this binary and nothing else."""
     try:
         with binary.open("rb") as file:
-            return is_launcher_script(file.read(MAX_SCRIPT_BYTES + 1))
+            if not is_launcher_script(file.read(MAX_SCRIPT_BYTES + 1)):
+                return False
+        return all(path == binary or path.is_dir() for path in binary.parent.rglob("*"))
     except OSError:
         return False

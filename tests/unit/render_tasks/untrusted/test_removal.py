@@ -118,3 +118,19 @@ def test_setting_aside_keeps_the_content(tmp_path: Path) -> None:
     (tmp_path / "lock").mkdir()
     set_aside(tmp_path / "lock", "is no plain file")
     assert not (tmp_path / "lock").exists()
+
+
+def test_a_disk_that_is_mounted_there_is_emptied_and_stays(tmp_path: Path) -> None:
+    disk = tmp_path / "scratch"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(words, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a disk is mounted by root only")
+    try:
+        (disk / "left" / "deeper").mkdir(parents=True)
+        empty_folder(disk)
+        assert os.path.ismount(disk)
+        assert not list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["scratch"]

@@ -66,3 +66,10 @@ def test_an_unpacked_one_is_known_by_its_script(tmp_path: Path) -> None:
     assert is_launcher(tmp_path / "rend.exe")
     (tmp_path / "rend.exe").write_bytes(b"\x7fELF SHEEPFOLD_BLENDER")
     assert not is_launcher(tmp_path / "rend.exe")
+
+
+def test_an_unpacked_script_with_a_renderer_beside_it_is_none(tmp_path: Path) -> None:
+    (tmp_path / "rend.exe").write_bytes(LAUNCHER)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "blender").write_bytes(b"\x7fELF")
+    assert not is_launcher(tmp_path / "rend.exe")
