@@ -30,18 +30,16 @@ from lab.submit.packing import pack_scene
 from lab.submit.prepared_scene import PreparedScene, prepare_scene
 from lab.submit.scene.notes import note_on_version
 
+from .farm_environment import LOGIN, FarmEnvironment
 from .farm_watch import FarmWatch, coordinator_status
 from .frame_display import FrameDisplay, say
 from .processes import Processes
 from .run_result import explained, tell_result
 
-LOGIN = "lab"
 POLL_S = 0.5
 #: Blender builds the demo scene before the server answers.
 SERVER_LIMIT_S = 240
 COORDINATOR_LIMIT_S = 60
-#: With this, a heartbeat comes every minute.
-MAX_PERIOD_S = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,69 +66,6 @@ class SignalReceived(BaseException):
     def __init__(self, number: int) -> None:
         self.number = number
         super().__init__()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Farm:
-    """Addresses and credentials of one run; nothing of it is ever an argument of a process."""
-
-    folder: Path
-    server_url: str
-    coordinator_url: str
-    password: str
-    farm_token: str
-    blender: str
-
-    def server(self) -> dict[str, str]:
-        return {
-            **self.account(),
-            "SHEEPFOLD_SERVER_HOST": "127.0.0.1",
-            "SHEEPFOLD_SERVER_PORT": self.server_url.rpartition(":")[2],
-            "SHEEPFOLD_SERVER_DIR": str(self.folder / "server"),
-            "SHEEPFOLD_MAX_PERIOD_S": str(MAX_PERIOD_S),
-            "SHEEPFOLD_BLENDER": self.blender,
-        }
-
-    def coordinator(self) -> dict[str, str]:
-        return {
-            **self.account(),
-            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
-            "SHEEPFOLD_STATE_DIR": str(self.folder / "coordinator"),
-            "SHEEPFOLD_HOST": "127.0.0.1",
-            "SHEEPFOLD_PORT": self.coordinator_url.rpartition(":")[2],
-            "SHEEPFOLD_PUBLIC_URL": self.coordinator_url,
-            "SHEEPFOLD_RETRY_WAIT_S": "1",
-            "SHEEPFOLD_NO_JOB_WAIT_S": "2",
-        }
-
-    def worker(self, name: str, cores: int | None) -> dict[str, str]:
-        return {
-            "SHEEPFOLD_COORDINATOR_URL": self.coordinator_url,
-            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
-            "SHEEPFOLD_NODE_NAME": name,
-            "SHEEPFOLD_WORK_DIR": str(self.folder / name),
-            "SHEEPFOLD_SLOTS": "1",
-            # The best there is on this machine, and root where the person is: the worker's log tells both.
-            "SHEEPFOLD_SANDBOX": "preferred",
-            "SHEEPFOLD_ALLOW_ROOT": "1",
-            "SHEEPFOLD_BLENDER": self.blender,
-            **({"SHEEPFOLD_CORES": str(cores)} if cores else {}),
-        }
-
-    def operator(self) -> dict[str, str]:
-        """What `sheepfold status` and the other commands of an operator need."""
-        return {
-            "SHEEPFOLD_COORDINATOR_URL": self.coordinator_url,
-            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
-            "SHEEPFOLD_STATE_DIR": str(self.folder / "coordinator"),
-        }
-
-    def account(self) -> dict[str, str]:
-        return {
-            "SHEEPFOLD_SERVER_URL": self.server_url,
-            "SHEEPFOLD_LOGIN": LOGIN,
-            "SHEEPFOLD_PASSWORD": self.password,
-        }
 
 
 def run_lab(run: LabRun) -> int:
@@ -164,12 +99,12 @@ def run_lab(run: LabRun) -> int:
     return 0
 
 
-def _new_farm(run: LabRun) -> _Farm:
+def _new_farm(run: LabRun) -> FarmEnvironment:
     blender = local_blender()
     folder = run.folder.resolve() / datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
     folder.mkdir(parents=True, mode=0o700)
     ports = _free_ports(2)
-    return _Farm(
+    return FarmEnvironment(
         folder=folder,
         server_url=f"http://127.0.0.1:{ports[0]}",
         coordinator_url=f"http://127.0.0.1:{ports[1]}",
@@ -179,7 +114,9 @@ def _new_farm(run: LabRun) -> _Farm:
     )
 
 
-def _start(run: LabRun, scene: PreparedScene | None, farm: _Farm, processes: Processes, client: LabClient) -> int:
+def _start(
+    run: LabRun, scene: PreparedScene | None, farm: FarmEnvironment, processes: Processes, client: LabClient
+) -> int:
     """Bring everything up; the answer is the number of the project to follow."""
     say(f"logs and state: {farm.folder}")
     processes.start("server", ["server"] if run.blend else ["server", "--demo"], farm.server())
@@ -209,7 +146,7 @@ def _looked_at(run: LabRun) -> PreparedScene:
     return scene
 
 
-def _submit(scene: PreparedScene, run: LabRun, farm: _Farm, client: LabClient) -> int:
+def _submit(scene: PreparedScene, run: LabRun, farm: FarmEnvironment, client: LabClient) -> int:
     with tempfile.TemporaryDirectory(prefix="sheepfold-lab-") as folder:
         archive = Path(folder) / "project.zip"
         packed = pack_scene(scene.blend, archive, allow_missing=run.allow_missing, blender=farm.blender)
@@ -219,7 +156,7 @@ def _submit(scene: PreparedScene, run: LabRun, farm: _Farm, client: LabClient) -
         return client.submit(packed.path, fields).id
 
 
-def _watch(run: LabRun, farm: _Farm) -> FarmWatch:
+def _watch(run: LabRun, farm: FarmEnvironment) -> FarmWatch:
     read = functools.partial(coordinator_status, farm.coordinator_url, farm.farm_token)
     return FarmWatch(read, say, workers=run.workers, stall_s=run.stall_s)
 
@@ -250,7 +187,7 @@ def _asked(client: LabClient, project_id: int) -> dict[str, Any] | None:
         return None  # it does not answer right now; if it died, the check of the processes says so
 
 
-def _keep(farm: _Farm, processes: Processes) -> NoReturn:
+def _keep(farm: FarmEnvironment, processes: Processes) -> NoReturn:
     path = farm.folder / "lab.env"
     path.touch(mode=0o600)
     known = farm.account() | farm.operator()
