@@ -290,6 +290,8 @@ def test_a_held_back_picture_outlives_the_coordinator(farm: FaultyFarm) -> None:
     farm.wait_until_accepted(project, 1)
     project.open(2)
     wait_for("it is held back", lambda: farm.leases(project, 2)[0]["held_back"], 10)
+    # An order that the coordinator dies over is found again much later.
+    wait_for("the second render waits", lambda: len(project.starts(2)) == 2, 10)
     farm.kill("coordinator")
     kept = json.loads(farm.leases(project, 2)[0]["held_back"])["delivery"]["picture"]
     assert (farm.folder / "coordinator" / "spool" / kept).is_file()
