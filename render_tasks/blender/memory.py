@@ -45,10 +45,13 @@ def over_limit(pid: int, held: TreeMemory, limit_kb: int | None) -> str:
     """Why a render must end, for a person; empty while it holds no more than it may."""
     if limit_kb is None or held.now_kb <= limit_kb:
         return ""
-    # A fork shares its pages with its parent and each counts them. The exact count takes long: it is made only now.
-    exactly = _exact_kb(pid) if sys.platform == "linux" else None
-    if exactly is None:
-        exactly = held.now_kb
+    exactly = held.now_kb
+    if sys.platform == "linux":
+        # A fork shares its pages with its parent and each counts them. The exact count takes long: it is made only now,
+        # and again when it is too high: of a process that forks meanwhile it has the whole, and of its child a half.
+        for _ in range(2):
+            if (exactly := _exact_kb(pid) or held.now_kb) <= limit_kb:
+                break
     if exactly <= limit_kb:
         return ""
     return f"stopped: it held {_gb(exactly)} GB, and a render on this PC may hold {_gb(limit_kb)} GB"
