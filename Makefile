@@ -3,6 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+SUPPLY := $(VENV)/supply
 # The first Python on PATH that is new enough; `make PYTHON=/path/to/python lab` chooses another one.
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
@@ -14,7 +15,7 @@ SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 #: Options for pytest, as in `make test PYTEST_ARGS="-k lease"`.
 PYTEST_ARGS ?=
 
-.PHONY: help lab test check test-scenes test-compose chaos bench docs reference format clean
+.PHONY: help lab test check test-scenes test-compose chaos bench docs reference format lock sbom audit clean
 
 help:
 	@echo "make lab           a farm on this machine: server, coordinator, Redis, worker, Blender; 12 frames of a demo"
@@ -27,6 +28,9 @@ help:
 	@echo "make docs          serves the documentation on http://127.0.0.1:8000/"
 	@echo "make reference     writes the parts of the documentation that are made from the code"
 	@echo "make format        formats the code"
+	@echo "make lock          writes locks/ from pyproject.toml: every dependency by version and hash"
+	@echo "make sbom          lists the installed command's dependencies as CycloneDX, in dist/sheepfold.cdx.json"
+	@echo "make audit         asks the advisory service about every locked version"
 	@echo "make clean         removes what the other targets made, the Python environment included"
 
 lab: $(VENV)/.lab
@@ -76,6 +80,19 @@ reference: $(VENV)/.test
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+lock: $(VENV)/.supply
+	@$(SUPPLY)/bin/python -m tools.locks
+
+sbom: $(VENV)/.supply
+	@mkdir -p dist
+	@$(SUPPLY)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+		-o dist/sheepfold.cdx.json locks/requirements-lab.lock
+	@echo dist/sheepfold.cdx.json
+
+# Exit code 1: a locked version has a known hole, or the advisory service could not be asked; the last line says which.
+audit: $(VENV)/.supply
+	@$(SUPPLY)/bin/python -m tools.audit
+
 clean:
 	rm -rf $(VENV) .blender build dist lab-run *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -86,12 +103,20 @@ $(VENV)/.made:
 	@$(PYTHON) -m tools.make_venv $(VENV)
 	@touch $@
 
-$(VENV)/.lab: pyproject.toml | $(VENV)/.made
+$(VENV)/.lab: pyproject.toml locks/requirements-lab.lock | $(VENV)/.made
 	@echo "Installing sheepfold and what the lab needs into $(VENV) (a minute or two, the first time)" >&2
-	@$(PIP_INSTALL) --editable '.[lab]'
+	@$(PIP_INSTALL) --require-hashes -r locks/requirements-lab.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(VENV)/.made
+$(VENV)/.test: pyproject.toml locks/requirements-test.lock | $(VENV)/.made
 	@echo "Installing sheepfold, the lab and the tests' tools into $(VENV) (a minute or two, the first time)" >&2
-	@$(PIP_INSTALL) --editable '.[lab,test]'
+	@$(PIP_INSTALL) --require-hashes -r locks/requirements-test.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.lab
+
+# An environment of its own: these tools want other versions of what the farm uses.
+$(VENV)/.supply: locks/requirements-supply.lock | $(VENV)/.made
+	@$(PYTHON) -m tools.make_venv $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r locks/requirements-supply.lock
+	@touch $@

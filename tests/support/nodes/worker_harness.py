@@ -75,7 +75,7 @@ class RedisServer:
             f"port {self.port}\nbind 127.0.0.1\nrequirepass {self.password}\nappendonly yes\ndir {self._folder}\n"
             f"appendfilename a{self.port}.aof\nappenddirname aof{self.port}\n"
         )
-        self._process = subprocess.Popen([str(find_redis(install=False)), str(config)], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([str(find_redis()), str(config)], stdout=subprocess.DEVNULL)
         self.client = redis.Redis.from_url(self.url)
         wait_for(self._answers, 10, "redis")
 
