@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools import audit
+from tools.supply_chain import audit
 
 
 @pytest.mark.parametrize(
