@@ -32,7 +32,7 @@ help:
 	@echo "make reference     writes the parts of the documentation that are made from the code"
 	@echo "make format        formats the code"
 	@echo "make lock          writes locks/ from pyproject.toml: every dependency by version and hash"
-	@echo "make sbom          lists the installed command's dependencies as CycloneDX, in dist/sheepfold.cdx.json"
+	@echo "make sbom          lists the installed command's dependencies as CycloneDX, in dist/sbom.cdx.json"
 	@echo "make audit         asks the advisory service about every locked version"
 	@echo "make image-digests names the images below ours by digest, in ARGS=studio.env"
 	@echo "make release       makes dist/: the wheel, the locks, the list of dependencies, their checksums"
@@ -94,7 +94,7 @@ lock: $(VENV)/.supply
 	@$(SUPPLY)/bin/python -m tools.supply_chain.locks $(ARGS)
 
 sbom: $(VENV)/.supply
-	@$(SUPPLY)/bin/python -m tools.supply_chain.sbom dist/sheepfold.cdx.json
+	@$(SUPPLY)/bin/python -m tools.supply_chain.sbom dist/sbom.cdx.json
 
 # Exit code 1: a locked version has a known hole, or the advisory service could not be asked; the last line says which.
 audit: $(VENV)/.supply
@@ -110,7 +110,7 @@ release: $(VENV)/.lab $(VENV)/.supply
 	@rm -rf dist build/lib build/bdist.*
 	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@cp locks/requirements.lock locks/requirements-lab.lock dist/
-	@$(SUPPLY)/bin/python -m tools.supply_chain.sbom dist/sheepfold.cdx.json
+	@$(SUPPLY)/bin/python -m tools.supply_chain.sbom dist/sbom.cdx.json
 	@$(BIN)/python -m tools.supply_chain.checksums dist
 
 clean:
