@@ -11,6 +11,7 @@ import psutil
 
 from coordinator.broker.embedded_redis import EmbeddedRedis
 from coordinator.broker.errors import EmbeddedRedisError, FarmLocked, RedisMoved
+from coordinator.certificates.errors import AuthorityUnusable
 from coordinator.leases.errors import LedgerError
 from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.operator.client import token_file
@@ -39,6 +40,10 @@ def run_coordinator(settings: CoordinatorSettings) -> int:
     raise_file_limit()
     secrets_in_use = {"SHEEPFOLD_FARM_TOKEN": settings.farm_token, "SHEEPFOLD_REDIS_URL": settings.redis_url}
     refuse_published(settings.host, secrets_in_use)
+    if settings.allow_plain:
+        log.warning(
+            "SHEEPFOLD_ALLOW_PLAIN: other machines may speak plain HTTP, and whoever is on the way reads what they say"
+        )
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         farm_token = _farm_token(settings)
@@ -90,7 +95,7 @@ def _is_gone(pid: int | None) -> bool:
 def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str) -> int:
     try:
         return _run_until_stopped(build_coordinator(settings, redis_url, farm_token))
-    except (AddressInUse, LedgerError, FarmLocked, BrokerUnreachable) as error:
+    except (AddressInUse, AuthorityUnusable, LedgerError, FarmLocked, BrokerUnreachable) as error:
         log.critical("%s", error)
         return error.exit_code
 

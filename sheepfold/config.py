@@ -39,10 +39,11 @@ PUBLISHED_SECRETS = frozenset({
 #: Keys of ``sheepfold.toml``; in the environment each has the prefix and is written in capitals.
 SETTINGS = frozenset({
     # coordinator, status, cancel, node, ledger
-    "archive_port", "archive_quota", "attempts", "client_version", "config_path", "coordinator_url", "dialect",
+    "allow_plain", "archive_port", "archive_quota", "attempts", "client_version", "config_path", "coordinator_url",
+    "dialect",
     "extras", "farm_token", "heartbeat_s", "host", "job_tags", "login", "look_ahead", "max_picture", "no_job_wait_s",
     "password", "password_file", "port", "public_url", "ram_unit", "redis_url", "render_limit_s", "retry_wait_s",
-    "server_url", "sessions", "state_dir",
+    "server_url", "sessions", "state_dir", "tls_cert", "tls_key",
     # flower
     "flower_host", "flower_password", "flower_port", "flower_user",
     # worker
