@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 #: How a handshake begins (TLS record of that type); no HTTP method does.
 _HANDSHAKE = 0x16
 #: A client that was told good-bye has this long to answer (seconds).
-_SHUTDOWN_S = 2.0
+_SHUTDOWN_S = 2
 _REFUSAL_TEXT = b'{"detail": "plain HTTP is answered on this machine alone: use https, see sheepfold node invite"}'
 _REFUSAL = (
     b"HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n"
@@ -74,7 +74,7 @@ class TlsOrPlain(asyncio.Protocol):
         inner.data_received(data)
 
     def _begin_tls(self, data: bytes) -> None:
-        loop, head_s = asyncio.get_running_loop(), self._limits.rules.head_s
+        loop, head_s = asyncio.get_running_loop(), max(1, round(self._limits.rules.head_s))
         shaken = loop.create_future()
         shaken.add_done_callback(self._after_handshake)
         secured = _Secured(self._make, self._limits, self._connection)

@@ -65,7 +65,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         self._begin_head()
         super().on_message_begin()
         if self._client:
-            self.scope["state"][CLIENT_CERTIFICATE] = self._client
+            self.scope.setdefault("state", {})[CLIENT_CERTIFICATE] = self._client
 
     def _begin_head(self) -> None:
         if self._connection.phase is Phase.IDLE:
