@@ -12,7 +12,6 @@ from coordinator.archives.listener import ArchiveListener
 from coordinator.archives.manifests import ManifestCache
 from coordinator.broker.errors import FarmLocked
 from coordinator.broker.farm_lock import FarmLock
-from coordinator.certificates.farm_authority import FarmAuthority
 from coordinator.delivery.claims import Claims
 from coordinator.jobs.blocks import JobBlocks
 from coordinator.nodes.quarantine import NodeQuarantine
@@ -42,7 +41,6 @@ class AppServices:
     """What a coordinator opens, runs and closes."""
 
     state: StateFolder
-    authority: FarmAuthority
     farm_lock: FarmLock
     quarantine: NodeQuarantine
     blocks: JobBlocks
@@ -69,8 +67,7 @@ class CoordinatorApp:
     def run(self) -> int:
         """Runs until :meth:`stop` or a refusal; returns the exit code.
 
-        Raises AuthorityUnusable, LedgerError, FarmLocked, BrokerUnreachable or AddressInUse where it cannot begin;
-        nothing is open then.
+        Raises LedgerError, FarmLocked, BrokerUnreachable or AddressInUse where it cannot begin; nothing is open then.
         """
         services = self._services
         try:
@@ -81,7 +78,6 @@ class CoordinatorApp:
         services.archives.start()
         services.api.start()
         log.info("the LAN API listens on %s, archives on port %d", services.api.address, services.archives.port)
-        log.info("PCs know this farm by its fingerprint, %s", services.authority.fingerprint)
         services.loops.start()
         services.session_loops.start()
         with infrequent_gc():
@@ -95,7 +91,6 @@ class CoordinatorApp:
     def _open(self) -> None:
         services = self._services
         services.state.open_ledger()
-        services.authority.open()
         services.farm_lock.take()
         services.state.open_folders()
         services.quarantine.load()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from coordinator.access.roles import Role
 from coordinator.api.app import ApiServices, create_api
 from coordinator.api.metrics import make_metrics
 from coordinator.api.operator_service import OperatorService, OperatorServices
@@ -34,7 +35,9 @@ from .settings import CoordinatorSettings
 from .shutdown import GracefulShutdown
 
 
-def build_coordinator(settings: CoordinatorSettings, redis_url: str, farm_token: str) -> CoordinatorApp:
+def build_coordinator(
+    settings: CoordinatorSettings, redis_url: str, farm_token: str, passwords: Mapping[Role, str]
+) -> CoordinatorApp:
     """A coordinator that has done nothing yet; :meth:`CoordinatorApp.run` opens what it stands on."""
     parts, stop = FarmParts(settings, redis_url), StopRequest()
     state, sessions = parts.state, parts.sessions
@@ -48,6 +51,7 @@ def build_coordinator(settings: CoordinatorSettings, redis_url: str, farm_token:
     manifests = ManifestCache(state.archives)
     api = ApiServices(
         farm_token=farm_token,
+        passwords=passwords,
         pressure=parts.gauge,
         claims=parts.claims,
         nodes=parts.admission,
@@ -58,7 +62,6 @@ def build_coordinator(settings: CoordinatorSettings, redis_url: str, farm_token:
     )
     services = AppServices(
         state=state,
-        authority=parts.authority,
         farm_lock=parts.farm_lock,
         quarantine=parts.quarantine,
         blocks=parts.blocks,
@@ -70,7 +73,7 @@ def build_coordinator(settings: CoordinatorSettings, redis_url: str, farm_token:
         manifests=manifests,
         inspector=parts.inspector,
         archives=archives,
-        api=UvicornThread(create_api(api), settings.host, settings.port, tls=parts.tls),
+        api=UvicornThread(create_api(api), settings.host, settings.port),
         loops=_loops(parts, session_loops, placer, heartbeat, stop),
         shutdown=GracefulShutdown(state.ledger, parts.claims, sessions, session_loops, parts.queues, parts.wakeups),
         stop=stop,
@@ -137,7 +140,6 @@ def _loops(
         placer=placer,
         heartbeat=heartbeat,
         archives=parts.state.archives,
-        authority=parts.authority,
         wakeups=parts.wakeups,
     )
     return FarmLoops(services, stop)

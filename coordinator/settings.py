@@ -7,12 +7,12 @@ import os
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from sheepfold.config import HttpAddress, LoginSettings, SheepfoldSettings, address_parts, is_loopback
+from sheepfold.config import HttpAddress, LoginSettings, SheepfoldSettings, address_parts
 from sheepfold.protocol.dialects import DIALECTS, SPECIFICATION, Dialect, dialect_of
 from sheepfold.protocol.session_messages import RamUnit
 
@@ -66,11 +66,28 @@ def default_state_dir() -> Path:
 class FarmSettings(SheepfoldSettings):
     """What every command of the coordinator's side needs to find the farm."""
 
-    #: The coordinator's folder: ledger, spool, archives, logs, farm token, the Redis that it starts.
+    #: The coordinator's folder: ledger, spool, archives, logs, farm token, passwords, the Redis that it starts.
     state_dir: Path = Field(default_factory=default_state_dir)
     #: What a PC must know to join; shared by coordinator and workers. Unset: made once and kept in ``farm-token`` in
     #: the state folder.
     farm_token: SecretStr | None = Field(default=None, min_length=8)
+    #: A file whose first line is the farm token; passed over where ``FARM_TOKEN`` is set.
+    farm_token_file: Path | None = None
+    #: Who signs in as ``viewer`` with it sees status, logs and metrics. Unset: made once and kept in
+    #: ``viewer-password`` in the state folder.
+    viewer_password: SecretStr | None = Field(default=None, min_length=12)
+    #: A file whose first line is that password; passed over where ``VIEWER_PASSWORD`` is set.
+    viewer_password_file: Path | None = None
+    #: Who shows it may also cancel, unblock, ask the server and release PCs. Unset: made once and kept in
+    #: ``operator-password`` in the state folder.
+    operator_password: SecretStr | None = Field(default=None, min_length=12)
+    #: A file whose first line is that password; passed over where ``OPERATOR_PASSWORD`` is set.
+    operator_password_file: Path | None = None
+    #: Who shows it is also told secrets, and says which PCs belong to the farm. Unset: made once and kept in
+    #: ``admin-password`` in the state folder.
+    admin_password: SecretStr | None = Field(default=None, min_length=12)
+    #: A file whose first line is that password; passed over where ``ADMIN_PASSWORD`` is set.
+    admin_password_file: Path | None = None
     #: Where a command finds the coordinator.
     coordinator_url: HttpAddress = "http://127.0.0.1:8420"
     #: For example ``redis://:password@host:6379/0``, or ``rediss://``. Unset: the coordinator starts a Redis of its
@@ -96,13 +113,6 @@ class CoordinatorSettings(LoginSettings, FarmSettings):
     host: str = Field(default="127.0.0.1", min_length=1)
     #: Port of the LAN API and of the page for operators.
     port: int = Field(default=8420, ge=1, le=65535)
-    #: Plain HTTP is answered to other machines, too, and everybody on the way may read it; without, only to this
-    #: machine, and inside ``docker-compose.yml`` while ``BIND`` is a loopback address.
-    allow_plain: bool = False
-    #: A certificate of the studio's own (PEM, with its chain), shown to browsers; PCs go on to check the farm's.
-    tls_cert: Path | None = None
-    #: Its private key (PEM); both or none.
-    tls_key: Path | None = None
     #: Where archives are served from; 0: any free port. Unset: three above ``PORT``, or any free one where that is
     #: taken.
     archive_port: int | None = Field(default=None, ge=0, le=65535)
@@ -135,16 +145,6 @@ class CoordinatorSettings(LoginSettings, FarmSettings):
     archive_quota: int = Field(default=100 * 1024**3, gt=0)
     #: A picture larger than this many bytes is no frame.
     max_picture: int = Field(default=2 * 1024**3, gt=0)
-
-    @model_validator(mode="after")
-    def _need_both(self) -> Self:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("SHEEPFOLD_TLS_CERT, SHEEPFOLD_TLS_KEY: set both, or none of them")
-        return self
-
-    def is_plain_everywhere(self) -> bool:
-        """Whether other machines are answered without TLS; the containers of one machine are no other machines."""
-        return self.allow_plain or is_loopback(os.environ.get("SHEEPFOLD_BIND", ""))
 
     def sign_in_dialect(self) -> Dialect:
         """The row that the sign-in is written in."""

@@ -1,7 +1,9 @@
 """How settings are read, and which there are: variables ``SHEEPFOLD_*``, then keys of ``sheepfold.toml``.
 
 :class:`SheepfoldSettings` is the root of every settings class, :data:`HttpAddress` the rule for an address,
-:func:`read_secret_file` the rule for a file that holds a password.
+:func:`read_secret_file` the rule for a file that holds a password. A secret ``NAME`` that is not set is read from the
+file that ``NAME_FILE`` names, where there is such a setting, else from the file of its name in the folder of systemd's
+credentials (``viewer-password`` for ``VIEWER_PASSWORD``).
 
 Every command reads its own settings and passes over those of the others, so a misspelled name would pass over in
 silence. :func:`unknown_settings` tells of each. The names stand here and not in the settings classes, because the
@@ -16,7 +18,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, get_args
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -33,21 +35,22 @@ MAX_SECRET_CHARS = 4096
 #: Secrets that stand in ``.env``, in ``docker-compose.yml`` or in the documentation: everybody knows them.
 PUBLISHED_SECRETS = frozenset({
     "lab-farm-token", "lab-redis-password", "lab-server-password", "lab-flower-password",
+    "lab-viewer-password", "lab-operator-password", "lab-admin-password",
     "a-long-secret-of-your-own", "a-password-for-the-lab",
 })  # fmt: skip
 
 #: Keys of ``sheepfold.toml``; in the environment each has the prefix and is written in capitals.
 SETTINGS = frozenset({
     # coordinator, status, cancel, node, ledger
-    "allow_plain", "archive_port", "archive_quota", "attempts", "client_version", "config_path", "coordinator_url",
-    "dialect",
-    "extras", "farm_token", "heartbeat_s", "host", "job_tags", "login", "look_ahead", "max_picture", "no_job_wait_s",
-    "password", "password_file", "port", "public_url", "ram_unit", "redis_url", "render_limit_s", "retry_wait_s",
-    "server_url", "sessions", "state_dir", "tls_cert", "tls_key",
+    "admin_password", "admin_password_file", "archive_port", "archive_quota", "attempts", "client_version",
+    "config_path", "coordinator_url", "dialect", "extras", "farm_token", "farm_token_file", "heartbeat_s", "host",
+    "job_tags", "login", "look_ahead", "max_picture", "no_job_wait_s", "operator_password",
+    "operator_password_file", "password", "password_file", "port", "public_url", "ram_unit", "redis_url",
+    "render_limit_s", "retry_wait_s", "server_url", "sessions", "state_dir", "viewer_password", "viewer_password_file",
     # flower
-    "flower_host", "flower_password", "flower_port", "flower_user",
+    "flower_host", "flower_password", "flower_password_file", "flower_port", "flower_user",
     # worker
-    "allow_root", "archive_host", "cache_gb", "compute", "cores", "farm_token_file", "memory_gb", "node_name",
+    "allow_root", "archive_host", "cache_gb", "compute", "cores", "memory_gb", "node_name",
     "sandbox", "sandbox_reads", "scratch_gb", "share", "slots", "tags", "warm", "work_dir",
     # server
     "chunk_mb", "fault_rate", "fault_seed", "faults", "lease_grace_s", "max_broken_frames", "max_frame_bytes",
@@ -135,6 +138,24 @@ def refuse_published(host: str, secrets: Mapping[str, SecretStr | str | None]) -
             raise PublishedSecret(setting, reached_at)
 
 
+def secret_from_file(named: object, name: str) -> str | None:
+    """A secret that is not set: from the file that ``NAME_FILE`` names, else from systemd's; ``None``: from neither.
+
+    ``name`` is the setting's, as in ``sheepfold.toml``. Raises :class:`BadSecretFile`.
+    """
+    if named:
+        return read_secret_file(Path(str(named)), f"{PREFIX}{name.upper()}_FILE")
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    credential = Path(folder) / name.replace("_", "-") if folder else None
+    if credential is None or not credential.exists():
+        return None
+    return read_secret_file(credential, f"{PREFIX}{name.upper()}")
+
+
+def _is_secret(annotation: object) -> bool:
+    return annotation is SecretStr or any(_is_secret(part) for part in get_args(annotation))
+
+
 class SheepfoldSettings(BaseSettings):
     """Read from the environment first, then from ``sheepfold.toml``; an empty variable counts as none."""
 
@@ -153,6 +174,15 @@ class SheepfoldSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _secrets_from_files(cls, values: dict[str, object]) -> dict[str, object]:
+        unset = (
+            name for name, field in cls.model_fields.items() if _is_secret(field.annotation) and not values.get(name)
+        )
+        read = {name: secret_from_file(values.get(f"{name}_file"), name) for name in unset}
+        return values | {name: secret for name, secret in read.items() if secret is not None}
+
 
 class LoginSettings(SheepfoldSettings):
     """The account at the render server."""
@@ -166,11 +196,8 @@ class LoginSettings(SheepfoldSettings):
 
     @model_validator(mode="after")
     def _need_password(self) -> Self:
-        if self.password is not None:
-            return self
-        if self.password_file is None:
+        if self.password is None:
             raise ValueError("SHEEPFOLD_PASSWORD: set it, or SHEEPFOLD_PASSWORD_FILE to a file that holds it")
-        self.password = SecretStr(read_secret_file(self.password_file, "SHEEPFOLD_PASSWORD_FILE"))
         return self
 
 

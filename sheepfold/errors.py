@@ -39,7 +39,7 @@ class ExitCode(enum.IntEnum):
     FAILED = 1
     #: A setting or an argument is wrong: nothing was begun.
     WRONG_SETTING = 2
-    #: A refusal that waiting can't mend: by the render server, or by the coordinator for a worker.
+    #: A refusal that waiting can't mend: by the render server, or by the coordinator for a worker or a command.
     REFUSED = 3
 
 

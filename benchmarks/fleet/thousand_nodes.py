@@ -170,7 +170,7 @@ def _peak_mb(pid: int) -> float:
 
 
 def _metric(farm: FaultyFarm, name: str) -> int:
-    headers = {"authorization": f"Bearer {farm.farm_token}"}
+    headers = {"authorization": f"Bearer {farm.password_of('viewer')}"}
     text = requests.get(farm.coordinator_url + "/metrics", headers=headers, timeout=30).text
     return int(float(text.split(f"\nsheepfold_{name}_total ")[1].split()[0]))
 

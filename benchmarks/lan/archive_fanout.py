@@ -156,7 +156,8 @@ class _FanoutRun:
 
     def __init__(self, lan: SimulatedLan, folder: Path, deadline: float) -> None:
         self._lan, self._folder, self._deadline = lan, folder, deadline
-        self._token, self.password = secrets.token_urlsafe(16), secrets.token_urlsafe(12)
+        self._token, self._viewer_password = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
+        self.password = secrets.token_urlsafe(12)
         self.server_url = f"http://{lan.plug_in('server')}:{SERVER_PORT}"
         self._coordinator = lan.plug_in("coordinator")
         self.pcs: list[_Process] = []
@@ -174,6 +175,7 @@ class _FanoutRun:
         coordinator = {
             "SHEEPFOLD_SERVER_URL": self.server_url,
             "SHEEPFOLD_FARM_TOKEN": self._token,
+            "SHEEPFOLD_VIEWER_PASSWORD": self._viewer_password,
             "SHEEPFOLD_STATE_DIR": str(self._folder / "coordinator"),
             "SHEEPFOLD_HOST": self._coordinator,
             "SHEEPFOLD_PORT": str(DEPOT_PORT),
@@ -188,6 +190,7 @@ class _FanoutRun:
         environment = {
             "SHEEPFOLD_COORDINATOR_URL": f"http://{self._coordinator}:{DEPOT_PORT}",
             "SHEEPFOLD_FARM_TOKEN": self._token,
+            "SHEEPFOLD_VIEWER_PASSWORD": self._viewer_password,
             "SHEEPFOLD_NODE_NAME": name,
             "SHEEPFOLD_WORK_DIR": str(self._folder / name),
             "SHEEPFOLD_SHARE": str(share),

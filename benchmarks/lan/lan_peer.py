@@ -93,8 +93,8 @@ class LanPeer:
 
     def figures(self) -> dict[str, Any]:
         """What the coordinator counted."""
-        token = self._settings.farm_token.get_secret_value()
-        url, shown = f"{self._settings.coordinator_url}/metrics", {"Authorization": f"Bearer {token}"}
+        password = os.environ["SHEEPFOLD_VIEWER_PASSWORD"]
+        url, shown = f"{self._settings.coordinator_url}/metrics", {"Authorization": f"Bearer {password}"}
         text = requests.get(url, headers=shown, timeout=10).text
         return {way: float(count) for way, count in re.findall(r'archive_bytes_total\{way="(\w+)"\} (\S+)', text)}
 

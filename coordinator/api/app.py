@@ -1,15 +1,14 @@
 """The LAN's HTTP side: nodes join, ask for archives, start, deliver or fail a lease; operators read status and metrics.
 
-Paths and messages are those of :mod:`sheepfold.contract.api_messages`. Every path but ``/healthz`` wants the farm
-token, as a bearer token or, for a person who reads with a browser, as the password of a login. A browser sends that
-login along with whatever another site makes it send, so it opens nothing but reading. This file only speaks HTTP; what
-a claim means is decided in :mod:`coordinator.delivery.claims`.
+Paths and messages are those of :mod:`sheepfold.contract.api_messages`. Who may call which is in the table of
+:mod:`coordinator.access.routes` and nowhere here: :class:`coordinator.api.access_guard.AccessGuard` stands before all
+of it. This file only speaks HTTP; what a claim means is decided in :mod:`coordinator.delivery.claims`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -17,12 +16,13 @@ from typing import Annotated, Any, Protocol
 import anyio
 import anyio.to_thread
 import msgspec
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from coordinator.access.password_check import PasswordCheck
+from coordinator.access.roles import Role
 from coordinator.archives.errors import ManifestUnderWay
 from coordinator.delivery.errors import BadName, BrokenPicture, CutOff, NotYourLease, StaleClaim
 from coordinator.jobs.blocks import JobBlock
@@ -44,13 +44,12 @@ from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import MD5_NAME
 from sheepfold.errors import DiskFull, TooLarge
 from sheepfold.limited.errors import ChildUnavailable
-from sheepfold.serving.errors import TooManyGuesses
 from sheepfold.serving.origins import PageGuard
 
+from .access_guard import AccessGuard
 from .lease_routes import BROKEN_OFF, NOT_THAT_NODE, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
-from .tokens import TokenCheck, address_of
+from .tokens import TokenCheck
 
-_BEARER, _LOGIN = HTTPBearer(auto_error=False), HTTPBasic(auto_error=False)
 _PAGE = Path(__file__).parents[1] / "dashboard" / "index.html"
 #: The page is one file; nothing from elsewhere runs or is shown in it.
 _PAGE_POLICY = (
@@ -77,7 +76,6 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     UnknownJob: 404,
     ManifestUnderWay: 503,
     ChildUnavailable: 503,
-    TooManyGuesses: 429,
 }
 _NodeId = Annotated[str, Query(pattern="^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$")]
 _NodeUrl = Annotated[str, Query(max_length=300)]
@@ -120,6 +118,8 @@ class ApiServices:
     """What answers the calls of the LAN API."""
 
     farm_token: str
+    #: Of each role of people; without them there are no people.
+    passwords: Mapping[Role, str] = field(default_factory=dict[Role, str])
     claims: ClaimHandler
     nodes: Nodes
     archives: ArchiveAnswers
@@ -133,55 +133,41 @@ class ApiServices:
 def create_api(parts: ApiServices) -> ASGIApp:
     """The LAN API as one application; what starts with ``/api/leases/`` goes past FastAPI to :class:`LeaseRoutes`."""
 
-    tokens = TokenCheck(parts.farm_token)
-
-    def token_holder(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        if given is None or not tokens.is_right(given.credentials, address_of(request)):
-            raise HTTPException(401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides")
-
-    def reader(
-        request: Request,
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-        login: Annotated[HTTPBasicCredentials | None, Depends(_LOGIN)],
-    ) -> None:
-        given = login.password if login else bearer.credentials if bearer else None
-        if given is None or not tokens.is_right(given, address_of(request)):
-            raise HTTPException(
-                401,
-                "any user name, and the farm token (SHEEPFOLD_FARM_TOKEN) as the password",
-                {"WWW-Authenticate": 'Basic realm="sheepfold: the farm token is the password"'},
-            )
-
-    app = FastAPI(title="sheepfold LAN API", docs_url=None, redoc_url=None)
-    _add_open_paths(app)
-    _add_node_paths(app, parts, Depends(token_holder))
-    _add_operator_paths(app, parts, Depends(token_holder))
-    _add_reading_paths(app, parts, Depends(reader))
-    for kind, code in _HTTP_STATUS.items():
-        app.add_exception_handler(kind, functools.partial(_refusal, code))
-    pages = PageGuard(app)
-
     def is_node(node_id: str, secret: str) -> bool:
         return parts.nodes.is_node(node_id, secret)
 
-    leases = LeaseRoutes(parts.claims, tokens.is_right, is_node, _HTTP_STATUS, parts.pressure)
+    app = fastapi_routes(parts)
+    leases = LeaseRoutes(parts.claims, is_node, _HTTP_STATUS, parts.pressure)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         to_leases = scope["type"] == "http" and scope["path"].startswith("/api/leases/")
-        await (leases if to_leases else pages)(scope, receive, send)
+        await (leases if to_leases else app)(scope, receive, send)
 
-    return serve
+    passwords = PasswordCheck(parts.passwords, parts.farm_token)
+    return PageGuard(AccessGuard(serve, TokenCheck(parts.farm_token), passwords))
+
+
+def fastapi_routes(parts: ApiServices) -> FastAPI:
+    """Every route but the leases', open to everybody: what may be called is judged before."""
+    app = FastAPI(title="sheepfold LAN API", docs_url=None, redoc_url=None)
+    _add_open_paths(app)
+    _add_node_paths(app, parts)
+    _add_operator_paths(app, parts)
+    _add_reading_paths(app, parts)
+    for kind, code in _HTTP_STATUS.items():
+        app.add_exception_handler(kind, functools.partial(_refusal, code))
+    return app
 
 
 def _add_open_paths(app: FastAPI) -> None:
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
-        """Whether the coordinator answers at all; wants no token."""
+        """Whether the coordinator answers at all."""
         return {"status": "ok"}
 
 
-def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
-    @app.post("/api/join", dependencies=[guard])
+def _add_node_paths(app: FastAPI, parts: ApiServices) -> None:
+    @app.post("/api/join")
     async def join(request: Request) -> Response:
         asked = await _message(request, JoinRequest, MAX_JOIN_BYTES)
         if asked.contract_version != CONTRACT_VERSION:
@@ -191,12 +177,12 @@ def _add_node_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
         host, address = request.url.hostname or "", request.client.host if request.client else ""
         return _json(await anyio.to_thread.run_sync(parts.nodes.join, asked, host, address))
 
-    @app.get("/api/archives/{md5}", dependencies=[guard])
+    @app.get("/api/archives/{md5}")
     def archive(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
         _check_is_node(parts, node, request)
         return _archive_answer(parts.archives.plan, md5, node, url, request)
 
-    @app.get("/api/archives/{md5}/sources", dependencies=[guard])
+    @app.get("/api/archives/{md5}/sources")
     def sources(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
         _check_is_node(parts, node, request)
         return _archive_answer(parts.archives.sources, md5, node, url, request)
@@ -214,45 +200,45 @@ def _archive_answer(ask: _Ask, md5: str, node: str, url: str, request: Request) 
     return _json(found)
 
 
-def _add_operator_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
-    @app.post("/api/cancel", dependencies=[guard])
+def _add_operator_paths(app: FastAPI, parts: ApiServices) -> None:
+    @app.post("/api/cancel")
     def cancel(job: str, frame: str | None = None) -> dict[str, Any]:
         """Blocks a job, or a frame of it, and ends its leases; what became of each job of that number or name."""
         return {"cancelled": [asdict(stopped) for stopped in parts.jobs.cancel(job, frame)]}
 
-    @app.post("/api/unblock", dependencies=[guard])
+    @app.post("/api/unblock")
     def unblock(job: str, frame: str | None = None) -> dict[str, Any]:
         """Ends the blocks of a job or a frame; which they were."""
         return {"unblocked": [asdict(block) | {"label": block.label} for block in parts.jobs.unblock(job, frame)]}
 
-    @app.post("/api/ask", dependencies=[guard])
+    @app.post("/api/ask")
     def ask() -> dict[str, Any]:
         """Has the server asked for frames now; one entry for each session."""
         return {"sessions": parts.operator.ask_now()}
 
-    @app.post("/api/nodes/{name}/release", dependencies=[guard])
+    @app.post("/api/nodes/{name}/release")
     def release(name: str) -> dict[str, bool]:
         """Ends the quarantine or the pause of a PC and forgets its strikes; whether it had any."""
         return {"released": parts.operator.release(name)}
 
-    @app.get("/api/broker", dependencies=[guard])
+    @app.get("/api/broker")
     def broker(request: Request) -> dict[str, str]:
         """Where the farm's Redis is, with its password."""
         return {"redis_url": parts.nodes.redis_url_for(request.url.hostname or "")}
 
 
-def _add_reading_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
-    @app.get("/", dependencies=[guard])
+def _add_reading_paths(app: FastAPI, parts: ApiServices) -> None:
+    @app.get("/")
     def page() -> FileResponse:
         """The page for operators: it shows what `GET /api/status` tells and asks again by itself."""
         return FileResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY, "Cache-Control": "no-store"})
 
-    @app.get("/api/status", dependencies=[guard])
+    @app.get("/api/status")
     def status() -> Response:
         """Sessions, frames, PCs and what needs attention, as `sheepfold status --json` prints it."""
         return Response(msgspec.json.encode(parts.operator.status()), media_type="application/json")
 
-    @app.get("/api/log", dependencies=[guard])
+    @app.get("/api/log")
     def frame_log(job: str, frame: str) -> Response:
         """The renderer's output of the last failed attempt of a frame; 404: none is known."""
         found = parts.operator.log(job, frame)
@@ -260,7 +246,7 @@ def _add_reading_paths(app: FastAPI, parts: ApiServices, guard: Any) -> None:
             raise HTTPException(404, f"no failure of frame {frame[:20]} of job {job[:100]} is known")
         return _json(found)
 
-    @app.get("/metrics", dependencies=[guard])
+    @app.get("/metrics")
     def metrics() -> Response:
         """The farm's figures in the text format of Prometheus, see [Metrics](metrics.md)."""
         return PlainTextResponse(generate_latest(parts.metrics), media_type=CONTENT_TYPE_LATEST)

@@ -29,7 +29,6 @@ from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
 
 from .errors import RequestRefused
-from .tokens import address_of
 
 #: A PC that sends nothing for this long is gone; it sends its frame again when it is back.
 STALLED_AFTER_S = 60
@@ -43,6 +42,8 @@ MAX_HELD_BYTES = 64 * 1024 * 1024
 DELIVERIES_OF_A_LEASE = 2
 #: Threads that wait for the ledger, the spool and the inspection; more would only wait for each other.
 THREADS = 8
+#: Method and end of the path of what is answered.
+ACTS = (("POST", "start"), ("PUT", "frame"), ("POST", "failure"))
 
 #: No render takes longer (four months), more memory (a terabyte squared) or more threads; larger figures are damage.
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=10**7)]
@@ -100,22 +101,20 @@ NOT_THAT_NODE = "this is not the secret of the node that is named: a worker that
 
 
 class LeaseRoutes:
-    """An ASGI application for ``/api/leases/{id}/{start,frame,failure}``.
+    """An ASGI application for ``/api/leases/{id}/{start,frame,failure}``; who calls has shown the farm token.
 
-    ``is_token`` judges a token that came from an address, ``is_node`` a node's id and secret; ``statuses`` gives the
-    HTTP status of each error that they and the claims raise.
+    ``is_node`` judges a node's id and secret; ``statuses`` gives the HTTP status of each error that it and the claims
+    raise.
     """
 
     def __init__(
         self,
         claims: ClaimHandler,
-        is_token: Callable[[str, str], bool],
         is_node: Callable[[str, str], bool],
         statuses: Mapping[type[Exception], int],
         pressure: InFlightGauge,
     ) -> None:
-        self._claims, self._is_token, self._is_node, self._statuses = claims, is_token, is_node, statuses
-        self._pressure = pressure
+        self._claims, self._is_node, self._statuses, self._pressure = claims, is_node, statuses, pressure
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="claims")
         #: Bytes of bodies that are in memory, or will be; the event loop's, as what follows.
         self._held_bytes = 0
@@ -125,11 +124,6 @@ class LeaseRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            given = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if not given or not self._is_token(given, address_of(request)):
-                raise RequestRefused(
-                    401, "the farm token is missing or wrong: compare SHEEPFOLD_FARM_TOKEN on both sides"
-                )
             status, body = 200, await self._answer(request)
         except RequestRefused as refused:
             status, body = refused.status, _text(detail=str(refused))
@@ -137,21 +131,20 @@ class LeaseRoutes:
             status = next(code for kind, code in self._statuses.items() if isinstance(error, kind))
             body = _text(detail=str(error))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        if status in (401, 429):  # who has no token keeps no connection
-            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, request: Request) -> bytes:
         lease_id, _, act = request.url.path.removeprefix("/api/leases/").partition("/")
         query = dict(parse_qsl(request.url.query, keep_blank_values=True))
-        if (request.method, act) == ("POST", "start"):
-            return await self._start(lease_id, self._claim_of(request, query))
-        if (request.method, act) == ("PUT", "frame"):
-            return await self._frame(lease_id, self._claim_of(request, query), _read(_Frame, query), request)
-        if (request.method, act) == ("POST", "failure"):
-            return await self._failure(lease_id, self._claim_of(request, query), request)
-        raise RequestRefused(404, "a node may POST start, PUT frame or POST failure of a lease")
+        if (request.method, act) not in ACTS:
+            raise RequestRefused(404, "a node may POST start, PUT frame or POST failure of a lease")
+        claim = self._claim_of(request, query)
+        if act == "start":
+            return await self._start(lease_id, claim)
+        if act == "frame":
+            return await self._frame(lease_id, claim, _read(_Frame, query), request)
+        return await self._failure(lease_id, claim, request)
 
     def _claim_of(self, request: Request, query: Mapping[str, str]) -> _Claim:
         """What the query claims, once the caller has shown that it is the node it names."""

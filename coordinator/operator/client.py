@@ -1,4 +1,4 @@
-"""The operator's commands talk to a running coordinator through its LAN API, with the farm token."""
+"""The operator's commands talk to a running coordinator through its LAN API, each as a role that may do that."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from sheepfold.config import read_secret_file
-from sheepfold.errors import BadSecretFile
+from coordinator.access.passwords import known_password
+from coordinator.access.routes import route_of
 
-from .errors import NoAnswerFromCoordinator, NoFarmToken, NotFound
+from .errors import NoAnswerFromCoordinator, NotFound, NotYours
 
 if TYPE_CHECKING:
     from coordinator.settings import FarmSettings
@@ -23,24 +23,18 @@ TIMEOUT_S = 10
 #: A job of a thousand PCs has thousands of open leases, and the ledger takes the end of each.
 CANCEL_TIMEOUT_S = 60
 
-
-_NOT_FOUND = 404
-
 # A studio's proxy has no business between us and our own coordinator.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def token_file(state_dir: Path) -> Path:
-    """Where a coordinator keeps the token it made itself."""
-    return state_dir / "farm-token"
-
-
 class OperatorClient:
-    """Calls the coordinator's LAN API, one method for each of the operator's commands."""
+    """Calls the coordinator's LAN API, one method for each of the operator's commands.
+
+    Each raises :class:`~coordinator.access.errors.NoPassword`, or an error of :mod:`coordinator.operator.errors`.
+    """
 
     def __init__(self, settings: FarmSettings) -> None:
-        self._url = settings.coordinator_url
-        self._token = settings.farm_token.get_secret_value() if settings.farm_token else _read(settings.state_dir)
+        self._url, self._settings = settings.coordinator_url, settings
 
     def status(self) -> dict[str, Any]:
         """What the farm does right now."""
@@ -72,14 +66,16 @@ class OperatorClient:
 
     def _call(self, method: str, path: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310  (the address is checked to be http by the settings)
-            self._url + path, method=method, headers={"Authorization": f"Bearer {self._token}"}
+            self._url + path, method=method, headers={"Authorization": f"Bearer {self._password(method, path)}"}
         )
         try:
             with _DIRECT.open(request, timeout=timeout_s) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
-            if error.code == _NOT_FOUND:
+            if error.code == HTTPStatus.NOT_FOUND:
                 raise NotFound(_detail(error)) from None
+            if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                raise NotYours(f"the coordinator at {self._url} says {error.code}: {_detail(error)}") from None
             raise NoAnswerFromCoordinator(
                 f"the coordinator at {self._url} says {error.code}: {_detail(error)}"
             ) from None
@@ -87,6 +83,12 @@ class OperatorClient:
             raise NoAnswerFromCoordinator(
                 f"no coordinator answers at {self._url} ({error}): does it run, and is SHEEPFOLD_COORDINATOR_URL right?"
             ) from None
+
+    def _password(self, method: str, path: str) -> str:
+        """As a header carries it."""
+        route = route_of(method, path.partition("?")[0])
+        assert route is not None, f"no row is for {method} {path}"
+        return known_password(self._settings, route.role).encode().decode("latin-1")
 
 
 def _query(target: str) -> str:
@@ -100,10 +102,3 @@ def _detail(error: urllib.error.HTTPError) -> str:
         return str(json.load(error)["detail"])
     except (ValueError, KeyError, TypeError):
         return error.reason
-
-
-def _read(state_dir: Path) -> str:
-    try:
-        return read_secret_file(token_file(state_dir), "SHEEPFOLD_FARM_TOKEN")
-    except BadSecretFile as error:
-        raise NoFarmToken(f"{error}; or set it, or SHEEPFOLD_STATE_DIR to the coordinator's folder") from None

@@ -5,9 +5,10 @@
     OperatorError
     ├── NoAnswerFromCoordinator   no coordinator is at the address, or it gives no usable answer
     ├── NotFound                  404: the coordinator knows nothing of that name
-    └── NoFarmToken               the command has no farm token: a setting is wrong
+    └── NotYours                  401, 403: the password is wrong, or another role's is needed
 
-That Flower's address cannot be listened on is :class:`coordinator.runtime.errors.AddressInUse`.
+That a command has no password is :class:`coordinator.access.errors.NoPassword`; that Flower's address cannot be
+listened on, :class:`coordinator.runtime.errors.AddressInUse`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class NotFound(OperatorError):
     """The coordinator knows nothing of that name."""
 
 
-class NoFarmToken(OperatorError):
-    """SHEEPFOLD_FARM_TOKEN: neither set nor in the state folder."""
+class NotYours(OperatorError):
+    """The coordinator does not let this password's role do that."""
 
-    exit_code = ExitCode.WRONG_SETTING
+    exit_code = ExitCode.REFUSED

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
 import signal
 import threading
 from collections.abc import Callable
@@ -20,10 +19,10 @@ from typing import Any
 
 from pydantic import Field, SecretStr
 
+from coordinator.access.made_secrets import kept_secret
 from coordinator.runtime.errors import AddressInUse
 from coordinator.settings import FarmSettings
-from sheepfold.atomic_files import write_atomically
-from sheepfold.config import read_secret_file, refuse_published
+from sheepfold.config import refuse_published
 from sheepfold.contract.celery_app import make_app
 
 log = logging.getLogger(__name__)
@@ -53,6 +52,8 @@ class FlowerSettings(FarmSettings):
     flower_user: str = Field(default="sheepfold", pattern=r"^[^:\s]+$")
     #: With which password. Unset: made once and kept in ``flower-password`` in the state folder.
     flower_password: SecretStr | None = Field(default=None, min_length=8)
+    #: A file whose first line is that password; passed over where ``FLOWER_PASSWORD`` is set.
+    flower_password_file: Path | None = None
 
 
 def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> None:
@@ -135,9 +136,4 @@ def _password(settings: FlowerSettings) -> str:
         return settings.flower_password.get_secret_value()
     file = password_file(settings.state_dir)
     log.info("SHEEPFOLD_FLOWER_PASSWORD is not set; Flower's password is in %s", file)
-    if file.exists():
-        return read_secret_file(file, "SHEEPFOLD_FLOWER_PASSWORD")
-    made = secrets.token_urlsafe(18)
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(file, f"{made}\n".encode())
-    return made
+    return kept_secret(file, "SHEEPFOLD_FLOWER_PASSWORD")

@@ -21,6 +21,11 @@ class FarmEnvironment:
     farm_token: str
     blender: str
 
+    @property
+    def viewer_password_file(self) -> Path:
+        """Where the coordinator keeps the password with which its page is looked at."""
+        return self.folder / "coordinator" / "viewer-password"
+
     def server(self) -> dict[str, str]:
         return {
             **self.account(),
@@ -58,10 +63,9 @@ class FarmEnvironment:
         }
 
     def operator(self) -> dict[str, str]:
-        """What `sheepfold status` and the other commands of an operator need."""
+        """What `sheepfold status` and the other commands of an operator need: the passwords are in the state folder."""
         return {
             "SHEEPFOLD_COORDINATOR_URL": self.coordinator_url,
-            "SHEEPFOLD_FARM_TOKEN": self.farm_token,
             "SHEEPFOLD_STATE_DIR": str(self.folder / "coordinator"),
         }
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import requests
+
+from sheepfold.config import read_secret_file
 
 #: Asking costs the coordinator a few milliseconds.
 LOOK_EVERY_S = 2.0
@@ -20,13 +23,14 @@ SETTLES_S = 4.0
 _ANSWER_S = 5.0
 
 
-def coordinator_status(url: str, farm_token: str) -> dict[str, Any] | None:
-    """``sheepfold status --json``; ``None`` while the coordinator does not answer."""
+def coordinator_status(url: str, password_file: Path) -> dict[str, Any] | None:
+    """``sheepfold status --json``, as the viewer; ``None`` while the coordinator does not answer."""
     try:
+        password = read_secret_file(password_file, "SHEEPFOLD_VIEWER_PASSWORD")
         with requests.Session() as session:
             # A .netrc or a proxy of the environment must not answer for it.
             session.trust_env = False
-            session.headers["authorization"] = f"Bearer {farm_token}"
+            session.headers["authorization"] = f"Bearer {password}"
             answer = session.get(f"{url}/api/status", timeout=_ANSWER_S)
             return dict(answer.json()) if answer.ok else None
     except (requests.RequestException, ValueError):

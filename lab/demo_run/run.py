@@ -157,7 +157,7 @@ def _submit(scene: PreparedScene, run: LabRun, farm: FarmEnvironment, client: La
 
 
 def _watch(run: LabRun, farm: FarmEnvironment) -> FarmWatch:
-    read = functools.partial(coordinator_status, farm.coordinator_url, farm.farm_token)
+    read = functools.partial(coordinator_status, farm.coordinator_url, farm.viewer_password_file)
     return FarmWatch(read, say, workers=run.workers, stall_s=run.stall_s)
 
 
@@ -193,7 +193,7 @@ def _keep(farm: FarmEnvironment, processes: Processes) -> NoReturn:
     known = farm.account() | farm.operator()
     path.write_text("".join(f"export {key}={shlex.quote(value)}\n" for key, value in known.items()))
     say(f"lab server:  {farm.server_url}")
-    say(f"coordinator: {farm.coordinator_url}")
+    say(f"coordinator: {farm.coordinator_url} (viewer, password in {farm.viewer_password_file})")
     say(f"its status:  . {shlex.quote(str(path))} && sheepfold status")
     say(f"more frames: . {shlex.quote(str(path))} && sheepfold submit my.blend --frames 1-24 --name shot7")
     say("Ctrl+C stops everything.")

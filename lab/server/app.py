@@ -40,6 +40,16 @@ _GET_POST = ["GET", "POST"]
 
 def build(services: LabServices) -> ASGIApp:
     """The application around services that exist already, which it closes at shutdown."""
+    faults = FaultPlan(rate=services.settings.fault_rate, seed=services.settings.fault_seed)
+    scripted = services.settings.faults or services.settings.fault_rate > 0
+    routes = starlette_routes(services, faults if scripted else None)
+    # Of the protocol's exchanges a GET changes as much as a POST.
+    guarded = PageGuard(routes, changed_by_reading=("/server/", SPECIFIED_LOGOUT))
+    return CanonicalHeaders(FaultMiddleware(guarded, faults) if scripted else guarded)
+
+
+def starlette_routes(services: LabServices, faults: FaultPlan | None) -> Starlette:
+    """Every route, without the layers around them; ``faults``: those that may be scripted."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
@@ -60,12 +70,8 @@ def build(services: LabServices) -> ASGIApp:
     app.add_route(ENDPOINTS.logout, session_routes.log_out, _GET_POST)
     app.add_route(SPECIFIED_LOGOUT, session_routes.log_out_as_specified, _GET_POST)
     app.add_route(PROJECT_PATH, ProjectRoutes(services).step, ["POST"])
-    faults = FaultPlan(rate=services.settings.fault_rate, seed=services.settings.fault_seed)
-    scripted = services.settings.faults or services.settings.fault_rate > 0
-    add_api(app, services, sign_in=session_routes.sign_in, faults=faults if scripted else None)
-    # Of the protocol's exchanges a GET changes as much as a POST.
-    guarded = PageGuard(app, changed_by_reading=("/server/", SPECIFIED_LOGOUT))
-    return CanonicalHeaders(FaultMiddleware(guarded, faults) if scripted else guarded)
+    add_api(app, services, sign_in=session_routes.sign_in, faults=faults)
+    return app
 
 
 class Server(uvicorn.Server):

@@ -7,6 +7,8 @@ from typing import Any
 
 import typer.main
 
+from coordinator.access.roles import PEOPLE
+from coordinator.access.routes import ROUTES
 from sheepfold.cli import app
 
 from .markdown import NoDescription, code, page, plain, table
@@ -39,9 +41,15 @@ def _section(path: str, command: Any) -> str:
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     usage = " ".join([path, *(_argument_name(argument) for argument in arguments)])
     paragraphs = "\n\n".join(plain(text) for text in command.help.split("\n\n"))
-    return "\n\n".join(
-        part for part in (f"## {code(usage)}", paragraphs, _arguments(arguments), _options_of(command)) if part
-    )
+    parts = (f"## {code(usage)}", paragraphs, _needs(path), _arguments(arguments), _options_of(command))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _needs(path: str) -> str:
+    """Which role of people a command is for."""
+    name = path.removeprefix("sheepfold ")
+    roles = [route.role for route in ROUTES if name in route.commands and route.role in PEOPLE]
+    return f"For {' and '.join(roles)}: [Who may do what](../how-to/roles.md)." if roles else ""
 
 
 def _argument_name(argument: Any) -> str:

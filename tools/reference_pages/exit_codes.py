@@ -19,7 +19,7 @@ from .markdown import code, first_paragraph, page, table
 PACKAGES = {package.__name__: package for package in (sheepfold, coordinator, render_tasks, lab)}
 REFUSALS = """
 A refusal is a wrong password, an account without rendering right, a client that is too old, a server of a generation
-that sheepfold does not know, or a wrong farm token.
+that sheepfold does not know, a wrong farm token, or a password of a role that may not do what a command asks for.
 
 An error that ends a command is one line on standard error. Below are all of them; most are handled long before, and end
 nothing.

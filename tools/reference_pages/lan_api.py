@@ -1,4 +1,4 @@
-"""The page of the LAN API: paths of nodes as the contract tells them, those of operators from the code.
+"""The page of the LAN API: paths of nodes as the contract tells them, those of people from the code.
 
 Paths stand in the docstrings of the contract's modules, one in a line: `    GET  /path   what goes in and comes out`.
 A path of the API that no such line tells of needs a docstring at its function.
@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import sheepfold.contract
+from coordinator.access.routes import route_of
 
 from .field_comments import described
 from .markdown import NoDescription, code, first_paragraph, page, plain, table
@@ -30,10 +31,15 @@ _MORE = re.compile(r"^ {12,}(?P<text>\S.*)$")
 _METHODS = ("get", "post", "put", "delete")
 
 INTRODUCTION = """
-The coordinator's HTTP side on the LAN, and the archive servers of coordinator and nodes. Every path but `/healthz`
-wants the farm token, as `Authorization: Bearer <farm token>`; paths that only read take it as the password of a
-login, too. An archive server wants the archive's own pass instead, which is made of the token. A refusal is JSON with
-a `detail`, one line for a person.
+The coordinator's HTTP side on the LAN, and the archive servers of coordinator and nodes. The first column says who may
+ask. A node shows the farm token as `Authorization: Bearer <farm token>`, and its own secret beside it for what concerns
+one node. A viewer, operator or admin shows the password of that role in the same way, or, for what only reads, signs in
+with a login that is called like the role; each may do what those before it may
+([Who may do what](../how-to/roles.md)). An archive server wants the archive's own pass instead, which is made of the
+farm token.
+
+A refusal is JSON with a `detail`, one line for a person: 401 where nothing was shown or what was shown is wrong, 403
+where it is right and another role is needed, 429 after too many wrong ones.
 
 A node reads the status of what it said about a lease like this: 409 drop it, 422 the attempt failed, anything else:
 keep it and try again.
@@ -44,20 +50,26 @@ def page_text() -> str:
     """Every route, and every message that nodes and coordinator exchange."""
     told = [row for module in _modules() for row in _told(module.__doc__ or "")]
     known = {(method, path.partition("?")[0]) for method, path, _ in told}
-    rows = [(method, code(path), plain(text)) for method, path, text in told]
-    operators = [
-        (method, code(path), first_paragraph(docstring, f"the function that answers {method} {path}"))
+    rows = [(_who(method, path), method, code(path), plain(text)) for method, path, text in told]
+    people = [
+        (_who(method, path), method, code(path), first_paragraph(docstring, f"what answers {method} {path}"))
         for method, path, docstring in _routes()
         if (method, path) not in known
     ]
     return page(
         "LAN API",
         INTRODUCTION,
-        "## Nodes and archive servers\n\n" + table(("", "path", "in and out"), rows),
-        "## Operators\n\n" + table(("", "path", "meaning"), operators),
+        "## Nodes and archive servers\n\n" + table(("who", "", "path", "in and out"), rows),
+        "## People\n\n" + table(("who", "", "path", "meaning"), people),
         f"## Messages\n\n{MESSAGES}",
         *(_message(kind) for module in _modules() for kind in _kinds(module)),
     )
+
+
+def _who(method: str, path: str) -> str:
+    """The role that the table of routes asks for; an archive server's paths are not in it."""
+    route = route_of(method, path.partition("?")[0])
+    return route.role.value if route else ""
 
 
 def _modules() -> list[ModuleType]:

@@ -15,7 +15,7 @@ from coordinator.nodes.present_nodes import PresentNodes
 from .markdown import code, page, plain, table
 
 INTRODUCTION = """
-`GET /metrics` of the coordinator, with the farm token as bearer token. Counters begin at zero when the coordinator
+`GET /metrics` of the coordinator, for the role `viewer`. Counters begin at zero when the coordinator
 starts, but for `sheepfold_frames_total`, which counts the whole ledger. [Watch a farm](../how-to/watch.md) says what
 to look for.
 """

@@ -157,7 +157,7 @@ def test_two_pcs_of_one_name_are_told_apart_in_the_status(tmp_path: Path) -> Non
 def test_status_without_a_coordinator_says_what_to_look_at(tmp_path: Path) -> None:
     farm = RunningFarm(tmp_path)
     farm.coordinator_url = f"http://127.0.0.1:{free_port()}"
-    ended = farm.run("status")
+    ended = farm.run("status", SHEEPFOLD_VIEWER_PASSWORD="a password of the viewer")
     assert ended.returncode == 1
     assert "SHEEPFOLD_COORDINATOR_URL" in ended.stderr
 

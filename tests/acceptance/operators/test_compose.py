@@ -44,6 +44,9 @@ def test_the_composed_farm_renders_the_demo_and_flower_tells_the_truth(compose_c
         assert sorted(frame_of(task) for task in after.values()) == [f"{n:04d}" for n in range(1, FRAMES + 1)]
 
         assert said.without_login() == {"/api/tasks": 401, "/api/workers": 401, "/tasks": 401, "/metrics": 401}
+        assert looks_at_coordinator(farm) == {"viewer": 200, "farm token": 401, "nobody": 401}
+        told = json.loads(farm.run("exec", "-T", "coordinator", "sheepfold", "status", "--json"))
+        assert [node["name"] for node in told["nodes"]] == ["pc", "pc-02", "pc-03"]
         assert farm.flower("/api/worker/shutdown/worker@pc", method="POST")[0] == 403
         assert farm.flower("/api/task/send-task/render", method="POST")[0] == 403
         for page in ("/tasks", "/workers", "/broker", "/metrics", *(f"/task/{task}" for task in after)):
@@ -119,6 +122,16 @@ class Answers:
 def secrets_in(farm: ComposedFarm, text: str) -> list[str]:
     """Names of the secrets that stand in a text."""
     return [name for name, secret in farm.secrets.items() if secret in text]
+
+
+def looks_at_coordinator(farm: ComposedFarm) -> dict[str, int]:
+    """How the coordinator answers who wants its status."""
+    logins = {
+        "viewer": ("viewer", farm.secrets["SHEEPFOLD_VIEWER_PASSWORD"]),
+        "farm token": ("viewer", farm.secrets["SHEEPFOLD_FARM_TOKEN"]),
+        "nobody": None,
+    }
+    return {who: farm.coordinator("/api/status", login)[0] for who, login in logins.items()}
 
 
 def accepted(farm: ComposedFarm) -> dict[str, Any] | None:

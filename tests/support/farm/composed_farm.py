@@ -19,7 +19,10 @@ PROJECT = Path(__file__).parents[3]
 #: From nothing: Debian's Blender and the wheels have to come over the line.
 BUILD_S = 900
 COMMAND_S = 180
-SECRETS = ("SHEEPFOLD_PASSWORD", "SHEEPFOLD_FARM_TOKEN", "SHEEPFOLD_REDIS_PASSWORD", "SHEEPFOLD_FLOWER_PASSWORD")
+SECRETS = (
+    "SHEEPFOLD_PASSWORD", "SHEEPFOLD_FARM_TOKEN", "SHEEPFOLD_REDIS_PASSWORD", "SHEEPFOLD_FLOWER_PASSWORD",
+    "SHEEPFOLD_VIEWER_PASSWORD", "SHEEPFOLD_OPERATOR_PASSWORD", "SHEEPFOLD_ADMIN_PASSWORD",
+)  # fmt: skip
 
 
 class ComposedFarm:
@@ -83,6 +86,10 @@ class ComposedFarm:
         """The lab server's answer; status 0 while nobody listens."""
         known = self.login, self.secrets["SHEEPFOLD_PASSWORD"]
         return self._ask(f"http://127.0.0.1:{self.ports['server']}{path}", known, "GET")
+
+    def coordinator(self, path: str, login: tuple[str, str] | None) -> tuple[int, str]:
+        """The coordinator's answer; status 0 while nobody listens."""
+        return self._ask(f"http://127.0.0.1:{self.ports['coordinator']}{path}", login, "GET")
 
     @staticmethod
     def _ask(url: str, login: tuple[str, str] | None, method: str) -> tuple[int, str]:

@@ -226,7 +226,7 @@ class FaultyFarm(RunningFarm):
 
     def post(self, path: str) -> Any:
         """One call of the coordinator's operator side."""
-        headers = {"authorization": f"Bearer {self.farm_token}"}
+        headers = {"authorization": f"Bearer {self.password_of('operator')}"}
         answer = requests.post(self.coordinator_url + path, headers=headers, timeout=30)
         answer.raise_for_status()
         return answer.json()

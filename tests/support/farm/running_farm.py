@@ -116,13 +116,17 @@ class RunningFarm:
             timeout=60,
         )
 
+    def password_of(self, role: str) -> str:
+        """What the coordinator made for ``viewer``, ``operator`` or ``admin`` at its first start."""
+        return (self.folder / "coordinator" / f"{role}-password").read_text().strip()
+
     def status(self) -> dict[str, Any]:
         """``sheepfold status --json``, asked over HTTP as the command does."""
-        return self._json(self.coordinator_url + "/api/status", f"Bearer {self.farm_token}")
+        return self._json(self.coordinator_url + "/api/status", f"Bearer {self.password_of('viewer')}")
 
     def redis_url(self) -> str:
         """Where the farm's Redis is."""
-        return self._json(self.coordinator_url + "/api/broker", f"Bearer {self.farm_token}")["redis_url"]
+        return self._json(self.coordinator_url + "/api/broker", f"Bearer {self.password_of('admin')}")["redis_url"]
 
     def projects(self) -> dict[str, Any]:
         """The lab server's projects."""

@@ -39,7 +39,7 @@ building = False
 sys.addaudithook(watch)
 threading.Thread.start = lambda thread: seen.append(f"thread {thread.name}")
 building = True
-app = build_coordinator(settings, "redis://127.0.0.1:9/0", "token")
+app = build_coordinator(settings, "redis://127.0.0.1:9/0", "token", {})
 building = False
 print(json.dumps({"seen": seen, "app": type(app).__name__}))
 """

@@ -70,7 +70,6 @@ class LoopsHarness:
                 placer=mine,
                 heartbeat=mine,
                 archives=mine,
-                authority=mine,
                 wakeups=self.wakeups,
             ),
             self.stop,

@@ -95,4 +95,6 @@ def test_reading_is_left_alone_but_where_it_changes_something() -> None:
 def test_every_answer_says_that_it_is_what_it_is_called_and_keeps_what_it_says_itself() -> None:
     _, headers, _ = ask("GET", "/", {})
     assert headers[b"x-content-type-options"] == b"nosniff"
+    assert b"frame-ancestors 'none'" in headers[b"content-security-policy"]
+    assert headers[b"referrer-policy"] == b"same-origin"
     assert headers[b"x-frame-options"] == b"SAMEORIGIN"
