@@ -1,12 +1,6 @@
 # One image for every part of the farm: `sheepfold` is its entry point, the part is its argument.
 
-# The names of our dependencies alone: their layer below is made anew when these change, not whenever the source does.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
-FROM ${PYTHON_IMAGE} AS requirements
-COPY pyproject.toml /
-RUN python -c "import tomllib; project = tomllib.load(open('/pyproject.toml', 'rb')); \
-print(*project['build-system']['requires'], *project['project']['dependencies'], sep='\n')" > /requirements.txt
-
 FROM ${PYTHON_IMAGE}
 ENV LANG=C.UTF-8 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -17,8 +11,9 @@ RUN apt-get update -q \
  && rm -rf /var/lib/apt/lists/*
 # An environment of our own: Debian's Blender brings Debian's Python packages along.
 RUN python -m venv /opt/sheepfold
-COPY --from=requirements /requirements.txt /opt/requirements.txt
-RUN /opt/sheepfold/bin/pip install -q --only-binary :all: -r /opt/requirements.txt
+# The lock alone: this layer is made anew when it changes, not whenever the source does.
+COPY locks/requirements.lock /opt/requirements.lock
+RUN /opt/sheepfold/bin/pip install -q --only-binary :all: --require-hashes -r /opt/requirements.lock
 # Whatever lasts lies below /var/lib/sheepfold; a new volume takes over these folders' owner.
 RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/sheepfold --create-home sheepfold \
  && cd /var/lib/sheepfold \

@@ -12,6 +12,7 @@ from coordinator.archives.listener import ArchiveListener
 from coordinator.archives.manifests import ManifestCache
 from coordinator.broker.errors import FarmLocked
 from coordinator.broker.farm_lock import FarmLock
+from coordinator.certificates.farm_authority import FarmAuthority
 from coordinator.delivery.claims import Claims
 from coordinator.jobs.blocks import JobBlocks
 from coordinator.nodes.quarantine import NodeQuarantine
@@ -41,6 +42,7 @@ class AppServices:
     """What a coordinator opens, runs and closes."""
 
     state: StateFolder
+    authority: FarmAuthority
     farm_lock: FarmLock
     quarantine: NodeQuarantine
     blocks: JobBlocks
@@ -67,7 +69,8 @@ class CoordinatorApp:
     def run(self) -> int:
         """Runs until :meth:`stop` or a refusal; returns the exit code.
 
-        Raises LedgerError, FarmLocked, BrokerUnreachable or AddressInUse where it cannot begin; nothing is open then.
+        Raises AuthorityUnusable, LedgerError, FarmLocked, BrokerUnreachable or AddressInUse where it cannot begin;
+        nothing is open then.
         """
         services = self._services
         try:
@@ -78,6 +81,7 @@ class CoordinatorApp:
         services.archives.start()
         services.api.start()
         log.info("the LAN API listens on %s, archives on port %d", services.api.address, services.archives.port)
+        log.info("PCs know this farm by its fingerprint, %s", services.authority.fingerprint)
         services.loops.start()
         services.session_loops.start()
         with infrequent_gc():
@@ -91,6 +95,7 @@ class CoordinatorApp:
     def _open(self) -> None:
         services = self._services
         services.state.open_ledger()
+        services.authority.open()
         services.farm_lock.take()
         services.state.open_folders()
         services.quarantine.load()

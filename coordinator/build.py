@@ -62,6 +62,7 @@ def build_coordinator(
     )
     services = AppServices(
         state=state,
+        authority=parts.authority,
         farm_lock=parts.farm_lock,
         quarantine=parts.quarantine,
         blocks=parts.blocks,
@@ -73,7 +74,7 @@ def build_coordinator(
         manifests=manifests,
         inspector=parts.inspector,
         archives=archives,
-        api=UvicornThread(create_api(api), settings.host, settings.port),
+        api=UvicornThread(create_api(api), settings.host, settings.port, tls=parts.tls),
         loops=_loops(parts, session_loops, placer, heartbeat, stop),
         shutdown=GracefulShutdown(state.ledger, parts.claims, sessions, session_loops, parts.queues, parts.wakeups),
         stop=stop,
@@ -140,6 +141,7 @@ def _loops(
         placer=placer,
         heartbeat=heartbeat,
         archives=parts.state.archives,
+        authority=parts.authority,
         wakeups=parts.wakeups,
     )
     return FarmLoops(services, stop)

@@ -11,6 +11,7 @@ import random
 from coordinator.archives.launchers import LauncherArchives
 from coordinator.broker.farm_lock import FarmLock
 from coordinator.broker.node_queues import NodeQueues
+from coordinator.certificates.farm_authority import farm_authority
 from coordinator.delivery.claims import Claims
 from coordinator.delivery.validation import FrameValidator
 from coordinator.jobs.blocks import JobBlocks
@@ -32,6 +33,7 @@ from coordinator.upstream.session_pool import SessionFactory, SessionPool
 from sheepfold.backoff import Backoff, steady_clock
 from sheepfold.contract.celery_app import make_app
 from sheepfold.limited.picture_inspector import PictureInspector
+from sheepfold.serving.tls_or_plain import TlsRules
 
 from .lease_events import LeaseEvents, LeaseEventServices
 from .settings import CoordinatorSettings
@@ -44,6 +46,8 @@ class FarmParts:
     def __init__(self, settings: CoordinatorSettings, redis_url: str) -> None:
         self._settings, self.clock, self.wakeups = settings, steady_clock(), Wakeups()
         self.state = StateFolder(settings, self.clock)
+        self.authority = farm_authority(settings)
+        self.tls = TlsRules(context=self.authority.server_context, plain_everywhere=settings.is_plain_everywhere())
         self.index = NodeIndex(look_ahead=settings.look_ahead)
         self.state.ledger.watch(self.index.on_lease_change)
         redis = connect(redis_url)

@@ -126,11 +126,12 @@ class LeaseEvents:
         """The lease wants a node again."""
         self._services.wakeups.placing.set()
 
-    def gave_up(self, lease: Lease, report: FailureReport) -> None:
-        """The lease failed for good: the server is told."""
-        self._services.reports.put(lease, report)
-        self._quarantine.ended(lease)
-        self._pauses.ended(lease)
+    def gave_up(self, leases: Sequence[Lease], report: FailureReport) -> None:
+        """The leases failed for good: the server is told."""
+        self._services.reports.put_all(leases, report)
+        for lease in leases:
+            self._quarantine.ended(lease)
+            self._pauses.ended(lease)
         self._services.wakeups.wake_all()
 
     # What the server, or the operator, decides
@@ -169,8 +170,7 @@ class LeaseEvents:
 
     def give_back(self, leases: Sequence[Lease], reason: str) -> None:
         """Tells the server that these frames do not come, so that others may have them."""
-        for lease in leases:
-            self._services.reports.put(lease, FailureReport(kind=FailureKind.CANCELLED, reason=reason))
+        self._services.reports.put_all(leases, FailureReport(kind=FailureKind.CANCELLED, reason=reason))
         self._services.wakeups.uploading.set()
 
     def _hold_job(self, lease: Lease, report: FailureReport) -> None:

@@ -1,7 +1,8 @@
 """What the coordinator does again and again, each in a thread of its own.
 
 *farm-lock* keeps other coordinators out, *reconcile* looks who is on the LAN, *place* orders granted frames,
-*heartbeat* keeps leases alive at the server, *tidy* removes archives nobody needs. Asking and uploading have loops of
+*heartbeat* keeps leases alive at the server, *tidy* removes archives nobody needs, *certificates* renews the
+coordinator's. Asking and uploading have loops of
 their own (:mod:`coordinator.upstream.session_workers`).
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from coordinator.archives.store import ArchiveStore
 from coordinator.broker.errors import FarmLocked
 from coordinator.broker.farm_lock import FarmLock
+from coordinator.certificates.farm_authority import FarmAuthority
 from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.nodes.pauses import NodePauses
 from coordinator.nodes.present_nodes import PresentNodes
@@ -49,6 +51,7 @@ class LoopServices:
     placer: FramePlacer
     heartbeat: Heartbeat
     archives: ArchiveStore
+    authority: FarmAuthority
     wakeups: Wakeups
 
 
@@ -64,6 +67,7 @@ class FarmLoops:
             PeriodicThread("reconcile", self.reconcile_once, fatal=FatalRefusal, on_fatal=fail),
             PeriodicThread("place", self.place_once, fatal=FatalRefusal, on_fatal=fail, wake=placing),
             PeriodicThread("tidy", self.tidy_once, fatal=FatalRefusal, on_fatal=fail),
+            PeriodicThread("certificates", services.authority.renew_once, fatal=FatalRefusal, on_fatal=fail),
             PeriodicThread("heartbeat", self.beat_once, fatal=FatalRefusal, on_fatal=fail),
         )
 

@@ -7,12 +7,12 @@ import os
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
-from sheepfold.config import HttpAddress, LoginSettings, SheepfoldSettings, address_parts
+from sheepfold.config import HttpAddress, LoginSettings, SheepfoldSettings, address_parts, is_loopback
 from sheepfold.protocol.dialects import DIALECTS, SPECIFICATION, Dialect, dialect_of
 from sheepfold.protocol.session_messages import RamUnit
 
@@ -113,6 +113,13 @@ class CoordinatorSettings(LoginSettings, FarmSettings):
     host: str = Field(default="127.0.0.1", min_length=1)
     #: Port of the LAN API and of the page for operators.
     port: int = Field(default=8420, ge=1, le=65535)
+    #: Plain HTTP is answered to other machines, too, and everybody on the way may read it; without, only to this
+    #: machine, and inside ``docker-compose.yml`` while ``BIND`` is a loopback address.
+    allow_plain: bool = False
+    #: A certificate of the studio's own (PEM, with its chain), shown to browsers; PCs go on to check the farm's.
+    tls_cert: Path | None = None
+    #: Its private key (PEM); both or none.
+    tls_key: Path | None = None
     #: Where archives are served from; 0: any free port. Unset: three above ``PORT``, or any free one where that is
     #: taken.
     archive_port: int | None = Field(default=None, ge=0, le=65535)
@@ -145,6 +152,16 @@ class CoordinatorSettings(LoginSettings, FarmSettings):
     archive_quota: int = Field(default=100 * 1024**3, gt=0)
     #: A picture larger than this many bytes is no frame.
     max_picture: int = Field(default=2 * 1024**3, gt=0)
+
+    @model_validator(mode="after")
+    def _need_both(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("SHEEPFOLD_TLS_CERT, SHEEPFOLD_TLS_KEY: set both, or none of them")
+        return self
+
+    def is_plain_everywhere(self) -> bool:
+        """Whether other machines are answered without TLS; the containers of one machine are no other machines."""
+        return self.allow_plain or is_loopback(os.environ.get("SHEEPFOLD_BIND", ""))
 
     def sign_in_dialect(self) -> Dialect:
         """The row that the sign-in is written in."""

@@ -15,6 +15,7 @@ from coordinator.access.passwords import role_passwords
 from coordinator.access.roles import Role
 from coordinator.broker.embedded_redis import EmbeddedRedis
 from coordinator.broker.errors import EmbeddedRedisError, FarmLocked, RedisMoved
+from coordinator.certificates.errors import AuthorityUnusable
 from coordinator.leases.errors import LedgerError
 from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.runtime.errors import AddressInUse
@@ -40,6 +41,10 @@ def run_coordinator(settings: CoordinatorSettings) -> int:
     limit_malloc_arenas()
     raise_file_limit()
     refuse_published(settings.host, _secrets_in_use(settings))
+    if settings.allow_plain:
+        log.warning(
+            "SHEEPFOLD_ALLOW_PLAIN: other machines may speak plain HTTP, and whoever is on the way reads what they say"
+        )
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         farm_token = _farm_token(settings)
@@ -92,7 +97,7 @@ def _is_gone(pid: int | None) -> bool:
 def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str, passwords: Mapping[Role, str]) -> int:
     try:
         return _run_until_stopped(build_coordinator(settings, redis_url, farm_token, passwords))
-    except (AddressInUse, LedgerError, FarmLocked, BrokerUnreachable) as error:
+    except (AddressInUse, AuthorityUnusable, LedgerError, FarmLocked, BrokerUnreachable) as error:
         log.critical("%s", error)
         return error.exit_code
 

@@ -16,7 +16,13 @@ import redis
 
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
-from sheepfold.contract.presence import PRESENCE_EVERY_S, PRESENCE_HASH, PRESENCE_LEFT, PRESENCE_SEEN, Presence
+from sheepfold.contract.presence import (
+    NODE_SILENT_AFTER_S,
+    PRESENCE_EVERY_S,
+    PRESENCE_LEFT,
+    Presence,
+    presence_key,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +30,6 @@ log = logging.getLogger(__name__)
 AT_MOST_EVERY_S = 0.3
 #: Redis may be restarting; after this long the coordinator is asked whether it is somewhere else now.
 SILENCE_S = 30
-
-#: Lua; keys ``PRESENCE_HASH`` and ``PRESENCE_SEEN``, arguments node and record. Stores the record with Redis' own time
-#: and gives the record that was there before: it is our own, unless another process runs under our identity.
-WRITE_RECORD = """
-local before = redis.call('HGET', KEYS[1], ARGV[1])
-local now = redis.call('TIME')
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[2], now[1] + now[2] / 1000000, ARGV[1])
-return before
-"""
 
 
 class PresenceWriter:
@@ -57,6 +53,9 @@ class PresenceWriter:
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._written_at = time.monotonic()
+        #: When Redis last took a record (monotonic seconds); ``None`` before the first and after an outage.
+        self._taken_at: float | None = None
+        self._is_unknown = False
         self._thread = threading.Thread(target=self._loop, name="presence", daemon=True)
 
     def start(self) -> None:
@@ -73,10 +72,7 @@ class PresenceWriter:
         self._changed.set()
         self._thread.join(5)
         try:
-            with self._redis.pipeline() as both:  # pyright: ignore[reportUnknownMemberType]
-                both.hdel(PRESENCE_HASH, self._node_id)
-                both.zadd(PRESENCE_SEEN, {self._node_id: PRESENCE_LEFT})
-                both.execute()
+            self._put(PRESENCE_LEFT)
         except (redis.RedisError, OSError):
             log.info("Redis is away: the coordinator will notice by itself that this node has left")
 
@@ -84,14 +80,37 @@ class PresenceWriter:
         """One record; ``False`` when Redis did not take it."""
         record = self._record()
         try:
-            before = self._redis.eval(WRITE_RECORD, 2, PRESENCE_HASH, PRESENCE_SEEN, self._node_id, to_json(record))
+            before = self._put(to_json(record))
+        except redis.AuthenticationError:
+            self._on_unknown_user()
+            return False
         except (redis.RedisError, OSError) as error:
             log.debug("no presence record: %s", type(error).__name__)
             return False
+        self._follow_data_loss(before)
         if _is_from_elsewhere(before, record):
             log.warning("another worker runs under this one's identity: asking the coordinator for a new one")
             self._on_rival()
         return True
+
+    def _put(self, record: str) -> object:
+        """Gives the record that was there before: it is our own, unless another process runs under our identity."""
+        return self._redis.set(presence_key(self._node_id), record, ex=NODE_SILENT_AFTER_S, get=True)
+
+    def _on_unknown_user(self) -> None:
+        """Redis was started anew without our user, or the farm ended it: the coordinator knows which."""
+        if not self._is_unknown:
+            log.warning("Redis does not know this node any more: asking the coordinator")
+        self._is_unknown = True
+        self._on_silence()
+
+    def _follow_data_loss(self, before: object) -> None:
+        """Where Redis lost a record that cannot have expired, it lost what the coordinator keeps there as well."""
+        now, taken_at, self._is_unknown = time.monotonic(), self._taken_at, False
+        self._taken_at = now
+        if before is None and taken_at is not None and now - taken_at < PRESENCE_EVERY_S * 2:
+            log.warning("Redis lost this node's record: joining again")
+            self._on_silence()
 
     def _loop(self) -> None:
         while not self._stopping.is_set():

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from .errors import DiskFull, TooLarge
@@ -132,6 +132,26 @@ def write_atomically(path: Path, content: bytes, *, mode: int = PRIVATE_MODE) ->
         part.write_bytes(content)
 
 
+def write_all_atomically(folder: Path, contents: Mapping[str, bytes], *, mode: int = PRIVATE_MODE) -> None:
+    """:func:`write_atomically` for many files of one folder, by name; on disk for good when this returns.
+
+    A thousand synced one by one take ten seconds and more. After an error some are there and others are not.
+    """
+    parts = {name: _temporary(folder) for name in contents}
+    try:
+        for name, part in parts.items():
+            with os.fdopen(_create(part, mode), "wb") as file:
+                file.write(contents[name])
+        sync_files(list(parts.values()))
+        for name, part in parts.items():
+            part.replace(folder / name)
+        sync(folder)
+    except BaseException:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise
+
+
 @contextlib.contextmanager
 def atomically_replaced(final: Path, *, mode: int = PRIVATE_MODE) -> Generator[Path]:
     """An empty file beside ``final`` to write to, with its suffix; it takes the name ``final`` at the end, durably.
@@ -201,8 +221,12 @@ def sync_tree(folder: Path) -> None:
     """Everything below ``folder`` is on disk, symbolic links not followed; on Windows this does nothing."""
     if not hasattr(os, "sync"):
         return
-    paths = [Path(parent, name) for parent, _, names in os.walk(folder) for name in [".", *names]]
-    if len(paths) > SYNCED_ONE_BY_ONE:
+    sync_files([Path(parent, name) for parent, _, names in os.walk(folder) for name in [".", *names]])
+
+
+def sync_files(paths: Sequence[Path]) -> None:
+    """What these files and folders hold is on disk, symbolic links not followed."""
+    if len(paths) > SYNCED_ONE_BY_ONE and hasattr(os, "sync"):
         os.sync()
         return
     for path in paths:

@@ -42,11 +42,12 @@ PUBLISHED_SECRETS = frozenset({
 #: Keys of ``sheepfold.toml``; in the environment each has the prefix and is written in capitals.
 SETTINGS = frozenset({
     # coordinator, status, cancel, node, ledger
-    "admin_password", "admin_password_file", "archive_port", "archive_quota", "attempts", "client_version",
-    "config_path", "coordinator_url", "dialect", "extras", "farm_token", "farm_token_file", "heartbeat_s", "host",
-    "job_tags", "login", "look_ahead", "max_picture", "no_job_wait_s", "operator_password",
+    "admin_password", "admin_password_file", "allow_plain", "archive_port", "archive_quota", "attempts",
+    "client_version", "config_path", "coordinator_url", "dialect", "extras", "farm_token", "farm_token_file",
+    "heartbeat_s", "host", "job_tags", "login", "look_ahead", "max_picture", "no_job_wait_s", "operator_password",
     "operator_password_file", "password", "password_file", "port", "public_url", "ram_unit", "redis_url",
-    "render_limit_s", "retry_wait_s", "server_url", "sessions", "state_dir", "viewer_password", "viewer_password_file",
+    "render_limit_s", "retry_wait_s", "server_url", "sessions", "state_dir", "tls_cert", "tls_key",
+    "viewer_password", "viewer_password_file",
     # flower
     "flower_host", "flower_password", "flower_password_file", "flower_port", "flower_user",
     # worker

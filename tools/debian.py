@@ -1,4 +1,4 @@
-"""Debian packages, where we may install them: as root, where apt-get is installed. Standard library only."""
+"""Debian packages, where we may install them: asked to, as root, where apt-get is. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 
+#: The Makefile sets it for `make lab` and `make test`, which README.md says; for the rest a person does.
+ASKED = "INSTALL_DEBIAN_PACKAGES"
 #: A large package on a slow line; apt gives up on a dead mirror by itself, much earlier.
 APT_TIMEOUT_S = 1800
 
@@ -16,8 +18,13 @@ class AptFailed(Exception):
 
 
 def may_install() -> bool:
-    """Whether this process can install Debian packages."""
-    return hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get") is not None
+    """Whether this process was asked to install Debian packages, and can."""
+    return (
+        os.environ.get(ASKED) == "1"
+        and hasattr(os, "geteuid")
+        and os.geteuid() == 0
+        and shutil.which("apt-get") is not None
+    )
 
 
 def install(*packages: str) -> None:

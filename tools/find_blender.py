@@ -5,7 +5,7 @@ The ways, in order; the first that gives a Blender which starts wins:
 ``named``   ``$SHEEPFOLD_BLENDER``: a wrong one is an error, not a reason to look further
 ``path``    ``blender`` on PATH
 ``kept``    the bpy wheel that an earlier run put into ``.blender/`` (nothing is fetched)
-``apt``     Debian's package, as root
+``apt``     Debian's package, asked to and as root (``tools.debian``)
 ``wheel``   the bpy wheel that fits this Python, in ``.blender/`` behind a launcher that takes Blender's arguments
 
 The path goes to standard output, everything else to standard error. Exit code 1: there is no Blender, and standard
@@ -97,7 +97,7 @@ def from_wheel() -> str:
 
 
 def libraries_for(python: Path) -> None:
-    """Make sure that this Python can import bpy; as root, Debian's libraries are installed for it."""
+    """Make sure that this Python can import bpy; asked to and as root, Debian's libraries are installed for it."""
     missing = import_failure(python)
     if missing and debian.may_install():
         try:

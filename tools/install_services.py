@@ -1,4 +1,4 @@
-"""What the tests and benchmarks use of Debian's, where it is missing and we may install it.
+"""What the tests and benchmarks use of Debian's, where it is missing and we were asked to install it.
 
 Redis: the wheel's server is tested beside it. ``ip`` and ``tc``: hosts and cables of a LAN on one machine. ``7z``:
 zips that another program locked. ``bwrap``: scenes are looked at in a sandbox. ``cc``: the clock of real
@@ -26,9 +26,12 @@ PACKAGES = {
 
 
 def main() -> None:
-    """Installs each that is not there."""
+    """Installs each that is not there, or says which they are."""
     missing = [package for program, package in PACKAGES.items() if not shutil.which(program)]
-    if not missing or not may_install():
+    if not missing:
+        return
+    if not may_install():
+        print(f"install_services: not here, not installed: {' '.join(missing)}", file=sys.stderr)
         return
     try:
         install(*missing)

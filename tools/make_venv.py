@@ -3,7 +3,7 @@
 Standard library only: this is the first of our programs that a fresh clone runs. The ways, in order:
 
 1. ``python -m venv``, where ensurepip is there;
-2. the same after installing Debian's ``python3-venv``, as root;
+2. the same after installing Debian's ``python3-venv``, asked to and as root;
 3. ``virtualenv``, where it is on PATH;
 4. an environment without pip, into which this Python's own pip installs one.
 """

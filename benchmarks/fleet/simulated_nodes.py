@@ -32,7 +32,7 @@ from urllib.parse import urlencode
 import uvloop
 
 from benchmarks.fleet.raw_clients import HttpLines, RedisLine
-from render_tasks.presence import AT_MOST_EVERY_S, WRITE_RECORD
+from render_tasks.presence import AT_MOST_EVERY_S
 from sheepfold.contract.api_messages import (
     CONTRACT_VERSION,
     NODE_SECRET_HEADER,
@@ -44,14 +44,14 @@ from sheepfold.contract.api_messages import (
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.orders import RenderOrder, celery_name_of, scene_key
 from sheepfold.contract.presence import (
+    NODE_SILENT_AFTER_S,
     PRESENCE_EVERY_S,
-    PRESENCE_HASH,
-    PRESENCE_SEEN,
     Compute,
     NodeHardware,
     Presence,
     SlotState,
     Stage,
+    presence_key,
 )
 
 #: Celery's control channel.
@@ -177,7 +177,7 @@ class Node:
             archives=tuple(sorted(md5 for md5, task in self._archives.items() if task.done())),
             warm=self._warm,
         )
-        await line.call("EVAL", WRITE_RECORD, 2, PRESENCE_HASH, PRESENCE_SEEN, self._id, to_json(record))
+        await line.call("SET", presence_key(self._id), to_json(record), "EX", NODE_SILENT_AFTER_S, "GET")
 
     async def _take_orders(self) -> None:
         line = await RedisLine.open(self._joined.redis_url)

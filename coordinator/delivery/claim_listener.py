@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from coordinator.leases.lease import Lease
@@ -26,8 +27,8 @@ class ClaimListener(Protocol):
     def returned(self, lease: Lease, /) -> None:
         """The lease is GRANTED again and wants a node."""
 
-    def gave_up(self, lease: Lease, report: FailureReport, /) -> None:
-        """The lease failed for good; its last log goes to the server."""
+    def gave_up(self, leases: Sequence[Lease], report: FailureReport, /) -> None:
+        """The leases failed for good; the report goes to the server, for each of them."""
 
     def node_failed(self, lease: Lease, report: FailureReport, /) -> None:
         """An attempt failed through its PC's own trouble; told before the lease goes back: it names its node."""

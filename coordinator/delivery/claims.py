@@ -185,6 +185,7 @@ class Claims:
             Transition(lease_id=lease.id, event=LeaseEvent.GIVE_UP, attempt=lease.attempt, reason=_line(report))
             for lease in leases
         ]
+        given_up: list[Lease] = []
         for lease, outcome in zip(leases, self._ledger.apply_many(steps), strict=True):
             if isinstance(outcome, LeaseError):
                 log.info("%s was not given up: %s", lease.label, outcome)
@@ -192,7 +193,9 @@ class Claims:
             self.forget(lease.id)
             self.discard_held_back(lease)
             log.warning("%s failed: %s", lease.label, _line(report))
-            self._events.gave_up(outcome, report)
+            given_up.append(outcome)
+        if given_up:
+            self._events.gave_up(given_up, report)
 
     def discard_held_back(self, lease: Lease) -> None:
         """The lease no longer needs the picture that waited for a second opinion."""

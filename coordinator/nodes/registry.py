@@ -3,9 +3,11 @@
 Besides the presence keys of :mod:`sheepfold.contract.presence` this file owns::
 
     sheepfold:names     hash   node id → the name it was given
-    sheepfold:named     zset   node id → Redis TIME (seconds) at which it was named or forgotten
+    sheepfold:named     zset   node id → Redis TIME (seconds) at which it was named, seen (by the hour) or forgotten
 
-Every age is measured with Redis' own clock, so clocks of PCs may be wrong. Absence proves nothing while records could
+A node writes its own record and nothing else, and may write anything into it: whatever is no record, cannot be read or
+is too large hides its node, is told once, and is never brought here. Every age is measured with Redis' own clock, so
+clocks of PCs may be wrong. Absence proves nothing while records could
 not arrive: at our start, after Redis was away or stuck, and when its clock jumped. For
 :data:`~sheepfold.contract.presence.NODE_SILENT_AFTER_S` after such a moment no node is called lost, and
 :attr:`Sweep.settled` is false.
@@ -19,7 +21,7 @@ import re
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +32,15 @@ from redis.retry import Retry
 from sheepfold.contract.codec import from_json
 from sheepfold.contract.errors import MalformedContract
 from sheepfold.contract.orders import queue_of
-from sheepfold.contract.presence import NODE_SILENT_AFTER_S, PRESENCE_HASH, PRESENCE_LEFT, PRESENCE_SEEN, Presence
+from sheepfold.contract.presence import (
+    NODE_SILENT_AFTER_S,
+    PRESENCE_PREFIX,
+    Presence,
+    presence_key,
+)
 
 from .errors import BrokerUnreachable
+from .registry_scripts import LOOK_SCRIPT, NAME_SCRIPT
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +50,8 @@ NAMED = "sheepfold:named"
 #: A PC that is off over the weekend finds its name again; one that was reinstalled does not block it for ever.
 NAME_KEPT_S = 3 * 24 * 3600
 MAX_NAME = 40
+#: So often Redis is told that nodes which are here still have their names; at our start as well.
+NAMES_REFRESHED_EVERY_S = 3600
 #: A record of a node with many slots and a full cache is a tenth of this.
 MAX_RECORD_BYTES = 512 * 1024
 #: More than any PC renders side by side.
@@ -58,48 +68,6 @@ _PRIORITIES = range(1, 10)
 
 _NODE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 _MD5 = re.compile(r"[0-9a-f]{32}")
-
-# Parameters: node id, wanted name, seconds a name is kept, then name after name that present nodes bear, each behind
-# its node's id. Gives the node's name. Being one script, it is atomic: a whole classroom may join at once.
-_NAME_SCRIPT = """
-local names, named, seen = KEYS[1], KEYS[2], KEYS[3]
-local node, wanted, kept_s = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local now = tonumber(redis.call('TIME')[1])
-local taken, mine = {}, nil
-for i = 4, #ARGV, 2 do
-  if ARGV[i] ~= node then taken[ARGV[i + 1]] = true end
-end
-local all = redis.call('HGETALL', names)
-for i = 1, #all, 2 do
-  local id, name = all[i], all[i + 1]
-  local last = math.max(tonumber(redis.call('ZSCORE', seen, id) or 0), tonumber(redis.call('ZSCORE', named, id) or 0))
-  if id == node then
-    mine = name
-  elseif now - last > kept_s then
-    redis.call('HDEL', names, id)
-    redis.call('ZREM', named, id)
-  else
-    taken[name] = true
-  end
-end
-local stem = string.sub(wanted, 1, 36)
-local function is_variant(name)
-  return string.sub(name, 1, #stem + 1) == stem .. '-' and string.match(string.sub(name, #stem + 2), '^%d%d+$')
-end
-local name = wanted
-if mine and not taken[mine] and (mine == wanted or is_variant(mine)) then
-  name = mine
-else
-  local number = 2
-  while taken[name] do
-    name = string.format('%s-%02d', stem, number)
-    number = number + 1
-  end
-end
-redis.call('HSET', names, node, name)
-redis.call('ZADD', named, now, node)
-return name
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +102,16 @@ class NodeRegistry:
     def __init__(self, client: redis.Redis, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis: Any = client
         self._clock = clock
-        self._name_script = self._redis.register_script(_NAME_SCRIPT)
+        self._name_script = self._redis.register_script(NAME_SCRIPT)
+        self._look_script = self._redis.register_script(LOOK_SCRIPT)
         self._lock = threading.Lock()
         self._present: dict[str, Presence] = {}
-        #: Node id → the last record as text and what it says; unchanged records are not read again.
-        self._records: dict[str, tuple[bytes, Presence | None]] = {}
+        #: Node id → its last record, or why there is none, and what it says; unchanged records are not read again.
+        self._records: dict[str, tuple[bytes | int, Presence | None]] = {}
+        #: Node id → the name it was told, of nodes that joined us or were seen: Redis may lose its own list.
+        self._named: dict[str, str] = {}
+        self._names_refreshed_at = 0.0
+        self._lives_checked_at = -float(NODE_SILENT_AFTER_S)
         #: Our clock and Redis' at the last sweep that worked; ``None`` before the first and after an outage.
         self._clocks: tuple[float, float] | None = None
         self._settled_at = 0.0
@@ -154,6 +127,7 @@ class NodeRegistry:
             try:
                 with _typed_errors():
                     redis_now, found, left = self._look()
+                    self._refresh_names(redis_now, found)
             except BrokerUnreachable:
                 self._clocks = None
                 raise
@@ -176,10 +150,10 @@ class NodeRegistry:
         with self._lock, _typed_errors():
             self._present.pop(node_id, None)
             self._records.pop(node_id, None)
+            self._named.pop(node_id, None)
             pipe = self._redis.pipeline()
             pipe.delete(queue, *(f"{queue}:{priority}" for priority in _PRIORITIES))
-            pipe.hdel(PRESENCE_HASH, node_id)
-            pipe.zrem(PRESENCE_SEEN, node_id)
+            pipe.delete(presence_key(node_id))
             pipe.zadd(NAMED, {node_id: self._redis.time()[0]})
             pipe.execute()
 
@@ -188,44 +162,67 @@ class NodeRegistry:
         with self._lock:
             borne = [text for node in self._present.values() for text in (node.node_id, node.name)]
         with _typed_errors():
-            name = self._name_script(
-                keys=[NAMES, NAMED, PRESENCE_SEEN], args=[node_id, clean_name(wanted), NAME_KEPT_S, *borne]
-            )
-        return name.decode() if isinstance(name, bytes) else str(name)
+            name = self._name_script(keys=[NAMES, NAMED], args=[node_id, clean_name(wanted), NAME_KEPT_S, *borne])
+        told = _text(name)
+        with self._lock:
+            self._named[node_id] = told
+        return told
 
     def _look(self) -> tuple[float, dict[str, Presence], set[str]]:
         """Redis' time, the records of nodes that are not silent, and which have signed off."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.time()
-        pipe.zrange(PRESENCE_SEEN, 0, -1, withscores=True)
-        (seconds, microseconds), seen = pipe.execute()
-        now = seconds + microseconds / 1e6
-        # A record from the future is one from before Redis' clock was set back; a node that lives writes a new one.
-        recent = [_text(field) for field, score in seen if -CLOCK_JUMP_S <= now - score <= NODE_SILENT_AFTER_S]
-        records: list[Any] = self._redis.hmget(PRESENCE_HASH, recent) if recent else []
-        self._records = {field: self._records[field] for field in recent if field in self._records}
-        read = {field: self._read(field, record) for field, record in zip(recent, records, strict=True) if record}
-        left = {_text(field) for field, score in seen if score == PRESENCE_LEFT}
-        return now, {field: presence for field, presence in read.items() if presence}, left
+        (seconds, microseconds), known, found = self._ask_for_records()
+        if known < len(self._named):
+            # Redis lost its list, or part of it: nodes that we know are looked for all the same.
+            self._put_names(self._named, int(seconds))
+            (seconds, microseconds), known, found = self._ask_for_records()
+        records = {_text(node_id): record for node_id, record in zip(found[::2], found[1::2], strict=True)}
+        left = {node_id for node_id, record in records.items() if record == b""}
+        # What is no text is found when lives are checked; in between it looks like silence.
+        self._records = {key: value for key, value in self._records.items() if key in records or value[0] == 0}
+        read = {node_id: self._read(node_id, record) for node_id, record in records.items() if record != b""}
+        return int(seconds) + int(microseconds) / 1e6, {key: node for key, node in read.items() if node}, left
 
-    def _read(self, field: str, record: bytes | str) -> Presence | None:
-        raw = record if isinstance(record, bytes) else record.encode()
-        known = self._records.get(field)
-        if known and known[0] == raw:
+    def _ask_for_records(self) -> Any:
+        now = self._clock()
+        is_due = self._clocks is None or now - self._lives_checked_at >= NODE_SILENT_AFTER_S
+        limits = [MAX_RECORD_BYTES, NODE_SILENT_AFTER_S * 1000, int(is_due)]
+        found = self._look_script(keys=[NAMES], args=[PRESENCE_PREFIX, *limits])
+        if is_due:
+            self._lives_checked_at = now
+        return found
+
+    def _refresh_names(self, redis_now: float, found: Mapping[str, Presence]) -> None:
+        """Nodes that are here keep their names; told to Redis by the hour."""
+        self._named |= {node_id: node.name for node_id, node in found.items() if node_id not in self._named}
+        if found and not 0 <= redis_now - self._names_refreshed_at < NAMES_REFRESHED_EVERY_S:
+            self._put_names({node_id: node.name for node_id, node in found.items()}, int(redis_now))
+            self._names_refreshed_at = redis_now
+
+    def _put_names(self, names: Mapping[str, str], now: int) -> None:
+        pipe = self._redis.pipeline()
+        pipe.hset(NAMES, mapping=dict(names))
+        pipe.zadd(NAMED, dict.fromkeys(names, now))
+        pipe.execute()
+
+    def _read(self, node_id: str, record: bytes | int) -> Presence | None:
+        """``record`` is what the node wrote; where that is too large its size, and 0 where it is no text."""
+        known = self._records.get(node_id)
+        if known and known[0] == record:
             return known[1]
         try:
-            presence = read_presence(field, raw)
+            presence = read_presence(node_id, _readable(record))
         except MalformedContract as error:
             presence = None
             if not known or known[1]:
-                log.warning("ignoring node %.64r: its record is unusable: %.200s", field, error)
-        self._records[field] = (raw, presence)
+                log.warning("ignoring node %.64r: its record is unusable: %.200s", node_id, error)
+        self._records[node_id] = (record, presence)
         return presence
 
     def _is_settled(self, redis_now: float) -> bool:
         now = self._clock()
         before, self._clocks = self._clocks, (now, redis_now)
         if before is None or abs((redis_now - before[1]) - (now - before[0])) > CLOCK_JUMP_S:
+            self._lives_checked_at = -float(NODE_SILENT_AFTER_S)
             self._settled_at = now + NODE_SILENT_AFTER_S
         return now >= self._settled_at
 
@@ -235,8 +232,6 @@ def read_presence(node_id: str, raw: bytes) -> Presence:
 
     Raises :class:`~sheepfold.contract.errors.MalformedContract`.
     """
-    if len(raw) > MAX_RECORD_BYTES:
-        raise MalformedContract(f"{len(raw)} bytes are no presence record")
     presence = from_json(Presence, raw)
     wrong = {
         "node_id": presence.node_id != node_id or not _NODE_ID.fullmatch(node_id),
@@ -254,6 +249,12 @@ def clean_name(wanted: str) -> str:
     """A name of letters, digits, ``.``, ``_`` and ``-``, at most 40 of them."""
     plain = unicodedata.normalize("NFKD", wanted).encode("ascii", "ignore").decode()
     return re.sub(r"[^0-9A-Za-z._-]+", "-", plain).strip(".-_")[:MAX_NAME].rstrip(".-_") or "node"
+
+
+def _readable(record: bytes | int) -> bytes:
+    if isinstance(record, int):
+        raise MalformedContract(f"{record} bytes are no presence record" if record else "it is no text")
+    return record
 
 
 def _text(value: bytes | str) -> str:

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from sheepfold.serving.connection_limits import ConnectionRules
 from sheepfold.serving.listening import listen
+from sheepfold.serving.tls_or_plain import TlsRules
 from sheepfold.serving.uvicorn_protocol import guarded_protocol
 
 from .errors import AddressInUse
@@ -24,12 +25,21 @@ KEPT_ALIVE_S = 30
 class UvicornThread:
     """An application at an address: :meth:`bind`, then :meth:`start`, then :meth:`stop`."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, *, rules: ConnectionRules | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        rules: ConnectionRules | None = None,
+        tls: TlsRules | None = None,
+    ) -> None:
+        """Without ``tls`` it serves plain HTTP alone."""
         self._host, self._port = host, port
         self._socket: socket.socket | None = None
         config = uvicorn.Config(
             app,
-            http=guarded_protocol(rules),
+            http=guarded_protocol(rules, tls),
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,

@@ -33,7 +33,7 @@ import msgspec
 from .presence import Compute, NodeHardware, NodeId, ShortText, SlotCount
 
 #: Raised when a message changes its meaning; a worker with another number is told to update.
-CONTRACT_VERSION = 4
+CONTRACT_VERSION = 5
 
 #: A node's own secret, by which a call proves that it is the node it names.
 NODE_SECRET_HEADER = "X-Sheepfold-Node-Secret"  # noqa: S105 (a header's name)

@@ -2,8 +2,9 @@
 
 ::
 
-    sheepfold:presence         hash   node id → Presence as JSON
-    sheepfold:seen             zset   node id → Redis TIME (seconds) of its last record, 0 after it signed off
+    sheepfold:presence:<node id>   string   Presence as JSON, empty after it signed off; expires after 15 s
+
+A key for each node, so that a node's Redis user can be kept to its own.
 """
 
 from __future__ import annotations
@@ -14,18 +15,22 @@ from typing import Annotated
 
 import msgspec
 
-PRESENCE_HASH = "sheepfold:presence"
+#: What a node's key begins with; its node id follows.
+PRESENCE_PREFIX = "sheepfold:presence:"
 
-PRESENCE_SEEN = "sheepfold:seen"
-
-#: The time of a node that left on purpose: silence has to be waited for, signing off has not.
-PRESENCE_LEFT = 0
+#: The record of a node that left on purpose: silence has to be waited for, signing off has not.
+PRESENCE_LEFT = ""
 
 #: A record is written this often.
 PRESENCE_EVERY_S = 5
 
 #: Three missed records: the node is gone.
 NODE_SILENT_AFTER_S = 15
+
+
+def presence_key(node_id: str) -> str:
+    """The key of one node's record."""
+    return f"{PRESENCE_PREFIX}{node_id}"
 
 
 #: What a node calls itself; it becomes part of queue names.

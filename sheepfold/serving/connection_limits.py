@@ -16,6 +16,7 @@ Everything happens on the server's event loop: no thread waits for a client.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import socket
@@ -23,7 +24,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class Connection:
         self.unread: Callable[[], bool] = _never
         self.unsent = 0
         self.behind_bytes = 0.0
+        #: Its TLS handshake is done.
+        self.is_secured = False
         self.enter(Phase.HEAD)
 
     def enter(self, phase: Phase) -> None:
@@ -103,12 +106,15 @@ class ConnectionLimits:
         self._of_address: Counter[str] = Counter()
         self._looked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._continued: Connection | None = None
 
     def __len__(self) -> int:
         return len(self._connections)
 
     def opened(self, transport: asyncio.Transport) -> Connection:
         """A client is there; one too many is cut off at once."""
+        if self._continued is not None:
+            return self._continued
         connection = Connection(transport, _address(transport))
         rules, address = self.rules, connection.address
         is_one_too_many = len(self._connections) >= rules.total or self._of_address[address] >= rules.per_address
@@ -120,6 +126,18 @@ class ConnectionLimits:
             self._looked_at = self._clock()
             self._look_later()
         return connection
+
+    @contextlib.contextmanager
+    def continuing(self, connection: Connection) -> Generator[None]:
+        """What is opened meanwhile is this connection, of which another protocol tells from now on.
+
+        Its time goes on. What is unsent is asked of the transport that it came with, the one below TLS.
+        """
+        self._continued = connection
+        try:
+            yield
+        finally:
+            self._continued = None
 
     def closed(self, connection: Connection) -> None:
         """Forgets a client's connection; a second call for the same one does nothing."""

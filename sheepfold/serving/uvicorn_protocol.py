@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .connection_limits import Connection, ConnectionLimits, ConnectionRules, Phase
+from .tls_or_plain import TlsOrPlain, TlsRules
+
+#: Key of a request's state: the certificate that its sender showed, as ``getpeercert`` gives it; missing: none.
+CLIENT_CERTIFICATE = "client_certificate"
 
 
-def guarded_protocol(rules: ConnectionRules | None = None) -> type[asyncio.Protocol]:
-    """For ``uvicorn.Config(http=…)``: a protocol for the connections of one server, which share their limits."""
+def guarded_protocol(rules: ConnectionRules | None = None, tls: TlsRules | None = None) -> type[asyncio.Protocol]:
+    """For ``uvicorn.Config(http=…)``: a protocol for the connections of one server, which share their limits.
+
+    Without ``tls`` all of them are plain HTTP.
+    """
     limits = ConnectionLimits(rules)
 
     class Guarded(_GuardedProtocol):
@@ -19,12 +27,21 @@ def guarded_protocol(rules: ConnectionRules | None = None) -> type[asyncio.Proto
             super().__init__(*args, **kwargs)
             self.limits = limits
 
-    return Guarded
+    if tls is None:
+        return Guarded
+
+    class Opening(TlsOrPlain):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(functools.partial(Guarded, *args, **kwargs), tls, limits)
+
+    return Opening
 
 
 class _GuardedProtocol(HttpToolsProtocol):
     limits: ConnectionLimits
     _connection: Connection
+    #: The certificate that the client showed, verified; ``None``: none.
+    _client: dict[str, Any] | None = None
     #: The request that came last has come to its end.
     _is_whole = True
 
@@ -32,6 +49,7 @@ class _GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._connection = self.limits.opened(transport)
         self._connection.unread = lambda: self.flow.read_paused
+        self._client = transport.get_extra_info("peercert")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.limits.closed(self._connection)
@@ -46,6 +64,8 @@ class _GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._begin_head()
         super().on_message_begin()
+        if self._client:
+            self.scope.setdefault("state", {})[CLIENT_CERTIFICATE] = self._client
 
     def _begin_head(self) -> None:
         if self._connection.phase is Phase.IDLE:

@@ -19,7 +19,7 @@ from tests.support.servers.misbehaving_server import SIGN_IN, MisbehavingServer
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """A real Redis of this test run's own."""
     try:
-        find_redis(install=False)
+        find_redis()
     except NoRedis as error:
         if os.environ.get("CI"):
             raise

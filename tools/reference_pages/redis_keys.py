@@ -28,7 +28,8 @@ queue (`farm.<node id>:1` and so on).
 def page_text() -> str:
     """The whole page; raises NoDescription for a key in the code that no table tells of."""
     rows = [row for module, tree in _modules() for row in _rows(module, ast.get_docstring(tree, clean=False) or "")]
-    told = {key for key, *_ in rows}
+    # A key that ends with what differs (`<node id>`) is known by what it begins with.
+    told = {code(key.strip("`").partition("<")[0]) for key, *_ in rows}
     for module, tree in _modules():
         for key in _keys_used(tree):
             if code(key) not in told:

@@ -15,11 +15,12 @@ import logging
 import math
 import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from coordinator.leases.lease import Lease
-from sheepfold.atomic_files import prepare_folder, write_atomically
+from sheepfold.atomic_files import prepare_folder, write_all_atomically
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.contract.failure_causes import Cause, cause_of
 from sheepfold.protocol.error_log import write_error_log
@@ -105,45 +106,36 @@ class ReportBox:
 
     def put(self, lease: Lease, report: FailureReport) -> None:
         """Persists the report of a lease's failure; it is on disk when this returns."""
-        self._write(
-            PendingReport(
-                lease_id=lease.id,
-                session_key=lease.session_key,
-                job=lease.offer.job_id,
-                frame=lease.offer.frame,
-                extras=lease.offer.extras,
-                render_time_s=math.ceil(report.render_s),
-                memory_used_kb=report.memory_kb,
-                log=write_error_log(
-                    f"{report.kind.value}: {report.reason}",
-                    report.log[-REPORT_LOG_CHARS:],
-                    is_scenes_fault=cause_of(report.kind) is Cause.SCENE,
-                ),
-                type=error_type_of(report.kind),
-                is_failure=report.kind not in GIVEN_BACK,
-            )
-        )
+        self.put_all([lease], report)
+
+    def put_all(self, leases: Sequence[Lease], report: FailureReport) -> None:
+        """Persists one report for each of these leases; all are on disk when this returns."""
+        self._write([_pending(lease, report) for lease in leases])
 
     def put_unreadable(self, session_key: str, offer: UnreadableOffer) -> None:
         """The same for a frame that never became a lease."""
         self._write(
-            PendingReport(
-                lease_id=uuid.uuid4().hex,
-                session_key=session_key,
-                job=offer.job,
-                frame=offer.frame,
-                extras=offer.extras,
-                render_time_s=0,
-                memory_used_kb=0,
-                log=f"the offer cannot be followed: {offer.reason}\n",
-                type=ErrorType.WRONG_CONFIGURATION,
-            )
+            [
+                PendingReport(
+                    lease_id=uuid.uuid4().hex,
+                    session_key=session_key,
+                    job=offer.job,
+                    frame=offer.frame,
+                    extras=offer.extras,
+                    render_time_s=0,
+                    memory_used_kb=0,
+                    log=f"the offer cannot be followed: {offer.reason}\n",
+                    type=ErrorType.WRONG_CONFIGURATION,
+                )
+            ]
         )
 
-    def _write(self, pending: PendingReport) -> None:
-        write_atomically(self._folder / f"{pending.lease_id}.json", json.dumps(asdict(pending)).encode())
+    def _write(self, reports: Sequence[PendingReport]) -> None:
+        contents = {f"{report.lease_id}.json": json.dumps(asdict(report)).encode() for report in reports}
+        write_all_atomically(self._folder, contents)
         with self._lock:
-            self._note(pending)
+            for report in reports:
+                self._note(report)
 
     def _note(self, pending: PendingReport) -> None:
         self._waiting[pending.lease_id] = pending.session_key
@@ -197,3 +189,22 @@ class ReportBox:
         with self._lock:
             self._waiting.pop(lease_id, None)
             self._failures.discard(lease_id)
+
+
+def _pending(lease: Lease, report: FailureReport) -> PendingReport:
+    return PendingReport(
+        lease_id=lease.id,
+        session_key=lease.session_key,
+        job=lease.offer.job_id,
+        frame=lease.offer.frame,
+        extras=lease.offer.extras,
+        render_time_s=math.ceil(report.render_s),
+        memory_used_kb=report.memory_kb,
+        log=write_error_log(
+            f"{report.kind.value}: {report.reason}",
+            report.log[-REPORT_LOG_CHARS:],
+            is_scenes_fault=cause_of(report.kind) is Cause.SCENE,
+        ),
+        type=error_type_of(report.kind),
+        is_failure=report.kind not in GIVEN_BACK,
+    )

@@ -294,7 +294,7 @@ class OwnRedis:
         """Starts it on its data; answering."""
         words = f"--port {self.port} --bind 127.0.0.1 --requirepass secret-of-the-test --appendonly yes --save".split()
         self._process = subprocess.Popen(
-            [str(find_redis(install=False)), *words, "", "--dir", str(self._folder)], stdout=subprocess.DEVNULL
+            [str(find_redis()), *words, "", "--dir", str(self._folder)], stdout=subprocess.DEVNULL
         )
         with closing(redis.Redis.from_url(self.url)) as client:
             wait_for("Redis answers", lambda: answers(client), 10)

@@ -18,7 +18,7 @@ from tests.support.nodes.worker_harness import WorkerHarness
 def redis_is_here() -> None:
     """Fails in CI, and skips on a laptop, where no Redis can be started."""
     try:
-        find_redis(install=False)
+        find_redis()
     except NoRedis as error:
         pytest.fail(str(error)) if os.environ.get("CI") else pytest.skip(str(error))
 

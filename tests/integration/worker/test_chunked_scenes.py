@@ -49,7 +49,7 @@ def ref_of(content: bytes) -> ArchiveRef:
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[WorkerHarness]:
     try:
-        find_redis(install=False)
+        find_redis()
     except NoRedis as error:
         pytest.skip(str(error))
     with contextlib.closing(WorkerHarness(tmp_path)) as node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Listener:
     held_back: Callable[[Lease, str], object] = lambda _lease, _reason: None
     overtaken: Callable[[Lease], object] = lambda _lease: None
     returned: Callable[[Lease], object] = lambda _lease: None
-    gave_up: Callable[[Lease, FailureReport], object] = lambda _lease, _report: None
+    gave_up: Callable[[Sequence[Lease], FailureReport], object] = lambda _leases, _report: None
     node_failed: Callable[[Lease, FailureReport], object] = lambda _lease, _report: None
     scene_failed: Callable[[Lease, FailureReport], object] = lambda _lease, _report: None
 
@@ -42,6 +42,10 @@ class ClaimRecord:
     absolved: list[Lease] = field(default_factory=list)
     returned: list[Lease] = field(default_factory=list)
     gave_up: list[tuple[Lease, FailureReport]] = field(default_factory=list)
+
+    def give_up(self, leases: Sequence[Lease], report: FailureReport) -> None:
+        """These leases failed for good."""
+        self.gave_up += [(lease, report) for lease in leases]
 
 
 def open_ledger(path: Path, clock: Callable[[], float] = time.time) -> Ledger:

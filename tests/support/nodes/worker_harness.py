@@ -37,7 +37,7 @@ from sheepfold.contract.api_messages import (
 from sheepfold.contract.celery_app import make_app, send_order
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.orders import RenderOrder, public_key_text, queue_of, sign_order
-from sheepfold.contract.presence import PRESENCE_HASH, Presence
+from sheepfold.contract.presence import Presence, presence_key
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.sharing.pieces import BLOCK_BYTES, all_of, pieces_in, sum_of
 from sheepfold.sharing.shared_archive import SharedArchive
@@ -75,7 +75,7 @@ class RedisServer:
             f"port {self.port}\nbind 127.0.0.1\nrequirepass {self.password}\nappendonly yes\ndir {self._folder}\n"
             f"appendfilename a{self.port}.aof\nappenddirname aof{self.port}\n"
         )
-        self._process = subprocess.Popen([str(find_redis(install=False)), str(config)], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([str(find_redis()), str(config)], stdout=subprocess.DEVNULL)
         self.client = redis.Redis.from_url(self.url)
         wait_for(self._answers, 10, "redis")
 
@@ -258,8 +258,9 @@ class WorkerHarness:
         return False
 
     def presence(self) -> Presence | None:
-        texts = list(self.redis.client.hgetall(PRESENCE_HASH).values())
-        return from_json(Presence, texts[0]) if texts else None
+        keys = list(self.redis.client.scan_iter(presence_key("*")))
+        text = self.redis.client.get(keys[0]) if keys else None
+        return from_json(Presence, text) if text else None
 
     @property
     def node_id(self) -> str:

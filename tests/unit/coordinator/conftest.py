@@ -52,7 +52,7 @@ def claims(ledger: Ledger, spool: Spool, claim_record: ClaimRecord) -> Claims:
         held_back=lambda lease, doubt: claim_record.held_back.append((lease.node_id, doubt)),
         overtaken=claim_record.overtaken.append,
         returned=claim_record.returned.append,
-        gave_up=lambda lease, failure: claim_record.gave_up.append((lease, failure)),
+        gave_up=claim_record.give_up,
     )
     return Claims(ledger, spool, FrameValidator(look, claim_record.absolved.append), events, attempts=2)
 

@@ -70,6 +70,7 @@ class LoopsHarness:
                 placer=mine,
                 heartbeat=mine,
                 archives=mine,
+                authority=mine,
                 wakeups=self.wakeups,
             ),
             self.stop,

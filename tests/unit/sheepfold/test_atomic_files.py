@@ -22,6 +22,7 @@ from sheepfold.atomic_files import (
     prepare_folder,
     rename_durably,
     sync_tree,
+    write_all_atomically,
     write_atomically,
 )
 
@@ -156,3 +157,28 @@ def test_private_files_of_the_farm_are_written_this_way(
     assert stat.S_IMODE(path.stat().st_mode) == atomic_files.PRIVATE_MODE
     assert synced[0].startswith(".incoming-")
     assert synced[1] == f"{tmp_path.name}/"
+
+
+def many(count: int) -> dict[str, bytes]:
+    return {f"{number}.json": b"%d" % number for number in range(count)}
+
+
+def test_many_files_are_synced_at_once(tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sync", lambda: synced.append("everything"))
+    write_all_atomically(tmp_path, many(SYNCED_ONE_BY_ONE + 1))
+    assert synced == ["everything", f"{tmp_path.name}/"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == many(SYNCED_ONE_BY_ONE + 1)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {atomic_files.PRIVATE_MODE}
+
+
+def test_a_few_files_are_synced_one_by_one_and_their_folder_once(tmp_path: Path, synced: list[str]) -> None:
+    write_all_atomically(tmp_path, many(3))
+    assert [name.startswith(".incoming-") for name in synced] == [True, True, True, False]
+    assert synced[-1] == f"{tmp_path.name}/"
+
+
+def test_many_files_that_cannot_be_written_leave_no_temporary_ones(tmp_path: Path) -> None:
+    (tmp_path / "1.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_all_atomically(tmp_path, many(3))
+    assert {path.name for path in tmp_path.iterdir()} == {"0.json", "1.json"}

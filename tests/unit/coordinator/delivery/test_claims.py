@@ -147,7 +147,7 @@ def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
         held_back=lambda _lease, _doubt: None,
         overtaken=claim_record.overtaken.append,
         returned=claim_record.returned.append,
-        gave_up=lambda lease, failure: claim_record.gave_up.append((lease, failure)),
+        gave_up=claim_record.give_up,
         node_failed=lambda lease, _failure: troubled.append(lease),
     )
     claims = Claims(ledger, spool, lambda _lease, _path: None, events, attempts=2)
@@ -173,7 +173,7 @@ def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
         held_back=lambda _lease, _doubt: None,
         overtaken=claim_record.overtaken.append,
         returned=claim_record.returned.append,
-        gave_up=lambda lease, failure: claim_record.gave_up.append((lease, failure)),
+        gave_up=claim_record.give_up,
     )
     claims = Claims(
         ledger, spool, lambda _lease, _path: None, events, attempts=2, is_frames_fault=lambda _lease, _node: True
@@ -196,7 +196,7 @@ def test_what_is_the_scenes_fault_is_tried_twice_however_many_attempts_others_ha
         held_back=lambda _lease, _doubt: None,
         overtaken=claim_record.overtaken.append,
         returned=claim_record.returned.append,
-        gave_up=lambda lease, failure: claim_record.gave_up.append((lease, failure)),
+        gave_up=claim_record.give_up,
         scene_failed=lambda lease, failure: scenes.append((lease.node_id, failure.kind)),
     )
     claims = Claims(ledger, spool, lambda _lease, _path: None, events, attempts=9)
@@ -319,7 +319,7 @@ def test_a_restart_keeps_what_was_held_back(
         held_back=lambda _lease, _doubt: None,
         overtaken=claim_record.overtaken.append,
         returned=claim_record.returned.append,
-        gave_up=lambda _lease, _failure: None,
+        gave_up=lambda _leases, _failure: None,
     )
     after = Claims(ledger, spool, FrameValidator(look, claim_record.absolved.append), events, attempts=2).load()
     deliver(after, rendering(ledger, "0002"), BLACK)  # nothing is known of the frames next to it

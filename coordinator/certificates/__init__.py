@@ -1,0 +1,1 @@
+"""The farm's authority, the invitations by which PCs get a certificate of it, and how this machine is reached."""
