@@ -89,7 +89,7 @@ def _placer(parts: FarmParts, downloads: Downloads, render_limit_s: int | None) 
         present=parts.present,
         requirements=parts.requirements,
         archives=LeaseArchives(downloads, parts.sessions, parts.state.counters, parts.wakeups),
-        orders=OrderWriter(parts.queues, parts.admission, render_limit_s=render_limit_s),
+        orders=OrderWriter(parts.queues, parts.signer, render_limit_s=render_limit_s),
         returns=parts.claims,
         troubles=parts.pauses,
         blocked=parts.jobs,

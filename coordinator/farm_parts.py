@@ -18,6 +18,7 @@ from coordinator.jobs.blocks import JobBlocks
 from coordinator.jobs.control import JobControl
 from coordinator.jobs.scene_faults import SceneFaults
 from coordinator.nodes.admission import NodeAdmission
+from coordinator.nodes.order_signing import OrderSigner
 from coordinator.nodes.pauses import FIRST_PAUSE_S, PAUSE_CAP_S, NodePauses
 from coordinator.nodes.present_nodes import PresentNodes
 from coordinator.nodes.quarantine import NodeQuarantine
@@ -30,7 +31,7 @@ from coordinator.scheduling.node_index import NodeIndex
 from coordinator.scheduling.requirements import RequirementsBuilder
 from coordinator.scheduling.usable_nodes import UsableNodes
 from coordinator.upstream.session_pool import SessionFactory, SessionPool
-from sheepfold.backoff import Backoff, steady_clock
+from sheepfold.backoff import Backoff, SharedClock, steady_clock
 from sheepfold.contract.celery_app import make_app
 from sheepfold.limited.picture_inspector import PictureInspector
 from sheepfold.serving.tls_or_plain import TlsRules
@@ -53,7 +54,9 @@ class FarmParts:
         redis = connect(redis_url)
         self.farm_lock, self.registry = FarmLock(redis, self.state.farm_id), NodeRegistry(redis)
         self.present = PresentNodes()
-        self.queues = NodeQueues(make_app(redis_url), self.present)
+        redis_clock = SharedClock(self.registry.redis_time)
+        self.signer = OrderSigner(self.state.texts, self.state.farm_id, redis_clock.now)
+        self.queues = NodeQueues(make_app(redis_url), self.present, self.signer)
         self.sessions = self._sessions()
         self._build_causes_of_failures()
         self.requirements = self._requirements()
@@ -61,10 +64,16 @@ class FarmParts:
         self.events = self._lease_events()
         self.claims = self.events.claims
         self.reconciler = Reconciler(
-            self.registry, self.present, self.state.ledger, self.claims, self.queues.cancel, clock=self.clock
+            self.registry,
+            self.present,
+            self.state.ledger,
+            self.claims,
+            self.queues.cancel,
+            self.events,
+            clock=self.clock,
         )
         self.admission = NodeAdmission(
-            self.state.texts, self.registry, redis_url, settings.public_url, self.reconciler.joined
+            self.state.texts, self.registry, self.signer, redis_url, settings.public_url, self.reconciler.joined
         )
         self.jobs = self._job_control()
         self.gauge, self.stuck = InFlightGauge(), StuckFrames()

@@ -7,7 +7,7 @@ Each is called in the thread in which it happened, after the ledger has it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,7 @@ from coordinator.scheduling.node_index import NodeIndex
 from coordinator.scheduling.requirements import RequirementsBuilder
 from coordinator.upstream.uploads.error_reports import ReportBox
 from sheepfold.contract.api_messages import FailureKind, FailureReport
+from sheepfold.contract.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,25 @@ class LeaseEvents:
             self._quarantine.ended(lease)
             self._pauses.ended(lease)
         self._services.wakeups.wake_all()
+
+    # What a look at the LAN tells (coordinator.nodes.reconciler.StalledNodes)
+
+    def stalled_nodes(self) -> Collection[str]:
+        """Ids of the PCs that answer and take nothing."""
+        return self._pauses.stalled()
+
+    def node_takes_nothing(self, node: Presence, waiting: int) -> None:
+        """So many orders stay in its queue: it gets no more, and all of them go to others."""
+        self._pauses.takes_nothing(node.node_id, node.name, waiting)
+        self._services.nodes.remove(node.node_id)
+        held = {slot.lease_id for slot in node.busy}
+        for lease in self._ledger.leases(LeaseState.ORDERED):
+            if lease.node_id == node.node_id and lease.id not in held:
+                self.claims.take_back(lease, f"{node.name} takes no orders")
+
+    def node_takes_orders(self, node_id: str) -> None:
+        """It has taken what lay in its queue."""
+        self._pauses.takes_orders(node_id)
 
     # What the server, or the operator, decides
 

@@ -6,6 +6,7 @@
     ├── CoordinatorError            the coordinator's side of the LAN
     │   ├── CoordinatorUnreachable  no usable answer: ask again later
     │   │   └── CoordinatorFailed   500: it failed over this very call, and may fail over it again
+    │   ├── FarmChanged             it is another farm's than the one this PC belongs to
     │   ├── TokenRefused            401: the farm token is not the coordinator's
     │   ├── StaleLease              409: this attempt is no longer ours, drop it
     │   ├── FrameRejected           422: the coordinator read the picture and does not want it
@@ -64,6 +65,21 @@ class CoordinatorFailed(CoordinatorUnreachable):
 
     def __init__(self, call: str) -> None:
         super().__init__(call, "status 500, the coordinator's log has the reason")
+
+
+class FarmChanged(CoordinatorError):
+    """The coordinator is another farm's than the one this PC belongs to."""
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, pinned: str, told: str) -> None:
+        """Both are labels of farms (:attr:`sheepfold.contract.signing.FarmKey.label`)."""
+        self.pinned, self.told = pinned, told
+        super().__init__(
+            f"this PC belongs to farm {pinned}, and the coordinator says that it is farm {told}: it lost its ledger, "
+            "or it is not the one you mean (SHEEPFOLD_COORDINATOR_URL); no order of it is followed. "
+            "Where the farm was set up anew: `sheepfold forget-farm` on this PC, then start the worker again"
+        )
 
 
 class TokenRefused(CoordinatorError):

@@ -29,14 +29,14 @@ from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.sandbox.sandbox import Sandbox
 from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.orders.node import Node
+from render_tasks.orders.opening import MessageOpener
 from render_tasks.orders.outbox import Outbox
 from render_tasks.orders.services import NodeIdentity, NodeServices
 from sheepfold import __version__
-from sheepfold.backoff import Backoff
+from sheepfold.backoff import Backoff, SharedClock
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinAnswer, JoinRequest
 from sheepfold.contract.celery_app import make_app
-from sheepfold.contract.errors import ContractError
-from sheepfold.contract.orders import celery_name_of, public_key_from
+from sheepfold.contract.orders import celery_name_of
 from sheepfold.contract.presence import Compute
 from sheepfold.errors import ExitCode
 from sheepfold.hardware import detect
@@ -44,13 +44,16 @@ from sheepfold.logs import log_to_stderr
 from sheepfold.serving.file_limit import raise_file_limit
 
 from .broker.guarded_transport import install_guard
+from .broker.redis_time import redis_time
 from .broker.refusals import Refusals
 from .coordinator_client import CoordinatorClient
-from .errors import CoordinatorError, CoordinatorUnreachable
+from .errors import CoordinatorUnreachable
 from .node_health import NodeHealth
 from .presence import PresenceWriter
 from .settings import WorkerSettings, cores_of_a_slot
 from .startup.hardening import choose_sandbox, environment_with_token, hide_token, refuse_root, tell_protection
+from .startup.pinned_farm import PinnedFarm
+from .startup.rejoining import Rejoining
 from .tasks import install
 from .work_dir import WorkDir, unusable_is_typed
 
@@ -65,15 +68,13 @@ NOISY = ("celery.worker.strategy", "celery.app.trace")
 ORDERS_PER_SLOT = 5
 #: A worker that was told to stop is gone after this, whatever hangs; the promise is ten seconds.
 GONE_AFTER_S = 8.5
-#: Seconds between two joins that ask for a new Redis or order key.
-REJOIN_EVERY_S = 20.0
 
 
 def worker() -> int:
     """Runs until stopped; the exit code.
 
-    Raises pydantic's ValidationError for a wrong setting, RunsAsRoot, NoSandbox, WorkDirUnusable, and TokenRefused or
-    CoordinatorRefused where the coordinator does not want this worker.
+    Raises pydantic's ValidationError for a wrong setting, RunsAsRoot, NoSandbox, WorkDirUnusable, and TokenRefused,
+    CoordinatorRefused or FarmChanged where coordinator and worker do not belong together.
     """
     settings = WorkerSettings()  # type: ignore[call-arg]
     hide_token()
@@ -94,13 +95,12 @@ class WorkerProcess:
         self._coordinator = CoordinatorClient(settings.coordinator_url, token, folder.node_secret)
         self._outbox = Outbox(folder.outbox)
         self._blender = LocalBlender(ask=functools.partial(ask_version_in, sandbox))
-        self._guard = OrphanGuard()
+        self._guard, self._refusals = OrphanGuard(), Refusals()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self._moved = False
         self._presence: PresenceWriter | None = None
-        self._rejoin_lock = threading.Lock()
-        self._rejoined_at = -REJOIN_EVERY_S
+        self._pinned = PinnedFarm(folder.path)
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -120,11 +120,14 @@ class WorkerProcess:
         return self._start_anew() if self._moved else code
 
     def _join_until_admitted(self) -> JoinAnswer | None:
-        """The coordinator's answer, ``None`` when stopped while waiting. Raises TokenRefused, CoordinatorRefused."""
+        """The coordinator's answer, ``None`` when stopped while waiting. Raises CoordinatorError and ContractError."""
         waits = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
         while not self._stopping.is_set():
             try:
-                return self._coordinator.join(self._join_request(fresh=True))
+                joined = self._coordinator.join(self._join_request(fresh=True))
+                with unusable_is_typed(self._folder.path):
+                    self._farm = self._pinned.accept(joined)
+                return joined
             except CoordinatorUnreachable as silent:
                 log.warning("%s; asking again", silent)
             self._stopping.wait(waits.next())
@@ -156,13 +159,13 @@ class WorkerProcess:
         """Takes orders until told to stop; the exit code."""
         if not self._guard.start():
             log.warning("no orphan guard on this system: a renderer may outlive a worker that is killed")
-        self._joined = joined
+        self._rejoining = Rejoining(joined, lambda: self._coordinator.join(self._join_request()), self._pinned.accept)
         self._node = node = self._make_node(joined)
         ask_again = self._ask_again_soon
         presence = PresenceWriter(joined.redis_url, self._folder.node_id, node.presence, ask_again, on_rival=ask_again)
         self._presence = presence
         self._health.look_once()
-        install_guard(Refusals())
+        install_guard(self._refusals)
         app = make_app(joined.redis_url)
         install(app, node)
         self._health.start()
@@ -204,8 +207,9 @@ class WorkerProcess:
             warm=warm,
             health=self._health,
         )
-        order_key = public_key_from(joined.order_key)
-        return Node(identity, services, order_key, on_change=self._on_change, on_forgery=self._ask_again_soon)
+        clock = SharedClock(redis_time(joined.redis_url))
+        opener = MessageOpener(self._farm, self._folder.node_id, clock, self._refusals)
+        return Node(identity, services, opener, on_change=self._on_change, on_forgery=self._ask_again_soon)
 
     def _on_change(self) -> None:
         """The presence record has changed: it is written again soon."""
@@ -261,20 +265,14 @@ class WorkerProcess:
         threading.Thread(target=self._ask_again, name="rejoin", daemon=True).start()
 
     def _ask_again(self) -> None:
-        with self._rejoin_lock:
-            if self._moved or self._stopping.is_set() or time.monotonic() - self._rejoined_at < REJOIN_EVERY_S:
-                return
-            self._rejoined_at = time.monotonic()
-            try:
-                now = self._coordinator.join(self._join_request())
-                self._node.order_key = public_key_from(now.order_key)
-            except (CoordinatorError, ContractError) as error:
-                log.warning("the coordinator could not be asked where Redis is now: %s", error)
-                return
-            before = self._joined
-            if (now.redis_url, now.queue, now.name) == (before.redis_url, before.queue, before.name):
-                return
-            self._moved = True
+        if self._moved or self._stopping.is_set():
+            return
+        has_moved = self._rejoining.has_moved()
+        self._node.trouble = self._rejoining.trouble
+        self._on_change()
+        if not has_moved:
+            return
+        self._moved = True
         log.warning(
             "the coordinator names another Redis, or another identity: the worker restarts once its renders are done"
         )

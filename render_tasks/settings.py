@@ -74,7 +74,14 @@ _STANDARD_INPUT = Path("-")
 _Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
-class WorkerSettings(SheepfoldSettings):
+class WorkDirSettings(SheepfoldSettings):
+    """Where a worker keeps its files, for commands that need nothing else of it."""
+
+    #: Archives, scratch folders and pictures not delivered yet; one worker for each folder.
+    work_dir: Path = Field(default_factory=default_work_dir)
+
+
+class WorkerSettings(WorkDirSettings):
     """What a person decides about one PC."""
 
     # An empty SHEEPFOLD_TAGS takes the file's tags away.
@@ -90,8 +97,6 @@ class WorkerSettings(SheepfoldSettings):
     node_name: Annotated[
         str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     ] = Field(default_factory=default_node_name)
-    #: Archives, scratch folders and pictures not delivered yet; one worker for each folder.
-    work_dir: Path = Field(default_factory=default_work_dir)
     #: Frames rendered side by side.
     slots: Annotated[int, Field(ge=1, le=256)] = 1
     #: What the farm may use of this PC.

@@ -25,7 +25,8 @@ from celery.worker.request import Request
 
 from sheepfold.contract.broker_messages import PING_COMMAND
 from sheepfold.contract.celery_app import attempt_of
-from sheepfold.contract.orders import CANCEL_COMMAND, RENDER_TASK, SignedOrder
+from sheepfold.contract.orders import CANCEL_COMMAND, RENDER_TASK
+from sheepfold.contract.signing import SignedMessage
 
 from .errors import AttemptDropped, AttemptFailed, FrameFailed
 
@@ -35,8 +36,8 @@ class OrderTaker(Protocol):
 
     def expect(self, lease_id: str, attempt: int) -> None: ...
     def begin(self, lease_id: str, attempt: int) -> None: ...
-    def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None]) -> None: ...
-    def cancel(self, lease_id: str, attempt: int) -> bool: ...
+    def carry_out(self, signed: SignedMessage, on_slot: Callable[[], None]) -> None: ...
+    def cancel(self, signed: SignedMessage) -> bool: ...
 
 
 class FrameDropped(Ignore):
@@ -77,14 +78,13 @@ def install(app: Celery, node: OrderTaker) -> None:
     requests: dict[str, OrderRequest] = {}
 
     @app.task(name=RENDER_TASK, bind=True, Request=OrderRequest, throws=(FrameFailed,), ignore_result=True)
-    def render(self: Any, order: str, signature: str) -> str:
+    def render(self: Any, text: str, signature: str) -> str:
         with contextlib.suppress(ValueError):
             node.begin(*attempt_of(self.request.id))
         request = requests.pop(self.request.id, None)
         try:
-            node.carry_out(
-                SignedOrder(order=order, signature=signature), request.has_its_slot if request else lambda: None
-            )
+            signed = SignedMessage(text=text, signature=signature)
+            node.carry_out(signed, request.has_its_slot if request else lambda: None)
         except AttemptFailed as failed:
             raise FrameFailed(str(failed)) from None
         except AttemptDropped as dropped:
@@ -93,9 +93,9 @@ def install(app: Celery, node: OrderTaker) -> None:
 
     _leave_commands(PING_COMMAND)
 
-    @control_command(name=CANCEL_COMMAND, args=[("lease_id", str), ("attempt", int)])
-    def cancel_lease(state: Any, lease_id: str, attempt: int) -> dict[str, bool]:
-        return {"cancelled": node.cancel(lease_id, attempt)}
+    @control_command(name=CANCEL_COMMAND, args=[("text", str), ("signature", str)])
+    def cancel_lease(state: Any, text: str, signature: str) -> dict[str, bool]:
+        return {"cancelled": node.cancel(SignedMessage(text=text, signature=signature))}
 
     @signals.task_received.connect(weak=False)
     def received(request: OrderRequest, **_: Any) -> None:

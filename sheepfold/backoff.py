@@ -1,4 +1,4 @@
-"""Waiting: waits that grow, and a clock that measures them.
+"""Waiting: waits that grow, and clocks that measure them: one that never jumps, one that several machines agree on.
 
 The waits differ from machine to machine, so that a hundred of them don't come back in the same second.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 #: Waits are multiplied with a random number from here.
 JITTER = (0.75, 1.25)
+#: Seconds between two looks at another machine's clock: two crystals differ by less than a millisecond in that time.
+ASK_EVERY_S = 10.0
 
 
 class Backoff:
@@ -41,3 +44,41 @@ def steady_clock(
     """
     offset = wall() - steady()
     return lambda: offset + steady()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    #: What the other machine said, and our own steady clock then; both seconds.
+    told: float
+    at: float
+
+
+class SharedClock:
+    """Another machine's Unix seconds: it is asked now and then, and counted on meanwhile. Thread-safe."""
+
+    def __init__(
+        self,
+        ask: Callable[[], float | None],
+        *,
+        every_s: float = ASK_EVERY_S,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``ask`` gives the other machine's time, ``None`` where it does not answer; it may wait for that."""
+        self._ask, self._every_s, self._steady = ask, every_s, steady
+        self._answer: _Answer | None = None
+
+    def now(self) -> float | None:
+        """Its time; ``None`` only where it has never answered. A silent one is counted on from its last answer."""
+        answer = self._answer
+        if answer is None or self._steady() - answer.at >= self._every_s:
+            return self.ask_again()
+        return answer.told + self._steady() - answer.at
+
+    def ask_again(self) -> float | None:
+        """As :meth:`now`, asked at once: its clock may have been set, and ours does not count while a PC sleeps."""
+        told = self._ask()
+        if told is not None:
+            self._answer = _Answer(told=told, at=self._steady())
+            return told
+        answer = self._answer
+        return None if answer is None else answer.told + self._steady() - answer.at

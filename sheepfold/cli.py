@@ -93,6 +93,17 @@ def doctor() -> None:
     raise typer.Exit(ExitCode.FAILED if failed else ExitCode.DONE)
 
 
+@app.command("forget-farm")
+def forget_farm() -> None:
+    """Let this PC belong to another farm, or to its own that was set up anew: the next one that its worker joins."""
+    from render_tasks.settings import WorkDirSettings
+    from render_tasks.startup.pinned_farm import PinnedFarm
+
+    work_dir = WorkDirSettings().work_dir
+    label = PinnedFarm(work_dir).forget()
+    typer.echo(f"{work_dir} no longer belongs to farm {label}" if label else f"{work_dir} belongs to no farm")
+
+
 @app.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole status as JSON.")] = False,

@@ -53,6 +53,7 @@ from sheepfold.contract.presence import (
     Stage,
     presence_key,
 )
+from sheepfold.contract.signing import CancelEnvelope, OrderEnvelope
 
 #: Celery's control channel.
 CONTROL = "/0.celery.pidbox"
@@ -189,7 +190,7 @@ class Node:
             if found:
                 message = json.loads(found[1])
                 _, arguments, _ = json.loads(base64.b64decode(message["body"]))
-                order = from_json(RenderOrder, arguments["order"])
+                order = from_json(OrderEnvelope, arguments["text"]).order
                 self._result.arrived.setdefault(f"{order.lease_id}.{order.attempt}", time.time())
                 self._go(self._carry_out(order))
 
@@ -197,8 +198,8 @@ class Node:
         said = json.loads(base64.b64decode(json.loads(push[2])["body"]))
         # Everybody gets every message.
         if self._celery_name in said["destination"]:
-            asked = said["arguments"]
-            self._result.cancelled.setdefault(f"{asked['lease_id']}.{asked['attempt']}", time.time())
+            cancel = from_json(CancelEnvelope, said["arguments"]["text"]).cancel
+            self._result.cancelled.setdefault(f"{cancel.lease_id}.{cancel.attempt}", time.time())
 
     async def _carry_out(self, order: RenderOrder) -> None:
         query = {"node": self._id, "attempt": order.attempt, "claim": uuid.uuid4().hex[:16]}

@@ -11,8 +11,9 @@ from kombu.exceptions import OperationalError
 
 from coordinator.nodes.errors import BrokerUnreachable
 from sheepfold.contract.celery_app import cancel_order, send_order
-from sheepfold.contract.orders import RenderOrder, SignedOrder
+from sheepfold.contract.orders import RenderOrder
 from sheepfold.contract.presence import Presence
+from sheepfold.contract.signing import SignedMessage
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +25,19 @@ class PresentNodes(Protocol):
     def nodes(self) -> Mapping[str, Presence]: ...
 
 
+class CancelSigner(Protocol):
+    """Signs with the key that nodes know (:class:`coordinator.nodes.order_signing.OrderSigner`)."""
+
+    def cancel(self, node_id: str, lease_id: str, attempt: int, /) -> SignedMessage: ...
+
+
 class NodeQueues:
     """Sends orders and cancels to nodes. Thread-safe; connects when it is first used."""
 
-    def __init__(self, app: Celery, present: PresentNodes) -> None:
-        self._app, self._present = app, present
+    def __init__(self, app: Celery, present: PresentNodes, signer: CancelSigner) -> None:
+        self._app, self._present, self._signer = app, present, signer
 
-    def send(self, signed: SignedOrder, order: RenderOrder, node_name: str) -> None:
+    def send(self, signed: SignedMessage, order: RenderOrder, node_name: str) -> None:
         """Raises :class:`~coordinator.nodes.errors.BrokerUnreachable` where Redis does not take it."""
         try:
             send_order(self._app, signed, order, node_name)
@@ -42,6 +49,6 @@ class NodeQueues:
         node = self._present.nodes.get(node_id or "")
         if node is not None:
             try:
-                cancel_order(self._app, node.name, lease_id, attempt)
-            except OperationalError as error:
+                cancel_order(self._app, node.name, self._signer.cancel(node.node_id, lease_id, attempt))
+            except (OperationalError, BrokerUnreachable) as error:
                 log.warning("%s could not be told to stop: %s", node.name, error)

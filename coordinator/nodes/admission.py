@@ -8,7 +8,6 @@ and does not have its secret (:mod:`coordinator.nodes.credentials`) gets an iden
 
 from __future__ import annotations
 
-import base64
 import logging
 import threading
 import time
@@ -18,20 +17,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit, urlunsplit
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from coordinator.leases.key_value import KeyValueStore
 from sheepfold.contract.api_messages import JoinAnswer, JoinRequest
-from sheepfold.contract.orders import public_key_text, queue_of
+from sheepfold.contract.orders import queue_of
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence
 
 from .credentials import NodeCredentials
 from .join_rate import JoinRate
+from .order_signing import OrderSigner
 from .registry import NodeRegistry
 
 log = logging.getLogger(__name__)
 
-_ORDER_KEY = "order-key"
 #: Copies that are remembered until they have written down who they are.
 MOST_COPIES = 1000
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -47,12 +44,13 @@ class _Joined:
 
 
 class NodeAdmission:
-    """Admits nodes, and keeps the key that orders are signed with."""
+    """Decides which node a worker is, and tells it what it needs to take orders. Thread-safe."""
 
     def __init__(
         self,
         store: KeyValueStore,
         nodes: NodeRegistry,
+        signer: OrderSigner,
         redis_url: str,
         public_url: str | None,
         on_join: Callable[[JoinRequest], None],
@@ -65,17 +63,8 @@ class NodeAdmission:
         self._joined: dict[str, _Joined] = {}
         #: The id that a copy came with, its installation and its secret → the id it was given.
         self._copies: OrderedDict[tuple[str, str, str], str] = OrderedDict()
-        self._nodes, self._redis_url, self._public_url, self._on_join = nodes, redis_url, public_url, on_join
-        self._store, self._key_lock = store, threading.Lock()
-        self._order_key: Ed25519PrivateKey | None = None
-
-    @property
-    def order_key(self) -> Ed25519PrivateKey:
-        """The farm's signing key; read from the ledger, or made, when it is first asked for."""
-        with self._key_lock:
-            if self._order_key is None:
-                self._order_key = _kept_key(self._store)
-            return self._order_key
+        self._nodes, self._signer, self._on_join = nodes, signer, on_join
+        self._redis_url, self._public_url = redis_url, public_url
 
     def join(self, request: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
         """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own.
@@ -93,7 +82,8 @@ class NodeAdmission:
             name=name,
             redis_url=self.redis_url_for(reached_by),
             queue=queue_of(request.node_id),
-            order_key=public_key_text(self.order_key),
+            farm_id=self._signer.farm_id,
+            order_key=self._signer.order_key,
             coordinator_url=self._public_url or "",
             node_id=request.node_id,
         )
@@ -157,13 +147,3 @@ class NodeAdmission:
         """This machine's name as others know it."""
         host = (urlsplit(self._public_url).hostname if self._public_url else None) or reached_by
         return f"[{host}]" if ":" in host else host
-
-
-def _kept_key(store: KeyValueStore) -> Ed25519PrivateKey:
-    """The farm's signing key: made once, kept in the ledger, which only its owner can read."""
-    kept = store.get(_ORDER_KEY)
-    if kept is not None:
-        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(kept))
-    key = Ed25519PrivateKey.generate()
-    store.put(_ORDER_KEY, base64.b64encode(key.private_bytes_raw()).decode("ascii"))
-    return key

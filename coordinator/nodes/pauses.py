@@ -5,6 +5,10 @@ attempt. Its PC gets nothing until its pause is over; each pause that follows wi
 A PC that knows its trouble says so in its presence record (:attr:`~sheepfold.contract.presence.Presence.trouble`) for
 as long as it lasts: it gets nothing meanwhile, and is asked again as soon as it says that it is mended.
 
+**A PC that answers and takes nothing**: its presence record is fresh and tells of a free slot, and orders stay in its
+queue. It gets no more, and what waits there goes to others. The orders that were left in its queue are the probe: once
+it has taken them, which the start-fence turns away, it gets orders again.
+
 **A frame that is the trouble itself** is found out: where a PC failed it, then made pictures of other frames, and fails
 it again, the failure is the frame's after all.
 
@@ -31,6 +35,11 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 5.0
 #: The longest: a PC that was mended is tried again within five minutes, also where its worker cannot tell.
 PAUSE_CAP_S = 300.0
+#: What is told of a PC that answers and takes nothing.
+TAKES_NOTHING = (
+    "takes no orders: its worker answers and has a free slot, and orders stay in its queue: look at its log, or start "
+    "it anew; it gets orders again once it has taken these"
+)
 #: PCs named in one line.
 TOLD_AT_ONCE = 3
 
@@ -74,6 +83,8 @@ class NodePauses:
         self._troubled: dict[str, _Troubled] = {}
         #: Node id → the trouble it says it is in, as told to the operator.
         self._said: dict[str, str] = {}
+        #: Node id → name of the PCs that take no orders.
+        self._stalled: dict[str, str] = {}
         #: Node id → why it has no Blender, as told to the operator.
         self._without_blender: dict[str, str] = {}
 
@@ -119,19 +130,43 @@ class NodePauses:
         with self._lock:
             self._troubled.pop(lease.id, None)
 
+    def takes_nothing(self, node_id: str, name: str, waiting: int) -> None:
+        """The PC says it has a free slot, and leaves so many orders in its queue."""
+        with self._lock:
+            is_news = node_id not in self._stalled
+            self._stalled[node_id] = name
+        if is_news:
+            log.warning("%s answers and takes no orders, %d wait in its queue: they go to other PCs", name, waiting)
+
+    def takes_orders(self, node_id: str) -> None:
+        """Its queue is empty: it gets orders again."""
+        with self._lock:
+            name = self._stalled.pop(node_id, None)
+        if name is not None:
+            log.info("%s takes orders again", name)
+
+    def stalled(self) -> frozenset[str]:
+        """The ids of the PCs that take no orders."""
+        with self._lock:
+            return frozenset(self._stalled)
+
     def lift(self, name: str) -> bool:
         """Ends the pause of a PC, by name or id; false when none of that name is paused. What it says itself stays."""
         with self._lock:
-            found = [node_id for node_id, pause in self._pauses.items() if name in (pause.name, node_id)]
-            for node_id in found:
+            paused = [node_id for node_id, pause in self._pauses.items() if name in (pause.name, node_id)]
+            stalled = [node_id for node_id, its_name in self._stalled.items() if name in (its_name, node_id)]
+            for node_id in paused:
                 del self._pauses[node_id]
-        return bool(found)
+            for node_id in stalled:
+                del self._stalled[node_id]
+        return bool(paused or stalled)
 
     def follow(self, present: Mapping[str, Presence]) -> None:
         """What the PCs say of themselves; the log tells each trouble once."""
         with self._lock:
             said = {node_id: node.trouble for node_id, node in present.items() if node.trouble}
             before, self._said = self._said, said
+            self._stalled = {node_id: name for node_id, name in self._stalled.items() if node_id in present}
             for node_id in said.keys() & self._pauses.keys():
                 self._pauses[node_id].has_said_so = True
             for node_id in before.keys() & present.keys() - said.keys():
@@ -161,7 +196,8 @@ class NodePauses:
         """Whether the PC gets nothing now."""
         with self._lock:
             pause = self._pauses.get(node_id)
-            return node_id in self._said or (pause is not None and self._clock() < pause.until)
+            is_waiting = pause is not None and self._clock() < pause.until
+            return is_waiting or node_id in self._said or node_id in self._stalled
 
     def reason(self, node_id: str) -> str:
         """Why it gets nothing, and what to do; empty for a PC that is not paused."""
@@ -169,7 +205,11 @@ class NodePauses:
             return ""
         with self._lock:
             pause = self._pauses.get(node_id)
-            return self._said.get(node_id) or (_told(pause.kind, pause.reason) if pause else "")
+            if said := self._said.get(node_id):
+                return said
+            if node_id in self._stalled:
+                return TAKES_NOTHING
+            return _told(pause.kind, pause.reason) if pause else ""
 
     def told(self, present: Mapping[str, Presence]) -> str:
         """What keeps the PCs from taking frames, in one line; empty where nothing is known to."""

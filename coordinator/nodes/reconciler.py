@@ -2,7 +2,8 @@
 
 * A node that fell silent is lost: its leases go to others at once. What it was rendering may be why it went down.
 * A node that says it holds a lease that is no longer its own is told again to drop it (a message can be missed).
-* A lease whose node is there but does not hold it (it restarted, or Redis lost the order) goes back.
+* A lease whose node is there but does not hold it (it restarted, Redis lost the order, or the order waited there until
+  it was too old to be opened) goes back. Where it still lies in the node's queue, the node answers and takes nothing.
 
 Silence proves nothing while records could not arrive; :class:`coordinator.nodes.registry.Sweep` says when it does
 (``settled``).
@@ -11,7 +12,8 @@ Silence proves nothing while records could not arrive; :class:`coordinator.nodes
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Protocol
 
 from coordinator.delivery.claims import Claims
 from coordinator.leases.errors import LeaseError
@@ -19,6 +21,7 @@ from coordinator.leases.lease import Lease, LeaseState, unchanged_s
 from coordinator.leases.ledger import Ledger
 from sheepfold.contract.api_messages import JoinRequest
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence, SlotState, Stage
+from sheepfold.contract.signing import ORDER_GOOD_FOR_S
 
 from .errors import BrokerUnreachable
 from .present_nodes import PresentNodes
@@ -28,6 +31,14 @@ log = logging.getLogger(__name__)
 
 #: A node with an idle slot picks an order up at once; after this many seconds the order was lost on its way.
 ORDER_LOST_AFTER_S = 30.0
+
+
+class StalledNodes(Protocol):
+    """What follows when a node answers and takes nothing (:class:`coordinator.lease_events.LeaseEvents`)."""
+
+    def stalled_nodes(self) -> Collection[str]: ...
+    def node_takes_nothing(self, node: Presence, waiting: int, /) -> None: ...
+    def node_takes_orders(self, node_id: str, /) -> None: ...
 
 
 class Reconciler:
@@ -40,12 +51,13 @@ class Reconciler:
         ledger: Ledger,
         claims: Claims,
         cancel_on_node: Callable[[str, str, int], None],
+        stalls: StalledNodes,
         *,
         clock: Callable[[], float],
     ) -> None:
         """``clock`` is the ledger's; it must not jump, for leases that are long without a sign are taken back."""
         self._nodes, self._present, self._ledger, self._claims = nodes, present, ledger, claims
-        self._cancel_on_node = cancel_on_node
+        self._cancel_on_node, self._stalls = cancel_on_node, stalls
         self._clock, self._began_at = clock, clock()
         #: Redis did not answer the last look.
         self.broker_down = False
@@ -96,7 +108,7 @@ class Reconciler:
                 self._node_went_down(mine[key], "its PC was started anew")
 
     def _take_back_lost(self, present: dict[str, Presence]) -> bool:
-        taken_back = False
+        taken_back = self._find_stalled(present)
         for lease in self._ledger.leases(LeaseState.ORDERED, LeaseState.RENDERING):
             node = present.get(lease.node_id or "")
             if node is None:
@@ -108,6 +120,26 @@ class Reconciler:
             taken_back = True
         self._records = dict(present)
         return taken_back
+
+    def _find_stalled(self, present: dict[str, Presence]) -> bool:
+        """True where a node that leaves its orders in its queue is newly found."""
+        suspects = {
+            node.node_id
+            for lease in self._ledger.leases(LeaseState.ORDERED)
+            if (node := present.get(lease.node_id or "")) and self._is_lost_on(node, lease)
+        }
+        known = frozenset(self._stalls.stalled_nodes())
+        try:
+            waiting = self._nodes.waiting_orders(sorted(known | suspects))
+        except BrokerUnreachable:
+            return False  # the next look tells
+        new = {node_id for node_id, count in waiting.items() if count and node_id not in known}
+        for node_id in new:
+            self._stalls.node_takes_nothing(present[node_id], waiting[node_id])
+        for node_id in known:
+            if not waiting[node_id]:
+                self._stalls.node_takes_orders(node_id)
+        return bool(new)
 
     def _node_went_down(self, lease: Lease, reason: str) -> None:
         """What it was rendering may have done that; what waited there, or was on its way to us, has not."""
@@ -148,7 +180,10 @@ class Reconciler:
         if lease.state is LeaseState.RENDERING:
             # Its record is at most one silence period old, so it was written after the start.
             return quiet_s > NODE_SILENT_AFTER_S
-        return quiet_s > ORDER_LOST_AFTER_S and len(node.busy) < node.slots
+        if len(node.busy) < node.slots:
+            return quiet_s > ORDER_LOST_AFTER_S
+        # It waits for a thread of its node, which would refuse it by now.
+        return quiet_s > ORDER_GOOD_FOR_S + NODE_SILENT_AFTER_S
 
 
 _ON_NODES = (LeaseState.ORDERED, LeaseState.RENDERING, LeaseState.DELIVERED)

@@ -21,7 +21,7 @@ import re
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,14 @@ class NodeRegistry:
         self._clocks: tuple[float, float] | None = None
         self._settled_at = 0.0
 
+    def redis_time(self) -> float | None:
+        """Unix seconds by Redis' clock, asked now; ``None`` where it does not answer."""
+        try:
+            seconds, microseconds = self._redis.time()
+        except (redis.RedisError, OSError):
+            return None
+        return seconds + microseconds / 1e6
+
     def present(self) -> dict[str, Presence]:
         """Node id → record of every node that is not silent, asked from Redis now."""
         with self._lock, _typed_errors():
@@ -143,6 +151,16 @@ class NodeRegistry:
                 returned=tuple(sorted(found.keys() - before.keys())),
                 settled=settled,
             )
+
+    def waiting_orders(self, node_ids: Collection[str]) -> dict[str, int]:
+        """How many orders lie in the queue of each of these nodes."""
+        if not node_ids:
+            return {}
+        with _typed_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for node_id in node_ids:
+                pipe.llen(queue_of(node_id))
+            return dict(zip(node_ids, pipe.execute(), strict=True))
 
     def forget(self, node_id: str) -> None:
         """Drop a lost node's orders and its record; its name is kept for a while."""

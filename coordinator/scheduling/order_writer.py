@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from coordinator.leases.lease import Lease
-from sheepfold.contract.orders import MAX_ORDER_BYTES, RenderOrder, SignedOrder, sign_order
+from sheepfold.contract.orders import MAX_ORDER_BYTES, RenderOrder
 from sheepfold.contract.presence import Presence
+from sheepfold.contract.signing import SignedMessage
 
 from .errors import OrderTooLarge
 from .requirements import Archives
@@ -17,28 +16,27 @@ from .requirements import Archives
 class OrderQueue(Protocol):
     """Puts an order into its node's queue (:class:`coordinator.broker.node_queues.NodeQueues`)."""
 
-    def send(self, signed: SignedOrder, order: RenderOrder, node_name: str, /) -> None: ...
+    def send(self, signed: SignedMessage, order: RenderOrder, node_name: str, /) -> None: ...
 
 
-class OrderKeys(Protocol):
-    """Who keeps the key that nodes know (:class:`coordinator.nodes.admission.NodeAdmission`)."""
+class OrderSigner(Protocol):
+    """Signs with the key that nodes know (:class:`coordinator.nodes.order_signing.OrderSigner`)."""
 
-    @property
-    def order_key(self) -> Ed25519PrivateKey: ...
+    def order(self, order: RenderOrder, /) -> SignedMessage: ...
 
 
 class OrderWriter:
     """Sends the order of a lease that the ledger already knows as ORDERED."""
 
-    def __init__(self, queue: OrderQueue, keys: OrderKeys, *, render_limit_s: int | None) -> None:
+    def __init__(self, queue: OrderQueue, signer: OrderSigner, *, render_limit_s: int | None) -> None:
         """``render_limit_s``: seconds after which a node ends a render; ``None``: never."""
-        self._queue, self._keys, self._render_limit_s = queue, keys, render_limit_s
+        self._queue, self._signer, self._render_limit_s = queue, signer, render_limit_s
 
     def send(self, lease: Lease, node: Presence, archives: Archives) -> None:
         """Queues it, or raises :class:`OrderTooLarge` or :class:`~coordinator.nodes.errors.BrokerUnreachable`."""
         order = self._order_of(lease, node.node_id, archives)
-        signed = sign_order(order, self._keys.order_key)
-        if len(signed.order.encode()) > MAX_ORDER_BYTES:
+        signed = self._signer.order(order)
+        if len(signed.text.encode()) > MAX_ORDER_BYTES:
             raise OrderTooLarge(MAX_ORDER_BYTES)
         self._queue.send(signed, order, node.name)
 

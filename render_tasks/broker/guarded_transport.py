@@ -36,7 +36,7 @@ def _guarded_transport(refusals: Refusals) -> type[Transport]:
         try:
             return to_json(reader(raw)).encode()
         except MalformedContract as error:
-            refusals.add(what, str(error))
+            refusals.add(what, error)
             return b""
 
     class GuardedRedis(redis.Redis):

@@ -29,8 +29,6 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from render_tasks.archives.extraction import THIS_PC
 from render_tasks.errors import (
     AttemptDropped,
@@ -49,13 +47,15 @@ from render_tasks.untrusted.deadline import within
 from render_tasks.untrusted.removal import remove
 from sheepfold.atomic_files import is_disk_full
 from sheepfold.contract.api_messages import FailureKind, StartAnswer
-from sheepfold.contract.errors import ContractError
+from sheepfold.contract.errors import ContractError, ExpiredMessage, ReplayedMessage
 from sheepfold.contract.failure_causes import Cause, cause_of
-from sheepfold.contract.orders import RenderOrder, SignedOrder, open_order
+from sheepfold.contract.orders import RenderOrder
 from sheepfold.contract.presence import Presence, Stage
+from sheepfold.contract.signing import SignedMessage
 
 from .attempts import ActiveAttempts, Attempt
 from .delivery import LEAVING, Deliveries
+from .opening import MessageOpener
 from .outbox import Parcel
 from .render_pipeline import RenderPipeline
 from .services import NodeIdentity, NodeServices
@@ -75,15 +75,17 @@ class Node:
         self,
         identity: NodeIdentity,
         services: NodeServices,
-        order_key: Ed25519PublicKey,
+        opener: MessageOpener,
         *,
         on_change: Callable[[], None] = lambda: None,
         on_forgery: Callable[[], None] = lambda: None,
     ) -> None:
-        self.identity, self._services, self.order_key = identity, services, order_key
+        self.identity, self._services, self._opener = identity, services, opener
         self._on_change, self._on_forgery = on_change, on_forgery
         #: False: what is under way is finished and nothing more is wanted.
         self.accepting = True
+        #: What keeps it from following its coordinator's orders, for a person; empty: nothing does.
+        self.trouble = ""
         self._renders = RenderPipeline(identity, services, self._enter)
         self._deliveries = Deliveries(services.coordinator, services.outbox, identity.node_id)
         self._attempts = ActiveAttempts()
@@ -107,7 +109,7 @@ class Node:
             archive_url=self._services.archive_url(),
             shared=self._services.cache.shares(),
             accepting=self.accepting and not self._leaving.is_set(),
-            trouble=health.trouble if health else "",
+            trouble=self.trouble or (health.trouble if health else ""),
             blender=health.blender.found.version if health else "",
             no_blender=health.blender.found.why_not if health else "",
             sandbox=self._services.sandbox.level.value,
@@ -128,9 +130,13 @@ class Node:
         """Whether no attempt is under way; waits at most so many seconds, ``None``: as long as it takes."""
         return self._attempts.wait_until_idle(seconds)
 
-    def cancel(self, lease_id: str, attempt: int) -> bool:
-        """Ends one attempt at once; ``False`` when it is not under way."""
-        found = self._attempts.get(lease_id, attempt)
+    def cancel(self, signed: SignedMessage) -> bool:
+        """Ends the attempt a cancel names, at once; ``False`` where it is not under way or the cancel is refused."""
+        try:
+            cancel = self._opener.cancel(signed)
+        except ContractError:
+            return False
+        found = self._attempts.get(cancel.lease_id, cancel.attempt)
         if found:
             found.cancel_token.cancel("cancelled")
         return found is not None
@@ -151,7 +157,7 @@ class Node:
             for attempt in self._attempts.all():
                 attempt.cancel_token.cancel(LEAVING)
 
-    def carry_out(self, signed: SignedOrder, on_slot: Callable[[], None] = lambda: None) -> None:
+    def carry_out(self, signed: SignedMessage, on_slot: Callable[[], None] = lambda: None) -> None:
         """One order, to its end; ``on_slot`` is called when its renderer begins.
 
         Returns when the coordinator has the frame. Raises AttemptFailed (the coordinator knows) or AttemptDropped.
@@ -199,11 +205,12 @@ class Node:
 
     # The steps of an order, in its order.
 
-    def _opened(self, signed: SignedOrder) -> RenderOrder:
+    def _opened(self, signed: SignedMessage) -> RenderOrder:
         try:
-            return open_order(signed, self.order_key, self.identity.node_id)
+            return self._opener.order(signed)
+        except (ReplayedMessage, ExpiredMessage) as error:
+            raise AttemptDropped(str(error)) from None
         except ContractError as error:
-            log.error("an order is not carried out: %s", error)
             self._on_forgery()
             raise AttemptFailed.because(FailureKind.BAD_ORDER, str(error)) from None
 

@@ -22,11 +22,12 @@ from render_tasks.blender.installed import LocalBlender, ask_version_in
 from render_tasks.blender.sandbox.levels import Level
 from render_tasks.blender.sandbox.sandbox import Sandbox
 from render_tasks.errors import NoSandbox, RunsAsRoot
-from render_tasks.settings import WorkerSettings, default_work_dir
+from render_tasks.settings import WorkDirSettings, WorkerSettings
 from sheepfold.config import address_parts
 from sheepfold.units import bytes_text
 
 from .hardening import choose_sandbox, refuse_root, sandbox_for
+from .pinned_farm import PinnedFarm
 
 ANSWER_S = 5.0
 #: Less is not enough for one scene.
@@ -59,7 +60,9 @@ def examine() -> Iterator[Finding]:
     yield finding
     if sandbox:
         yield _blender(sandbox)
-    yield _work_dir(settings.work_dir if settings else default_work_dir())
+    work_dir = WorkDirSettings().work_dir
+    yield _work_dir(work_dir)
+    yield _farm(work_dir)
     if settings:
         yield _coordinator(settings.coordinator_url)
     yield _redis(os.environ.get(REDIS_VARIABLE, ""))
@@ -94,6 +97,18 @@ def _work_dir(path: Path) -> Finding:
         return Finding(what="work folder", is_fine=False, says=f"{place} cannot be written by this user")
     free = shutil.disk_usage(place).free
     return Finding(what="work folder", is_fine=free >= LITTLE_SPACE, says=f"{path}, {bytes_text(free)} free")
+
+
+def _farm(work_dir: Path) -> Finding:
+    """A worker may run meanwhile: what names no farm is left to it."""
+    try:
+        pinned = PinnedFarm(work_dir).peek()
+    except OSError as error:
+        return Finding(what="farm", is_fine=False, says=f"{error.filename} cannot be read: {error.strerror}")
+    if pinned is None:
+        return Finding(what="farm", is_fine=True, says="none yet: this PC will belong to the first that it joins")
+    says = f"{pinned.label}; if it was set up anew: sheepfold forget-farm, then start the worker again"
+    return Finding(what="farm", is_fine=True, says=says)
 
 
 def _coordinator(url: str) -> Finding:

@@ -111,7 +111,9 @@ class JoinAnswer:
     #: Holds a password; never logged.
     redis_url: str = field(repr=False)
     queue: str
-    #: Ed25519 public key, raw bytes in base64: orders are signed with it.
+    #: Which farm this is; a node follows no other one's orders.
+    farm_id: ShortText
+    #: Ed25519 public key, raw bytes in base64: orders and cancels are signed with its private half.
     order_key: str
     #: Where to find the coordinator from now on; empty: where the join was answered.
     coordinator_url: str = ""

@@ -17,7 +17,8 @@ from typing import Any
 
 from .codec import from_json, to_json
 from .errors import MalformedContract
-from .orders import CANCEL_COMMAND, MAX_ORDER_BYTES, RENDER_TASK, SignedOrder
+from .orders import CANCEL_COMMAND, MAX_ORDER_BYTES, RENDER_TASK
+from .signing import SignedMessage
 
 #: An order's text grows when it is quoted once more and written in base64, at worst to four times its bytes.
 MAX_MESSAGE_BYTES = 4 * MAX_ORDER_BYTES + 64 * 1024
@@ -77,15 +78,9 @@ class _Ping:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _CancelArguments:
-    lease_id: str
-    attempt: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Cancel:
     destination: list[str] = field(default_factory=list[str])
-    arguments: _CancelArguments
+    arguments: SignedMessage
 
 
 def read_task_message(raw: bytes) -> dict[str, Any]:
@@ -93,7 +88,7 @@ def read_task_message(raw: bytes) -> dict[str, Any]:
     task = from_json(_Task, _within(raw, MAX_MESSAGE_BYTES))
     if task.headers.task != RENDER_TASK:
         raise MalformedContract("it asks for another task than to render")
-    _, signed, _ = from_json(tuple[tuple[()], SignedOrder, _Ignored], _from_base64(task.body))
+    _, signed, _ = from_json(tuple[tuple[()], SignedMessage, _Ignored], _from_base64(task.body))
     task_id = _shown(task.headers.id, 100)
     headers = {
         "lang": "py",
@@ -110,8 +105,7 @@ def read_task_message(raw: bytes) -> dict[str, Any]:
         "kwargsrepr": "{}",
         "ignore_result": True,
     }
-    named = {"order": signed.order, "signature": signed.signature}
-    return _payload([[], named, {}], headers, correlation_id=task_id)
+    return _payload([[], _arguments(signed), {}], headers, correlation_id=task_id)
 
 
 def read_control_message(raw: bytes) -> dict[str, Any]:
@@ -128,11 +122,14 @@ def read_control_message(raw: bytes) -> dict[str, Any]:
         said = {"arguments": {}, "destination": ping.destination, "reply_to": reply_to, "ticket": ping.ticket}
     elif method == CANCEL_COMMAND:
         cancel = from_json(_Cancel, text)
-        arguments = {"lease_id": cancel.arguments.lease_id, "attempt": cancel.arguments.attempt}
-        said = {"arguments": arguments, "destination": cancel.destination}
+        said = {"arguments": _arguments(cancel.arguments), "destination": cancel.destination}
     else:
         raise MalformedContract(f"nodes do not know the command {_shown(method, 40)!r}")
     return _payload({"method": method, **said}, {})
+
+
+def _arguments(signed: SignedMessage) -> dict[str, str]:
+    return {"text": signed.text, "signature": signed.signature}
 
 
 def _payload(body: Any, headers: dict[str, Any], **properties: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from celery import Celery
 
-from .orders import CANCEL_COMMAND, RENDER_TASK, RenderOrder, SignedOrder, celery_name_of, queue_of
+from .orders import CANCEL_COMMAND, RENDER_TASK, RenderOrder, celery_name_of, queue_of
+from .signing import SignedMessage
 
 #: A publish that fails is tried again this often, then the dispatcher hears of it; a doubled order is harmless.
 PUBLISH_POLICY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
@@ -70,7 +71,7 @@ def attempt_of(task_id: str) -> tuple[str, int]:
     return lease_id, int(attempt)
 
 
-def send_order(app: Celery, signed: SignedOrder, order: RenderOrder, node_name: str) -> None:
+def send_order(app: Celery, signed: SignedMessage, order: RenderOrder, node_name: str) -> None:
     """Puts an order into its node's queue.
 
     Raises :class:`kombu.exceptions.OperationalError` when Redis cannot be reached. The order may have arrived even so:
@@ -79,7 +80,7 @@ def send_order(app: Celery, signed: SignedOrder, order: RenderOrder, node_name: 
     message = app.amqp.create_task_message(
         task_id_of(order.lease_id, order.attempt),
         RENDER_TASK,
-        kwargs={"order": signed.order, "signature": signed.signature},
+        kwargs={"text": signed.text, "signature": signed.signature},
         argsrepr=f"frame {order.frame} · {order.job_name} · {node_name}",
         kwargsrepr="{}",
         ignore_result=True,
@@ -98,15 +99,15 @@ def send_order(app: Celery, signed: SignedOrder, order: RenderOrder, node_name: 
         )
 
 
-def cancel_order(app: Celery, node_name: str, lease_id: str, attempt: int) -> None:
-    """Tells a node to end one attempt at once.
+def cancel_order(app: Celery, node_name: str, signed: SignedMessage) -> None:
+    """Tells a node to end the attempt that the cancel inside names, at once.
 
     Nobody answers, so nothing is waited for. A node that misses it (Redis was away) still lists the lease in its
     presence record: send it again then. Raises :class:`kombu.exceptions.OperationalError` when Redis is not there.
     """
     app.control.broadcast(
         CANCEL_COMMAND,
-        arguments={"lease_id": lease_id, "attempt": attempt},
+        arguments={"text": signed.text, "signature": signed.signature},
         destination=[celery_name_of(node_name)],
         reply=False,
     )

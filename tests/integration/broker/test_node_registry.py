@@ -352,3 +352,18 @@ def test_a_thousand_nodes_are_swept_quickly(nodes: NodeRegistry, lan: RegistryHa
     again = time.process_time() - began - first
     print(f"first sweep {first * 1000:.0f} ms, unchanged records {again * 1000:.0f} ms")
     assert again < first
+
+
+def test_orders_that_wait_are_counted_for_each_node(nodes: NodeRegistry, client: redis.Redis) -> None:
+    client.rpush(queue_of("n1"), "order", "order")
+    assert nodes.waiting_orders(["n1", "n2"]) == {"n1": 2, "n2": 0}
+    assert nodes.waiting_orders([]) == {}
+
+
+def test_redis_says_what_time_it_is_or_nothing(nodes: NodeRegistry) -> None:
+    before = time.time()
+    told = nodes.redis_time()
+    assert told is not None
+    assert before - 1 < told < time.time() + 1
+    with contextlib.closing(connect("redis://127.0.0.1:1/0")) as nowhere:
+        assert NodeRegistry(nowhere).redis_time() is None

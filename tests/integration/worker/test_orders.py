@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sheepfold.contract.api_messages import FailureKind
-from sheepfold.contract.celery_app import cancel_order, make_app, send_order
-from sheepfold.contract.orders import ArchiveRef, sign_order
+from sheepfold.contract.orders import ArchiveRef
 from sheepfold.contract.presence import Stage
+from sheepfold.contract.signing import sign_order
 from tests.support.nodes.null_renderer import packed, renderer_archive, scene_archive
 from tests.support.nodes.worker_harness import TOKEN, WorkerHarness, wait_for
 from tests.support.nodes.worker_probes import CeleryEvents, alive, daemon_of, renderers_of, rendering, stages
@@ -59,7 +59,7 @@ def test_while_a_slot_renders_its_next_orders_wait_with_their_archives_and_the_l
     assert fresh.coordinator.fetched.count(other[0].md5) == 1
     fresh.coordinator.takes_frames.set()
     wait_for(lambda: travels.lease_id in fresh.coordinator.frames)
-    cancel_order(make_app(fresh.redis.url), "pc-03", renders.lease_id, renders.attempt)
+    fresh.cancel(renders)
     wait_for(lambda: all(order.lease_id in fresh.coordinator.frames for order in ready))
     rendered = [
         line.split("frame ")[1].split(" ")[0] for line in fresh.log.read_text().splitlines() if "rendered:" in line
@@ -125,7 +125,7 @@ def test_the_record_tells_what_the_node_is_apt_for(node: WorkerHarness) -> None:
 
 def test_an_order_that_is_stale_or_comes_twice_is_dropped(node: WorkerHarness) -> None:
     order = node.order(TWO_SECONDS)
-    send_order(make_app(node.redis.url), sign_order(order, node.coordinator.key), order, "pc-03")
+    node.send(node.coordinator.signed(order), order)
     wait_for(lambda: order.lease_id in node.coordinator.frames)
     assert node.coordinator.starts.count((order.lease_id, 1)) == 1
 
@@ -142,9 +142,8 @@ def test_an_order_somebody_else_signed_is_refused(node: WorkerHarness) -> None:
     with contextlib.closing(CeleryEvents(node.redis.url)) as events:
         mine = node.order("1")
         wait_for(lambda: mine.lease_id in node.coordinator.frames)
-        forged = sign_order(mine, Ed25519PrivateKey.generate())
-        other = type(mine)(**{**vars(mine), "lease_id": "forged"})
-        send_order(make_app(node.redis.url), forged, other, "pc-03")
+        other = node.order_for("1", lease_id="forged")
+        node.send(sign_order(other, node.coordinator.stamp(), Ed25519PrivateKey.generate()), other)
         assert "not signed" in events.last(other, "task-failed")["exception"]
     assert "forged" not in node.coordinator.failures
 
@@ -155,7 +154,7 @@ def test_a_cancel_kills_the_whole_tree_within_two_seconds_and_is_not_reported(no
         daemon = daemon_of(node)
         wait_for(lambda: rendering(node, order))
         began = time.monotonic()
-        cancel_order(make_app(node.redis.url), "pc-03", order.lease_id, order.attempt)
+        node.cancel(order)
         wait_for(
             lambda: not alive(daemon) and not any("900" in renderer.cmdline() for renderer in renderers_of(node)), 2
         )
@@ -179,7 +178,7 @@ def test_flower_sees_how_an_order_really_ended_and_no_secret(node: WorkerHarness
     assert not failed["traceback"]
     shown = repr(events.seen)
     assert "SECRET_SCRIPT" not in shown
-    assert sign_order(good, node.coordinator.key).signature not in shown
+    assert "signature" not in shown
 
 
 def test_no_secret_reaches_log_arguments_or_renderer(node: WorkerHarness) -> None:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from coordinator.archives.downloads import Downloads
 from coordinator.archives.launchers import LauncherArchives
 from coordinator.archives.store import ArchiveStore
@@ -20,6 +18,7 @@ from coordinator.leases.counters import LeaseCounters
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
+from coordinator.nodes.order_signing import OrderSigner
 from coordinator.runtime.wakeups import Wakeups
 from coordinator.scheduling.asking import FrameRequester, RequestServices, StuckFrames
 from coordinator.scheduling.backpressure import InFlightGauge
@@ -32,8 +31,9 @@ from coordinator.settings import SessionMode
 from coordinator.upstream.session import FarmSession
 from coordinator.upstream.session_pool import SessionPool
 from sheepfold.backoff import Backoff
-from sheepfold.contract.orders import RenderOrder, SignedOrder
+from sheepfold.contract.orders import RenderOrder
 from sheepfold.contract.presence import Presence
+from sheepfold.contract.signing import SignedMessage
 from sheepfold.protocol.messages import JobAnswer, JobOffer, RendererOffer
 from sheepfold.protocol.session_messages import Hardware
 from sheepfold.protocol.status import JobStatus
@@ -76,7 +76,7 @@ class DispatcherHarness:
         self.present: dict[str, Presence] = {"n1": node()}
         self.quarantined: set[str] = set()
         self.blocks = JobBlocks(KeyValueStore(ledger.database), "http://server").load()
-        self.sent: list[tuple[SignedOrder, RenderOrder, str]] = []
+        self.sent: list[tuple[SignedMessage, RenderOrder, str]] = []
         self.broker_error: Exception | None = None
         #: Called when the placer has chosen a node.
         self.on_look: Callable[[], object] = lambda: None
@@ -84,7 +84,9 @@ class DispatcherHarness:
         self.is_launcher: Callable[[str], bool] = lambda _md5: False
         #: What the waits of the downloads were, in seconds.
         self.waits: list[float] = []
-        self.order_key = Ed25519PrivateKey.generate()
+        #: Redis' clock; ``None``: Redis has never answered.
+        self.redis_time: float | None = 1_000_000.0
+        self.signer = OrderSigner(KeyValueStore(ledger.database), lambda: "f1", lambda: self.redis_time)
         self.folder = folder
         self.account = SessionPool(SessionMode.FARM, self._session).open(HARDWARE)
         self.make()
@@ -142,7 +144,7 @@ class DispatcherHarness:
                 present=self,
                 requirements=requirements,
                 archives=LeaseArchives(self.downloads, self.account, self.tally, self.wakeups, clock=self.clock),
-                orders=OrderWriter(self, self, render_limit_s=changes.pop("render_limit_s", None)),
+                orders=OrderWriter(self, self.signer, render_limit_s=changes.pop("render_limit_s", None)),
                 returns=self.claims,
                 troubles=changes.pop("troubles", Troubles()),
                 blocked=self,
@@ -211,7 +213,7 @@ class DispatcherHarness:
         """The archives are here."""
         self.place_until(lambda: {md5_of(SCENE), md5_of(RENDERER)} <= set(self.store.held()))
 
-    def send(self, signed: SignedOrder, order: RenderOrder, node_name: str) -> None:
+    def send(self, signed: SignedMessage, order: RenderOrder, node_name: str) -> None:
         if self.broker_error is not None:
             raise self.broker_error
         self.sent.append((signed, order, node_name))

@@ -30,7 +30,7 @@ def task(body: bytes, **changes: Any) -> bytes:
 
 def hostile_tasks() -> dict[str, bytes]:
     """What it is → the message."""
-    order = json.dumps([[], {"order": "{}", "signature": "x"}, {}]).encode()
+    order = json.dumps([[], {"text": "{}", "signature": "x"}, {}]).encode()
     headers = _TASK["headers"]
     return {
         "not JSON": b"hello",
@@ -52,14 +52,14 @@ def hostile_tasks() -> dict[str, bytes]:
         "pickle": task(b"cos\nsystem\n(S'true'\ntR.", **{"content-type": "application/x-python-serialize"}),
         "a bomb": task(zlib.compress(bytes(512 * 1024 * 1024), 9), headers={**headers, "compression": "zlib"}),
         "another task": task(order, headers={**headers, "task": "celery.backend_cleanup"}),
-        "arguments": task(json.dumps([[1], {"order": "{}", "signature": "x"}, {}]).encode()),
+        "arguments": task(json.dumps([[1], {"text": "{}", "signature": "x"}, {}]).encode()),
         "huge": b"[" + b"7," * (HUGE_BYTES // 2) + b"7]",
         # These are read, and refused as orders.
         "an order that is none": task(order),
         "an order with a wrong id": task(order, headers={**headers, "id": "\n\x1b[2J" * 1000}),
         "an order that waits": task(order, headers={**headers, "eta": "2999-01-01T00:00:00", "expires": "x"}),
         "an order with a sequel": task(
-            json.dumps([[], {"order": "{}", "signature": "x"}, {"callbacks": [{"task": "x"}], "chain": [1]}]).encode()
+            json.dumps([[], {"text": "{}", "signature": "x"}, {"callbacks": [{"task": "x"}], "chain": [1]}]).encode()
         ),
         "a serialiser nobody has": task(order, **{"content-type": "x/y", "content-encoding": "rot13"}),
         "an encoding that is code": task(order, properties={"delivery_tag": "t", "body_encoding": "os.system"}),

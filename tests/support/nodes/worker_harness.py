@@ -34,10 +34,11 @@ from sheepfold.contract.api_messages import (
     JoinRequest,
     StartAnswer,
 )
-from sheepfold.contract.celery_app import make_app, send_order
+from sheepfold.contract.celery_app import cancel_order, make_app, send_order
 from sheepfold.contract.codec import from_json, to_json
-from sheepfold.contract.orders import RenderOrder, public_key_text, queue_of, sign_order
+from sheepfold.contract.orders import RenderOrder, queue_of
 from sheepfold.contract.presence import Presence, presence_key
+from sheepfold.contract.signing import Cancel, SignedMessage, Stamp, public_key_text, sign_cancel, sign_order
 from sheepfold.sharing.archive_server import ArchiveServer
 from sheepfold.sharing.pieces import BLOCK_BYTES, all_of, pieces_in, sum_of
 from sheepfold.sharing.shared_archive import SharedArchive
@@ -101,6 +102,7 @@ class FakeCoordinator:
 
     def __init__(self) -> None:
         self.key = Ed25519PrivateKey.generate()
+        self.farm_id = "farm-1"
         self.redis_url = ""
         self.joins: list[JoinRequest] = []
         self.starts: list[tuple[str, int]] = []
@@ -130,6 +132,13 @@ class FakeCoordinator:
         self._archive_server.stop()
         self._folder.cleanup()
 
+    def stamp(self) -> Stamp:
+        """Now; Redis is on this machine, and has its clock."""
+        return Stamp(farm_id=self.farm_id, sent_at=time.time())
+
+    def signed(self, order: RenderOrder) -> SignedMessage:
+        return sign_order(order, self.stamp(), self.key)
+
     def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
         if self.silent:
             return 503, b"later"
@@ -141,6 +150,7 @@ class FakeCoordinator:
                 name=wish.wanted_name,
                 redis_url=self.redis_url,
                 queue=queue_of(wish.node_id),
+                farm_id=self.farm_id,
                 order_key=public_key_text(self.key),
             )
             return 200, to_json(answer).encode()
@@ -267,7 +277,26 @@ class WorkerHarness:
         return (self.work_dir / "node-id").read_text()
 
     def order(self, frame: str, *, attempt: int = 1, **changes: Any) -> RenderOrder:
-        order = RenderOrder(
+        """Sends an order for this frame."""
+        order = self.order_for(frame, attempt=attempt, **changes)
+        self.send(self.coordinator.signed(order), order)
+        return order
+
+    def send(self, signed: SignedMessage, order: RenderOrder) -> None:
+        """Into this node's queue, whatever is inside; Flower is shown ``order``."""
+        send_order(make_app(self.coordinator.redis_url), signed, order, "pc-03")
+
+    def cancel(self, order: RenderOrder) -> None:
+        cancel = Cancel(node_id=order.node_id, lease_id=order.lease_id, attempt=order.attempt)
+        self.send_cancel(sign_cancel(cancel, self.coordinator.stamp(), self.coordinator.key))
+
+    def send_cancel(self, signed: SignedMessage) -> None:
+        """To this node, whatever is inside."""
+        cancel_order(make_app(self.coordinator.redis_url), "pc-03", signed)
+
+    def order_for(self, frame: str, *, attempt: int = 1, **changes: Any) -> RenderOrder:
+        """An order that was not sent."""
+        return RenderOrder(
             **{
                 "lease_id": uuid.uuid4().hex,
                 "attempt": attempt,
@@ -286,8 +315,6 @@ class WorkerHarness:
                 **changes,
             }
         )
-        send_order(make_app(self.coordinator.redis_url), sign_order(order, self.coordinator.key), order, "pc-03")
-        return order
 
     def stop(self, how: int = signal.SIGTERM, seconds: float = 10) -> float:
         """Seconds it took."""

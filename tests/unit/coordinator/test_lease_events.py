@@ -29,8 +29,9 @@ from coordinator.scheduling.requirements import RequirementsBuilder
 from coordinator.upstream.uploads.error_reports import ReportBox
 from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
+from sheepfold.contract.presence import Stage
 from tests.support.coordinator.builders import look, offer, rendering, report
-from tests.support.coordinator.fakes import KEY, node
+from tests.support.coordinator.fakes import KEY, node, slot
 
 CRASHED = FailureReport(kind=FailureKind.RENDERER_CRASHED, reason="signal 11", log="a core was dumped")
 DISK_FULL = FailureReport(kind=FailureKind.DISK_FULL, reason="no room")
@@ -239,3 +240,20 @@ def test_frames_given_back_are_reported_and_uploaded_at_once(farm: Farm) -> None
     farm.events.give_back([rendering(farm.ledger)], "cancelled by the operator")
     assert farm.reports.session_keys() == {KEY}
     assert farm.woken() == {"uploading"}
+
+
+def test_a_pc_that_takes_nothing_loses_what_waits_there_and_keeps_what_it_holds(farm: Farm) -> None:
+    waiting, fresh = farm.ordered("0001"), farm.ordered("0002")
+    fetching, rendered, others = farm.ordered("0003"), rendering(farm.ledger, "0004"), farm.ordered("0005", "n2")
+    stalled = node("n1", name="pc-n1", slots=4, busy=(slot(fetching, Stage.FETCHING), slot(rendered)))
+    farm.events.node_takes_nothing(stalled, 2)
+    assert [farm.state(lease) for lease in (waiting, fresh)] == [LeaseState.GRANTED] * 2
+    assert [farm.state(lease) for lease in (fetching, rendered, others)] == [
+        LeaseState.ORDERED, LeaseState.RENDERING, LeaseState.ORDERED,
+    ]  # fmt: skip
+    assert farm.ledger.get(waiting.id).failures == 0
+    assert set(farm.nodes.nodes()) == {"n2"}, "it gets no more"
+    assert "takes no orders" in farm.pauses.reason("n1")
+    assert farm.events.stalled_nodes() == {"n1"}
+    farm.events.node_takes_orders("n1")
+    assert not farm.pauses.is_paused("n1")

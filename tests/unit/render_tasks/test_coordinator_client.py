@@ -116,7 +116,7 @@ def calls(client: CoordinatorClient, picture: Path) -> dict[str, Callable[[], An
 
 
 def test_a_join_brings_what_the_node_needs(server: FakeCoordinator, client: CoordinatorClient) -> None:
-    answer = JoinAnswer(name="pc-02", redis_url="redis://:pw@h/0", queue="farm.n", order_key="k")
+    answer = JoinAnswer(name="pc-02", redis_url="redis://:pw@h/0", queue="farm.n", farm_id="f1", order_key="k")
     server.body = to_json(answer).encode()
     assert client.join(WISH) == answer
     assert server.got["headers"]["Authorization"] == f"Bearer {TOKEN}"

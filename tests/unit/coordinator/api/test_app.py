@@ -132,7 +132,7 @@ class FakeAdmission:
 
     def join(self, wish: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
         name = f"{wish.wanted_name}-{reached_by}"
-        return JoinAnswer(name=name, redis_url="redis://h", queue="farm.n1", order_key="key")
+        return JoinAnswer(name=name, redis_url="redis://h", queue="farm.n1", farm_id="f1", order_key="key")
 
     def redis_url_for(self, reached_by: str) -> str:
         return f"redis://{reached_by}"

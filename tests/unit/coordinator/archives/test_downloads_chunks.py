@@ -161,7 +161,7 @@ def test_the_password_travels_with_the_start_and_with_nothing_else(harness: Disp
     harness.place_until(lambda: len(harness.sent) == 1)
     signed, order, _ = harness.sent[0]
     assert order.scene_locked
-    assert "opens the scene" not in signed.order + to_json(signed) + repr(order)
+    assert "opens the scene" not in signed.text + to_json(signed) + repr(order)
     answer = harness.claims.start(order.lease_id, 1, "n1", "word")
     assert answer.scene_password == "opens the scene"
     assert "opens" not in repr(answer)

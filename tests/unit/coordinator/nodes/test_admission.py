@@ -1,22 +1,20 @@
 from __future__ import annotations
 
-import base64
 import logging
 from dataclasses import replace
 from typing import cast
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.admission import NodeAdmission
 from coordinator.nodes.errors import BrokerUnreachable, TooManyJoins
 from coordinator.nodes.join_rate import BURST
+from coordinator.nodes.order_signing import OrderSigner
 from coordinator.nodes.registry import NodeRegistry
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.codec import to_json
-from sheepfold.contract.orders import ArchiveRef, RenderOrder, open_order, public_key_from, sign_order
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence
 from tests.support.coordinator.fakes import HARDWARE, NODE_SECRET, ManualClock, node
 
@@ -57,11 +55,19 @@ def joined() -> list[JoinRequest]:
 
 
 @pytest.fixture
-def open_admission(ledger: Ledger, names: FakeRegistry, joined: list[JoinRequest], clock: ManualClock):
+def signer(ledger: Ledger) -> OrderSigner:
+    return OrderSigner(KeyValueStore(ledger.database), lambda: "f1", lambda: 0.0)
+
+
+@pytest.fixture
+def open_admission(
+    ledger: Ledger, names: FakeRegistry, signer: OrderSigner, joined: list[JoinRequest], clock: ManualClock
+):
     def make(redis_url: str = LOCAL, public_url: str | None = None) -> NodeAdmission:
         return NodeAdmission(
             KeyValueStore(ledger.database),
             cast("NodeRegistry", names),
+            signer,
             redis_url,
             public_url,
             joined.append,
@@ -123,20 +129,13 @@ def test_the_public_address_wins_over_the_one_a_worker_happened_to_use(
     assert admission.join(wish(), "10.0.0.7", "10.0.0.9").coordinator_url == public_url
 
 
-def test_a_worker_that_joins_gets_all_it_needs(open_admission, joined: list[JoinRequest]) -> None:
+def test_a_worker_that_joins_gets_all_it_needs(open_admission, signer: OrderSigner, joined: list[JoinRequest]) -> None:
     admission = open_admission()
     answer = admission.join(wish(), "farm.lan", "10.0.0.9")
     assert (answer.name, answer.queue, answer.coordinator_url) == ("pc-02", "farm.n1", "")
     assert answer.redis_url == "redis://:s3cret@farm.lan:6390/0"
     assert joined == [wish()]
-
-    archive = ArchiveRef(md5="a" * 32, size=1)
-    order = RenderOrder(
-        lease_id="a", attempt=1, node_id="n1", job_id="1", job_name="j", frame="1", revision="0", scene_path="s",
-        command_line="",
-        script="", update_method="", use_gpu=False, scene_archives=(archive,), renderer_archive=archive,
-    )  # fmt: skip
-    assert open_order(sign_order(order, admission.order_key), public_key_from(answer.order_key), "n1") == order
+    assert (answer.farm_id, answer.order_key) == ("f1", signer.order_key)
 
 
 def test_a_worker_does_not_get_in_while_redis_is_away(
@@ -155,20 +154,6 @@ def test_the_password_is_not_logged(open_admission, caplog: pytest.LogCaptureFix
     assert "s3cret" not in caplog.text
     assert "s3cret" not in repr(answer)
     assert "s3cret" in to_json(answer), "the worker itself needs it"
-
-
-def test_orders_are_signed_with_the_same_key_after_a_restart(open_admission, ledger: Ledger) -> None:
-    first = open_admission().order_key
-    again = open_admission().order_key
-    assert again.private_bytes_raw() == first.private_bytes_raw()
-    KeyValueStore(ledger.database).delete("order-key")
-    assert open_admission().order_key.private_bytes_raw() != first.private_bytes_raw()
-
-
-def test_the_kept_key_is_the_one_that_is_used(open_admission, ledger: Ledger) -> None:
-    key = Ed25519PrivateKey.generate()
-    KeyValueStore(ledger.database).put("order-key", base64.b64encode(key.private_bytes_raw()).decode())
-    assert open_admission().order_key.private_bytes_raw() == key.private_bytes_raw()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.leases.lease import Lease
 from coordinator.leases.ledger import Ledger
-from coordinator.nodes.pauses import TOLD_AT_ONCE, NodePauses
+from coordinator.nodes.pauses import TAKES_NOTHING, TOLD_AT_ONCE, NodePauses
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from tests.support.coordinator.builders import offer, rendering
 from tests.support.coordinator.fakes import ManualClock, node
@@ -130,3 +130,45 @@ def test_the_reasons_of_a_large_farm_are_one_line(pauses: NodePauses) -> None:
     pauses.follow(present)
     assert pauses.told(present) == "n0: disk full; n1: disk full; n2: disk full; and 2 more"
     assert pauses.told({"n9": node("n9")}) == ""
+
+
+def test_a_pc_that_takes_nothing_is_paused_until_it_takes_what_lies_in_its_queue(
+    pauses: NodePauses, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    pauses.takes_nothing("n1", "pc1", 3)
+    pauses.takes_nothing("n1", "pc1", 4)
+    clock.now += 24 * 3600
+    assert pauses.is_paused("n1")
+    assert not pauses.is_paused("n2")
+    assert pauses.reason("n1") == TAKES_NOTHING
+    assert pauses.told({"n1": node("n1", name="pc1")}) == f"pc1: {TAKES_NOTHING}"
+    pauses.takes_orders("n1")
+    pauses.takes_orders("n1")
+    assert (pauses.is_paused("n1"), pauses.reason("n1")) == (False, "")
+    assert [record.message for record in caplog.records] == [
+        "pc1 answers and takes no orders, 3 wait in its queue: they go to other PCs",
+        "pc1 takes orders again",
+    ]
+
+
+@pytest.mark.parametrize("name", ["pc1", "n1"])
+def test_an_operator_may_let_it_have_orders_again(pauses: NodePauses, name: str) -> None:
+    pauses.takes_nothing("n1", "pc1", 3)
+    assert not pauses.lift("another")
+    assert pauses.lift(name)
+    assert pauses.stalled() == frozenset()
+
+
+def test_a_pc_that_left_is_no_longer_one_that_takes_nothing(pauses: NodePauses) -> None:
+    pauses.takes_nothing("n1", "pc1", 3)
+    pauses.follow({"n1": node("n1"), "n2": node("n2")})
+    assert pauses.stalled() == {"n1"}
+    pauses.follow({"n2": node("n2")})
+    assert pauses.stalled() == frozenset()
+
+
+def test_what_a_pc_says_of_itself_is_told_before_what_is_seen_of_it(pauses: NodePauses) -> None:
+    pauses.takes_nothing("n1", "pc1", 3)
+    pauses.follow({"n1": node("n1", trouble="this PC belongs to farm f1")})
+    assert pauses.reason("n1") == "this PC belongs to farm f1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -13,7 +14,7 @@ from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.nodes.present_nodes import PresentNodes
-from coordinator.nodes.reconciler import ORDER_LOST_AFTER_S, Reconciler
+from coordinator.nodes.reconciler import Reconciler
 from coordinator.nodes.registry import NodeRegistry, Sweep
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence, Stage
@@ -30,6 +31,8 @@ class FakeNodes:
     error: Exception | None = None
     forget_error: Exception | None = None
     forgotten: list[str] = field(default_factory=list)
+    #: Node id → orders that lie in its queue.
+    queues: dict[str, int] = field(default_factory=dict)
     before: dict[str, Presence] = field(default_factory=dict)
 
     def sweep(self) -> Sweep:
@@ -43,10 +46,31 @@ class FakeNodes:
             settled=self.settled,
         )
 
+    def waiting_orders(self, node_ids: Collection[str]) -> dict[str, int]:
+        if self.error is not None:
+            raise self.error
+        return {node_id: self.queues.get(node_id, 0) for node_id in node_ids}
+
     def forget(self, node_id: str) -> None:
         if self.forget_error is not None:
             raise self.forget_error
         self.forgotten.append(node_id)
+
+
+class FakeStalls:
+    """Remembers which nodes take nothing; what happens to their leases is another file's subject."""
+
+    def __init__(self) -> None:
+        self.stalled: dict[str, int] = {}
+
+    def stalled_nodes(self) -> Collection[str]:
+        return self.stalled
+
+    def node_takes_nothing(self, node: Presence, waiting: int) -> None:
+        self.stalled[node.node_id] = waiting
+
+    def node_takes_orders(self, node_id: str) -> None:
+        del self.stalled[node_id]
 
 
 class ReconcilerHarness:
@@ -57,13 +81,14 @@ class ReconcilerHarness:
         #: Node, lease, attempt.
         self.cancelled: list[tuple[str, str, int]] = []
         self.ahead_s = 0.0
-        self.present = PresentNodes()
+        self.present, self.stalls = PresentNodes(), FakeStalls()
         self.sweeper = Reconciler(
             cast("NodeRegistry", self.nodes),
             self.present,
             ledger,
             claims,
             lambda *what: self.cancelled.append(what),
+            self.stalls,
             clock=lambda: max([lease.changed_at for lease in ledger.leases()], default=0.0) + self.ahead_s,
         )
 
@@ -249,24 +274,7 @@ def test_a_lease_nobody_knows_is_rendered_for_nothing(lan: ReconcilerHarness, le
     assert lan.state(lease) is LeaseState.RENDERING
 
 
-# Orders that got lost, workers that started anew
-
-
-def test_an_order_lost_on_its_way_goes_back_after_a_while(lan: ReconcilerHarness) -> None:
-    lease = lan.ordered()
-    lan.ahead_s = ORDER_LOST_AFTER_S - 1
-    lan.sees(node())
-    assert lan.state(lease) is LeaseState.ORDERED
-    lan.ahead_s = ORDER_LOST_AFTER_S + 1
-    assert lan.sees(node())
-    assert (lan.state(lease), lan.ledger.get(lease.id).attempt) == (LeaseState.GRANTED, 2)
-
-
-def test_an_order_that_waits_behind_a_long_render_is_not_lost(lan: ReconcilerHarness, ledger: Ledger) -> None:
-    renders, waits = rendering(ledger, "0001"), lan.ordered("0002")
-    lan.ahead_s = 24 * 3600
-    lan.sees(node(busy=(slot(renders),)))
-    assert lan.state(waits) is LeaseState.ORDERED
+# Workers that started anew
 
 
 def test_a_frame_its_pc_no_longer_renders_goes_back_once_the_record_must_be_newer(
@@ -371,6 +379,7 @@ def test_a_restart_with_another_time_takes_nothing_from_a_pc_that_has_just_begun
         ledger,
         claims,
         lambda *what: lan.cancelled.append(what),
+        lan.stalls,
         clock=lambda: now[0],
     )
     now[0] += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.leases.lease import Lease, LeaseEvent, LeaseState
 from coordinator.nodes.errors import BrokerUnreachable
@@ -14,9 +13,9 @@ from coordinator.scheduling.placing import NOBODY_AFTER_S
 from coordinator.scheduling.requirements import ORDERS_LOST
 from lab.server.store.renderers import launcher
 from sheepfold.contract.api_messages import FailureKind, FailureReport
-from sheepfold.contract.errors import ForgedOrder
-from sheepfold.contract.orders import MAX_ORDER_BYTES, ArchiveRef, RenderOrder, open_order
+from sheepfold.contract.orders import MAX_ORDER_BYTES, ArchiveRef, RenderOrder
 from sheepfold.contract.presence import Presence
+from sheepfold.contract.signing import FarmKey, open_order, public_key_from
 from sheepfold.protocol.messages import RendererOffer
 from tests.support.coordinator.builders import ClaimRecord, rendering, report
 from tests.support.coordinator.dispatcher_harness import DispatcherHarness, Troubles, frame
@@ -31,11 +30,8 @@ def test_the_order_holds_what_the_offer_said_and_opens_with_the_public_key_alone
     harness.place_until(lambda: len(harness.sent) == 1)
     [(signed, order, name)] = harness.sent
     assert name == "n1"
-    assert open_order(signed, harness.order_key.public_key(), "n1") == order
-    with pytest.raises(ForgedOrder):
-        open_order(signed, Ed25519PrivateKey.generate().public_key(), "n1")
-    with pytest.raises(ForgedOrder):
-        open_order(signed, harness.order_key.public_key(), "n2")
+    farm = FarmKey(farm_id="f1", order_key=public_key_from(harness.signer.order_key))
+    assert open_order(signed, farm, "n1", now=1_000_000.0).order == order
     assert order == RenderOrder(
         lease_id=lease.id,
         attempt=1,
@@ -55,6 +51,15 @@ def test_the_order_holds_what_the_offer_said_and_opens_with_the_public_key_alone
     )
     ordered = harness.ledger.get(lease.id)
     assert (ordered.state, ordered.node_id) == (LeaseState.ORDERED, "n1")
+
+
+def test_without_the_time_nothing_is_ordered_and_the_frame_waits(harness: DispatcherHarness) -> None:
+    lease = harness.grant()
+    harness.redis_time = None
+    with pytest.raises(BrokerUnreachable, match="what time it is"):
+        harness.place_until(lambda: False)
+    assert not harness.sent
+    assert harness.state(lease) is LeaseState.GRANTED
 
 
 def test_a_broker_that_takes_no_orders_gets_the_frame_back_and_everybody_hears_of_it(

@@ -11,6 +11,10 @@ import pytest
 from render_tasks.blender.sandbox.facts import HostFacts
 from render_tasks.startup import doctor, hardening
 from render_tasks.startup.doctor import Finding, examine
+from render_tasks.startup.pinned_farm import PinnedFarm
+from sheepfold.contract.api_messages import JoinAnswer
+from sheepfold.contract.signing import public_key_text
+from tests.support.wire.contract_messages import KEY
 
 BARE = HostFacts(system="linux", machine="x86_64", uid=1000)
 
@@ -72,3 +76,16 @@ def test_what_does_not_answer_is_told_and_what_does_is_too(monkeypatch: pytest.M
 def test_a_disk_with_little_space_is_not_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LITTLE_SPACE", 1 << 60)
     assert not findings(monkeypatch)["work folder"].is_fine
+
+
+def test_the_farm_this_pc_belongs_to_is_told_and_how_to_leave_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert findings(monkeypatch)["farm"].says.startswith("none yet")
+    work_dir = tmp_path / "worker"
+    work_dir.mkdir()
+    answer = JoinAnswer(name="pc", redis_url="redis://h", queue="q", farm_id="f1", order_key=public_key_text(KEY))
+    label = PinnedFarm(work_dir).accept(answer).label
+    found = findings(monkeypatch)["farm"]
+    assert found.is_fine
+    assert found.says.startswith(f"{label}; if it was set up anew: sheepfold forget-farm")

@@ -10,12 +10,13 @@ import sys
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from render_tasks.errors import FrameFailed
 from render_tasks.tasks import FrameDropped
 from sheepfold.contract.celery_app import attempt_of, cancel_order, make_app, send_order, task_id_of
-from sheepfold.contract.orders import CANCEL_COMMAND, ArchiveRef, RenderOrder, celery_name_of, queue_of, sign_order
+from sheepfold.contract.orders import CANCEL_COMMAND, ArchiveRef, RenderOrder, celery_name_of, queue_of
+from sheepfold.contract.signing import sign_cancel, sign_order
+from tests.support.wire.contract_messages import CANCEL, KEY, STAMP
 
 ORDER = RenderOrder(
     lease_id="ab12", attempt=3, node_id="n1", job_id="7", job_name="demo", frame="0012", revision="0",
@@ -44,7 +45,7 @@ def messages() -> Any:
 
 def test_flower_shows_frame_job_and_pc_and_nothing_else(messages: Any) -> None:
     app, take = messages
-    signed = sign_order(ORDER, Ed25519PrivateKey.generate())
+    signed = sign_order(ORDER, STAMP, KEY)
     send_order(app, signed, ORDER, "pc-03")
     (message,) = take()
     assert message.headers["argsrepr"] == "frame 0012 · demo · pc-03"
@@ -57,14 +58,14 @@ def test_flower_shows_frame_job_and_pc_and_nothing_else(messages: Any) -> None:
 
 def test_the_order_travels_whole_in_the_body(messages: Any) -> None:
     app, take = messages
-    signed = sign_order(ORDER, Ed25519PrivateKey.generate())
+    signed = sign_order(ORDER, STAMP, KEY)
     send_order(app, signed, ORDER, "pc-03")
     (message,) = take()
     body = message.body
     if message.content_encoding == "binary":
         body = base64.b64decode(body)
     _, kwargs, _ = json.loads(body)
-    assert kwargs == {"order": signed.order, "signature": signed.signature}
+    assert kwargs == {"text": signed.text, "signature": signed.signature}
     assert message.content_type == "application/json"
 
 
@@ -72,10 +73,11 @@ def test_a_cancel_names_its_worker_and_waits_for_nobody(messages: Any, monkeypat
     app, _ = messages
     sent: dict[str, Any] = {}
     monkeypatch.setattr(app.control, "broadcast", lambda command, **more: sent.update(command=command, **more))
-    cancel_order(app, "pc-03", "ab12", 3)
+    signed = sign_cancel(CANCEL, STAMP, KEY)
+    cancel_order(app, "pc-03", signed)
     assert sent == {
         "command": CANCEL_COMMAND,
-        "arguments": {"lease_id": "ab12", "attempt": 3},
+        "arguments": {"text": signed.text, "signature": signed.signature},
         "destination": [celery_name_of("pc-03")],
         "reply": False,
     }
