@@ -54,16 +54,19 @@ def with_digest(image: str, run: Docker) -> str:
 
 
 def named_in(settings: str, setting: str) -> str:
-    """The image that the file names, or the default."""
-    found = re.search(rf"^{setting}=(\S+)$", settings, re.MULTILINE)
-    return found[1] if found else IMAGES[setting]
+    """The image that the file names, or the default; of several lines compose takes the last."""
+    found: list[str] = re.findall(rf"^{setting}=(\S+)$", settings, re.MULTILINE)
+    return found[-1] if found else IMAGES[setting]
 
 
 def replaced(settings: str, setting: str, image: str) -> str:
-    """The file's text with this line; an example that is commented out makes way for it."""
+    """The file's text with this image in every line of the setting; without one, in place of the example or below."""
     line = f"{setting}={image}"
-    text, count = re.subn(rf"^#?{setting}=.*$", line, settings, count=1, flags=re.MULTILINE)
-    return text if count else f"{settings.rstrip()}\n{line}\n".lstrip()
+    for start in (f"{setting}=", f"#{setting}="):
+        text, count = re.subn(rf"^{start}.*$", line, settings, flags=re.MULTILINE)
+        if count:
+            return text
+    return f"{settings.rstrip()}\n{line}\n".lstrip()
 
 
 def pin(file: Path, run: Docker) -> None:

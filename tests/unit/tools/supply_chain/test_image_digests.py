@@ -61,6 +61,14 @@ def test_a_name_of_ones_own_is_asked_again_by_name_not_by_digest(tmp_path: Path)
     ]
 
 
+def test_a_line_that_counts_is_replaced_not_the_example_above_it(settings: Path) -> None:
+    with settings.open("a") as file:
+        file.write("SHEEPFOLD_REDIS_IMAGE=redis:7\nSHEEPFOLD_REDIS_IMAGE=redis:8\n")
+    image_digests.pin(settings, Registry())
+    lines = [line for line in settings.read_text().splitlines() if line.startswith("SHEEPFOLD_REDIS_IMAGE=")]
+    assert {*lines} == {f"SHEEPFOLD_REDIS_IMAGE=redis:8@{DIGEST}"}
+
+
 def test_a_registry_that_does_not_answer_leaves_the_file_and_is_told(
     settings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
