@@ -52,7 +52,7 @@ def test_our_own_page_may_still_cancel(lab: RunningLab) -> None:
     cancel = f"/api/projects/{lab.project().id}/cancel"
     with chromium() as browser:
         page = browser.new_page()
-        page.goto(address(lab, "/api/overview", f"{LOGIN}:{PASSWORD.replace(' ', '%20')}@"), timeout=WITHIN_MS)
+        page.goto(address(lab, "/", f"{LOGIN}:{PASSWORD.replace(' ', '%20')}@"), timeout=WITHIN_MS)
         ask = "path => fetch(location.origin + path, {method: 'POST'}).then(answer => answer.status)"
         assert page.evaluate(ask, cancel) == 200
         assert [project["state"] for project in lab.owner.projects()] == ["cancelled"]
