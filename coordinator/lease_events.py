@@ -223,7 +223,7 @@ class LeaseEvents:
         self._pauses.ended(lease)
         if lease.delivery is not None:
             self._services.spool.discard(lease.delivery.picture)
-        self.claims.discard_held_back(lease)
+        self.claims.held_back.discard(lease)
         if session := self._services.sessions.get(lease.session_key):
             session.job_may_be_there()
         self._services.wakeups.asking.set()

@@ -81,15 +81,15 @@ class OperatorService:
 
     def log(self, job: str, frame: str) -> FrameLog | None:
         """What the renderer said when the frame last failed; ``None``: no failure of such a frame is known."""
-        told: FrameLog | None = None
+        from_ledger: FrameLog | None = None
         for lease in (*self._ledger.leases(*ACTIVE), *self._ledger.history(HISTORY_SEARCHED)):
             if job not in (lease.offer.job_id, lease.job_name) or not _same_frame(frame, lease.offer.frame):
                 continue
             if path := self._services.failure_logs.last_of(lease):
                 return FrameLog(path=str(path), reason=lease.reason, text=path.read_text("utf-8", "replace"))
-            if lease.state is LeaseState.FAILED and told is None:
-                told = FrameLog(path="", reason=lease.reason, text=f"{lease.reason}\n(no log of it is kept)")
-        return told
+            if lease.state is LeaseState.FAILED and from_ledger is None:
+                from_ledger = FrameLog(path="", reason=lease.reason, text=f"{lease.reason}\n(no log of it is kept)")
+        return from_ledger
 
     def release(self, name: str) -> bool:
         """Ends a PC's quarantine or pause and forgets its strikes; false when no PC of that name has either."""

@@ -39,5 +39,5 @@ class TokenCheck:
 
 
 def address_of(request: Request) -> str:
-    """Where a request comes from."""
+    """IP address of the other end of the connection; empty where there is none, as in tests."""
     return request.client.host if request.client else ""

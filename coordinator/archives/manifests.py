@@ -6,7 +6,6 @@ whether the disk still has what was fetched; one that has changed is thrown away
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sheepfold.digests import file_md5
 from sheepfold.sharing.pieces import BlockSums, piece_bytes_of
 
 from .errors import ManifestUnderWay
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 PLAN_WAIT_S = 2.0
 #: Sums of more archives than these are not kept in memory; they are made anew.
 MOST_KEPT = 64
-_CHUNK_BYTES = 4 * 1024**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +99,14 @@ class ManifestCache:
             self._made.pop(md5, None)
 
     def _read(self, md5: str, path: Path) -> PieceHashes | None:
-        sums, whole, size = BlockSums(), hashlib.md5(usedforsecurity=False), 0
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                sums.update(chunk)
-                whole.update(chunk)
-                size += len(chunk)
-        if whole.hexdigest() != md5:
+        sums, lengths = BlockSums(), list[int]()
+
+        def take(chunk: bytes) -> None:
+            sums.update(chunk)
+            lengths.append(len(chunk))
+
+        if file_md5(path, take) != md5:
             log.error("archive %s is damaged on the disk: it is deleted and downloaded again", md5)
             self._archives.throw_away(md5)
             return None
-        return PieceHashes.of(sums, size)
+        return PieceHashes.of(sums, sum(lengths))

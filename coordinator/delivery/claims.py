@@ -22,6 +22,7 @@ from sheepfold.limited.errors import ChildUnavailable
 
 from .claim_listener import ClaimListener
 from .errors import BrokenPicture, NotYourLease, StaleClaim
+from .held_back import FrameBelief, HeldBackPictures
 from .spool import Incoming, Spool, Spooled
 from .validation import Verdict
 
@@ -33,11 +34,10 @@ BLAMELESS = frozenset({FailureKind.NODE_LEAVING})
 SCENE_ATTEMPTS = 2
 
 
-class PictureValidator(Protocol):
+class PictureValidator(FrameBelief, Protocol):
     """Whether a picture may go to the server (:class:`coordinator.delivery.validation.FrameValidator`)."""
 
     def validate(self, lease: Lease, path: Path, /) -> Verdict: ...
-    def vouches_for(self, lease: Lease, /) -> bool: ...
 
 
 class Claims:
@@ -59,12 +59,12 @@ class Claims:
         self._attempts = attempts
         self._starts: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
-        #: Ids of leases with a picture that waits for a second opinion; some may have ended.
-        self._held_back: set[str] = set()
+        #: Pictures that wait for a second opinion.
+        self.held_back = HeldBackPictures(ledger, spool, validator, events, self.forget)
 
     def load(self) -> Claims:
         """Takes up pictures that were held back before a restart, once the ledger is loaded; returns itself."""
-        self._held_back = {lease.id for lease in self._ledger.leases() if lease.held_back}
+        self.held_back.load()
         return self
 
     def start(self, lease_id: str, attempt: int, node_id: str, claim: str) -> StartAnswer:
@@ -139,7 +139,7 @@ class Claims:
         log.info("%s arrived, %d bytes, %.1f s", lease.label, stored.size, report.render_s)
         self._events.delivered(lease)
         if verdict.is_empty:
-            self._believe_others(lease)
+            self.held_back.believe_others(lease)
 
     def fail(self, lease_id: str, attempt: int, node_id: str, report: FailureReport) -> None:
         """An attempt is over without a picture: another node tries, or the frame is given up."""
@@ -191,54 +191,27 @@ class Claims:
                 log.info("%s was not given up: %s", lease.label, outcome)
                 continue
             self.forget(lease.id)
-            self.discard_held_back(lease)
+            self.held_back.discard(lease)
             log.warning("%s failed: %s", lease.label, _line(report))
             given_up.append(outcome)
         if given_up:
             self._events.gave_up(given_up, report)
 
-    def discard_held_back(self, lease: Lease) -> None:
-        """The lease no longer needs the picture that waited for a second opinion."""
-        if lease.held_back is not None:
-            self._spool.discard(lease.held_back.delivery.picture)
-
     def _delivered(self, lease: Lease, report: FrameReport, stored: Spooled, verdict: Verdict) -> Lease:
         after = self._arrived(lease, LeaseEvent.DELIVER, _delivery(report, stored, verdict))
-        self.discard_held_back(lease)
+        self.held_back.discard(lease)
         return after
 
     def _hold_back(self, lease: Lease, report: FrameReport, stored: Spooled, verdict: Verdict) -> None:
         """The picture stays in the spool, and the frame is rendered once more."""
         delivery = _delivery(report, stored, verdict)
         after = self._arrived(lease, LeaseEvent.HOLD_BACK, delivery, f"held back: {verdict.doubt}")
-        self._held_back.add(lease.id)
+        self.held_back.add(lease.id)
         log.warning("%s is held back until a second render agrees: %s", lease.label, verdict.doubt)
         self._events.held_back(lease, verdict.doubt)
         # The frame next to it may have been believed while this one was looked at.
-        self._believe_others(after)
+        self.held_back.believe_others(after)
         self._events.returned(after)
-
-    def _believe_others(self, of_job: Lease) -> None:
-        """Pictures of the job that were held back may follow one that was believed, and each may bring the next."""
-        job = (of_job.offer.job_id, of_job.offer.revision)
-        waiting = [lease for lease in self._all_held_back() if (lease.offer.job_id, lease.offer.revision) == job]
-        while lease := next(filter(self._validator.vouches_for, waiting), None):
-            waiting.remove(lease)
-            try:
-                after = self._ledger.apply(lease.id, LeaseEvent.BELIEVE)
-            except LeaseError as error:  # its second picture came, or it was cancelled
-                log.info("%s stays as it is: %s", lease.label, error)
-                continue
-            self.forget(lease.id)
-            log.info("%s is believed: a frame next to it looks the same", lease.label)
-            self._events.overtaken(lease)
-            self._events.delivered(after)
-
-    def _all_held_back(self) -> list[Lease]:
-        found = [self._ledger.get(lease_id) for lease_id in list(self._held_back)]
-        waiting = [lease for lease in found if lease.held_back is not None and lease.state not in ENDED]
-        self._held_back.difference_update({lease.id for lease in found} - {lease.id for lease in waiting})
-        return waiting
 
     def _arrived(self, lease: Lease, event: LeaseEvent, delivery: Delivery, reason: str = "") -> Lease:
         """The picture is in the spool and this is what it means; nothing of it is left where the claim came late."""

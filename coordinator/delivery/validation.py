@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, insort
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator.leases.lease import Delivery, Lease
+from coordinator.leases.recent_jobs import RecentJobs
 from sheepfold.errors import NotAPicture
 from sheepfold.pictures import Picture
 
@@ -98,7 +98,7 @@ class FrameValidator:
     ) -> None:
         self._inspect, self._on_vindicated = inspect, on_vindicated
         self._is_trusted, self._recall = is_trusted, recall
-        self._jobs: OrderedDict[tuple[str, str], _Job] = OrderedDict()
+        self._jobs = RecentJobs(_Job, MAX_JOBS)
         self._lock = threading.Lock()
 
     def validate(self, lease: Lease, path: Path) -> Verdict:
@@ -108,7 +108,7 @@ class FrameValidator:
         except NotAPicture as error:
             raise BrokenPicture(str(error)) from None
         with self._lock:
-            job = self._job_of(lease)
+            job = self._jobs.record_of(lease)
             was_right = _compare_size(picture, job, lease)
             if picture.is_empty:
                 self._recall_once(job, lease)
@@ -129,20 +129,12 @@ class FrameValidator:
         if number is None or lease.held_back is None or not self._is_trusted(lease.held_back.node_id):
             return False
         with self._lock:
-            job = self._job_of(lease)
+            job = self._jobs.record_of(lease)
             self._recall_once(job, lease)
             if not job.continues(number):
                 return False
             job.learn(number, Verdict(is_empty=True, is_confirmed=True))
             return True
-
-    def _job_of(self, lease: Lease) -> _Job:
-        key = (lease.offer.job_id, lease.offer.revision)
-        job = self._jobs.setdefault(key, _Job())
-        self._jobs.move_to_end(key)
-        while len(self._jobs) > MAX_JOBS:
-            self._jobs.popitem(last=False)
-        return job
 
     def _recall_once(self, job: _Job, lease: Lease) -> None:
         if job.is_recalled:

@@ -89,8 +89,8 @@ class JobControl:
         for asked, of_it in ((whole, None), (job, frame)):
             if found := self._active_or_blocked(asked) or self._ended(asked):
                 return [self._stop(job, of_it) for job in found]
-        if frame is None and (told := self._tell_server(job, "cancel")) is not None and told.job:
-            return [self._stop(Job(number=told.job, name=told.name), None, told)]
+        if frame is None and (answer := self._tell_server(job, "cancel")) is not None and answer.job:
+            return [self._stop(Job(number=answer.job, name=answer.name), None, answer)]
         raise UnknownJob(job, self._known())
 
     def unblock(self, job: str, frame: str | None) -> list[JobBlock]:
@@ -124,20 +124,20 @@ class JobControl:
             self._note_at_server(block, self._tell_server(block.job_id, "cancel"))
         self._give_back(ended, reason)
 
-    def _stop(self, job: Job, frame: str | None, told: ProjectAnswer | None = None) -> Stopped:
+    def _stop(self, job: Job, frame: str | None, answer: ProjectAnswer | None = None) -> Stopped:
         reason = "cancelled by the operator"
         block = self._blocks.block(job.number, job.name, reason, BlockedBy.OPERATOR, frame=frame)
         leases = [lease for lease in self._ledger.leases(*ACTIVE) if _is_of(lease, job.number, frame)]
         ended = self._end_leases(leases, reason)
-        if frame is None and told is None:
-            told = self._tell_server(job.number, "cancel")
-        self._note_at_server(block, told)
-        if told is None or told.status not in (ProjectStatus.OK, ProjectStatus.NOT_NOW):
+        if frame is None and answer is None:
+            answer = self._tell_server(job.number, "cancel")
+        self._note_at_server(block, answer)
+        if answer is None or answer.status not in (ProjectStatus.OK, ProjectStatus.NOT_NOW):
             self._give_back(ended, reason)
-        return Stopped(job=job, frame=frame, frames=len(ended), at_server=_in_words(told))
+        return Stopped(job=job, frame=frame, frames=len(ended), at_server=_in_words(answer))
 
-    def _note_at_server(self, block: JobBlock, told: ProjectAnswer | None) -> None:
-        if told is not None and told.status == ProjectStatus.OK:
+    def _note_at_server(self, block: JobBlock, answer: ProjectAnswer | None) -> None:
+        if answer is not None and answer.status == ProjectStatus.OK:
             self._blocks.block(block.job_id, block.name, block.reason, block.by, at_server=True)
 
     def _tell_server(self, job: str, step: str) -> ProjectAnswer | None:
@@ -183,7 +183,7 @@ def _is_of(lease: Lease, number: str, frame: str | None) -> bool:
     return lease.offer.job_id == number and frame in (None, lease.offer.frame)
 
 
-def _in_words(told: ProjectAnswer | None) -> str:
-    if told is None:
+def _in_words(answer: ProjectAnswer | None) -> str:
+    if answer is None:
         return ""
-    return "its project is cancelled there too" if told.status == ProjectStatus.OK else explain(told.status)
+    return "its project is cancelled there too" if answer.status == ProjectStatus.OK else explain(answer.status)

@@ -18,5 +18,5 @@ class UnknownJob(SheepfoldError):
     def __init__(self, asked: str, jobs: Sequence[object], what: str = "jobs there are") -> None:
         """``jobs`` have texts that a person knows them by; ``what`` says which jobs they are."""
         self.asked, self.jobs = asked[:80], tuple(map(str, jobs))
-        told = ", ".join(self.jobs[:TOLD_JOBS]) + (" …" if len(jobs) > TOLD_JOBS else "")
-        super().__init__(f"there is no job {self.asked!r} here; {what}: {told or 'none'}")
+        names = ", ".join(self.jobs[:TOLD_JOBS]) + (" …" if len(jobs) > TOLD_JOBS else "")
+        super().__init__(f"there is no job {self.asked!r} here; {what}: {names or 'none'}")

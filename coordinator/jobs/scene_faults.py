@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from coordinator.leases.lease import Lease
+from coordinator.leases.recent_jobs import RecentJobs
 from coordinator.nodes.present_nodes import PresentNodes
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 
@@ -48,7 +48,7 @@ class SceneFaults:
     def __init__(self, present: PresentNodes) -> None:
         self._present = present
         self._lock = threading.Lock()
-        self._jobs: OrderedDict[tuple[str, str], _Job] = OrderedDict()
+        self._jobs = RecentJobs(_Job, MAX_JOBS)
 
     def failed(self, lease: Lease, report: FailureReport, able: set[str]) -> bool:
         """An attempt failed through the scene; true, once for each job, when the job is to be put on hold.
@@ -58,7 +58,7 @@ class SceneFaults:
         node_id = lease.node_id or ""
         node = self._present.nodes.get(node_id)
         with self._lock:
-            job = self._job_of(lease)
+            job = self._jobs.record_of(lease)
             job.looks.append(node_id)
             if report.kind in OF_ITS_BLENDER and node is not None and node.blender:
                 job.blenders.add(node.blender)
@@ -79,25 +79,16 @@ class SceneFaults:
     def rendered(self, lease: Lease) -> None:
         """A picture of its job arrived: what fails from now on is no reason to put the job on hold."""
         with self._lock:
-            self._job_of(lease).was_rendered = True
+            self._jobs.record_of(lease).was_rendered = True
 
     def forget(self, job_id: str) -> None:
         """Every revision of the job begins again with no failures, and may be put on hold again."""
         with self._lock:
-            for key in [key for key in self._jobs if key[0] == job_id]:
-                del self._jobs[key]
+            self._jobs.forget(job_id)
 
     def tried(self, lease: Lease) -> tuple[str, ...]:
         """PCs whose Blender is known to fail the job: they get its frames only when there is no other."""
-        job = self._jobs.get((lease.offer.job_id, lease.offer.revision))
+        job = self._jobs.known(lease)
         if job is None or not job.blenders:
             return ()
         return tuple(node_id for node_id, node in self._present.nodes.items() if node.blender in job.blenders)
-
-    def _job_of(self, lease: Lease) -> _Job:
-        key = (lease.offer.job_id, lease.offer.revision)
-        job = self._jobs.setdefault(key, _Job())
-        self._jobs.move_to_end(key)
-        while len(self._jobs) > MAX_JOBS:
-            self._jobs.popitem(last=False)
-        return job

@@ -30,7 +30,7 @@ class JoinRate:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def count(self, address: str) -> None:
-        """Raises TooManyJoins."""
+        """A join came from this address. Raises :class:`TooManyJoins`; this PC itself is never counted."""
         if _is_loopback(address):
             return
         now = self._clock()

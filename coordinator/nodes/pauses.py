@@ -211,7 +211,7 @@ class NodePauses:
                 return TAKES_NOTHING
             return _told(pause.kind, pause.reason) if pause else ""
 
-    def told(self, present: Mapping[str, Presence]) -> str:
+    def summary(self, present: Mapping[str, Presence]) -> str:
         """What keeps the PCs from taking frames, in one line; empty where nothing is known to."""
         reasons = [
             f"{node.name}: {reason}"

@@ -55,7 +55,7 @@ class NodeTroubles(Protocol):
     """PCs in trouble of their own (:class:`coordinator.nodes.pauses.NodePauses`)."""
 
     def troubled_s(self, lease: Lease, /) -> float: ...
-    def told(self, present: Mapping[str, Presence], /) -> str: ...
+    def summary(self, present: Mapping[str, Presence], /) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ class FramePlacer:
 
     def _give_back(self, lease: Lease, waited_s: float) -> None:
         reason = f"no PC of this farm could take it for {waited_s / 60:.0f} minutes"
-        if why := self._troubles.told(self._services.present.nodes):
+        if why := self._troubles.summary(self._services.present.nodes):
             reason += f" ({why})"
         self._returns.give_up(lease, FailureReport(kind=FailureKind.NODE_LEAVING, reason=reason))
 

@@ -86,7 +86,7 @@ class FarmWatch:
 
     def lines(self) -> list[str]:
         """What is known of the PCs and sessions that explains it, a line each."""
-        told = [
+        lines = [
             f"the server session of {session['name']} is {session['state']}: {session['notice']}"
             for session in self._status["sessions"]
             if session["state"] != "signed in"
@@ -95,9 +95,9 @@ class FarmWatch:
             what = "is quarantined" if node["quarantined"] else "is paused" if node["trouble"] else ""
             why = "; ".join([node["trouble"]] * bool(node["trouble"]) + node["strikes"])
             if what or why:
-                told.append(f"{node['name']} {what or 'had frames that went wrong'}: {why}")
-            told += [f"{node['name']}: frame {slot['frame']}, {slot['stage']}" for slot in node["busy"]]
-        return told
+                lines.append(f"{node['name']} {what or 'had frames that went wrong'}: {why}")
+            lines += [f"{node['name']}: frame {slot['frame']}, {slot['stage']}" for slot in node["busy"]]
+        return lines
 
     def _end_of_all(self) -> str:
         sessions, nodes = self._status["sessions"], self._status["nodes"]

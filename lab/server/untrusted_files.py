@@ -50,6 +50,6 @@ class UntrustedFiles:
             ) from None
 
     def close(self) -> None:
-        """Ends the children."""
+        """Ends the children that are idle; those at work end with this process."""
         self._pictures.close()
         self._zips.close()

@@ -129,8 +129,8 @@ def _absent(plan: ArchivePlan, lacking: list[Reference]) -> dict[str, bool]:
 
 
 def _warnings(absent: Mapping[str, bool], remarks: list[str]) -> tuple[str, ...]:
-    told = {True: "missing and left out", False: "missing, but no picture needs it"}
-    return (*(f"{told[used]}: {path}" for path, used in absent.items()), *remarks)
+    meaning = {True: "missing and left out", False: "missing, but no picture needs it"}
+    return (*(f"{meaning[used]}: {path}" for path, used in absent.items()), *remarks)
 
 
 def _reason(error: Exception) -> str:

@@ -59,7 +59,7 @@ class PartialArchive:
 def md5_of(path: Path, stopped: Callable[[], bool]) -> str:
     """Of a file as it is on disk. Raises AttemptDropped when ``stopped`` turns true, and OSError."""
 
-    def go_on() -> None:
+    def go_on(_chunk: bytes) -> None:
         if stopped():
             raise AttemptDropped("stopped while an archive was checked")
 

@@ -156,7 +156,7 @@ def binary_of(job: RenderJob) -> Path:
     return binary
 
 
-def furnish(folder: Path, job: RenderJob) -> Path:
+def prepare_folder(folder: Path, job: RenderJob) -> Path:
     """Makes a renderer's folder, empty but for the scripts; returns the one for ``-P``."""
     empty_folder(folder)
     for name in (OUT, TEMPORARY, *USER_FOLDERS):

@@ -21,7 +21,7 @@ from sheepfold.contract.api_messages import FailureKind, FailureReport
 
 from .command_line import expand, frame_number
 from .orphan_guard import OrphanGuard
-from .process import RendererProcess, binary_of, furnish
+from .process import RendererProcess, binary_of, prepare_folder
 from .render_job import PREFIX, RenderedFrame, RenderJob
 from .render_run import RenderRun
 
@@ -66,7 +66,7 @@ def _start_to_exit(job: RenderJob, run: RenderRun, renderer: RendererProcess, ca
         job.command_line,
         binary=binary,
         scene=job.scene,
-        script=furnish(job.scratch, job),
+        script=prepare_folder(job.scratch, job),
         prefix=job.scratch / OUT / PREFIX,
         frame=job.frame,
         cores=job.cores,

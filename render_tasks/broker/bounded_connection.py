@@ -53,14 +53,14 @@ class BoundedParser(_RESP2Parser):
 
 
 class BoundedConnection(redis.Connection):
-    """A plain connection."""
+    """Without TLS, as in a ``redis://`` URL; a value that is too long is read as empty."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **_bounded(options))  # pyright: ignore[reportUnknownMemberType]
 
 
 class BoundedTlsConnection(redis.SSLConnection):
-    """A connection over TLS."""
+    """With TLS, as in a ``rediss://`` URL; bounded as :class:`BoundedConnection` is."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **_bounded(options))  # pyright: ignore[reportUnknownMemberType]

@@ -17,7 +17,7 @@ MAX_BYTES = 1024 * 1024
 
 
 def send(pipe: int, message: Any) -> None:
-    """Writes one message; raises :class:`PipeEnded`."""
+    """Writes one message, and waits while the pipe is full. Raises :class:`PipeEnded` where nobody reads it."""
     body = json.dumps(message).encode()
     rest = memoryview(_LENGTH.pack(len(body)) + body)
     try:

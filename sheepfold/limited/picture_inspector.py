@@ -39,5 +39,5 @@ class PictureInspector:
             raise NotAPicture("its decoder gives nonsense") from None
 
     def close(self) -> None:
-        """Ends the children."""
+        """Ends the children that are idle; one at work ends with this process."""
         self._processes.close()

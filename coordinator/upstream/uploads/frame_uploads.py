@@ -50,7 +50,7 @@ class FrameUploads:
         self._ledger, self._spool = services.ledger, services.spool
 
     def waiting_ids(self) -> set[str]:
-        """Of all leases that wait."""
+        """Leases of this session whose picture is here and not at the server yet."""
         key = self._session.key
         return {lease.id for lease in self._ledger.leases(LeaseState.DELIVERED) if lease.session_key == key}
 

@@ -32,7 +32,7 @@ class ReportUploads:
         self._session, self._reports, self._retries, self._rate = session, reports, retries, rate
 
     def waiting(self) -> list[str]:
-        """All that wait, oldest first."""
+        """Ids of the leases of this session whose report is not at the server yet, oldest first."""
         return self._reports.waiting(self._session.key)
 
     def next(self, may_go: Callable[[str], bool]) -> str | None:

@@ -36,7 +36,7 @@ def too_many_processes(count: int, limits: RenderLimits) -> str:
 
 
 def too_much_on_disk(pid: int, folder: Path, limits: RenderLimits) -> str:
-    """The same about its files."""
+    """Why a render must end because of its files, nameless ones included; empty while they are within the limits."""
     used = disk_use(folder, limits.files)
     if used.files > limits.files:
         return f"stopped: it made more than {limits.files} files"

@@ -29,7 +29,7 @@ _LANDLOCK_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
-    """What was found."""
+    """What this PC has to build a sandbox from; read once, at the worker's start."""
 
     #: As :data:`sys.platform` has it.
     system: str

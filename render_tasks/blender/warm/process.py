@@ -20,7 +20,7 @@ from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.output.diagnosis import one_line, scene_fault
 from render_tasks.blender.output.left_files import LOOK_WITHIN_S, OUT, find_picture
 from render_tasks.blender.output.progress import Progress
-from render_tasks.blender.process import RendererProcess, binary_of, furnish
+from render_tasks.blender.process import RendererProcess, binary_of, prepare_folder
 from render_tasks.blender.render_job import PREFIX, RenderedFrame, RenderJob
 from render_tasks.cancellation import CancelToken
 from render_tasks.errors import AttemptDropped, AttemptFailed, NotReusable, WarmFailed
@@ -150,7 +150,7 @@ class WarmBlender:
         self.folders = (job.renderer, job.scene_folder)
         self._small_kb = min(SMALL_KB, (job.memory_limit_kb or 2 * SMALL_KB) // 2)
         binary = binary_of(job)
-        script = furnish(self._home, job)
+        script = prepare_folder(self._home, job)
         # A copy: a renderer in a sandbox sees its own folder and none of ours.
         driver = self._home / "driver.py"
         shutil.copyfile(_DRIVER, driver)
