@@ -110,7 +110,7 @@ class Chaos:
     first_seen: dict[Path, int] = field(default_factory=dict)
 
     def run(self) -> ChaosReport:
-        """Starts the farm, breaks it until every frame is done, and reads the books."""
+        """Starts the farm, breaks it until every frame is done, and compares what all ends counted."""
         self.farm.begin(
             *WORKERS, server=("--fault-rate", str(self.plan.fault_rate), "--fault-seed", str(self.plan.seed))
         )
@@ -258,12 +258,12 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         folder = given.dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sheepfold-chaos-")))
         folder.mkdir(parents=True, exist_ok=True)
-        books = run_chaos(plan, folder)
-    print(books.table())
-    for broken in books.broken():
+        report = run_chaos(plan, folder)
+    print(report.table())
+    for broken in report.broken():
         print(f"BROKEN: {broken}")
-    print(f"seed {plan.seed}: " + ("a promise is broken" if books.broken() else "every promise held"))
-    return 1 if books.broken() else 0
+    print(f"seed {plan.seed}: " + ("a promise is broken" if report.broken() else "every promise held"))
+    return 1 if report.broken() else 0
 
 
 if __name__ == "__main__":

@@ -120,28 +120,28 @@ def read_books(
     """Reads ledger, store and journals of a farm whose server still runs."""
     leases = farm.rows("SELECT id, job_id, frame, state, attempt, granted_at, ended_at FROM leases")
     attempts = farm.rows("SELECT * FROM attempts")
-    books = farm.books()
+    accounting = farm.accounting()
     ends = Counter(lease["state"] for lease in leases)
     started = [attempt for attempt in attempts if attempt["started_at"]]
-    unheard = books["grants"] - len(leases)
+    unheard = accounting["grants"] - len(leases)
     changed = sum(hash(path.read_bytes()) != digest for path, digest in first_seen.items())
     zero = {
         "lost": _lost(farm, projects, leases),
         "accepted twice": _accepted_twice(leases) + changed,
         "strange": _strange(farm, projects, leases),
         "unfenced": _unfenced(projects, started),
-        "expired": max(0, books["expiries"] - unheard),
+        "expired": max(0, accounting["expiries"] - unheard),
         "left behind": sum(outcome.renderers_left for outcome in killed),
     }
     others = {"granted": len(leases), **{state: ends[state] for state in ENDS if state != "lost"}}
-    others |= {"grants unheard": unheard, "uploads repeated": books["again"]}
+    others |= {"grants unheard": unheard, "uploads repeated": accounting["again"]}
     others |= {"renders started": len(started), "wasted": len(started) - ends["accepted"]}
     return ChaosReport(
         must_be_zero=zero,
         others=others,
         kills=dict(Counter(outcome.label for outcome in killed)),
         recoveries=_recoveries(killed, leases, attempts),
-        faults=books["faults"],
+        faults=accounting["faults"],
         took_s=took_s,
         finished=finished,
     )

@@ -58,7 +58,7 @@ class EndToEndFigures:
     """Pairs of one case."""
 
     case: Case
-    passages: tuple[FrameTimeline, ...]
+    timelines: tuple[FrameTimeline, ...]
     #: Seconds of the bare Blender next to each.
     bare_s: tuple[float, ...]
     #: Share of the machine that others used during each of both.
@@ -66,7 +66,7 @@ class EndToEndFigures:
 
     @property
     def ratios(self) -> list[float]:
-        return [passage.took_s / bare for passage, bare in zip(self.passages, self.bare_s, strict=True)]
+        return [timeline.took_s / bare for timeline, bare in zip(self.timelines, self.bare_s, strict=True)]
 
     @property
     def ratio(self) -> float:
@@ -76,14 +76,16 @@ class EndToEndFigures:
     @property
     def gap_ms(self) -> float:
         """Median from picture to next frame."""
-        return statistics.median(gap for passage in self.passages for gap in passage.gaps_ms())
+        return statistics.median(gap for timeline in self.timelines for gap in timeline.gaps_ms())
 
     def table(self) -> str:
         """For a person."""
         lines = [f"{self.case.frames} frames, {self.case.slots} slot(s), {len(self.bare_s)} pairs", ""]
         lines += [f"{'':34}{'chain s':>9}{'bare s':>9}{'ratio':>8}   others' CPU, chain and bare"]
-        for number, (passage, bare, others) in enumerate(zip(self.passages, self.bare_s, self.others, strict=True), 1):
-            figures = f"{passage.took_s:9.2f}{bare:9.2f}{passage.took_s / bare:8.2f}"
+        for number, (timeline, bare, others) in enumerate(
+            zip(self.timelines, self.bare_s, self.others, strict=True), 1
+        ):
+            figures = f"{timeline.took_s:9.2f}{bare:9.2f}{timeline.took_s / bare:8.2f}"
             lines.append(f"{f'pair {number}':34}{figures}   {others[0]:.0%}, {others[1]:.0%}")
         lines += [
             f"{'median ratio (min to max)':34}{self.ratio:26.2f}  ({min(self.ratios):.2f} to {max(self.ratios):.2f})"
@@ -93,7 +95,7 @@ class EndToEndFigures:
 
     def _steps(self) -> list[str]:
         bare = statistics.median(self.bare_s)
-        each = [passage.steps_s() for passage in self.passages]
+        each = [timeline.steps_s() for timeline in self.timelines]
         lines = [f"{'where the time goes (medians)':34}{'s':>9}{'of bare':>9}"]
         for name in each[0]:
             seconds = statistics.median(steps[name] for steps in each)
@@ -103,7 +105,7 @@ class EndToEndFigures:
     def _gap_lines(self) -> list[str]:
         lines = [f"{'picture written → next frame, ms':34}{'median':>9}{'max':>9}{'gaps':>8}"]
         for name, ready_only in (("all", False), ("the next order was there", True)):
-            gaps = [gap for passage in self.passages for gap in passage.gaps_ms(ready_only=ready_only)]
+            gaps = [gap for timeline in self.timelines for gap in timeline.gaps_ms(ready_only=ready_only)]
             if gaps:
                 lines.append(f"{name:34}{statistics.median(gaps):9.0f}{max(gaps):9.0f}{len(gaps):8}")
         return [*lines, f"{'goal for the median':34}{GAP_GOAL_MS:9}"]
@@ -115,19 +117,19 @@ def measure(case: Case, folder: Path, *, pairs: int = 5) -> EndToEndFigures:
     scene = demo_scene(blender, folder)
     packed = pack_scene(scene, folder / "scene.zip")
     bare = BareTimes(blender, scene, folder / "bare", threads=case.threads)
-    passages: list[FrameTimeline] = []
+    timelines: list[FrameTimeline] = []
     bare_s: list[float] = []
     others: list[tuple[float, float]] = []
     for number in range(pairs):
         place = folder / f"farm-{case.frames}-{number}"
         place.mkdir()
         with CpuContention() as first, idle_farm(place, blender, slots=case.slots, cores=case.threads) as farm:
-            passages.append(send_through(farm, packed, frames=case.frames, slots=case.slots, limit_s=LIMIT_S))
+            timelines.append(send_through(farm, packed, frames=case.frames, slots=case.slots, limit_s=LIMIT_S))
         with CpuContention() as second:
             bare_s.append(bare.render(*case.ranges()))
         others.append((first.share, second.share))
-        say(f"pair {number + 1}: chain {passages[-1].took_s:.2f} s, bare {bare_s[-1]:.2f} s")
-    return EndToEndFigures(case=case, passages=tuple(passages), bare_s=tuple(bare_s), others=tuple(others))
+        say(f"pair {number + 1}: chain {timelines[-1].took_s:.2f} s, bare {bare_s[-1]:.2f} s")
+    return EndToEndFigures(case=case, timelines=tuple(timelines), bare_s=tuple(bare_s), others=tuple(others))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

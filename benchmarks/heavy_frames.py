@@ -34,25 +34,25 @@ TRIALS = (16, 160)
 class HeavyFrameFigures:
     """One run."""
 
-    passage: FrameTimeline
+    timeline: FrameTimeline
     samples: int
     #: Seconds of a bare Blender for the same frames.
     bare_s: float
 
     @property
     def share(self) -> float:
-        return self.passage.rendering_share
+        return self.timeline.rendering_share
 
     @property
     def lightest_s(self) -> float:
         """Seconds of the shortest frame."""
-        return min(frame.picture_at - frame.began_at for frame in self.passage.frames)
+        return min(frame.picture_at - frame.began_at for frame in self.timeline.frames)
 
     def table(self) -> str:
         """For a person."""
-        frames = self.passage.frames
+        frames = self.timeline.frames
         window_s = max(frame.picture_at for frame in frames) - min(frame.began_at for frame in frames)
-        gaps = self.passage.gaps_ms()
+        gaps = self.timeline.gaps_ms()
         rows = [
             ("first render begins → last picture", f"{window_s:.2f} s"),
             ("a bare Blender, same frames", f"{self.bare_s:.2f} s (ratio {window_s / self.bare_s:.3f})"),
@@ -75,9 +75,9 @@ def measure(folder: Path, *, frames: int = 6, seconds: float = 11.0) -> HeavyFra
     place.mkdir()
     with idle_farm(place, blender, slots=1, cores=None) as farm:
         packed = pack_scene(heavy, folder / "scene.zip")
-        passage = send_through(farm, packed, frames=frames, slots=1, limit_s=LIMIT_S)
+        timeline = send_through(farm, packed, frames=frames, slots=1, limit_s=LIMIT_S)
     bare_s = BareTimes(blender, heavy, folder / "bare", threads=None).render((1, frames))
-    return HeavyFrameFigures(passage=passage, samples=samples, bare_s=bare_s)
+    return HeavyFrameFigures(timeline=timeline, samples=samples, bare_s=bare_s)
 
 
 def _samples_for(seconds: float, blender: str, light: Path, folder: Path) -> int:

@@ -6,7 +6,7 @@ For each number of nodes a real lab server, a real coordinator with its own Redi
 (``simulated_nodes.py``) run on this machine and share its cores. A cycle is: request, grant, order, start-fence,
 "render", delivery, inspection, upload, validation. The nodes take so long for a frame that together they could do
 ``demand`` frames a second, which is more than the machine can; so what is measured is the farm's own limit, at every
-number of nodes under the same load. Figures are taken over ``seconds`` after a warm-up, from the books of both ends.
+number of nodes under the same load. Figures are taken over ``seconds`` after a warm-up, from what both ends counted.
 
 The machine's own limits stand beside them: how many frames a second its cores could do at the cost measured, were they
 never idle, and how many messages a second its Redis gives one client that does nothing else.
@@ -105,7 +105,7 @@ def _observe(farm: FaultyFarm, project: Project, fleet: SimulatedFleet, nodes: i
     after, beats = CpuTimes.now(processes), _metric(farm, "beats") - beats
     memory_mb = _peak_mb(coordinator)
     cancels = dict(_cancel_some(farm, project))
-    missed = _metric(farm, "missed_beats") + farm.books()["expiries"]
+    missed = _metric(farm, "missed_beats") + farm.accounting()["expiries"]
     seen = fleet.finish()
     farm.stop("coordinator")
     observed = Observed(
@@ -133,8 +133,8 @@ def _figures(farm: FaultyFarm, observed: Observed) -> FleetFigures:
     ms = {name: (after.seconds[name] - before.seconds[name]) * 1000 / frames for name in before.seconds}
     waits = _dispatch_ms(farm, seen, within)
     asked = observed.cancels
-    told = sorted((seen.cancelled[key] - at) * 1000 for key, at in asked.items() if key in seen.cancelled)
-    unheard = len(asked) - len(told)
+    cancel_ms = sorted((seen.cancelled[key] - at) * 1000 for key, at in asked.items() if key in seen.cancelled)
+    unheard = len(asked) - len(cancel_ms)
     return FleetFigures(
         nodes=observed.nodes,
         frames_per_s=frames / (after.at - before.at),
@@ -145,8 +145,8 @@ def _figures(farm: FaultyFarm, observed: Observed) -> FleetFigures:
         memory_mb=observed.memory_mb,
         dispatch_p50_ms=_share(waits, 0.5),
         dispatch_p99_ms=_share(waits, 0.99),
-        cancel_p50_ms=_share(told, 0.5),
-        cancel_max_ms=_share(told, 1.0),
+        cancel_p50_ms=_share(cancel_ms, 0.5),
+        cancel_max_ms=_share(cancel_ms, 1.0),
         beats_per_s=observed.beats / (after.at - before.at),
         missed_beats=observed.missed_beats,
         errors=seen.errors | ({"cancels that were not heard": unheard} if unheard else {}),

@@ -41,7 +41,7 @@ from tests.support.farm.scripted_renderer import SCENE, pack_renderer, scene_tex
 ROOT = Path(__file__).parents[2]
 
 SHEEPFOLD = str(Path(sys.executable).with_name("sheepfold"))
-SERVER_PORT, DEPOT_PORT = 8421, 8420
+SERVER_PORT, COORDINATOR_PORT = 8421, 8420
 #: What must hold: copies the server and the coordinator send, and times of one copy until everybody has it.
 SERVER_COPIES, COORDINATOR_COPIES, TIMES_OF_ALONE = 1.0, 4.0, 2.0
 CANNOT_RUN = 2
@@ -178,7 +178,7 @@ class _FanoutRun:
             "SHEEPFOLD_VIEWER_PASSWORD": self._viewer_password,
             "SHEEPFOLD_STATE_DIR": str(self._folder / "coordinator"),
             "SHEEPFOLD_HOST": self._coordinator,
-            "SHEEPFOLD_PORT": str(DEPOT_PORT),
+            "SHEEPFOLD_PORT": str(COORDINATOR_PORT),
             "SHEEPFOLD_NO_JOB_WAIT_S": "0.5",
             "SHEEPFOLD_RETRY_WAIT_S": "0.5",
         }
@@ -188,7 +188,7 @@ class _FanoutRun:
         """A PC that has joined."""
         self._lan.plug_in(name)
         environment = {
-            "SHEEPFOLD_COORDINATOR_URL": f"http://{self._coordinator}:{DEPOT_PORT}",
+            "SHEEPFOLD_COORDINATOR_URL": f"http://{self._coordinator}:{COORDINATOR_PORT}",
             "SHEEPFOLD_FARM_TOKEN": self._token,
             "SHEEPFOLD_VIEWER_PASSWORD": self._viewer_password,
             "SHEEPFOLD_NODE_NAME": name,

@@ -41,9 +41,9 @@ def check_rights() -> None:
     if os.geteuid() != 0:
         raise NoNamespaces("only root may make network namespaces: run it with sudo")
     name = f"sheepfold-{secrets.token_hex(3)}-probe"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, timeout=10)
-    if made.returncode:
-        raise NoNamespaces(f"no network namespaces here: {made.stderr.strip()}")
+    added = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, timeout=10)
+    if added.returncode:
+        raise NoNamespaces(f"no network namespaces here: {added.stderr.strip()}")
     subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=10)
 
 

@@ -43,9 +43,9 @@ def server() -> Iterator[MisbehavingServer]:
 
 @pytest.fixture
 def client(server: MisbehavingServer) -> Iterator[ServerClient]:
-    made = ServerClient(server.url, connect_timeout_s=2, read_timeout_s=2, answer_deadline_s=4)
-    yield made
-    made.close()
+    client = ServerClient(server.url, connect_timeout_s=2, read_timeout_s=2, answer_deadline_s=4)
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import http.client
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,6 +29,7 @@ from sheepfold.serving.connection_limits import ConnectionRules
 from sheepfold.serving.file_limit import raise_file_limit
 from tests.support.coordinator.builders import Listener, look, open_ledger, rendering
 from tests.support.coordinator.fakes import OpenAdmission
+from tests.support.dripping import dripping
 
 TOKEN = "f4" * 24
 PICTURE = b"PNG" + bytes(40_000)
@@ -102,7 +102,6 @@ def api(tmp_path: Path) -> Iterator[LanApi]:
 @contextmanager
 def dripping_deliveries(api: LanApi) -> Iterator[None]:
     """Eight nodes with the farm token send a large frame, a byte now and then."""
-    done = threading.Event()
     with ExitStack() as stack:
         clients = [stack.enter_context(api.connect()) for _ in range(8)]
         for number, client in enumerate(clients):
@@ -111,24 +110,12 @@ def dripping_deliveries(api: LanApi) -> Iterator[None]:
                 f"PUT {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 50000000\r\n\r\n"
             )
             client.sendall(head.encode())
-
-        def drip() -> None:
-            while not done.wait(0.2):
-                for client in clients:
-                    with contextlib.suppress(OSError):
-                        client.sendall(b"P")
-
-        thread = threading.Thread(target=drip)
-        thread.start()
-        try:
+        with dripping(clients, 0.2):
             yield
-        finally:
-            done.set()
-            thread.join()
 
 
 @contextmanager
-def half_heads(api: LanApi) -> Iterator[None]:
+def half_sent_requests(api: LanApi) -> Iterator[None]:
     """1,200 connections without a token send the first half of a request."""
     with ExitStack() as stack:
         for _ in range(1200):
@@ -151,7 +138,7 @@ def bodies_without_a_token(api: LanApi) -> Iterator[None]:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("attack", [dripping_deliveries, half_heads, bodies_without_a_token])
+@pytest.mark.parametrize("attack", [dripping_deliveries, half_sent_requests, bodies_without_a_token])
 def test_frames_go_on_during_an_attack_and_memory_stays(
     api: LanApi, attack: Callable[[LanApi], contextlib.AbstractContextManager[None]]
 ) -> None:

@@ -15,7 +15,7 @@ from benchmarks.lan.network_namespaces import NoNamespaces, check_rights
 
 
 @pytest.fixture(scope="module")
-def copies() -> FanoutFigures:
+def figures() -> FanoutFigures:
     try:
         check_rights()
     except NoNamespaces as reason:
@@ -25,26 +25,26 @@ def copies() -> FanoutFigures:
     return measure(nodes=4, megabytes=40, mbit=100, limit_s=100)
 
 
-def test_the_server_sends_an_archive_once(copies: FanoutFigures) -> None:
-    assert copies.from_server == copies.size
-    assert copies.server_wire < 1.05 * copies.size
+def test_the_server_sends_an_archive_once(figures: FanoutFigures) -> None:
+    assert figures.from_server == figures.size
+    assert figures.server_wire < 1.05 * figures.size
 
 
-def test_the_coordinator_sends_less_than_four_copies_and_less_than_one_for_each(copies: FanoutFigures) -> None:
-    assert copies.coordinator_wire < min(COORDINATOR_COPIES, 0.75 * copies.nodes) * copies.size
-    assert copies.to_lan >= copies.size
+def test_the_coordinator_sends_less_than_four_copies_and_less_than_one_for_each(figures: FanoutFigures) -> None:
+    assert figures.coordinator_wire < min(COORDINATOR_COPIES, 0.75 * figures.nodes) * figures.size
+    assert figures.to_lan >= figures.size
 
 
-def test_all_have_it_within_twice_the_time_of_one_copy(copies: FanoutFigures) -> None:
-    print(copies.table())
-    assert copies.alone_s >= 0.9 * copies.line_s, "the cable was shaped"
-    assert copies.all_s <= TIMES_OF_ALONE * copies.alone_s
-    assert copies.broken() == []
+def test_all_have_it_within_twice_the_time_of_one_copy(figures: FanoutFigures) -> None:
+    print(figures.table())
+    assert figures.alone_s >= 0.9 * figures.line_s, "the cable was shaped"
+    assert figures.all_s <= TIMES_OF_ALONE * figures.alone_s
+    assert figures.broken() == []
 
 
-def test_nothing_of_the_lan_is_left(copies: FanoutFigures) -> None:
+def test_nothing_of_the_lan_is_left(figures: FanoutFigures) -> None:
     left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, timeout=10)
-    assert copies.run not in left.stdout
+    assert figures.run not in left.stdout
 
 
 def test_without_the_rights_it_says_why(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,16 +22,16 @@ def test_a_slot_goes_from_frame_to_frame_without_a_pause(
     """Given a farm that knows nothing of the scene, when 8 frames go through it, the slot is busy all the time."""
     monkeypatch.setenv("SHEEPFOLD_BLENDER", blender)
     found = measure(Case(frames=8, slots=1), tmp_path, pairs=1)
-    (passage,) = found.passages
-    assert len(passage.gaps_ms()) == 7
-    assert statistics.median(passage.gaps_ms()) < GAP_GOAL_MS
-    assert passage.rendering_share > 0.9
+    (timeline,) = found.timelines
+    assert len(timeline.gaps_ms()) == 7
+    assert statistics.median(timeline.gaps_ms()) < GAP_GOAL_MS
+    assert timeline.rendering_share > 0.9
     assert found.ratio < 2
-    assert_steps_add_up(passage)
+    assert_steps_add_up(timeline)
     assert f"{found.ratio:.2f}" in found.table()
 
 
-def assert_steps_add_up(passage: FrameTimeline) -> None:
-    steps = passage.steps_s()
-    assert sum(steps.values()) == pytest.approx(passage.took_s)
-    assert abs(steps["slots out of step"]) < 0.1 * passage.took_s
+def assert_steps_add_up(timeline: FrameTimeline) -> None:
+    steps = timeline.steps_s()
+    assert sum(steps.values()) == pytest.approx(timeline.took_s)
+    assert abs(steps["slots out of step"]) < 0.1 * timeline.took_s

@@ -15,12 +15,12 @@ PLAN = Plan(seed=32, frames=60, blender_frames=4, pause_s=(3.0, 6.0), limit_s=12
 
 @pytest.mark.usefixtures("blender")
 def test_no_frame_is_lost_and_none_accepted_twice_while_everybody_is_killed(tmp_path: Path) -> None:
-    books = run_chaos(PLAN, tmp_path)
-    print(books.table())
-    assert not books.broken(), books.table()
-    assert len(books.kills) >= 3, "workers, the coordinator and Redis were killed"
-    assert books.faults, "the server failed too"
-    assert books.others["accepted"] == PLAN.frames + PLAN.blender_frames
+    report = run_chaos(PLAN, tmp_path)
+    print(report.table())
+    assert not report.broken(), report.table()
+    assert len(report.kills) >= 3, "workers, the coordinator and Redis were killed"
+    assert report.faults, "the server failed too"
+    assert report.others["accepted"] == PLAN.frames + PLAN.blender_frames
 
 
 def test_the_same_seed_kills_the_same_processes_at_the_same_times() -> None:

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.farm.faulty_farm import FaultyFarm, Project
+from tests.support.farm.faulty_farm import TWO_PCS, FaultyFarm, Project
 from tests.support.farm.running_farm import wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
-PCS = ("pc-01", "pc-02")
 FRAMES = 12
 
 
@@ -59,13 +58,13 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> WallClock:
 def farm(tmp_path_factory: pytest.TempPathFactory, clock: WallClock) -> Iterator[FaultyFarm]:
     farm = FaultyFarm(tmp_path_factory.mktemp("farm"), environment=clock.environment)
     try:
-        farm.begin(*PCS)
+        farm.begin(*TWO_PCS)
         yield farm
     finally:
         farm.end()
 
 
-def half_way(farm: FaultyFarm) -> Project:
+def half_rendered_project(farm: FaultyFarm) -> Project:
     """A job of which both PCs render a frame and hold another."""
     project = farm.submit(f"1-{FRAMES}", acts={"*": "gate"})
     wait_for("both PCs render", lambda: len(project.starts()) == 2, 20)
@@ -76,8 +75,8 @@ def half_way(farm: FaultyFarm) -> Project:
 @pytest.mark.parametrize("set_by", [3600, -3600], ids=["forward", "back"])
 @pytest.mark.parametrize("restarted", [None, "server", "coordinator"])
 def test_every_frame_is_rendered_once(farm: FaultyFarm, clock: WallClock, set_by: int, restarted: str | None) -> None:
-    before = farm.books()
-    project = half_way(farm)
+    before = farm.accounting()
+    project = half_rendered_project(farm)
     if restarted:
         farm.kill(restarted)
     clock.shift(set_by)
@@ -90,9 +89,9 @@ def test_every_frame_is_rendered_once(farm: FaultyFarm, clock: WallClock, set_by
     project.open()
     farm.wait_until_accepted(project, FRAMES, within_s=40)
     assert sorted(start.frame for start in project.starts()) == list(range(1, FRAMES + 1))
-    books = farm.books()
-    assert books["grants"] - before["grants"] == FRAMES
-    assert (books["expiries"], books["again"]) == (before["expiries"], before["again"])
+    accounting = farm.accounting()
+    assert accounting["grants"] - before["grants"] == FRAMES
+    assert (accounting["expiries"], accounting["again"]) == (before["expiries"], before["again"])
 
 
 def test_and_a_pc_that_is_lost_is_still_found(farm: FaultyFarm, clock: WallClock) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -17,21 +15,12 @@ PCS = ("pc-01", "pc-02", "pc-03")
 KILLER, FRAMES = 4, 12
 
 
-@pytest.fixture
-def farm(tmp_path: Path) -> Iterator[FaultyFarm]:
-    farm = FaultyFarm(tmp_path)
-    try:
-        yield farm
-    finally:
-        farm.end()
-
-
 class Supervisor:
     """Starts a worker again when it dies, as systemd does, and counts."""
 
-    def __init__(self, farm: FaultyFarm) -> None:
+    def __init__(self, own_farm: FaultyFarm) -> None:
         self.deaths = 0
-        self._farm, self._done = farm, threading.Event()
+        self._farm, self._done = own_farm, threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
@@ -47,28 +36,28 @@ class Supervisor:
         self._thread.join()
 
 
-def test_it_takes_three_workers_down_the_last_one_alone_and_fails(farm: FaultyFarm) -> None:
-    farm.begin(*PCS)
-    supervisor = Supervisor(farm)
+def test_it_takes_three_workers_down_the_last_one_alone_and_fails(own_farm: FaultyFarm) -> None:
+    own_farm.begin(*PCS)
+    supervisor = Supervisor(own_farm)
     try:
-        project = farm.submit(f"1-{FRAMES}", seconds=0.3, acts={f"{KILLER}:*": "{ sleep 0.6; kill -9 $PPID; }"})
+        project = own_farm.submit(f"1-{FRAMES}", seconds=0.3, acts={f"{KILLER}:*": "{ sleep 0.6; kill -9 $PPID; }"})
 
         company: set[int] = set()
 
         def has_failed() -> bool:
-            status = farm.status()
+            status = own_farm.status()
             for node in status["nodes"]:
                 if any((int(slot["frame"]), slot["attempt"]) == (KILLER, 3) for slot in node["busy"]):
                     company.add(len(node["busy"]))
             return status["leases"]["failed"] == 1
 
         wait_for("the frame has failed", has_failed, 120)
-        wait_for("all others are accepted", lambda: farm.status()["leases"]["accepted"] == FRAMES - 1, 60)
+        wait_for("all others are accepted", lambda: own_farm.status()["leases"]["accepted"] == FRAMES - 1, 60)
     finally:
         supervisor.stop()
     assert supervisor.deaths == 3
     assert [start.attempt for start in project.starts(KILLER)] == [1, 2, 3]
     assert company == {1}, "its PC had no other frame"
-    assert "beside it" in farm.error_log(project, KILLER)
-    assert "takes PCs down" in farm.error_log(project, KILLER)
-    assert farm.log_of("coordinator").read_text().count("may be what takes PCs down") == 1
+    assert "beside it" in own_farm.error_log(project, KILLER)
+    assert "takes PCs down" in own_farm.error_log(project, KILLER)
+    assert own_farm.log_of("coordinator").read_text().count("may be what takes PCs down") == 1

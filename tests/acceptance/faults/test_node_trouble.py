@@ -23,7 +23,7 @@ from tests.support.farm.running_farm import RunningFarm, running_farm, wait_for
 
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(240)]
 
-TOLD_WITHIN_S = 10
+SHOWN_WITHIN_S = 10
 #: Of the PC's disk: with more than 256 MB free it takes frames.
 DISK_MB = 320
 FRAMES = 5
@@ -50,20 +50,20 @@ class Trouble:
     """What is wrong with the PC, and what its operator reads."""
 
     name: str
-    told: str
+    status_line: str
 
 
-FULL = Trouble(name="full disk", told="disk full")
-NONE = Trouble(name="no Blender", told="is no program on this PC")
-WRONG = Trouble(name="wrong Blender", told="does not say that it is a Blender")
+FULL = Trouble(name="full disk", status_line="disk full")
+NONE = Trouble(name="no Blender", status_line="is no program on this PC")
+WRONG = Trouble(name="wrong Blender", status_line="does not say that it is a Blender")
 
 
 class TroubledPc:
     """A PC that a test breaks and mends: its work folder is a small disk of its own, its Blender a link."""
 
-    def __init__(self, farm: RunningFarm, folder: Path, disk: Path, blender: str) -> None:
+    def __init__(self, farm: RunningFarm, folder: Path, small_disk: Path, blender: str) -> None:
         self.farm, self._blender = farm, blender
-        self._link, self._filler = folder / "blender-of-pc", disk / "filler"
+        self._link, self._filler = folder / "blender-of-pc", small_disk / "filler"
         self._point_to(blender)
 
     def start(self) -> None:
@@ -97,15 +97,15 @@ class TroubledPc:
 def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Scenes of 16 × 16 pixels; the last one has no camera."""
     folder = tmp_path_factory.mktemp("scenes")
-    made = {name: folder / f"{name}.blend" for name in _SCENES}
-    code = _MAKE.format(paths=[str(path) for path in made.values()])
+    scene_files = {name: folder / f"{name}.blend" for name in _SCENES}
+    code = _MAKE.format(paths=[str(path) for path in scene_files.values()])
     command = [blender, "-b", "--factory-startup", "--python-expr", code]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return made
+    return scene_files
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system, where pc-01 has its work folder."""
     folder = tmp_path / "pc-01"
     folder.mkdir()
@@ -139,27 +139,37 @@ def project_called(farm: RunningFarm, name: str) -> Callable[[], dict[str, Any]]
     return lambda: next(project for project in farm.projects()["projects"] if project["name"] == name)
 
 
-def seconds_until_told(farm: RunningFarm, told: str) -> float:
+def seconds_until_shown(farm: RunningFarm, status_line: str) -> float:
     """How long it takes until ``sheepfold status`` says it."""
     began = time.monotonic()
-    wait_for(f"the status says {told!r}", lambda: told in " ".join(farm.run("status").stdout.split()), TOLD_WITHIN_S)
+    wait_for(
+        f"the status says {status_line!r}",
+        lambda: status_line in " ".join(farm.run("status").stdout.split()),
+        SHOWN_WITHIN_S,
+    )
     return time.monotonic() - began
 
 
 @pytest.mark.parametrize("trouble", [FULL, NONE, WRONG], ids=lambda trouble: trouble.name)
 @pytest.mark.parametrize("pcs", [1, 2], ids=["one PC", "two PCs"])
 def test_a_pc_in_trouble_loses_no_frame_says_why_and_goes_on_when_it_is_mended(
-    farm: RunningFarm, tmp_path: Path, disk: Path, blender: str, scenes: dict[str, Path], pcs: int, trouble: Trouble
+    farm: RunningFarm,
+    tmp_path: Path,
+    small_disk: Path,
+    blender: str,
+    scenes: dict[str, Path],
+    pcs: int,
+    trouble: Trouble,
 ) -> None:
     """Given a PC that breaks in the middle of a job, and another job after that."""
-    pc = TroubledPc(farm, tmp_path, disk, blender)
+    pc = TroubledPc(farm, tmp_path, small_disk, blender)
     pc.start()
     first = submit(farm, scenes["first"], FRAMES)
     wait_for("the first frame is accepted", lambda: first()["accepted"] >= 1, 60)
     pc.break_it(trouble)
     second = submit(farm, scenes["second"], FRAMES)
-    seconds = seconds_until_told(farm, trouble.told)
-    print(f"measured: {trouble.name}, {pcs} PC(s): told after {seconds:.1f} s")
+    seconds = seconds_until_shown(farm, trouble.status_line)
+    print(f"measured: {trouble.name}, {pcs} PC(s): shown after {seconds:.1f} s")
     if pcs == 2:
         farm.start_worker("pc-02")
         wait_for("the other PC renders it all", lambda: second()["accepted"] == FRAMES, 60)

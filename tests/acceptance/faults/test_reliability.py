@@ -22,36 +22,17 @@ import redis
 
 from coordinator.broker.redis_discovery import find_redis
 from sheepfold.contract.orders import queue_of
-from tests.support.farm.faulty_farm import FaultyFarm, Project
+from tests.support.farm.faulty_farm import TWO_PCS, FaultyFarm, Project
 from tests.support.farm.render_processes import measured, seconds_until_gone
 from tests.support.farm.running_farm import free_port, wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
 
-PCS = ("pc-01", "pc-02")
 #: A node silent for 15 s is lost; the sweep looks once a second, and a PC must pick the order up.
 LOST_NODE_S = 20
 
 
-@pytest.fixture(scope="module")
-def shared_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyFarm]:
-    """Server, coordinator and two PCs for all tests of this file."""
-    farm = FaultyFarm(tmp_path_factory.mktemp("farm"))
-    try:
-        farm.begin(*PCS)
-        yield farm
-    finally:
-        farm.end()
-
-
-@pytest.fixture
-def farm(shared_farm: FaultyFarm) -> FaultyFarm:
-    """The farm with all its processes and nothing to do."""
-    shared_farm.calm_down(*PCS)
-    return shared_farm
-
-
-def starts_of_all(project: Project) -> dict[int, int]:
+def starts_by_frame(project: Project) -> dict[int, int]:
     """Frame → how often its renderer was started."""
     started = [start.frame for start in project.starts()]
     return {frame: started.count(frame) for frame in started}
@@ -97,7 +78,7 @@ def test_a_worker_that_is_started_again_gives_its_frame_back_at_once(farm: Fault
 def test_a_pc_that_froze_is_replaced_and_its_late_picture_is_dropped(farm: FaultyFarm) -> None:
     project = farm.submit("1", acts={"1:*": "gate"})
     first = farm.wait_until_started(project, 1)
-    again = farm.books()["again"]
+    again = farm.accounting()["again"]
     with farm.frozen(first.pc):
         frozen_at = time.monotonic()
         second = farm.wait_until_started(project, 1, times=2, within_s=LOST_NODE_S)
@@ -111,19 +92,19 @@ def test_a_pc_that_froze_is_replaced_and_its_late_picture_is_dropped(farm: Fault
     maker = farm.maker(project, 1)
     assert maker is not None
     assert maker.pc == second.pc
-    assert farm.books()["again"] == again, "the late picture never reached the server"
+    assert farm.accounting()["again"] == again, "the late picture never reached the server"
 
     farm.wait_until_here(first.pc)
     more = farm.submit("1-8", seconds=0.3)
     farm.wait_until_accepted(more, 8)
-    assert {start.pc for start in more.starts()} == set(PCS), "it works again"
+    assert {start.pc for start in more.starts()} == set(TWO_PCS), "it works again"
 
 
 # Orders
 
 
 def test_an_order_delivered_twice_is_rendered_once(farm: FaultyFarm) -> None:
-    with closing(farm.redis()) as broker, the_orders_of(broker) as orders:
+    with closing(farm.redis()) as broker, orders_sent_through(broker) as orders:
         project = farm.submit("1", acts={"1:*": "gate"})
         farm.wait_until_started(project, 1)
         queue, message = orders[0]
@@ -133,12 +114,12 @@ def test_an_order_delivered_twice_is_rendered_once(farm: FaultyFarm) -> None:
         farm.wait_until_accepted(project, 1)
         broker.lpush(queue, message)  # ... and when it is done
         label = f"frame 0001 · {project.name} is dropped"
-        wait_for("the third copy is dropped", lambda: any(label in farm.log_text(pc) for pc in PCS), 10)
+        wait_for("the third copy is dropped", lambda: any(label in farm.log_text(pc) for pc in TWO_PCS), 10)
     assert len(project.starts()) == 1
 
 
 @contextmanager
-def the_orders_of(broker: redis.Redis) -> Iterator[list[tuple[str, str]]]:
+def orders_sent_through(broker: redis.Redis) -> Iterator[list[tuple[str, str]]]:
     """Queue and message of every order sent inside the block, as Redis saw them."""
     seen: list[tuple[str, str]] = []
 
@@ -164,9 +145,9 @@ def the_orders_of(broker: redis.Redis) -> Iterator[list[tuple[str, str]]]:
 
 def test_an_order_lost_on_its_way_is_ordered_again(farm: FaultyFarm) -> None:
     ids = {node["name"]: node["id"] for node in farm.status()["nodes"]}
-    queues = [queue_of(ids[pc]) for pc in PCS]
+    queues = [queue_of(ids[pc]) for pc in TWO_PCS]
     with contextlib.ExitStack() as frozen, closing(farm.redis()) as broker:
-        for pc in PCS:  # nobody takes orders, everybody is there
+        for pc in TWO_PCS:  # nobody takes orders, everybody is there
             frozen.enter_context(farm.frozen(pc))
         for client in broker.client_list():  # a worker that waits would be given the order at once
             if client["cmd"] == "brpop":
@@ -185,14 +166,14 @@ def test_an_order_lost_on_its_way_is_ordered_again(farm: FaultyFarm) -> None:
 
 def test_a_coordinator_killed_hard_comes_back_with_its_leases_and_its_server_session(farm: FaultyFarm) -> None:
     project = farm.submit("1-6", acts={"*": "gate"})
-    wait_for("both PCs render", lambda: {start.pc for start in project.starts()} == set(PCS), 20)
+    wait_for("both PCs render", lambda: {start.pc for start in project.starts()} == set(TWO_PCS), 20)
     done, going_on = (start.frame for start in project.starts())
-    sign_ins, expiries = farm.log_text("server").count("signed in"), farm.books()["expiries"]
+    sign_ins, expiries = farm.log_text("server").count("signed in"), farm.accounting()["expiries"]
     before = {row["id"]: row["attempt"] for row in farm.leases(project)}
 
     killed = farm.kill("coordinator")
     project.open(done)
-    wait_for("the finished picture is kept", lambda: sum(map(farm.kept_pictures, PCS)) == 1, 10)
+    wait_for("the finished picture is kept", lambda: sum(map(farm.kept_pictures, TWO_PCS)) == 1, 10)
     due = farm.at_server(project, going_on)["expires_at"]
     farm.start_coordinator()
     measured("answers after (s)", time.monotonic() - killed)
@@ -204,9 +185,9 @@ def test_a_coordinator_killed_hard_comes_back_with_its_leases_and_its_server_ses
 
     after = {row["id"]: row["attempt"] for row in farm.leases(project)}
     assert before.items() <= after.items(), "the same leases at the same attempt"
-    assert starts_of_all(project) == dict.fromkeys(range(1, 7), 1), "nothing was rendered twice"
+    assert starts_by_frame(project) == dict.fromkeys(range(1, 7), 1), "nothing was rendered twice"
     assert farm.log_text("server").count("signed in") == sign_ins, "the same server session"
-    assert farm.books()["expiries"] == expiries, "the server missed no beat"
+    assert farm.accounting()["expiries"] == expiries, "the server missed no beat"
 
 
 def test_pictures_that_wait_for_the_server_survive_a_coordinator_killed_hard(farm: FaultyFarm) -> None:
@@ -221,12 +202,12 @@ def test_pictures_that_wait_for_the_server_survive_a_coordinator_killed_hard(far
     farm.api("DELETE", "/api/faults")
     farm.start_coordinator()
     farm.wait_until_accepted(project, 3)
-    assert starts_of_all(project) == {1: 1, 2: 1, 3: 1}
+    assert starts_by_frame(project) == {1: 1, 2: 1, 3: 1}
 
 
 def test_a_coordinator_told_to_stop_reports_what_is_unfinished_and_logs_out(farm: FaultyFarm) -> None:
     project = farm.submit("1-6", acts={"*": "gate"})
-    wait_for("both PCs render", lambda: {start.pc for start in project.starts()} == set(PCS), 20)
+    wait_for("both PCs render", lambda: {start.pc for start in project.starts()} == set(TWO_PCS), 20)
     wait_for("the look-ahead is full", lambda: farm.at_server(project)["leased"] == 4, 10)
     log_outs = farm.log_text("server").count("logged out")
     began = time.monotonic()
@@ -236,12 +217,12 @@ def test_a_coordinator_told_to_stop_reports_what_is_unfinished_and_logs_out(farm
     assert (shown["failed"], shown["leased"]) == (4, 0), "each one was reported with its frame"
     assert "node leaving" in farm.error_log(project, 1)
     assert farm.log_text("server").count("logged out") == log_outs + 1
-    wait_for("their renderers are gone", lambda: no_renderers(farm), 5)
+    wait_for("their renderers are gone", lambda: is_idle(farm), 5)
 
 
-def no_renderers(farm: FaultyFarm) -> bool:
+def is_idle(farm: FaultyFarm) -> bool:
     """Whether no PC renders."""
-    return not any(farm.renderers_of(pc) for pc in PCS)
+    return not any(farm.renderers_of(pc) for pc in TWO_PCS)
 
 
 def test_the_ledger_is_copied_while_frames_come_and_go(farm: FaultyFarm, tmp_path: Path) -> None:
@@ -263,7 +244,7 @@ def test_the_ledger_is_copied_while_frames_come_and_go(farm: FaultyFarm, tmp_pat
 
 def test_the_farms_own_redis_is_killed_hard_and_the_farm_goes_on(farm: FaultyFarm) -> None:
     project = farm.submit("1-8", acts={"*": "gate"})
-    wait_for("both PCs render", lambda: {start.pc for start in project.starts()} == set(PCS), 20)
+    wait_for("both PCs render", lambda: {start.pc for start in project.starts()} == set(TWO_PCS), 20)
     rendering = [start.frame for start in project.starts()]
     killed = farm.kill_redis()
     for frame in rendering:
@@ -278,7 +259,7 @@ def test_the_farms_own_redis_is_killed_hard_and_the_farm_goes_on(farm: FaultyFar
     project.open()
     farm.wait_until_accepted(project, 8, within_s=60)
     measured("all accepted after (s)", time.monotonic() - killed)
-    assert starts_of_all(project) == dict.fromkeys(range(1, 9), 1), "nothing was rendered twice"
+    assert starts_by_frame(project) == dict.fromkeys(range(1, 9), 1), "nothing was rendered twice"
 
 
 class OwnRedis:
@@ -297,7 +278,7 @@ class OwnRedis:
             [str(find_redis()), *words, "", "--dir", str(self._folder)], stdout=subprocess.DEVNULL
         )
         with closing(redis.Redis.from_url(self.url)) as client:
-            wait_for("Redis answers", lambda: answers(client), 10)
+            wait_for("Redis answers", lambda: redis_answers(client), 10)
 
     def kill(self) -> None:
         """kill -9."""
@@ -306,7 +287,7 @@ class OwnRedis:
         self._process.wait()
 
 
-def answers(client: redis.Redis) -> bool:
+def redis_answers(client: redis.Redis) -> bool:
     """Whether this Redis takes commands."""
     try:
         return bool(client.ping())
@@ -340,7 +321,7 @@ def test_a_studios_redis_is_killed_hard_and_stays_away_for_a_while(tmp_path: Pat
         back = time.monotonic()
         farm.wait_until_accepted(project, 4, within_s=40)
         measured("all accepted after its return (s)", time.monotonic() - back)
-        assert starts_of_all(project) == {1: 1, 2: 1, 3: 1, 4: 1}
+        assert starts_by_frame(project) == {1: 1, 2: 1, 3: 1, 4: 1}
         assert farm.stop("pc-01") == 0
         assert farm.stop("coordinator") == 0
     finally:
@@ -382,7 +363,7 @@ def test_a_cancelled_frame_is_gone_with_its_whole_tree_and_its_server_knows(farm
     start = farm.wait_until_started(project, 1)
     wait_for("its daemons are there", lambda: len(farm.renderers_of(start.pc)) >= 3, 5)
     renderers = farm.renderers_of(start.pc)
-    errors = farm.books()["errors"]
+    errors = farm.accounting()["errors"]
     if who == "operator":
         assert "1 frame cancelled" in farm.run("cancel", f"{project.id}:0001").stdout
     else:
@@ -397,5 +378,5 @@ def test_a_cancelled_frame_is_gone_with_its_whole_tree_and_its_server_knows(farm
     wait_for("the PC is idle", lambda: not farm.node(start.pc)["busy"], 10)
     wait_for("no report waits", lambda: not list((farm.folder / "coordinator" / "reports").iterdir()), 5)
     # The server knows what it cancelled itself; what the operator cancels goes back to it.
-    assert farm.books()["errors"] == errors + (who == "operator")
+    assert farm.accounting()["errors"] == errors + (who == "operator")
     assert farm.at_server(project)["leased"] == 0

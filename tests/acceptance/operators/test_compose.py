@@ -26,14 +26,14 @@ def test_the_composed_farm_renders_the_demo_and_flower_tells_the_truth(compose_c
     with ComposedFarm(compose_command) as farm:
         built_s = farm.timed("build", within_s=BUILD_S)
         up_s = farm.timed("up", "--detach", "--scale", "worker=3")
-        said = Answers(farm)
+        flower = FlowerPages(farm)
 
-        during = wait_for("every PC renders", said.all_rendering, RENDERED_WITHIN_S)
-        workers = wait_for("three workers", said.three_workers, RENDERED_WITHIN_S)
+        during = wait_for("every PC renders", flower.all_rendering, RENDERED_WITHIN_S)
+        workers = wait_for("three workers", flower.three_workers, RENDERED_WITHIN_S)
         show_workers(workers)
         show_tasks("while frames were rendering", during)
         project = wait_for("the demo is accepted", lambda: accepted(farm), RENDERED_WITHIN_S)
-        after = wait_for("every task has ended", said.all_ended, 30)
+        after = wait_for("every task has ended", flower.all_ended, 30)
         show_tasks("when the demo was accepted", after)
 
         assert sorted(workers) == PCS
@@ -43,15 +43,15 @@ def test_the_composed_farm_renders_the_demo_and_flower_tells_the_truth(compose_c
         assert sum(task["state"] == "STARTED" for task in during.values()) <= len(PCS), "one slot each"
         assert sorted(frame_of(task) for task in after.values()) == [f"{n:04d}" for n in range(1, FRAMES + 1)]
 
-        assert said.without_login() == {"/api/tasks": 401, "/api/workers": 401, "/tasks": 401, "/metrics": 401}
+        assert flower.without_login() == {"/api/tasks": 401, "/api/workers": 401, "/tasks": 401, "/metrics": 401}
         assert looks_at_coordinator(farm) == {"viewer": 200, "farm token": 401, "nobody": 401}
-        told = json.loads(farm.run("exec", "-T", "coordinator", "sheepfold", "status", "--json"))
-        assert [node["name"] for node in told["nodes"]] == ["pc", "pc-02", "pc-03"]
+        worker = json.loads(farm.run("exec", "-T", "coordinator", "sheepfold", "status", "--json"))
+        assert [node["name"] for node in worker["nodes"]] == ["pc", "pc-02", "pc-03"]
         assert farm.flower("/api/worker/shutdown/worker@pc", method="POST")[0] == 403
         assert farm.flower("/api/task/send-task/render", method="POST")[0] == 403
         for page in ("/tasks", "/workers", "/broker", "/metrics", *(f"/task/{task}" for task in after)):
-            said.ask(page)
-        assert said.pages_with_a_secret() == []
+            flower.ask(page)
+        assert flower.pages_with_a_secret() == []
         assert secrets_in(farm, farm.run("top")) == []
         assert secrets_in(farm, farm.run("logs", "--no-color")) == []
 
@@ -76,18 +76,18 @@ def test_the_studio_profile_leaves_the_lab_server_out(compose_command: list[str]
         assert services == {"redis", "studio-coordinator", "worker", "flower"}
 
 
-class Answers:
+class FlowerPages:
     """What Flower said, every word of it, to be searched for secrets at the end."""
 
     def __init__(self, farm: ComposedFarm) -> None:
         self._farm = farm
-        self._said: dict[str, set[str]] = {}
+        self._printed: dict[str, set[str]] = {}
 
     def ask(self, path: str) -> str:
         """A page that has to be there."""
         status, text = self._farm.flower(path)
         assert status in (0, 200), f"{path}: {status} {text[:300]}"
-        self._said.setdefault(path, set()).add(text)
+        self._printed.setdefault(path, set()).add(text)
         return text
 
     def _tasks(self) -> dict[str, dict[str, Any]]:
@@ -116,7 +116,7 @@ class Answers:
 
     def pages_with_a_secret(self) -> list[str]:
         """Every page on which one of the farm's secrets stood."""
-        return [page for page, texts in self._said.items() if any(secrets_in(self._farm, text) for text in texts)]
+        return [page for page, texts in self._printed.items() if any(secrets_in(self._farm, text) for text in texts)]
 
 
 def secrets_in(farm: ComposedFarm, text: str) -> list[str]:
@@ -158,8 +158,8 @@ def frame_of(task: dict[str, Any]) -> str:
 def show_workers(workers: dict[str, dict[str, Any]]) -> None:
     """A short table."""
     print("\nFlower's /workers")
-    for name, told in sorted(workers.items()):
-        print(f"  {name:<14} {'online' if told['status'] else 'offline'}")
+    for name, worker in sorted(workers.items()):
+        print(f"  {name:<14} {'online' if worker['status'] else 'offline'}")
 
 
 def show_tasks(when: str, tasks: dict[str, dict[str, Any]]) -> None:

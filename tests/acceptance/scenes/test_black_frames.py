@@ -13,7 +13,7 @@ from tests.support.farm.running_farm import running_farm, wait_for
 pytestmark = [pytest.mark.blender, pytest.mark.redis, pytest.mark.timeout(120)]
 
 #: Five frames of the cube of every new file; in the third the lights are out.
-_BLINK = """
+_MAKE_SCENE = """
 import bpy, sys
 bpy.ops.wm.read_factory_settings()
 scene = bpy.context.scene
@@ -33,20 +33,20 @@ bpy.ops.wm.save_as_mainfile(filepath=sys.argv[-1])
 
 
 @pytest.fixture
-def blink(tmp_path: Path, blender: str) -> Path:
+def scene_with_black_frame(tmp_path: Path, blender: str) -> Path:
     """A scene with one black frame."""
-    path = tmp_path / "blink.blend"
-    words = [blender, "--background", "--factory-startup", "--python-expr", _BLINK, "--", str(path)]
+    path = tmp_path / "black.blend"
+    words = [blender, "--background", "--factory-startup", "--python-expr", _MAKE_SCENE, "--", str(path)]
     subprocess.run(words, check=True, capture_output=True, timeout=60)
     return path
 
 
-def test_a_blink_is_delivered_after_a_second_look_with_a_fresh_blender(
-    tmp_path: Path, blender: str, blink: Path
+def test_a_single_black_frame_is_delivered_after_a_second_look_with_a_fresh_blender(
+    tmp_path: Path, blender: str, scene_with_black_frame: Path
 ) -> None:
     with running_farm(tmp_path, environment={"SHEEPFOLD_BLENDER": blender, "SHEEPFOLD_SLOTS": "1"}) as farm:
         farm.start_server()
-        submitted = farm.run("submit", str(blink), "--frames", "1-5", "--name", "blink")
+        submitted = farm.run("submit", str(scene_with_black_frame), "--frames", "1-5", "--name", "black")
         assert submitted.returncode == 0, submitted.stderr
         farm.start_coordinator()
         farm.start_worker("pc-01")
@@ -56,10 +56,12 @@ def test_a_blink_is_delivered_after_a_second_look_with_a_fresh_blender(
         worker, coordinator = (farm.log_of(name).read_text() for name in ("pc-01", "coordinator"))
 
     assert coordinator.count("ordered from pc-01") == 6, "one of them twice"
-    assert "frame 0003 · blink is held back until a second render agrees: the picture is wholly black" in coordinator
+    assert "frame 0003 · black is held back until a second render agrees: the picture is wholly black" in coordinator
     assert "a warm Blender is closed after" in worker
     assert "another needs its place" in worker, "the second look was not the warm one's"
     pictures = sorted((tmp_path / "server").glob("projects/*/frames/*.png"))
     assert [int(path.stem) for path in pictures] == [1, 2, 3, 4, 5]
     for picture in pictures[1:3]:
-        assert pixels(picture) == pixels(rendered_directly(blender, blink, int(picture.stem), tmp_path))
+        assert pixels(picture) == pixels(
+            rendered_directly(blender, scene_with_black_frame, int(picture.stem), tmp_path)
+        )

@@ -35,11 +35,11 @@ RENDERED_WITHIN_S = 600
 
 
 class SubmittedScenes:
-    """Every scene, submitted to one farm; what was said about each."""
+    """Every scene, submitted to one farm, and how each command ended."""
 
     def __init__(self, farm: RunningFarm, folder: Path) -> None:
         self.farm, self.folder = farm, folder
-        self.said: dict[str, EndedCommand] = {}
+        self.commands: dict[str, EndedCommand] = {}
 
     def file(self, name: str) -> Path:
         return self.folder / f"{CASES[name].get('file', name)}.blend"
@@ -49,7 +49,7 @@ class SubmittedScenes:
         frames = () if frame == "own" else ("--frames", str(frame))
         arguments = ["submit", *frames, "--name", name, "--", str(self.file(name))]
         environment = {**self.farm.environment(), "SHEEPFOLD_ALL_SCENES": None}
-        self.said[name] = run_command(arguments, environment)
+        self.commands[name] = run_command(arguments, environment)
 
     def projects(self) -> list[dict[str, Any]]:
         return self.farm.projects()["projects"]
@@ -84,17 +84,17 @@ def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def test_a_scene_comes_back_as_blender_makes_it_or_its_person_is_told(
     name: str, scenes: SubmittedScenes, blender: str, tmp_path: Path
 ) -> None:
-    expected, said = CASES[name], scenes.said[name]
+    expected, submitted = CASES[name], scenes.commands[name]
     if "refused" in expected:
-        assert said.exit_code == 2, said.stderr
-        assert re.search(expected["refused"], said.stderr), said.stderr
-        assert len(said.stderr.splitlines()) == 1, said.stderr
+        assert submitted.exit_code == 2, submitted.stderr
+        assert re.search(expected["refused"], submitted.stderr), submitted.stderr
+        assert len(submitted.stderr.splitlines()) == 1, submitted.stderr
         assert name not in [project["name"] for project in scenes.projects()]
         return
-    assert said.exit_code == 0, said.stderr
-    told = [line.removeprefix("warning: ") for line in said.stderr.splitlines()]
-    assert re.search(expected.get("told", "^$"), "\n".join(told)), told
-    assert scenes.project(name)["notes"] == told, "the server shows what the person was told"
+    assert submitted.exit_code == 0, submitted.stderr
+    warnings = [line.removeprefix("warning: ") for line in submitted.stderr.splitlines()]
+    assert re.search(expected.get("warning", "^$"), "\n".join(warnings)), warnings
+    assert scenes.project(name)["notes"] == warnings, "the server shows what the person was told"
     if not expected.get("renders", True):
         return
     pictures = scenes.pictures(name)

@@ -42,7 +42,7 @@ def frames(request: pytest.FixtureRequest, blender: str, tmp_path_factory: pytes
 
 
 @pytest.fixture(scope="module")
-def honest(frames: HostileFrames) -> np.ndarray:
+def undisturbed_frame(frames: HostileFrames) -> np.ndarray:
     """The frame of somebody else, before anything happened."""
     return pixels(frames, frames.order("7"))
 
@@ -53,10 +53,10 @@ def _others_are_unharmed(request: pytest.FixtureRequest) -> Iterator[None]:
     if "frames" not in request.fixturenames:
         yield
         return
-    frames, honest = request.getfixturevalue("frames"), request.getfixturevalue("honest")
+    frames, undisturbed_frame = request.getfixturevalue("frames"), request.getfixturevalue("undisturbed_frame")
     yield
     assert frames.node.process.poll() is None
-    assert np.array_equal(pixels(frames, frames.order("7")), honest)
+    assert np.array_equal(pixels(frames, frames.order("7")), undisturbed_frame)
 
 
 def pixels(frames: HostileFrames, lease: str) -> np.ndarray:
@@ -95,7 +95,7 @@ def test_a_child_that_hides_ends_with_its_frame(frames: HostileFrames) -> None:
     # Its Blender stays open for more frames; another scene takes its place.
     for frame in ("1", "2"):
         frames.rendered(frames.order(frame, script=f"# {frame}\n"))
-    wait_for(lambda: not sleepers(), 10, "the child is gone")
+    wait_for(lambda: not sleeping_processes(), 10, "the child is gone")
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_a_child_that_hides_ends_with_its_frame(frames: HostileFrames) -> None:
     ],
 )
 def test_a_bomb_ends_its_own_frame_and_another_renders_beside_it(
-    frames: HostileFrames, honest: np.ndarray, attack: str, kind: FailureKind, says: str
+    frames: HostileFrames, undisturbed_frame: np.ndarray, attack: str, kind: FailureKind, says: str
 ) -> None:
     bomb = frames.attack(attack)
     beside = frames.order("7")
     report = frames.failed(bomb)
     assert report.kind is kind, report.reason
     assert says in report.reason
-    assert np.array_equal(pixels(frames, beside), honest)
+    assert np.array_equal(pixels(frames, beside), undisturbed_frame)
 
 
 def test_rubbish_is_not_opened_and_goes(frames: HostileFrames) -> None:
@@ -152,5 +152,5 @@ def is_red(picture: np.ndarray) -> bool:
     return bool(red > 2 * green + 0.01 and blue < green + 0.01)
 
 
-def sleepers() -> list[int]:
+def sleeping_processes() -> list[int]:
     return [process.pid for process in psutil.process_iter(["cmdline"]) if SLEEPS in (process.info["cmdline"] or ())]

@@ -21,8 +21,8 @@ def test_every_dialect_renders_signs_in_again_by_key_and_logs_out(tmp_path: Path
         farm.fault("request-job", "status:202")
         second = farm.submit("1-2", seconds=0.05)
         farm.wait_until_accepted(second, 2)
-        books = farm.books()
-        assert (books["accepted"], books["errors"]) == (FRAMES + 2, 0)
+        accounting = farm.accounting()
+        assert (accounting["accepted"], accounting["errors"]) == (FRAMES + 2, 0)
         log = farm.log_of("coordinator").read_text(encoding="utf-8")
         assert farm.password not in log
         assert "no longer takes its public key" not in log

@@ -19,7 +19,7 @@ PASSWORD, KEY, SCENE_PASSWORD = "acc0unt-pa55&word", "publ1c-k3y-of-the-server",
 SECRETS = [b"acc0unt-pa55", b"publ1c-k3y", b"sc3ne", b"l0ad"]
 
 
-def locked(packer: str, folder: Path, scene: Path, method: str) -> bytes:
+def locked_scene_zip(packer: str, folder: Path, scene: Path, method: str) -> bytes:
     """The scene in a zip that another program locked: ``ZipCrypto`` or ``AES256``."""
     inside = folder / "deep er" / "shot 1.blend"
     inside.parent.mkdir()
@@ -32,7 +32,7 @@ def locked(packer: str, folder: Path, scene: Path, method: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def own_pictures(blender: str, demo_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def bare_blender_pictures(blender: str, demo_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What bare Blender makes of the frames, rendered once for all generations."""
     folder = tmp_path_factory.mktemp("direct")
     return {frame: rendered_directly(blender, demo_scene, int(frame), folder) for frame in FRAMES}
@@ -46,12 +46,12 @@ def test_a_server_of_each_generation_gets_its_frames(
     blender: str,
     demo_scene: Path,
     seven_zip: str,
-    own_pictures: dict[str, Path],
+    bare_blender_pictures: dict[str, Path],
     year: int,
     method: str,
 ) -> None:
     job = Job(
-        scene=locked(seven_zip, tmp_path, demo_scene, method),
+        scene=locked_scene_zip(seven_zip, tmp_path, demo_scene, method),
         scene_password=SCENE_PASSWORD,
         scene_path="deep er/shot 1.blend",
         renderer=zipped("rend.exe", LAUNCHER, 0o755),
@@ -77,7 +77,7 @@ def test_a_server_of_each_generation_gets_its_frames(
     for frame in FRAMES:
         picture = tmp_path / f"{frame}.png"
         picture.write_bytes(seen.pictures[frame])
-        assert pixels(picture) == pixels(own_pictures[frame])
+        assert pixels(picture) == pixels(bare_blender_pictures[frame])
     assert_what_this_year_does(year, seen)
     everything |= {str(path): path.read_bytes() for path in (tmp_path / "farm").rglob("*") if is_ours(path)}
     assert [(where, secret) for where, data in everything.items() for secret in SECRETS if secret in data] == []

@@ -24,7 +24,12 @@ def test_every_pc_renders_under_its_own_session_and_none_asks_for_more_than_the_
         leases = farm.leases(project)
         assert all(lease["session_key"] == f"node:{lease['node_id']}" for lease in leases)
         assert len({lease["node_id"] for lease in leases}) == len(PCS), "nobody is left out"
-        books = farm.books()
-        assert (books["grants"], books["accepted"], books["expiries"], books["errors"]) == (18, 18, 0, 0)
+        accounting = farm.accounting()
+        assert (accounting["grants"], accounting["accepted"], accounting["expiries"], accounting["errors"]) == (
+            18,
+            18,
+            0,
+            0,
+        )
     finally:
         farm.end()

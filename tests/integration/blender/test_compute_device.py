@@ -15,7 +15,7 @@ print('TOLD', preferences.compute_device_type, bpy.context.scene.cycles.device)
 """
 
 
-def told_by(blender: str, folder: Path, call: str, *, use_gpu: bool) -> list[str]:
+def printed_by_blender(blender: str, folder: Path, call: str, *, use_gpu: bool) -> list[str]:
     script = folder / "script.py"
     script.write_text(script_for(use_gpu=use_gpu) + "\n" + call + "\n" + TOLD)
     argv = [blender, "-b", "--factory-startup", "-noaudio", "--python-exit-code", "7", "-P", str(script)]
@@ -37,7 +37,7 @@ def told_by(blender: str, folder: Path, call: str, *, use_gpu: bool) -> list[str
     ],
 )  # fmt: skip
 def test_clients_set_the_device_by_the_servers_own_function(blender, tmp_path, call, use_gpu, expected):
-    assert told_by(blender, tmp_path, call, use_gpu=use_gpu) == expected
+    assert printed_by_blender(blender, tmp_path, call, use_gpu=use_gpu) == expected
 
 
 @pytest.mark.blender
@@ -54,4 +54,4 @@ def test_a_gpu_of_a_kind_this_blender_knows_is_chosen_though_none_is_here(blende
     if not known:
         pytest.skip("this Blender was built without any kind of GPU")
     call = f'sheepit_set_compute_device("{known[0]}", "GPU", "{known[0]}_0")'
-    assert told_by(blender, tmp_path, call, use_gpu=True) == [known[0], "GPU"]
+    assert printed_by_blender(blender, tmp_path, call, use_gpu=True) == [known[0], "GPU"]

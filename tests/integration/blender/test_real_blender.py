@@ -37,7 +37,7 @@ def pixels(path: Path) -> np.ndarray:
 def test_a_picture_has_the_pixels_blender_gives_by_itself(
     blender: str, blender_archive: Path, light_scene: Path, tmp_path: Path, guard: OrphanGuard, script: str
 ) -> None:
-    rendered, told = run(job(blender_archive, light_scene, tmp_path, script=script), guard)
+    rendered, progress = run(job(blender_archive, light_scene, tmp_path, script=script), guard)
     (tmp_path / "server.py").write_text(script)
     by_hand = [blender, "--factory-startup", "--disable-autoexec", "-b", str(light_scene), "-P"]
     by_hand += [str(tmp_path / "server.py"), "-o", str(tmp_path / "direct_"), "-f", "7", "-x", "1"]
@@ -46,7 +46,7 @@ def test_a_picture_has_the_pixels_blender_gives_by_itself(
     assert rendered.picture.suffix == direct.suffix == (".png" if script == PNG_SCRIPT else ".exr")
     assert np.array_equal(pixels(rendered.picture), pixels(direct))
     assert rendered.memory_kb > 50_000
-    assert told[-1].fraction == pytest.approx(1.0, abs=0.5)
+    assert progress[-1].fraction == pytest.approx(1.0, abs=0.5)
 
 
 @pytest.mark.blender
@@ -95,19 +95,19 @@ def test_our_lines_choose_the_cpu_and_the_temporary_folder_in_this_blender(
 def test_a_real_render_is_cancelled_within_two_seconds(
     blender_archive: Path, heavy_scene: Path, tmp_path: Path, guard: OrphanGuard
 ) -> None:
-    switch, told = CancelToken(), threading.Event()
+    token, progress = CancelToken(), threading.Event()
     ended_at: list[float] = []
 
     def attempt() -> None:
         with contextlib.suppress(AttemptDropped):
-            render(job(blender_archive, heavy_scene, tmp_path), switch, guard, lambda _: told.set())
+            render(job(blender_archive, heavy_scene, tmp_path), token, guard, lambda _: progress.set())
         ended_at.append(time.monotonic())
 
     thread = threading.Thread(target=attempt)
     thread.start()
-    assert told.wait(30)
+    assert progress.wait(30)
     began = time.monotonic()
-    switch.cancel("cancelled")
+    token.cancel("cancelled")
     thread.join(10)
     assert ended_at[0] - began < 2
     assert not processes_naming(tmp_path)

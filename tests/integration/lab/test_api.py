@@ -36,7 +36,7 @@ def test_looking_needs_the_password_where_the_server_is_not_open(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "status", "said"),
+    ("changed", "status", "detail"),
     [
         ({"frames": "9-1"}, 400, "1 comes before 9"),
         ({"name": ""}, 400, "name is"),
@@ -52,7 +52,7 @@ def test_looking_needs_the_password_where_the_server_is_not_open(tmp_path):
         ({"name": "x" * 70_000}, 413, "too long"),
     ],
 )
-def test_a_bad_project_is_refused_with_one_clear_line(lab: RunningLab, changed, status, said):
+def test_a_bad_project_is_refused_with_one_clear_line(lab: RunningLab, changed, status, detail):
     with zipfile.ZipFile(body := io.BytesIO(), "w") as archive:
         archive.writestr("a.blend", "x")
     fields = {"name": "shot", "frames": "1", "scene": "a.blend", **changed}
@@ -61,7 +61,7 @@ def test_a_bad_project_is_refused_with_one_clear_line(lab: RunningLab, changed, 
         timeout=10,
     )  # fmt: skip
     assert answer.status_code == status
-    assert said in answer.json()["detail"]
+    assert detail in answer.json()["detail"]
     assert lab.owner.projects() == []
 
 
@@ -106,9 +106,9 @@ def test_the_page_shows_itself_without_loading_anything_from_elsewhere(lab: Runn
     job, frame = client.next_frame()
     client.send(job, frame, png)
     client.next_frame()
-    told = requests.get(f"{lab.url}/api/overview", timeout=10).json()
-    assert [row["frame"] for row in told["rendering"]] == ["0002"]
-    assert (told["projects"][0]["accepted"], told["sessions"][0]["cpu"]) == (1, "Test CPU")
+    overview = requests.get(f"{lab.url}/api/overview", timeout=10).json()
+    assert [row["frame"] for row in overview["rendering"]] == ["0002"]
+    assert (overview["projects"][0]["accepted"], overview["sessions"][0]["cpu"]) == (1, "Test CPU")
     thumb = requests.get(f"{lab.url}/projects/{job}/frames/{frame}?thumb=1", timeout=10)
     assert thumb.headers["content-type"] == "image/jpeg"
     pictures = requests.get(f"{lab.url}/api/projects/{job}/frames.zip", timeout=10).content

@@ -27,9 +27,9 @@ SERVER = {
 
 @pytest.fixture
 def processes(tmp_path: Path):
-    made = Processes(tmp_path, (SECRET,))
-    yield made
-    made.stop()
+    processes = Processes(tmp_path, (SECRET,))
+    yield processes
+    processes.stop()
 
 
 def address_in(log: Path) -> str:
@@ -57,10 +57,10 @@ def test_secrets_in_a_log_are_not_shown(processes, monkeypatch):
     monkeypatch.setattr(demo_processes, "sheepfold_command", lambda: [sys.executable, "-c"])
     started = processes.start("worker", [f"print({SECRET!r}); raise SystemExit(4)"], {})
     started.process.wait(30)
-    with pytest.raises(RunFailed, match="exit code 4") as told:
+    with pytest.raises(RunFailed, match="exit code 4") as failed:
         processes.check()
-    assert "[secret]" in str(told.value)
-    assert SECRET not in str(told.value)
+    assert "[secret]" in str(failed.value)
+    assert SECRET not in str(failed.value)
 
 
 def test_a_process_that_does_not_listen_is_killed_with_its_whole_group(processes, monkeypatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 from sheepfold.serving.file_limit import raise_file_limit
+from tests.support.dripping import dripping
 from tests.support.servers.running_lab import RunningLab
 
 TOKEN, MD5 = "f4" * 24, "ab" * 16
@@ -23,7 +23,7 @@ MORE_MEMORY = 64 * 1024 * 1024
 
 
 @contextmanager
-def half_heads(port: int) -> Iterator[None]:
+def half_sent_requests(port: int) -> Iterator[None]:
     """1,200 connections send the first half of a request."""
     with ExitStack() as stack:
         for _ in range(1200):
@@ -41,25 +41,12 @@ def dripping_reports(port: int) -> Iterator[None]:
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     )
-    done = threading.Event()
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(200)]
         for client in clients:
             client.sendall(head + bytes(20_000))
-
-        def drip() -> None:
-            while not done.wait(0.5):
-                for client in clients:
-                    with suppress(OSError):
-                        client.sendall(b"x")
-
-        thread = threading.Thread(target=drip)
-        thread.start()
-        try:
+        with dripping(clients, 0.5):
             yield
-        finally:
-            done.set()
-            thread.join()
 
 
 def per_second(port: int, path: str, headers: dict[str, str]) -> float:
@@ -76,7 +63,7 @@ def per_second(port: int, path: str, headers: dict[str, str]) -> float:
     return REQUESTS / passed_s
 
 
-def go_on(port: int, path: str, headers: dict[str, str], attack: Callable[[int], object]) -> None:
+def check_that_downloads_go_on(port: int, path: str, headers: dict[str, str], attack: Callable[[int], object]) -> None:
     raise_file_limit()
     ratios, process = list[float](), psutil.Process()
     per_second(port, path, headers)
@@ -92,7 +79,7 @@ def go_on(port: int, path: str, headers: dict[str, str], attack: Callable[[int],
     assert grown < MORE_MEMORY
 
 
-@pytest.mark.parametrize("attack", [half_heads, dripping_reports])
+@pytest.mark.parametrize("attack", [half_sent_requests, dripping_reports])
 def test_the_lab_server_goes_on(lab: RunningLab, attack: Callable[[int], object]) -> None:
     lab.project()
-    go_on(urlsplit(lab.url).port or 0, "/healthz", {}, attack)
+    check_that_downloads_go_on(urlsplit(lab.url).port or 0, "/healthz", {}, attack)

@@ -13,12 +13,12 @@ from tests.support.coordinator.ledger_harness import TickingClock
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def ledger_path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "ledger.db"
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(path, TickingClock())
+def ledger(ledger_path: Path) -> Iterator[Ledger]:
+    opened = open_ledger(ledger_path, TickingClock())
     yield opened
     opened.database.close()

@@ -23,7 +23,7 @@ def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def an_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blender: str) -> None:
+def _account_in_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blender: str) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHEEPFOLD_LOGIN", LOGIN)
     monkeypatch.setenv("SHEEPFOLD_PASSWORD", PASSWORD)

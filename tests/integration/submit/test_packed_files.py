@@ -31,20 +31,20 @@ def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def unpacked(archive: Path, folder: Path) -> Path:
+def unpack(archive: Path, folder: Path) -> Path:
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)
     return folder
 
 
-def wanted(blender: str, scene: Path, folder: Path) -> list[dict[str, str]]:
+def files_blender_wants(blender: str, scene: Path, folder: Path) -> list[dict[str, str]]:
     answer = folder / "answer.json"
     command = [blender, "-b", "--factory-startup", str(scene), "-P", str(LISTING), "--", str(scene), str(answer)]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return json.loads(answer.read_text())["files"]
 
 
-def rendered(blender: str, scene: Path, folder: Path) -> np.ndarray:
+def render_first_frame(blender: str, scene: Path, folder: Path) -> np.ndarray:
     command = [blender, "-b", str(scene), "-o", f"{folder}/####", "-f", "1"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return np.asarray(oiio.ImageBuf(str(folder / "0001.png")).get_pixels(oiio.FLOAT))
@@ -54,9 +54,9 @@ def test_a_light_profile_in_a_material_gives_the_same_picture(blender, scenes, t
     packed = pack_scene(scenes / "light" / "scene.blend", tmp_path / "a.zip", blender=blender)
     assert packed.warnings == ()
     shutil.copytree(scenes / "light", tmp_path / "alone" / "light")  # without its profile, to show that it counts
-    bare = rendered(blender, scenes / "light" / "scene.blend", tmp_path / "bare")
-    farm = rendered(blender, unpacked(packed.path, tmp_path / "far") / packed.scene, tmp_path / "farm")
-    lost = rendered(blender, tmp_path / "alone" / "light" / "scene.blend", tmp_path / "lost")
+    bare = render_first_frame(blender, scenes / "light" / "scene.blend", tmp_path / "bare")
+    farm = render_first_frame(blender, unpack(packed.path, tmp_path / "far") / packed.scene, tmp_path / "farm")
+    lost = render_first_frame(blender, tmp_path / "alone" / "light" / "scene.blend", tmp_path / "lost")
     assert np.array_equal(bare, farm)
     assert not np.array_equal(bare, lost)
 
@@ -64,8 +64,8 @@ def test_a_light_profile_in_a_material_gives_the_same_picture(blender, scenes, t
 def test_every_kind_of_file_is_where_blender_looks_for_it_and_every_pc_can_keep_its_name(blender, scenes, tmp_path):
     packed = pack_scene(scenes / "kinds" / "scene.blend", tmp_path / "a.zip", blender=blender)
     assert (packed.missing, packed.warnings) == ((), ())
-    far = unpacked(packed.path, tmp_path / "far")
-    files = wanted(blender, far / packed.scene, tmp_path)
+    far = unpack(packed.path, tmp_path / "far")
+    files = files_blender_wants(blender, far / packed.scene, tmp_path)
     assert len(files) > 18
     for file in files:
         path = Path(file["path"])
@@ -85,8 +85,10 @@ def test_a_file_that_only_blender_finds_is_packed_too(blender, scenes, tmp_path,
     monkeypatch.setattr(tracing, "_FILES_OF_NODES", set())
     packed = pack_scene(scenes / "light" / "scene.blend", tmp_path / "a.zip", blender=blender)
     assert [name for name in zipfile.ZipFile(packed.path).namelist() if name.endswith("lamp.ies")]
-    far = unpacked(packed.path, tmp_path / "far")
-    [profile] = [file for file in wanted(blender, far / packed.scene, tmp_path) if file["path"].endswith(".ies")]
+    far = unpack(packed.path, tmp_path / "far")
+    [profile] = [
+        file for file in files_blender_wants(blender, far / packed.scene, tmp_path) if file["path"].endswith(".ies")
+    ]
     assert Path(profile["path"]).is_relative_to(far)
     assert Path(profile["path"]).is_file()
 

@@ -71,11 +71,11 @@ def test_a_scene_takes_its_textures_and_libraries_along(scene, tmp_path, blender
     scene.parent.rename(tmp_path / "moved away")
     (tmp_path / "work" / "library.blend").unlink()
     ask = "import bpy; print('FOUND', bpy.data.images[0].size[0], [o.name for o in bpy.data.objects])"
-    told = subprocess.run(
+    opened = subprocess.run(
         [blender, "-b", "--factory-startup", str(tmp_path / "elsewhere" / "a.blend"), "--python-expr", ask],
         check=True, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert "FOUND 32 ['camera', 'lamp']" in told.stdout
+    assert "FOUND 32 ['camera', 'lamp']" in opened.stdout
 
 
 def test_the_same_scene_gives_the_same_bytes(scene, tmp_path):

@@ -84,29 +84,29 @@ open(sys.argv[-1], "w").write(json.dumps(said))
 
 
 @pytest.fixture(scope="module")
-def folder(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    run_scene_script(blender, "make_scenes.py", folder)
-    return folder
+def scene_folder(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scene_folder = tmp_path_factory.mktemp("scenes")
+    run_scene_script(blender, "make_scenes.py", scene_folder)
+    return scene_folder
 
 
 @pytest.fixture(scope="module")
-def facts(folder: Path) -> dict[str, SceneFacts]:
-    return {name: read_scene(scene_file(folder, name)) for name in CASES}
+def facts(scene_folder: Path) -> dict[str, SceneFacts]:
+    return {name: read_scene(scene_file(scene_folder, name)) for name in CASES}
 
 
 @pytest.fixture(scope="module")
-def said(folder: Path) -> dict[str, dict]:
-    return json.loads((folder / "said.json").read_text())
+def blender_values(scene_folder: Path) -> dict[str, dict]:
+    return json.loads((scene_folder / "values.json").read_text())
 
 
-def scene_file(folder: Path, name: str) -> Path:
-    return folder / f"{CASES[name].get('file', name)}.blend"
+def scene_file(scene_folder: Path, name: str) -> Path:
+    return scene_folder / f"{CASES[name].get('file', name)}.blend"
 
 
-def test_every_figure_of_every_scene_is_the_one_blender_says(facts, said):
-    assert len(said) == len(CASES) >= 60
-    for name, blender in said.items():
+def test_every_figure_of_every_scene_is_the_one_blender_says(facts, blender_values):
+    assert len(blender_values) == len(CASES) >= 60
+    for name, blender in blender_values.items():
         ours = facts[name]
         assert list(ours.version) == blender["version"], name
         assert (ours.name, ours.burns_in_text) == (blender["name"], blender["stamp"]), name
@@ -145,10 +145,10 @@ def test_files_of_older_blenders_are_read_as_blender_reads_them(blender: str, tm
     """Blender ships scenes that were saved by 2.78 and by many versions since."""
     (tmp_path / "ask.py").write_text(ASK_SHIPPED)
     command = [blender, "-b", "--factory-startup", "--python-exit-code", "1", "-P", str(tmp_path / "ask.py"), "--"]
-    subprocess.run([*command, str(tmp_path / "said.json")], check=True, capture_output=True, timeout=100)
-    said = json.loads((tmp_path / "said.json").read_text())
-    assert said, "Blender ships at least its start-up files"
-    for path, blenders in said.items():
+    subprocess.run([*command, str(tmp_path / "values.json")], check=True, capture_output=True, timeout=100)
+    blender_values = json.loads((tmp_path / "values.json").read_text())
+    assert blender_values, "Blender ships at least its start-up files"
+    for path, blenders in blender_values.items():
         ours = read_scene(Path(path))
         frames = [ours.first_frame, ours.last_frame, ours.frame_step]
         pictures = [ours.engine, ours.format, ours.width, ours.height]
@@ -156,16 +156,16 @@ def test_files_of_older_blenders_are_read_as_blender_reads_them(blender: str, tm
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_person_is_told_what_comes_out_otherwise_and_nothing_else(name: str, folder: Path):
+def test_a_person_is_told_what_comes_out_otherwise_and_nothing_else(name: str, scene_folder: Path):
     expected, frame = CASES[name], CASES[name].get("frame", 1)
     frames = "" if frame == "own" else str(frame)
     if "refused" in expected:
         with pytest.raises(BadScene, match=expected["refused"]):
-            prepare_scene(scene_file(folder, name), frames)
+            prepare_scene(scene_file(scene_folder, name), frames)
         return
-    prepared = prepare_scene(scene_file(folder, name), frames)
-    assert len(prepared.notes) == expected.get("notes", int("told" in expected)), prepared.notes
-    assert expected.get("told", "") in "; ".join(prepared.notes)
+    prepared = prepare_scene(scene_file(scene_folder, name), frames)
+    assert len(prepared.notes) == expected.get("notes", int("warning" in expected)), prepared.notes
+    assert expected.get("warning", "") in "; ".join(prepared.notes)
     assert all(note.isprintable() for note in prepared.notes)
 
 
@@ -173,20 +173,24 @@ def test_drivers_that_blender_computes_without_python_are_told_apart(blender: st
     (tmp_path / "ask.py").write_text(ASK_DRIVERS)
     command = [blender, "-b", "--factory-startup", "--python-exit-code", "1", "-P", str(tmp_path / "ask.py"), "--"]
     subprocess.run([*command, str(tmp_path), *EXPRESSIONS], check=True, capture_output=True, timeout=60)
-    said = json.loads((tmp_path / "simple.json").read_text())
+    blender_values = json.loads((tmp_path / "simple.json").read_text())
     ours = {expression: is_simple(expression, {"var"}) for expression in EXPRESSIONS}
     # Blender calls an empty one simple or not, and computes nothing either way.
-    wrong = [expression for expression in EXPRESSIONS if expression and ours[expression] != said[expression]]
+    wrong = [expression for expression in EXPRESSIONS if expression and ours[expression] != blender_values[expression]]
     assert not wrong
     with open_blend(tmp_path / "drivers.blend") as file:
         assert set(python_drivers(file)) == {
-            expression for expression, simple in said.items() if expression and not simple
+            expression for expression, simple in blender_values.items() if expression and not simple
         }
 
 
-def test_a_damaged_scene_is_one_plain_error_within_seconds(folder: Path, tmp_path: Path):
+def test_a_damaged_scene_is_one_plain_error_within_seconds(scene_folder: Path, tmp_path: Path):
     """Cut off, or with bytes changed anywhere: facts or a refusal, never a hang and never another exception."""
-    whole, dice, damaged = scene_file(folder, "cloth-baked").read_bytes(), random.Random(7), tmp_path / "damaged.blend"
+    whole, dice, damaged = (
+        scene_file(scene_folder, "cloth-baked").read_bytes(),
+        random.Random(7),
+        tmp_path / "damaged.blend",
+    )
     if whole[:4] == b"\x28\xb5\x2f\xfd":
         pytest.skip("this Blender compresses by itself")
     refused = 0
@@ -214,9 +218,9 @@ def test_what_is_no_scene_is_refused_before_it_is_packed(content: bytes, tmp_pat
     assert "\n" not in str(refused.value)
 
 
-def test_a_block_that_points_back_does_not_keep_the_reader_busy(folder: Path, tmp_path: Path):
+def test_a_block_that_points_back_does_not_keep_the_reader_busy(scene_folder: Path, tmp_path: Path):
     """The length of the first block becomes negative: a reader that believes it reads the same block for ever."""
-    content = bytearray(scene_file(folder, "size-64x48").read_bytes())
+    content = bytearray(scene_file(scene_folder, "size-64x48").read_bytes())
     content[16:20] = (-24).to_bytes(4, "little", signed=True)
     (tmp_path / "a.blend").write_bytes(content)
     with pytest.raises(UnreadableScene, match="damaged"):

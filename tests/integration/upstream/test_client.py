@@ -42,18 +42,18 @@ def test_signing_in_sends_every_parameter_and_keeps_the_endpoints(
     assert answer.endpoints is client.endpoints
     assert client.endpoints
     assert client.endpoints.max_period_s == 1440
-    [visit] = server.visits
-    assert visit.method == "GET"
-    assert visit.query == {
+    [request] = server.received
+    assert request.method == "GET"
+    assert request.query == {
         "login": "studio", "password": PASSWORD, "version": "3.3.1762", "os": "linux", "bits": "64bit",
         "cpu_family": "6", "cpu_model": "1", "cpu_model_name": "A CPU", "cpu_cores": "8", "ram": str(2**34),
     }  # fmt: skip
-    assert visit.headers["User-Agent"].startswith("sheepfold")
+    assert request.headers["User-Agent"].startswith("sheepfold")
 
 
 def test_a_refused_sign_in_keeps_the_session_there_was(server: MisbehavingServer, signed_in: ServerClient) -> None:
     before = signed_in.endpoints
-    server.pages["/server/config.php"] = lambda visit: visit.answer('<config status="102" />', 401)
+    server.pages["/server/config.php"] = lambda request: request.answer('<config status="102" />', 401)
 
     assert signed_in.sign_in(SIGN_IN).status == SignInStatus.AUTHENTICATION_FAILED
     assert signed_in.endpoints is before
@@ -62,40 +62,40 @@ def test_a_refused_sign_in_keeps_the_session_there_was(server: MisbehavingServer
 def test_a_job_request_has_its_method_in_the_query_and_the_held_archives_in_the_body(
     server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
-    server.pages["/server/request_job.php"] = lambda visit: visit.answer('<jobrequest status="200" />')
+    server.pages["/server/request_job.php"] = lambda request: request.answer('<jobrequest status="200" />')
 
     assert signed_in.request_job(JOB).status == JobStatus.NO_JOB
-    visit = server.visits[-1]
-    assert (visit.method, visit.query["from"]) == ("POST", "config")
-    assert read_job_request(visit.query, visit.body) == JOB
+    request = server.received[-1]
+    assert (request.method, request.query["from"]) == ("POST", "config")
+    assert read_job_request(request.query, request.body) == JOB
 
 
 def test_a_frame_travels_as_the_part_file_and_its_facts_in_the_query(
     server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
-    server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
+    server.pages["/server/send_frame.php"] = lambda request: request.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0340.png"
     picture.write_bytes(b"\x89PNG" + bytes(range(256)) * 1000)
 
     assert signed_in.validate(UPLOAD, picture).status == ValidationStatus.OK
-    visit = server.visits[-1]
-    assert visit.query == {
+    request = server.received[-1]
+    assert request.query == {
         "job": "1", "frame": "0340", "rendertime": "12", "revision": "3", "extras": "a&b", "memoryused": "9",
         "cores": "8",
     }  # fmt: skip
-    assert 'name="file"; filename="1_0340.png"\r\nContent-Type: image/png' in visit.body[:300].decode("latin-1")
-    assert picture.read_bytes() in visit.body
+    assert 'name="file"; filename="1_0340.png"\r\nContent-Type: image/png' in request.body[:300].decode("latin-1")
+    assert picture.read_bytes() in request.body
 
 
 def test_an_upload_is_named_after_job_and_frame_and_nothing_else_of_theirs_gets_into_its_name(
     server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
-    server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
+    server.pages["/server/send_frame.php"] = lambda request: request.answer('<jobvalidate status="0" />')
     picture = tmp_path / "3f2a.1.exr"
     picture.write_bytes(b"picture")
 
     signed_in.validate(replace(UPLOAD, job='../a"\r\nX: 1', frame="-0012" + "9" * 300), picture)
-    name = re.search(rb'filename="([^"]*)"', server.visits[-1].body)
+    name = re.search(rb'filename="([^"]*)"', server.received[-1].body)
     assert name
     assert name[1].decode() == "___a___X__1_-0012" + "9" * 55 + ".exr"
 
@@ -103,7 +103,7 @@ def test_an_upload_is_named_after_job_and_frame_and_nothing_else_of_theirs_gets_
 def test_a_picture_that_is_too_large_for_the_proxy_is_too_large_for_the_server(
     server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
-    server.pages["/server/send_frame.php"] = lambda visit: visit.answer("<html>too large</html>", 413)
+    server.pages["/server/send_frame.php"] = lambda request: request.answer("<html>too large</html>", 413)
     picture = tmp_path / "0340.png"
     picture.write_bytes(b"picture")
 
@@ -117,18 +117,18 @@ def test_an_offers_own_address_is_kept_as_it_is_and_appended_to(
     server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
     other = MisbehavingServer()
-    other.pages["/elsewhere/frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
+    other.pages["/elsewhere/frame.php"] = lambda request: request.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0340.png"
     picture.write_bytes(b"picture")
     try:
         whole = f"http://localhost:{other.http.server_port}{WHOLE_URL}"
         assert signed_in.validate(UPLOAD, picture, whole).status == ValidationStatus.OK
-        [visit] = other.visits
-        assert visit.handler.path == WHOLE_URL + "&rendertime=12&memoryused=9"
-        assert visit.method == "POST"
-        assert b'name="file"; filename="1_0340.png"' in visit.body
-        assert visit.headers["Cookie"] is None, "this host gave us none"
-        assert len(server.visits) == 1, "only the sign-in"
+        [request] = other.received
+        assert request.handler.path == WHOLE_URL + "&rendertime=12&memoryused=9"
+        assert request.method == "POST"
+        assert b'name="file"; filename="1_0340.png"' in request.body
+        assert request.headers["Cookie"] is None, "this host gave us none"
+        assert len(server.received) == 1, "only the sign-in"
     finally:
         other.stop()
 
@@ -136,18 +136,18 @@ def test_an_offers_own_address_is_kept_as_it_is_and_appended_to(
 def test_an_offers_own_address_without_a_query_gets_one(
     server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
-    server.pages["/frame"] = lambda visit: visit.answer('<jobvalidate status="0" />')
+    server.pages["/frame"] = lambda request: request.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0340.png"
     picture.write_bytes(b"picture")
 
     signed_in.validate(UPLOAD, picture, server.url + "/frame#end")
-    assert server.visits[-1].handler.path == "/frame?rendertime=12&memoryused=9"
+    assert server.received[-1].handler.path == "/frame?rendertime=12&memoryused=9"
 
 
 def test_a_server_without_an_address_for_frames_is_sent_none(
     server: MisbehavingServer, client: ServerClient, tmp_path: Path
 ) -> None:
-    server.pages["/server/config.php"] = lambda visit: visit.answer(
+    server.pages["/server/config.php"] = lambda request: request.answer(
         re.sub('<request type="validate-job"[^>]*>', "", CONFIG)
     )
     client.sign_in(SIGN_IN)
@@ -156,33 +156,33 @@ def test_a_server_without_an_address_for_frames_is_sent_none(
 
     with pytest.raises(BadAnswer, match="no address"):
         client.validate(UPLOAD, picture)
-    assert len(server.visits) == 1
+    assert len(server.received) == 1
 
 
 def test_only_a_server_that_reads_it_is_told_that_a_black_frame_is_confirmed(
     server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
-    server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
+    server.pages["/server/send_frame.php"] = lambda request: request.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0340.png"
     picture.write_bytes(b"black")
     confirmed = replace(UPLOAD, is_confirmed=True)
     signed_in.validate(confirmed, picture)
-    assert "confirmed" not in server.visits[-1].query
+    assert "confirmed" not in server.received[-1].query
 
     reads_it = CONFIG.replace('"/server/send_frame.php"', '"/server/send_frame.php" confirmed="1"')
     assert reads_it != CONFIG
-    server.pages["/server/config.php"] = lambda visit: visit.answer(reads_it)
+    server.pages["/server/config.php"] = lambda request: request.answer(reads_it)
     signed_in.sign_in(SIGN_IN)
     signed_in.validate(confirmed, picture)
-    assert server.visits[-1].query["confirmed"] == "1"
+    assert server.received[-1].query["confirmed"] == "1"
     signed_in.validate(UPLOAD, picture)
-    assert "confirmed" not in server.visits[-1].query
+    assert "confirmed" not in server.received[-1].query
 
 
 def test_a_large_frame_is_sent_without_being_read_into_memory(
     server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
-    server.pages["/server/send_frame.php"] = lambda visit: visit.answer('<jobvalidate status="0" />')
+    server.pages["/server/send_frame.php"] = lambda request: request.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0001.exr"
     with picture.open("wb") as file:
         os.truncate(file.fileno(), 100_000_000)
@@ -193,47 +193,49 @@ def test_a_large_frame_is_sent_without_being_read_into_memory(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert server.visits[-1].size > 100_000_000
+    assert server.received[-1].size > 100_000_000
     assert peak < 4_000_000
 
 
 def test_a_heartbeat_says_which_frame_and_hears_when_to_stop(
     server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
-    server.pages["/server/keepmealive.php"] = lambda visit: visit.answer('<keepmealive status="400" />')
+    server.pages["/server/keepmealive.php"] = lambda request: request.answer('<keepmealive status="400" />')
 
     assert signed_in.beat(BEAT).status == BeatStatus.STOP
-    assert server.visits[-1].query == {"job": "1", "frame": "0340", "extras": ""}
+    assert server.received[-1].query == {"job": "1", "frame": "0340", "extras": ""}
 
 
 def test_an_error_report_carries_its_log(server: MisbehavingServer, signed_in: ServerClient) -> None:
-    server.pages["/server/error.php"] = lambda visit: visit.answer('<error status="0" />')
+    server.pages["/server/error.php"] = lambda request: request.answer('<error status="0" />')
 
     signed_in.report_error(ErrorReport(job="1", frame="2", render_time_s=3), "Fehler: größer als 💾 and \ud800")
 
-    visit = server.visits[-1]
-    assert visit.query == {"job": "1", "frame": "2", "rendertime": "3"}
-    assert 'name="file"' in visit.body.decode()
-    assert "größer als 💾 and ?" in visit.body.decode()
+    request = server.received[-1]
+    assert request.query == {"job": "1", "frame": "2", "rendertime": "3"}
+    assert 'name="file"' in request.body.decode()
+    assert "größer als 💾 and ?" in request.body.decode()
 
 
 def test_a_server_that_takes_no_error_reports_counts_as_told(server: MisbehavingServer, client: ServerClient) -> None:
-    server.pages["/server/config.php"] = lambda visit: visit.answer(re.sub('<request type="error"[^>]*>', "", CONFIG))
+    server.pages["/server/config.php"] = lambda request: request.answer(
+        re.sub('<request type="error"[^>]*>', "", CONFIG)
+    )
     client.sign_in(SIGN_IN)
 
     assert client.report_error(ErrorReport(job="1", frame="2"), "log").status == 0
-    assert len(server.visits) == 1
+    assert len(server.received) == 1
 
 
 def test_logging_out_ends_the_session_even_if_nobody_listens(
     server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
-    server.pages["/account.php"] = lambda visit: visit.answer("bye")
+    server.pages["/account.php"] = lambda request: request.answer("bye")
 
     signed_in.log_out()
 
-    assert server.visits[-1].query == {"mode": "logout", "worker": "1"}
-    assert server.visits[-1].headers["Cookie"] == "WORKER=42"
+    assert server.received[-1].query == {"mode": "logout", "worker": "1"}
+    assert server.received[-1].headers["Cookie"] == "WORKER=42"
     assert signed_in.endpoints is None
     with pytest.raises(ServerSilent, match="not signed in"):
         signed_in.beat(BEAT)
@@ -244,10 +246,10 @@ def test_logging_out_ends_the_session_even_if_nobody_listens(
 
 def test_an_archive_arrives_whole(server: MisbehavingServer, signed_in: ServerClient) -> None:
     data = os.urandom(300_000)
-    server.pages["/server/download.php"] = lambda visit: visit.answer(data)
+    server.pages["/server/download.php"] = lambda request: request.answer(data)
 
     assert hashlib.md5(download(signed_in)).digest() == hashlib.md5(data).digest()
-    assert server.visits[-1].query == {"type": "job", "job": "1", "revision": "0"}
+    assert server.received[-1].query == {"type": "job", "job": "1", "revision": "0"}
 
 
 def test_a_404_means_that_the_archive_is_gone(signed_in: ServerClient) -> None:
@@ -256,7 +258,7 @@ def test_a_404_means_that_the_archive_is_gone(signed_in: ServerClient) -> None:
 
 
 def test_half_a_download_is_no_download(server: MisbehavingServer, signed_in: ServerClient) -> None:
-    server.pages["/server/download.php"] = lambda visit: visit.raw(
+    server.pages["/server/download.php"] = lambda request: request.raw(
         b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 500
     )
 
@@ -265,7 +267,7 @@ def test_half_a_download_is_no_download(server: MisbehavingServer, signed_in: Se
 
 
 def test_half_a_chunk_is_no_download(server: MisbehavingServer, signed_in: ServerClient) -> None:
-    server.pages["/server/download.php"] = lambda visit: visit.raw(
+    server.pages["/server/download.php"] = lambda request: request.raw(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n" + b"x" * 500
     )
 
@@ -276,11 +278,11 @@ def test_half_a_chunk_is_no_download(server: MisbehavingServer, signed_in: Serve
 def test_an_archive_above_the_limit_is_refused_before_and_while_it_arrives(
     server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
-    server.pages["/server/download.php"] = lambda visit: visit.answer(b"x" * 300_000)
+    server.pages["/server/download.php"] = lambda request: request.answer(b"x" * 300_000)
     with pytest.raises(ServerSilent, match="larger than the limit"):
         download(signed_in, limit=200_000)
 
-    server.pages["/server/download.php"] = lambda visit: visit.raw(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 300_000)
+    server.pages["/server/download.php"] = lambda request: request.raw(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 300_000)
     with pytest.raises(ServerSilent, match="larger than the limit"):
         download(signed_in, limit=200_000)
 
@@ -288,10 +290,10 @@ def test_an_archive_above_the_limit_is_refused_before_and_while_it_arrives(
 def test_a_download_that_stalls_can_be_given_up(server: MisbehavingServer, signed_in: ServerClient) -> None:
     gone, given_up = threading.Event(), threading.Event()
 
-    def drip(visit: ReceivedRequest) -> None:
-        visit.raw(b"HTTP/1.1 200 OK\r\n\r\n")
+    def drip(request: ReceivedRequest) -> None:
+        request.raw(b"HTTP/1.1 200 OK\r\n\r\n")
         given_up.set()
-        visit.drip(b"x", gone)
+        request.drip(b"x", gone)
 
     server.pages["/server/download.php"] = drip
 
@@ -305,7 +307,7 @@ def test_a_full_disk_is_not_the_servers_silence(server: MisbehavingServer, signe
         def write(self, _data: object) -> int:
             raise OSError(28, "No space left on device")
 
-    server.pages["/server/download.php"] = lambda visit: visit.answer(b"x" * 10)
+    server.pages["/server/download.php"] = lambda request: request.answer(b"x" * 10)
 
     with pytest.raises(OSError, match="No space left"):
         signed_in.download(SCENE, FullDisk(), limit_bytes=100, cancelled=lambda: False)
@@ -317,9 +319,9 @@ def test_a_full_disk_is_not_the_servers_silence(server: MisbehavingServer, signe
 def test_the_cookie_goes_back_whatever_its_name_and_in_every_thread(
     server: MisbehavingServer, client: ServerClient
 ) -> None:
-    server.pages["/server/config.php"] = lambda visit: visit.answer(CONFIG, Set_Cookie="odd.name=a%20b; HttpOnly")
-    server.pages["/server/keepmealive.php"] = lambda visit: visit.answer(
-        '<keepmealive status="0" />', Set_Cookie=f"rotating{len(server.visits)}=1"
+    server.pages["/server/config.php"] = lambda request: request.answer(CONFIG, Set_Cookie="odd.name=a%20b; HttpOnly")
+    server.pages["/server/keepmealive.php"] = lambda request: request.answer(
+        '<keepmealive status="0" />', Set_Cookie=f"rotating{len(server.received)}=1"
     )
     client.sign_in(SIGN_IN)
 
@@ -334,26 +336,26 @@ def test_the_cookie_goes_back_whatever_its_name_and_in_every_thread(
     for thread in threads:
         thread.join(20)
 
-    beats = [visit for visit in server.visits if visit.path == "/server/keepmealive.php"]
+    beats = [request for request in server.received if request.path == "/server/keepmealive.php"]
     assert len(beats) == 80
-    assert all("odd.name=a%20b" in visit.headers["Cookie"] for visit in beats)
+    assert all("odd.name=a%20b" in request.headers["Cookie"] for request in beats)
 
 
 def test_each_sign_in_begins_with_fresh_cookies(server: MisbehavingServer, signed_in: ServerClient) -> None:
     signed_in.sign_in(SIGN_IN)
 
-    assert server.visits[-1].headers["Cookie"] is None
+    assert server.received[-1].headers["Cookie"] is None
 
 
 def test_a_session_outlives_the_process(server: MisbehavingServer, signed_in: ServerClient) -> None:
-    server.pages["/server/keepmealive.php"] = lambda visit: visit.answer('<keepmealive status="0" />')
+    server.pages["/server/keepmealive.php"] = lambda request: request.answer('<keepmealive status="0" />')
     later = ServerClient(server.url)
 
     later.thaw(signed_in.freeze())
 
     assert later.endpoints == signed_in.endpoints
     later.beat(BEAT)
-    assert server.visits[-1].headers["Cookie"] == "WORKER=42"
+    assert server.received[-1].headers["Cookie"] == "WORKER=42"
     later.close()
 
 

@@ -52,7 +52,7 @@ from tests.support.servers.misbehaving_server import (
 def test_what_is_no_answer_is_silence(
     server: MisbehavingServer, signed_in: ServerClient, body: str, code: int, reason: str
 ) -> None:
-    server.pages["/server/send_frame.php"] = lambda visit: visit.answer(body, code)
+    server.pages["/server/send_frame.php"] = lambda request: request.answer(body, code)
 
     with pytest.raises(ServerSilent, match=reason) as silent:
         signed_in.validate(UPLOAD, Path(__file__))
@@ -77,7 +77,7 @@ def test_what_is_no_answer_is_silence(
 def test_a_server_that_says_something_is_told_from_one_that_is_not_there(
     server: MisbehavingServer, signed_in: ServerClient, body: str, code: int, is_there: bool
 ) -> None:
-    server.pages["/server/send_frame.php"] = lambda visit: visit.answer(body, code)
+    server.pages["/server/send_frame.php"] = lambda request: request.answer(body, code)
 
     with pytest.raises(ServerSilent) as silent:
         signed_in.validate(UPLOAD, Path(__file__))
@@ -87,7 +87,7 @@ def test_a_server_that_says_something_is_told_from_one_that_is_not_there(
 
 
 def test_an_answer_with_a_4xx_status_is_still_an_answer(server: MisbehavingServer, signed_in: ServerClient) -> None:
-    server.pages["/server/request_job.php"] = lambda visit: visit.answer('<jobrequest status="202" />', 403)
+    server.pages["/server/request_job.php"] = lambda request: request.answer('<jobrequest status="202" />', 403)
 
     assert signed_in.request_job(JOB).status == JobStatus.SESSION_DEAD
 
@@ -102,9 +102,9 @@ def test_a_server_that_drips_holds_nobody_longer_than_the_deadline(server: Misbe
     client = ServerClient(server.url, connect_timeout_s=2, read_timeout_s=2, answer_deadline_s=1)
     client.sign_in(SIGN_IN)
 
-    def drip(visit: ReceivedRequest) -> None:
-        visit.raw(opening)
-        visit.drip(b" ", gone)
+    def drip(request: ReceivedRequest) -> None:
+        request.raw(opening)
+        request.drip(b" ", gone)
 
     server.pages["/server/keepmealive.php"] = drip
 
@@ -120,9 +120,9 @@ def test_a_cut_answer_without_a_length_is_not_taken_for_whole(server: Misbehavin
     client = ServerClient(server.url, answer_deadline_s=0.5)
     client.sign_in(SIGN_IN)
 
-    def whole_but_open(visit: ReceivedRequest) -> None:
-        visit.raw(b'HTTP/1.1 200 OK\r\n\r\n<keepmealive status="0"/>')
-        visit.drip(b" ", gone)
+    def whole_but_open(request: ReceivedRequest) -> None:
+        request.raw(b'HTTP/1.1 200 OK\r\n\r\n<keepmealive status="0"/>')
+        request.drip(b" ", gone)
 
     server.pages["/server/keepmealive.php"] = whole_but_open
 
@@ -136,7 +136,7 @@ def test_an_upload_that_nobody_takes_can_be_aborted(tmp_path: Path) -> None:
         os.truncate(file.fileno(), 50_000_000)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         client = ServerClient(f"http://127.0.0.1:{deaf.getsockname()[1]}", answer_deadline_s=0.5)
-        client.thaw(frozen_for(client))
+        client.thaw(saved_session_of(client))
 
         def abort_once_connected() -> None:
             connection, _ = deaf.accept()
@@ -149,7 +149,7 @@ def test_an_upload_that_nobody_takes_can_be_aborted(tmp_path: Path) -> None:
             client.validate(UPLOAD, picture)
 
 
-def frozen_for(client: ServerClient) -> str:
+def saved_session_of(client: ServerClient) -> str:
     """A session at the client's own server, as it lies in the ledger."""
     root = repr(client).split("'")[1]
     names = ("validate_job", "request_job", "download_archive", "error", "keepmealive", "logout")
@@ -166,10 +166,10 @@ def test_a_lost_connection_is_told_in_plain_words(server: MisbehavingServer, sig
 
 
 def test_heartbeats_are_repeated_and_job_requests_are_not(server: MisbehavingServer, signed_in: ServerClient) -> None:
-    def second_time(visit: ReceivedRequest) -> None:
-        times = sum(seen.path == visit.path for seen in server.visits)
-        body = {"/server/keepmealive.php": "<keepmealive status='0'/>"}.get(visit.path, "<jobrequest status='200'/>")
-        visit.answer(body, 503 if times == 1 else 200)
+    def second_time(request: ReceivedRequest) -> None:
+        times = sum(seen.path == request.path for seen in server.received)
+        body = {"/server/keepmealive.php": "<keepmealive status='0'/>"}.get(request.path, "<jobrequest status='200'/>")
+        request.answer(body, 503 if times == 1 else 200)
 
     server.pages["/server/keepmealive.php"] = server.pages["/server/request_job.php"] = second_time
 
@@ -179,20 +179,20 @@ def test_heartbeats_are_repeated_and_job_requests_are_not(server: MisbehavingSer
 
 
 def test_a_compressed_body_nobody_asked_for_is_not_unpacked(server: MisbehavingServer, signed_in: ServerClient) -> None:
-    server.pages["/server/keepmealive.php"] = lambda visit: visit.answer(b"\x1f\x8b bomb", Content_Encoding="gzip")
+    server.pages["/server/keepmealive.php"] = lambda request: request.answer(b"\x1f\x8b bomb", Content_Encoding="gzip")
 
     with pytest.raises(ServerSilent, match="compressed"):
         signed_in.beat(BEAT)
-    assert server.visits[-1].headers["Accept-Encoding"] == "identity"
+    assert server.received[-1].headers["Accept-Encoding"] == "identity"
 
 
 def test_an_answer_larger_than_any_message_is_not_read_to_its_end(
     server: MisbehavingServer, signed_in: ServerClient
 ) -> None:
-    def endless(visit: ReceivedRequest) -> None:
-        visit.raw(b"HTTP/1.1 200 OK\r\n\r\n")
+    def endless(request: ReceivedRequest) -> None:
+        request.raw(b"HTTP/1.1 200 OK\r\n\r\n")
         for _ in range(2000):
-            visit.raw(b"x" * 65536)
+            request.raw(b"x" * 65536)
 
     server.pages["/server/keepmealive.php"] = endless
 
@@ -206,18 +206,20 @@ def test_an_answer_larger_than_any_message_is_not_read_to_its_end(
 def test_a_redirected_upload_keeps_its_method_and_its_body(
     server: MisbehavingServer, signed_in: ServerClient, tmp_path: Path
 ) -> None:
-    server.pages["/server/send_frame.php"] = lambda visit: visit.answer("", 301, Location="/new/place?token=1")
-    server.pages["/new/place"] = lambda visit: visit.answer('<jobvalidate status="0" />')
+    server.pages["/server/send_frame.php"] = lambda request: request.answer("", 301, Location="/new/place?token=1")
+    server.pages["/new/place"] = lambda request: request.answer('<jobvalidate status="0" />')
     picture = tmp_path / "0001.png"
     picture.write_bytes(b"a picture")
 
     assert signed_in.validate(UPLOAD, picture).status == ValidationStatus.OK
-    assert server.visits[-1].method == "POST"
-    assert b"a picture" in server.visits[-1].body
+    assert server.received[-1].method == "POST"
+    assert b"a picture" in server.received[-1].body
 
 
 def test_redirects_in_a_circle_end(server: MisbehavingServer, signed_in: ServerClient) -> None:
-    server.pages["/server/keepmealive.php"] = lambda visit: visit.answer("", 302, Location="/server/keepmealive.php")
+    server.pages["/server/keepmealive.php"] = lambda request: request.answer(
+        "", 302, Location="/server/keepmealive.php"
+    )
 
     with pytest.raises(ServerSilent, match="redirects"):
         signed_in.beat(BEAT)
@@ -227,7 +229,7 @@ def test_redirects_in_a_circle_end(server: MisbehavingServer, signed_in: ServerC
 def test_no_server_sends_us_anywhere_but_to_http(
     server: MisbehavingServer, signed_in: ServerClient, address: str
 ) -> None:
-    server.pages["/server/keepmealive.php"] = lambda visit: visit.answer("", 302, Location=address)
+    server.pages["/server/keepmealive.php"] = lambda request: request.answer("", 302, Location=address)
 
     with pytest.raises(ServerSilent, match="names an address"):
         signed_in.beat(BEAT)
@@ -237,12 +239,14 @@ def test_endpoints_belong_to_the_host_that_the_sign_in_was_redirected_to(
     server: MisbehavingServer, client: ServerClient
 ) -> None:
     other = MisbehavingServer()
-    other.pages["/server/keepmealive.php"] = lambda visit: visit.answer('<keepmealive status="0" />')
-    server.pages["/server/config.php"] = lambda visit: visit.answer("", 301, Location=other.url + visit.handler.path)
+    other.pages["/server/keepmealive.php"] = lambda request: request.answer('<keepmealive status="0" />')
+    server.pages["/server/config.php"] = lambda request: request.answer(
+        "", 301, Location=other.url + request.handler.path
+    )
     try:
         client.sign_in(SIGN_IN)
         assert client.beat(BEAT).status == BeatStatus.OK
-        assert [visit.path for visit in other.visits] == ["/server/config.php", "/server/keepmealive.php"]
+        assert [request.path for request in other.received] == ["/server/config.php", "/server/keepmealive.php"]
     finally:
         other.stop()
 
@@ -252,14 +256,14 @@ def test_an_endpoint_on_another_host_does_not_get_the_session_cookie(
 ) -> None:
     other = MisbehavingServer()
     elsewhere = f"http://localhost:{other.http.server_port}/files"
-    other.pages["/files"] = lambda visit: visit.answer(b"archive")
-    server.pages["/server/config.php"] = lambda visit: visit.answer(
+    other.pages["/files"] = lambda request: request.answer(b"archive")
+    server.pages["/server/config.php"] = lambda request: request.answer(
         CONFIG.replace("/server/download.php", elsewhere), Set_Cookie="WORKER=42"
     )
     try:
         client.sign_in(SIGN_IN)
         assert download(client) == b"archive"
-        assert other.visits[0].headers["Cookie"] is None
+        assert other.received[0].headers["Cookie"] is None
     finally:
         other.stop()
 
@@ -310,7 +314,7 @@ def test_a_certificate_nobody_vouches_for_is_not_trusted(tls_server: tuple[Misbe
     with pytest.raises(ServerSilent, match="certificate verify failed") as silent:
         ServerClient(server.url).sign_in(SIGN_IN)
     assert "s3cret" not in everything_about(silent.value)
-    assert server.visits == []
+    assert server.received == []
 
 
 def test_a_drip_inside_tls_ends_with_the_deadline(
@@ -322,9 +326,9 @@ def test_a_drip_inside_tls_ends_with_the_deadline(
     client = ServerClient(server.url, answer_deadline_s=1)
     client.sign_in(SIGN_IN)
 
-    def drip(visit: ReceivedRequest) -> None:
-        visit.raw(b"HTTP/1.1 200 OK\r\n\r\n<keep")
-        visit.drip(b" ", gone)
+    def drip(request: ReceivedRequest) -> None:
+        request.raw(b"HTTP/1.1 200 OK\r\n\r\n<keep")
+        request.drip(b" ", gone)
 
     server.pages["/server/keepmealive.php"] = drip
 
@@ -348,10 +352,10 @@ def test_nothing_leads_from_https_to_http(
     server, certificate = tls_server
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     client = ServerClient(server.url)
-    server.pages["/server/config.php"] = lambda visit: visit.answer(
+    server.pages["/server/config.php"] = lambda request: request.answer(
         CONFIG.replace("/server/keepmealive.php", "http://127.0.0.1:1/beat")
     )
-    server.pages["/server/request_job.php"] = lambda visit: visit.answer("", 302, Location="http://127.0.0.1:1/job")
+    server.pages["/server/request_job.php"] = lambda request: request.answer("", 302, Location="http://127.0.0.1:1/job")
     client.sign_in(SIGN_IN)
 
     with pytest.raises(ServerSilent, match="leave https"):
@@ -369,7 +373,9 @@ def test_an_offers_own_address_does_not_lead_from_https_to_http_and_its_query_is
     caplog.set_level(logging.DEBUG)
     client = ServerClient(server.url)
     client.sign_in(SIGN_IN)
-    server.pages["/frame"] = lambda visit: visit.answer("", 302, Location="http://127.0.0.1:1" + visit.handler.path)
+    server.pages["/frame"] = lambda request: request.answer(
+        "", 302, Location="http://127.0.0.1:1" + request.handler.path
+    )
 
     for address in ("http://127.0.0.1:1/frame?token=t0psecret", f"{server.url}/frame?token=t0psecret"):
         with pytest.raises(BadAnswer, match="leave https") as silent:
@@ -381,7 +387,7 @@ def test_an_offers_own_address_does_not_lead_from_https_to_http_and_its_query_is
 def test_no_proxy_stands_between_us_and_this_machine(
     server: MisbehavingServer, signed_in: ServerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.pages["/server/keepmealive.php"] = lambda visit: visit.answer('<keepmealive status="0" />')
+    server.pages["/server/keepmealive.php"] = lambda request: request.answer('<keepmealive status="0" />')
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)

@@ -20,20 +20,22 @@ from tests.support.servers.misbehaving_server import (
 # The password
 
 
-def echo_of_the_password(visit: ReceivedRequest) -> None:
-    visit.answer(f"<config status='{PASSWORD.replace('&', '&amp;')}'/>")
+def echo_of_the_password(request: ReceivedRequest) -> None:
+    request.answer(f"<config status='{PASSWORD.replace('&', '&amp;')}'/>")
 
 
 BAD_SIGN_INS: dict[str, Callable[[ReceivedRequest], None]] = {
-    "cut off": lambda visit: visit.raw(b""),
-    "half": lambda visit: visit.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n<config"),
-    "5xx": lambda visit: visit.answer(visit.handler.path, 500),
-    "echo": lambda visit: visit.answer(visit.handler.path, 404),
+    "cut off": lambda request: request.raw(b""),
+    "half": lambda request: request.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n<config"),
+    "5xx": lambda request: request.answer(request.handler.path, 500),
+    "echo": lambda request: request.answer(request.handler.path, 404),
     "echo in a status": echo_of_the_password,
-    "circle": lambda visit: visit.answer("", 302, Location=visit.handler.path),
-    "bad redirect": lambda visit: visit.answer("", 302, Location="http://[" + visit.handler.path),
-    "redirect to nowhere": lambda visit: visit.answer("", 302, Location="http://127.0.0.1:1" + visit.handler.path),
-    "bad header": lambda visit: visit.raw(b"HTTP/1.1 abc\r\n\r\n"),
+    "circle": lambda request: request.answer("", 302, Location=request.handler.path),
+    "bad redirect": lambda request: request.answer("", 302, Location="http://[" + request.handler.path),
+    "redirect to nowhere": lambda request: request.answer(
+        "", 302, Location="http://127.0.0.1:1" + request.handler.path
+    ),
+    "bad header": lambda request: request.raw(b"HTTP/1.1 abc\r\n\r\n"),
 }
 
 
@@ -47,9 +49,9 @@ def test_the_password_is_in_no_exception_and_no_log(
     with pytest.raises(ServerSilent) as silent:
         client.sign_in(SIGN_IN)
 
-    told = everything_about(silent.value) + caplog.text + repr(client) + repr(SIGN_IN)
+    everything = everything_about(silent.value) + caplog.text + repr(client) + repr(SIGN_IN)
     for secret in ("s3cret", "rd%22", "p%C3%A4ss"):
-        assert secret not in told
+        assert secret not in everything
     assert silent.value.__context__ is None
 
 

@@ -38,43 +38,43 @@ def config(kinds: tuple[str, ...], more: str = "") -> str:
     return f'<config status="0" publickey="the-key">{requests}{more}</config>'
 
 
-def answers(body: str) -> Callable[[ReceivedRequest], None]:
-    return lambda visit: visit.answer(body)
+def answer_with(body: str) -> Callable[[ReceivedRequest], None]:
+    return lambda request: request.answer(body)
 
 
 @pytest.fixture
-def of_year(server: MisbehavingServer) -> Iterator[Callable[..., ServerClient]]:
-    made: list[ServerClient] = []
+def signed_in_client_of(server: MisbehavingServer) -> Iterator[Callable[..., ServerClient]]:
+    clients: list[ServerClient] = []
 
     def sign_in(year: int, kinds: tuple[str, ...] | None = None) -> ServerClient:
         server.pages |= {
-            "/server/config.php": answers(config(kinds or REQUESTS[year])),
-            "/request-job": answers('<jobrequest status="200" />'),
-            "/keepmealive": answers('<keepmealive status="0" />'),
-            "/error": answers('<error status="0" />'),
-            "/validate-job": answers('<jobvalidate status="0" />'),
+            "/server/config.php": answer_with(config(kinds or REQUESTS[year])),
+            "/request-job": answer_with('<jobrequest status="200" />'),
+            "/keepmealive": answer_with('<keepmealive status="0" />'),
+            "/error": answer_with('<error status="0" />'),
+            "/validate-job": answer_with('<jobvalidate status="0" />'),
         }
         client = ServerClient(server.url, dialect=dialect_of(year), answer_deadline_s=4)
-        made.append(client)
+        clients.append(client)
         assert client.sign_in(replace(REQUEST, version=dialect_of(year).version)).status == SignInStatus.OK
         return client
 
     yield sign_in
-    for client in made:
+    for client in clients:
         client.close()
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.year))
 def test_the_sign_in_travels_as_its_generation_sends_it(
-    server: MisbehavingServer, of_year: Callable[..., ServerClient], dialect: Dialect
+    server: MisbehavingServer, signed_in_client_of: Callable[..., ServerClient], dialect: Dialect
 ) -> None:
-    of_year(dialect.year)
-    [visit] = server.visits
+    signed_in_client_of(dialect.year)
+    [request] = server.received
     by_form = dialect.year >= 2020
-    sent = dict(parse_qsl(visit.body.decode(), keep_blank_values=True)) if by_form else visit.query
-    assert visit.method == ("POST" if by_form else "GET")
-    assert ("?" in visit.handler.path) != by_form, "a password in a form is in no server's access log"
-    assert visit.headers["Content-Type"] == ("application/x-www-form-urlencoded" if by_form else None)
+    sent = dict(parse_qsl(request.body.decode(), keep_blank_values=True)) if by_form else request.query
+    assert request.method == ("POST" if by_form else "GET")
+    assert ("?" in request.handler.path) != by_form, "a password in a form is in no server's access log"
+    assert request.headers["Content-Type"] == ("application/x-www-form-urlencoded" if by_form else None)
     assert set(sent) - {"extras"} == set(dialect.sign_in) - {"extras"}
     assert sent["ram"] == str(2**34 if dialect.year == 2015 else 2**24)
     assert sent["version"] == dialect.version
@@ -86,13 +86,13 @@ def test_the_sign_in_travels_as_its_generation_sends_it(
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.year))
 def test_questions_beats_and_reports_speak_the_sessions_generation(
-    server: MisbehavingServer, of_year: Callable[..., ServerClient], dialect: Dialect
+    server: MisbehavingServer, signed_in_client_of: Callable[..., ServerClient], dialect: Dialect
 ) -> None:
-    client = of_year(dialect.year)
+    client = signed_in_client_of(dialect.year)
     client.request_job(QUESTION)
     client.beat(BEAT)
     client.report_error(REPORT, "log")
-    asked, beaten, reported = server.visits[1:]
+    asked, beaten, reported = server.received[1:]
     assert (asked.method, asked.query.get("cpu_cores")) == ("POST", "8" if dialect.year > 2015 else None)
     assert asked.headers["Content-Type"] == dialect.held_archives_type
     assert (b"<cache>" in asked.body) == (dialect.year < 2024)
@@ -102,37 +102,37 @@ def test_questions_beats_and_reports_speak_the_sessions_generation(
 
 
 def test_a_server_that_answers_every_generation_is_spoken_to_in_the_one_signed_in_with(
-    server: MisbehavingServer, of_year: Callable[..., ServerClient]
+    server: MisbehavingServer, signed_in_client_of: Callable[..., ServerClient]
 ) -> None:
-    of_year(2015, EVERYTHING).beat(BEAT)
-    assert set(server.visits[-1].query) == {"job", "frame", "extras"}
+    signed_in_client_of(2015, EVERYTHING).beat(BEAT)
+    assert set(server.received[-1].query) == {"job", "frame", "extras"}
 
 
 def test_a_server_of_another_generation_is_spoken_to_in_its_own_after_the_sign_in(
-    server: MisbehavingServer, of_year: Callable[..., ServerClient]
+    server: MisbehavingServer, signed_in_client_of: Callable[..., ServerClient]
 ) -> None:
-    client = of_year(2015, REQUESTS[2024])
+    client = signed_in_client_of(2015, REQUESTS[2024])
     client.request_job(QUESTION)
-    assert server.visits[0].method == "GET"
-    assert (server.visits[-1].body, server.visits[-1].query["rendertime_max"]) == (b"", "0")
+    assert server.received[0].method == "GET"
+    assert (server.received[-1].body, server.received[-1].query["rendertime_max"]) == (b"", "0")
 
 
 def test_a_restart_goes_on_in_the_sessions_generation_and_with_its_key(
-    server: MisbehavingServer, of_year: Callable[..., ServerClient]
+    server: MisbehavingServer, signed_in_client_of: Callable[..., ServerClient]
 ) -> None:
-    frozen = of_year(2015, REQUESTS[2024]).freeze()
+    frozen = signed_in_client_of(2015, REQUESTS[2024]).freeze()
     later = ServerClient(server.url)
     later.thaw(frozen)
     later.request_job(QUESTION)
-    assert server.visits[-1].body == b""
+    assert server.received[-1].body == b""
     assert later.public_key == "the-key"
     later.close()
 
 
 def test_a_key_outlives_its_session_but_goes_to_no_other_server(
-    server: MisbehavingServer, of_year: Callable[..., ServerClient]
+    server: MisbehavingServer, signed_in_client_of: Callable[..., ServerClient]
 ) -> None:
-    client = of_year(2022)
+    client = signed_in_client_of(2022)
     client.log_out()
     later, elsewhere = ServerClient(server.url), ServerClient("http://127.0.0.1:1")
     for other in (later, elsewhere):
@@ -156,17 +156,17 @@ def test_a_key_outlives_its_session_but_goes_to_no_other_server(
 )
 def test_each_archive_comes_from_where_the_server_has_it(
     server: MisbehavingServer,
-    of_year: Callable[..., ServerClient],
+    signed_in_client_of: Callable[..., ServerClient],
     kinds: tuple[str, ...],
     request_: ArchiveRequest,
     path: str,
 ) -> None:
-    client, target = of_year(2015, kinds), io.BytesIO()
+    client, target = signed_in_client_of(2015, kinds), io.BytesIO()
     for kind in kinds:
-        server.pages.setdefault(f"/{kind}", lambda visit: visit.answer(b"archive"))
+        server.pages.setdefault(f"/{kind}", lambda request: request.answer(b"archive"))
     client.download(request_, target, limit_bytes=100, cancelled=lambda: False)
     assert target.getvalue() == b"archive"
-    assert server.visits[-1].handler.path.replace("&revision=", "") == path
+    assert server.received[-1].handler.path.replace("&revision=", "") == path
 
 
 # Offers
@@ -192,13 +192,13 @@ CHUNKS = (Chunk(id="c1", md5="c" * 32), Chunk(id="c2", md5="d" * 32))
 )
 def test_an_offer_that_names_its_scene_twice_has_one_way_to_it(
     server: MisbehavingServer,
-    of_year: Callable[..., ServerClient],
+    signed_in_client_of: Callable[..., ServerClient],
     year: int,
     kinds: tuple[str, ...],
     with_chunks: bool,
 ) -> None:
-    client = of_year(year, kinds)
-    server.pages["/request-job"] = answers(offer(url="http://other/frame?token=1"))
+    client = signed_in_client_of(year, kinds)
+    server.pages["/request-job"] = answer_with(offer(url="http://other/frame?token=1"))
     found = client.request_job(QUESTION).offer
     assert found is not None
     assert (found.chunks, found.archive_md5) == ((CHUNKS, "") if with_chunks else ((), "a" * 32))
@@ -213,10 +213,14 @@ def test_an_offer_that_names_its_scene_twice_has_one_way_to_it(
     ],
 )
 def test_an_offer_that_this_server_gives_no_way_to_carry_out_is_told_as_one_nobody_can_follow(
-    server: MisbehavingServer, of_year: Callable[..., ServerClient], kinds: tuple[str, ...], text: str, missing: str
+    server: MisbehavingServer,
+    signed_in_client_of: Callable[..., ServerClient],
+    kinds: tuple[str, ...],
+    text: str,
+    missing: str,
 ) -> None:
-    client = of_year(2022, kinds)
-    server.pages["/request-job"] = answers(text)
+    client = signed_in_client_of(2022, kinds)
+    server.pages["/request-job"] = answer_with(text)
     answer = client.request_job(QUESTION)
     assert answer.offer is None
     assert answer.unreadable is not None
@@ -230,14 +234,14 @@ def test_an_offer_that_this_server_gives_no_way_to_carry_out_is_told_as_one_nobo
 def test_a_server_whose_language_nobody_speaks_is_logged_out_of_and_described(
     server: MisbehavingServer, client: ServerClient
 ) -> None:
-    server.pages["/server/config.php"] = lambda visit: visit.answer(
+    server.pages["/server/config.php"] = lambda request: request.answer(
         config(("stream-job", "keepmealive", "logout")), Set_Cookie="WORKER=42; path=/"
     )
-    server.pages["/logout"] = answers("bye")
+    server.pages["/logout"] = answer_with("bye")
     with pytest.raises(UnknownGeneration, match=r"has no request-job, .*; it has stream-job instead"):
         client.sign_in(REQUEST)
-    assert [visit.path for visit in server.visits] == ["/server/config.php", "/logout"]
-    assert server.visits[-1].headers["Cookie"] == "WORKER=42"
+    assert [request.path for request in server.received] == ["/server/config.php", "/logout"]
+    assert server.received[-1].headers["Cookie"] == "WORKER=42"
     assert client.endpoints is None
 
 
@@ -246,9 +250,9 @@ def test_a_server_whose_language_nobody_speaks_is_logged_out_of_and_described(
 
 @pytest.mark.parametrize("year", [2015, 2022])
 def test_a_public_key_is_in_no_exception(server: MisbehavingServer, year: int) -> None:
-    def echo(visit: ReceivedRequest) -> None:
-        sent = visit.query or dict(parse_qsl(visit.body.decode()))
-        visit.answer(f"<config status='{sent['password']}'/>")
+    def echo(request: ReceivedRequest) -> None:
+        sent = request.query or dict(parse_qsl(request.body.decode()))
+        request.answer(f"<config status='{sent['password']}'/>")
 
     server.pages["/server/config.php"] = echo
     client = ServerClient(server.url, dialect=dialect_of(year))
@@ -258,7 +262,7 @@ def test_a_public_key_is_in_no_exception(server: MisbehavingServer, year: int) -
     assert "k3y" not in repr(silent.value)
 
 
-def test_what_is_remembered_holds_no_password(of_year: Callable[..., ServerClient], tmp_path: Path) -> None:
-    frozen = of_year(2022).freeze()
+def test_what_is_remembered_holds_no_password(signed_in_client_of: Callable[..., ServerClient], tmp_path: Path) -> None:
+    frozen = signed_in_client_of(2022).freeze()
     assert json.loads(frozen)["key"] == "the-key"
     assert "s3cret" not in frozen

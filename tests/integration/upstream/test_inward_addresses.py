@@ -57,7 +57,7 @@ class Listener:
         self._server.server_close()
 
 
-class Names:
+class FakeResolver:
     """What names are found as, and how often each was looked up."""
 
     def __init__(self) -> None:
@@ -75,37 +75,37 @@ class Names:
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    made, really = Names(), inward.is_global
-    made.found["render.example"] = lambda _times: OUTSIDE
-    made.found["inside.example"] = lambda _times: INSIDE
-    monkeypatch.setattr(socket, "getaddrinfo", made)
+def resolver(monkeypatch: pytest.MonkeyPatch) -> FakeResolver:
+    resolver, really = FakeResolver(), inward.is_global
+    resolver.found["render.example"] = lambda _times: OUTSIDE
+    resolver.found["inside.example"] = lambda _times: INSIDE
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
     monkeypatch.setattr(inward, "is_global", lambda address: str(address) == OUTSIDE or really(address))
-    return made
+    return resolver
 
 
 @pytest.fixture
-def outside() -> Iterator[Listener]:
+def internet_server() -> Iterator[Listener]:
     running = Listener(OUTSIDE)
     yield running
     running.stop()
 
 
 @pytest.fixture
-def router() -> Iterator[Listener]:
+def lan_router() -> Iterator[Listener]:
     running = Listener(INSIDE)
     yield running
     running.stop()
 
 
-def signed_in(outside: Listener, root: str = "http://render.example", **paths: str) -> ServerClient:
+def signed_in(internet_server: Listener, root: str = "http://render.example", **paths: str) -> ServerClient:
     """A client of a server whose endpoints lead where ``paths`` say."""
     kinds = ("request-job", "keepmealive", "download-archive", "validate-job", "error", "logout")
     listed = "".join(
         f'<request type="{kind}" path="{paths.get(kind.replace("-", "_"), "/" + kind)}"/>' for kind in kinds
     )
-    outside.pages["/server/config.php"] = (200, {}, f'<config status="0">{listed}</config>')
-    client = ServerClient(f"{root}:{outside.port}", connect_timeout_s=2, read_timeout_s=2, answer_deadline_s=4)
+    internet_server.pages["/server/config.php"] = (200, {}, f'<config status="0">{listed}</config>')
+    client = ServerClient(f"{root}:{internet_server.port}", connect_timeout_s=2, read_timeout_s=2, answer_deadline_s=4)
     client.sign_in(SIGN_IN)
     return client
 
@@ -129,51 +129,57 @@ def ask_everything(client: ServerClient, tmp_path: Any) -> list[str]:
 
 @pytest.mark.parametrize("host", [INSIDE, "inside.example", "localhost", "[::ffff:127.0.0.1]"])
 def test_no_endpoint_of_a_server_on_the_internet_leads_inside(
-    names: Names, outside: Listener, router: Listener, host: str, tmp_path: Any
+    resolver: FakeResolver, internet_server: Listener, lan_router: Listener, host: str, tmp_path: Any
 ) -> None:
-    names.found["localhost"] = lambda _times: INSIDE
-    url = f"http://{host}:{router.port}{REBOOT}"
-    client = signed_in(outside, request_job=url, keepmealive=url, download_archive=url)
+    resolver.found["localhost"] = lambda _times: INSIDE
+    url = f"http://{host}:{lan_router.port}{REBOOT}"
+    client = signed_in(internet_server, request_job=url, keepmealive=url, download_archive=url)
     assert all("address of this network" in reason for reason in ask_everything(client, tmp_path))
-    assert router.asked == []
+    assert lan_router.asked == []
 
 
-def test_nor_does_a_redirect(names: Names, outside: Listener, router: Listener, tmp_path: Any) -> None:
-    to_router = (307, {"Location": f"http://inside.example:{router.port}{REBOOT}"}, "")
-    outside.pages |= dict.fromkeys(("/request-job", "/keepmealive", "/download-archive"), to_router)
-    reasons = ask_everything(signed_in(outside), tmp_path)
+def test_nor_does_a_redirect(
+    resolver: FakeResolver, internet_server: Listener, lan_router: Listener, tmp_path: Any
+) -> None:
+    to_router = (307, {"Location": f"http://inside.example:{lan_router.port}{REBOOT}"}, "")
+    internet_server.pages |= dict.fromkeys(("/request-job", "/keepmealive", "/download-archive"), to_router)
+    reasons = ask_everything(signed_in(internet_server), tmp_path)
     assert all("address of this network" in reason for reason in reasons)
-    assert router.asked == []
-    assert "/request-job" in outside.asked
+    assert lan_router.asked == []
+    assert "/request-job" in internet_server.asked
 
 
 def test_a_name_that_is_found_as_another_address_a_moment_later_gains_nothing(
-    names: Names, outside: Listener, router: Listener, tmp_path: Any
+    resolver: FakeResolver, internet_server: Listener, lan_router: Listener, tmp_path: Any
 ) -> None:
     """Each second look-up says inside: whoever judged one answer and connected to the next would be led there."""
-    names.found["flips.example"] = lambda times: OUTSIDE if times % 2 else INSIDE
-    url = f"http://flips.example:{router.port}{REBOOT}"
-    client = signed_in(outside, request_job=url, keepmealive=url, download_archive=url)
+    resolver.found["flips.example"] = lambda times: OUTSIDE if times % 2 else INSIDE
+    url = f"http://flips.example:{lan_router.port}{REBOOT}"
+    client = signed_in(internet_server, request_job=url, keepmealive=url, download_archive=url)
     ask_everything(client, tmp_path)
-    assert router.asked == []
+    assert lan_router.asked == []
 
 
 def test_the_servers_own_name_cannot_move_inside_either(
-    names: Names, outside: Listener, router: Listener, tmp_path: Any
+    resolver: FakeResolver, internet_server: Listener, lan_router: Listener, tmp_path: Any
 ) -> None:
     moved = threading.Event()
-    names.found["render.example"] = lambda _times: INSIDE if moved.is_set() else OUTSIDE
-    url = f"http://render.example:{router.port}{REBOOT}"
-    client = signed_in(outside, request_job=url, keepmealive=url, download_archive=url)
+    resolver.found["render.example"] = lambda _times: INSIDE if moved.is_set() else OUTSIDE
+    url = f"http://render.example:{lan_router.port}{REBOOT}"
+    client = signed_in(internet_server, request_job=url, keepmealive=url, download_archive=url)
     moved.set()
     assert all("address of this network" in reason for reason in ask_everything(client, tmp_path))
-    assert router.asked == []
+    assert lan_router.asked == []
 
 
-def test_a_server_that_is_inside_may_name_what_is_inside(outside: Listener, router: Listener, tmp_path: Any) -> None:
+def test_a_server_that_is_inside_may_name_what_is_inside(
+    internet_server: Listener, lan_router: Listener, tmp_path: Any
+) -> None:
     """The lab: everything is on loopback."""
-    url = f"http://{INSIDE}:{router.port}/work"
-    client = signed_in(outside, root=f"http://{OUTSIDE}", request_job=url, keepmealive=url, download_archive=url)
+    url = f"http://{INSIDE}:{lan_router.port}/work"
+    client = signed_in(
+        internet_server, root=f"http://{OUTSIDE}", request_job=url, keepmealive=url, download_archive=url
+    )
     with pytest.raises(ServerSilent):  # the answer is none; it was asked all the same
         client.request_job(JobRequest(compute_method=1))
-    assert router.asked == ["/work"]
+    assert lan_router.asked == ["/work"]

@@ -32,17 +32,17 @@ MOST_OF_THE_UNDISTURBED_TIME = 1.2
 KEY = "farm:linux/64bit"
 
 
-def answers(bad: dict[str, Callable[[ReceivedRequest], None]]) -> Callable[[ReceivedRequest], None]:
-    def page(visit: ReceivedRequest) -> None:
+def storing_page(bad: dict[str, Callable[[ReceivedRequest], None]]) -> Callable[[ReceivedRequest], None]:
+    def page(request: ReceivedRequest) -> None:
         time.sleep(STORING_S)
-        store = bad.get(visit.query["frame"], lambda visit: visit.answer('<jobvalidate status="0" />'))
-        store(visit)
+        store = bad.get(request.query["frame"], lambda request: request.answer('<jobvalidate status="0" />'))
+        store(request)
 
     return page
 
 
-NEVER_STORED = {"0000": lambda visit: visit.answer('<jobvalidate status="303" />')}
-TOO_LARGE = {"0001": lambda visit: visit.answer("<html>413 Request Entity Too Large</html>", 413)}
+NEVER_STORED = {"0000": lambda request: request.answer('<jobvalidate status="303" />')}
+TOO_LARGE = {"0001": lambda request: request.answer("<html>413 Request Entity Too Large</html>", 413)}
 
 
 class UploadingSession:
@@ -95,7 +95,7 @@ class UploadingSession:
     def seconds_until(self, accepted: int) -> float:
         """Uploads as the session loops do, until so many frames are in."""
         errors: list[Exception] = []
-        crew = KeyedThreadPool(
+        pool = KeyedThreadPool(
             "uploading", threads=THREADS, at_once=UPLOADS_AT_ONCE, fatal=FatalRefusal, on_fatal=errors.append
         )
         self.session.ensure_signed_in()
@@ -103,21 +103,21 @@ class UploadingSession:
         while self.ledger.counts()[LeaseState.ACCEPTED] < accepted:
             assert time.monotonic() < begun + 60, self.ledger.counts()
             assert not errors
-            crew.submit(KEY, self.uploads.pending(), self.uploads.flush_once)
+            pool.submit(KEY, self.uploads.pending(), self.uploads.flush_once)
             time.sleep(0.02)
         took_s = time.monotonic() - begun
-        crew.stop()
-        crew.join(10)
+        pool.stop()
+        pool.join(10)
         return took_s
 
 
 def test_one_frame_that_is_never_stored_and_one_that_is_too_large_delay_no_other(
     server: MisbehavingServer, tmp_path: Path
 ) -> None:
-    server.pages["/server/send_frame.php"] = answers({})
+    server.pages["/server/send_frame.php"] = storing_page({})
     undisturbed_s = UploadingSession(tmp_path / "undisturbed", server.url).seconds_until(FRAMES)
 
-    server.pages["/server/send_frame.php"] = answers(NEVER_STORED | TOO_LARGE)
+    server.pages["/server/send_frame.php"] = storing_page(NEVER_STORED | TOO_LARGE)
     disturbed = UploadingSession(tmp_path / "disturbed", server.url)
     disturbed_s = disturbed.seconds_until(FRAMES - 2)
     print(f"undisturbed {undisturbed_s:.2f} s, disturbed {disturbed_s:.2f} s: {disturbed_s / undisturbed_s:.2f} times")

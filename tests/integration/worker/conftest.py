@@ -15,7 +15,7 @@ from tests.support.nodes.worker_harness import WorkerHarness
 
 
 @pytest.fixture(scope="session")
-def redis_is_here() -> None:
+def redis_available() -> None:
     """Fails in CI, and skips on a laptop, where no Redis can be started."""
     try:
         find_redis()
@@ -24,14 +24,14 @@ def redis_is_here() -> None:
 
 
 @pytest.fixture
-def fresh(redis_is_here: None, tmp_path: Path) -> Iterator[WorkerHarness]:
+def own_node(redis_available: None, tmp_path: Path) -> Iterator[WorkerHarness]:
     """A node of this test's own, not yet started."""
     with contextlib.closing(WorkerHarness(tmp_path)) as node:
         yield node
 
 
 @pytest.fixture(scope="module")
-def node(redis_is_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerHarness]:
+def node(redis_available: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerHarness]:
     """A running node that the tests of this file share; none of them ends it."""
     settings = {"SHEEPFOLD_SLOTS": "2", "SHEEPFOLD_TAGS": "fast, lab", "SHEEPFOLD_MEMORY_GB": "0.25"}
     with contextlib.closing(WorkerHarness(tmp_path_factory.mktemp("node"), **settings)) as node:

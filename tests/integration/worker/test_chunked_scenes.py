@@ -35,7 +35,7 @@ PASSWORD = "correct horse battery"
 LOCKS = {"zipcrypto": locked_with_zipcrypto, "aes": locked_with_aes}
 
 
-def cut(content: bytes, count: int) -> list[bytes]:
+def cut_unequally(content: bytes, count: int) -> list[bytes]:
     """The content in so many parts, no two of one length."""
     chance = random.Random(3)
     cuts = sorted(chance.sample(range(1, len(content)), count - 1))
@@ -57,14 +57,14 @@ def node(tmp_path: Path) -> Iterator[WorkerHarness]:
 
 
 def scene_in_parts(node: WorkerHarness, content: bytes, count: int) -> tuple[ArchiveRef, ...]:
-    """The depot has the parts; what an order says of them."""
-    parts = cut(content, count)
+    """The coordinator has the parts; what an order says of them."""
+    parts = cut_unequally(content, count)
     node.coordinator.archives |= {ref_of(part).md5: part for part in parts}
     return tuple(map(ref_of, parts))
 
 
 def locked_order(node: WorkerHarness, frame: str, password: str, **places: Any) -> str:
-    """The lease of an order whose scene is locked; the depot knows the password before the order is sent."""
+    """The lease of an order whose scene is locked; the coordinator knows the password before the order is sent."""
     lease_id = hashlib.md5(f"{frame} {password} {places}".encode()).hexdigest()
     node.coordinator.passwords[lease_id] = password
     return node.order(frame, lease_id=lease_id, scene_locked=True, **places).lease_id
@@ -78,11 +78,11 @@ def in_redis(node: WorkerHarness) -> bytes:
 
 def command_lines() -> str:
     """What every process of this machine shows, its environment included where we may read it."""
-    said = []
+    texts = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            said += [*process.cmdline(), *process.environ().values()]
-    return "\n".join(said)
+            texts += [*process.cmdline(), *process.environ().values()]
+    return "\n".join(texts)
 
 
 def pixels(path: Path, picture: bytes) -> np.ndarray:
@@ -91,7 +91,7 @@ def pixels(path: Path, picture: bytes) -> np.ndarray:
     return oiio.ImageBuf(str(path)).get_pixels(oiio.FLOAT)
 
 
-def on_disk(folder: Path) -> bytes:
+def all_files_of(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
@@ -121,22 +121,22 @@ def test_a_scene_in_parts_renders_as_it_does_whole_lease_piece_and_its_password_
     assert (of_whole == of_parts).all()
     key = scene_key([ref.md5 for ref in parts])
     wait_for(lambda: key in node.presence().archives and key in node.presence().warm)
-    everywhere += [in_redis(node), command_lines().encode(), on_disk(node.folder)]
+    everywhere += [in_redis(node), command_lines().encode(), all_files_of(node.folder)]
     assert not [where for where in everywhere if PASSWORD.encode() in where]
     assert len(everywhere) > 3, "it was looked for while frames were rendered"
 
 
 @pytest.mark.redis
 @pytest.mark.parametrize("lock", LOCKS)
-@pytest.mark.parametrize(("password", "said"), [("", "gave no password"), ("wrong horse", "does not open it")])
+@pytest.mark.parametrize(("password", "reason"), [("", "gave no password"), ("wrong horse", "does not open it")])
 def test_a_password_that_does_not_open_the_scene_is_the_scenes_trouble(
-    node: WorkerHarness, lock: str, password: str, said: str
+    node: WorkerHarness, lock: str, password: str, reason: str
 ) -> None:
     parts = scene_in_parts(node, LOCKS[lock]({"shots/scene.blend": b"BLENDER" * 100}, PASSWORD), 3)
     lease = locked_order(node, "1", password, scene_archives=parts)
     report = wait_for(lambda: node.coordinator.failures.get(lease), 30)
     assert report.kind is FailureKind.BAD_ARCHIVE
-    assert said in report.reason
+    assert reason in report.reason
     assert "wrong horse" not in report.reason + report.log + node.log.read_text()
     again = locked_order(node, "2", PASSWORD, scene_archives=parts)
     wait_for(lambda: again in node.coordinator.frames, 30, "the right password opens it")

@@ -43,7 +43,7 @@ TELLS_ALL = (
 
 
 @pytest.fixture(scope="module")
-def node(redis_is_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerHarness]:
+def node(redis_available: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerHarness]:
     """A running node that the tests of this file share; none of them ends it."""
     with contextlib.closing(WorkerHarness(tmp_path_factory.mktemp("node"), SHEEPFOLD_SLOTS="2")) as node:
         node.program = TELLS_ALL
@@ -206,16 +206,16 @@ def test_a_cancel_that_was_followed_is_refused_when_it_comes_again(node: WorkerH
     assert delivers(node)
 
 
-def test_a_worker_that_was_killed_takes_the_same_order_again(fresh: WorkerHarness) -> None:
+def test_a_worker_that_was_killed_takes_the_same_order_again(own_node: WorkerHarness) -> None:
     """Whoever hands it over once more, Celery or Redis: whether it may be begun is for the start-fence to say."""
-    fresh.start().until_ready()
-    order = fresh.order_for(TWO_SECONDS)
-    signed = fresh.coordinator.signed(order)
-    fresh.send(signed, order)
-    wait_for(lambda: rendering(fresh, order))
-    fresh.stop(signal.SIGKILL)
-    fresh.send(signed, order)
-    waiting = fresh.order("2")
-    fresh.start().until_ready(times=2)
-    wait_for(lambda: {order.lease_id, waiting.lease_id} <= fresh.coordinator.frames.keys())
-    assert fresh.coordinator.starts.count((order.lease_id, 1)) == 2
+    own_node.start().until_ready()
+    order = own_node.order_for(TWO_SECONDS)
+    signed = own_node.coordinator.signed(order)
+    own_node.send(signed, order)
+    wait_for(lambda: rendering(own_node, order))
+    own_node.stop(signal.SIGKILL)
+    own_node.send(signed, order)
+    waiting = own_node.order("2")
+    own_node.start().until_ready(times=2)
+    wait_for(lambda: {order.lease_id, waiting.lease_id} <= own_node.coordinator.frames.keys())
+    assert own_node.coordinator.starts.count((order.lease_id, 1)) == 2

@@ -25,7 +25,7 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
     remove(tmp_path)
 
 
-def hostile(node: WorkerHarness, frame: str, body: str) -> RenderOrder:
+def order_of_script(node: WorkerHarness, frame: str, body: str) -> RenderOrder:
     """An order for a renderer that is a few lines of shell, in its scratch folder."""
     ref, content = packed({"rend.exe": f"#!/bin/sh\n{_OUT}{body}\n".encode()})
     node.coordinator.archives[ref.md5] = content
@@ -42,9 +42,9 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_what_a_frame_leaves_tells_nothing_takes_nothing_and_holds_up_nobody(
-    fresh: WorkerHarness, pictures: Path
+    own_node: WorkerHarness, pictures: Path
 ) -> None:
-    fresh.start().until_ready()
+    own_node.start().until_ready()
     attacks = {
         "a crash report that is the worker's environment": "ln -s /proc/$PPID/environ tmp/x.crash.txt; exit 1",
         "a crash report that is a pipe": "mkfifo tmp/x.crash.txt; exit 1",
@@ -55,50 +55,50 @@ def test_what_a_frame_leaves_tells_nothing_takes_nothing_and_holds_up_nobody(
         "deep folders and folders of mode 0": f"{_DEEP}mkdir tmp/a.crash.txt; chmod 000 out",
     }
     for what, body in attacks.items():
-        order = hostile(fresh, "0001", body)
-        wait_for(lambda lease=order.lease_id: lease in fresh.coordinator.failures, 30, what)
-        report = fresh.coordinator.failures[order.lease_id]
+        order = order_of_script(own_node, "0001", body)
+        wait_for(lambda lease=order.lease_id: lease in own_node.coordinator.failures, 30, what)
+        report = own_node.coordinator.failures[order.lease_id]
         assert report.kind in (FailureKind.NO_OUTPUT, FailureKind.RENDERER_CRASHED), what
         assert TOKEN not in report.log + report.reason, what
-        good = fresh.order("7")
-        wait_for(lambda lease=good.lease_id: lease in fresh.coordinator.frames, 10, f"after {what}")
+        good = own_node.order("7")
+        wait_for(lambda lease=good.lease_id: lease in own_node.coordinator.frames, 10, f"after {what}")
     assert {path.name: path.read_text() for path in pictures.iterdir()} == {
         "frame_0001.png": "the owner's",
         "secret.txt": "the owner's",
     }
-    wait_for(lambda: not any((fresh.work_dir / "scratch").iterdir()), 20, "the scratch folder is empty")
-    assert TOKEN not in fresh.log.read_text()
+    wait_for(lambda: not any((own_node.work_dir / "scratch").iterdir()), 20, "the scratch folder is empty")
+    assert TOKEN not in own_node.log.read_text()
 
 
-def test_names_and_what_blender_says_begin_no_line_in_the_log(fresh: WorkerHarness) -> None:
-    fresh.start().until_ready()
+def test_names_and_what_blender_says_begin_no_line_in_the_log(own_node: WorkerHarness) -> None:
+    own_node.start().until_ready()
     forged = "2026-11-27 04:00:00,000 CRITICAL coordinator.app: the account is banned"
     ref, content = packed({"rend.exe": b"#!/bin/sh\nprintf 'Error: a\\033[2J\\342\\200\\250%s\\n' x; exit 1\n"})
-    fresh.coordinator.archives[ref.md5] = content
-    order = fresh.order("1", job_name=f"demo\n{forged}\x1b[2J", renderer_archive=ref)
-    wait_for(lambda: order.lease_id in fresh.coordinator.failures, 30)
-    assert "\x1b[2J" in fresh.coordinator.failures[order.lease_id].reason
-    log = fresh.log.read_text()
+    own_node.coordinator.archives[ref.md5] = content
+    order = own_node.order("1", job_name=f"demo\n{forged}\x1b[2J", renderer_archive=ref)
+    wait_for(lambda: order.lease_id in own_node.coordinator.failures, 30)
+    assert "\x1b[2J" in own_node.coordinator.failures[order.lease_id].reason
+    log = own_node.log.read_text()
     assert forged in log
     assert not [line for line in log.splitlines() if line.startswith(forged)]
     assert "\x1b" not in log
     assert "\u2028" not in log
 
 
-def test_a_worker_starts_again_whatever_a_frame_left(fresh: WorkerHarness, pictures: Path) -> None:
-    fresh.start().until_ready()
+def test_a_worker_starts_again_whatever_a_frame_left(own_node: WorkerHarness, pictures: Path) -> None:
+    own_node.start().until_ready()
     body = (
         f"cd ../..\n{_DEEP.replace('$TMPDIR/..', '$PWD')}"
         "mkdir -p outbox/x.1; mkfifo outbox/x.1/delivery.json\n"
         f"ln -s {pictures} outbox/y.1; ln -s {pictures} archives/.fetch-1\n"
         "mkdir -p scratch/deep; cd scratch/deep; " + _DEEP.replace('cd "$TMPDIR/.."', "exit 1")
     )
-    order = hostile(fresh, "0001", body)
-    wait_for(lambda: order.lease_id in fresh.coordinator.failures, 30)
-    fresh.stop()
-    fresh.log.write_bytes(b"")
-    fresh.start().until_ready()
-    good = fresh.order("7")
-    wait_for(lambda: good.lease_id in fresh.coordinator.frames, 10)
+    order = order_of_script(own_node, "0001", body)
+    wait_for(lambda: order.lease_id in own_node.coordinator.failures, 30)
+    own_node.stop()
+    own_node.log.write_bytes(b"")
+    own_node.start().until_ready()
+    good = own_node.order("7")
+    wait_for(lambda: good.lease_id in own_node.coordinator.frames, 10)
     assert len(list(pictures.iterdir())) == 2
-    wait_for(lambda: not list((fresh.work_dir / "outbox").glob("*.1")), 10)
+    wait_for(lambda: not list((own_node.work_dir / "outbox").glob("*.1")), 10)

@@ -43,26 +43,26 @@ def test_two_slots_fetch_an_archive_once_and_tell_that_they_hold_it(node: Worker
 
 
 def test_while_a_slot_renders_its_next_orders_wait_with_their_archives_and_the_last_frame_travels(
-    fresh: WorkerHarness,
+    own_node: WorkerHarness,
 ) -> None:
-    fresh.start().until_ready()
-    fresh.coordinator.takes_frames.clear()
-    travels = fresh.order("1")
-    wait_for(lambda: stages(fresh) == {travels.lease_id: Stage.DELIVERING}, what="the first frame travels")
-    renders = fresh.order(FOREVER)
-    wait_for(lambda: rendering(fresh, renders))
+    own_node.start().until_ready()
+    own_node.coordinator.takes_frames.clear()
+    travels = own_node.order("1")
+    wait_for(lambda: stages(own_node) == {travels.lease_id: Stage.DELIVERING}, what="the first frame travels")
+    renders = own_node.order(FOREVER)
+    wait_for(lambda: rendering(own_node, renders))
     other = packed({"shots/scene.blend": b"another scene"})
-    fresh.coordinator.archives[other[0].md5] = other[1]
-    ready = [fresh.order(str(frame), scene_archives=(other[0],)) for frame in (2, 3, 4)]
+    own_node.coordinator.archives[other[0].md5] = other[1]
+    ready = [own_node.order(str(frame), scene_archives=(other[0],)) for frame in (2, 3, 4)]
     expected = {travels.lease_id: Stage.DELIVERING, renders.lease_id: Stage.RENDERING}
-    wait_for(lambda: stages(fresh) == expected | {order.lease_id: Stage.WAITING for order in ready})
-    assert fresh.coordinator.fetched.count(other[0].md5) == 1
-    fresh.coordinator.takes_frames.set()
-    wait_for(lambda: travels.lease_id in fresh.coordinator.frames)
-    fresh.cancel(renders)
-    wait_for(lambda: all(order.lease_id in fresh.coordinator.frames for order in ready))
+    wait_for(lambda: stages(own_node) == expected | {order.lease_id: Stage.WAITING for order in ready})
+    assert own_node.coordinator.fetched.count(other[0].md5) == 1
+    own_node.coordinator.takes_frames.set()
+    wait_for(lambda: travels.lease_id in own_node.coordinator.frames)
+    own_node.cancel(renders)
+    wait_for(lambda: all(order.lease_id in own_node.coordinator.frames for order in ready))
     rendered = [
-        line.split("frame ")[1].split(" ")[0] for line in fresh.log.read_text().splitlines() if "rendered:" in line
+        line.split("frame ")[1].split(" ")[0] for line in own_node.log.read_text().splitlines() if "rendered:" in line
     ]
     assert rendered == ["1", "2", "3", "4"], "in the order they came"
 

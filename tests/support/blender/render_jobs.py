@@ -50,8 +50,8 @@ def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **chang
 
 
 def run(job: RenderJob, guard: OrphanGuard) -> tuple[RenderedFrame, list[Progress]]:
-    told: list[Progress] = []
-    return render(job, CancelToken(), guard, told.append), told
+    progress: list[Progress] = []
+    return render(job, CancelToken(), guard, progress.append), progress
 
 
 def null_job(tmp_path: Path, frame: str, **changes: object) -> RenderJob:

@@ -13,9 +13,9 @@ from render_tasks.blender.output.progress import Progress
 from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from render_tasks.blender.warm.pool import WarmBlenders
 from render_tasks.cancellation import CancelToken
-from tests.support.blender.render_jobs import NO_SANDBOX
+from tests.support.blender.render_jobs import job
+from tests.support.nodes.null_renderer import COMMAND_LINE
 
-COMMAND_LINE = ".e --factory-startup --disable-autoexec -b .c -o .o -f .f -x 1"
 PLAIN = "import bpy\n"
 
 
@@ -38,32 +38,19 @@ class WarmPoolHarness:
 
     def job(self, scene: str, frame: str, **changes: object) -> RenderJob:
         settings: dict[str, object] = {
-            "renderer": self.renderer,
-            "renderer_md5": "1" * 32,
             "scene_key": hashlib.md5(scene.encode()).hexdigest(),
-            "revision": "1",
-            "sandbox": NO_SANDBOX,
-            "scene": self.scenes / f"{scene}.blend",
-            "scene_folder": self.scenes,
-            "command_line": COMMAND_LINE,
             "script": PLAIN,
-            "frame": frame,
-            "update_method": "remainingtime",
-            "gpu": False,
-            "cores": None,
-            "time_limit_s": None,
-            "memory_limit_kb": None,
             "scratch": self.folder / f"attempt {frame}",
         }
-        return RenderJob(**(settings | changes))  # type: ignore[arg-type]
+        return job(self.renderer, self.scenes / f"{scene}.blend", self.folder, frame, **(settings | changes))
 
     def render(
         self,
         job: RenderJob,
-        switch: CancelToken | None = None,
+        token: CancelToken | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> RenderedFrame:
-        return self.pool.render(job, switch or CancelToken(), self.guard, on_progress)
+        return self.pool.render(job, token or CancelToken(), self.guard, on_progress)
 
     def by_hand(self, blender: str, scene: str, frame: str, script: str, line: str = COMMAND_LINE) -> Path:
         """What the server's own command line gives."""

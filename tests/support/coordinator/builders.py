@@ -47,6 +47,20 @@ class ClaimRecord:
         """These leases failed for good."""
         self.gave_up += [(lease, report) for lease in leases]
 
+    def listener(self, **others: Callable[..., object]) -> Listener:
+        """Notes here what it is told; ``others`` are told instead of the record."""
+        return Listener(
+            **{
+                "delivered": self.delivered.append,
+                "failed": lambda lease, failure: self.failed.append((lease.node_id, failure.kind)),
+                "held_back": lambda lease, doubt: self.held_back.append((lease.node_id, doubt)),
+                "overtaken": self.overtaken.append,
+                "returned": self.returned.append,
+                "gave_up": self.give_up,
+            }
+            | others
+        )
+
 
 def open_ledger(path: Path, clock: Callable[[], float] = time.time) -> Ledger:
     """The ledger in this file; ``ledger.database.close()`` closes it."""

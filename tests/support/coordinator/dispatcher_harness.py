@@ -63,7 +63,7 @@ class Troubles:
     def troubled_s(self, lease: Lease) -> float:
         return self.seconds.get(lease.id, 0.0)
 
-    def told(self, present: Mapping[str, Presence]) -> str:
+    def summary(self, present: Mapping[str, Presence]) -> str:
         return self.reasons
 
 
@@ -118,13 +118,13 @@ class DispatcherHarness:
         )
         waits = self.waits
 
-        class Noted(Backoff):
+        class RecordedBackoff(Backoff):
             def next(self) -> float:
                 waits.append(super().next())
                 return waits[-1]
 
         stuck, self.wakeups = StuckFrames(), Wakeups()
-        self.downloads = Downloads(self.store, lambda: Noted(10, 100, random.Random(1)), self.clock)
+        self.downloads = Downloads(self.store, lambda: RecordedBackoff(10, 100, random.Random(1)), self.clock)
         self.requester = FrameRequester(
             RequestServices(
                 ledger=self.ledger,

@@ -35,16 +35,16 @@ def offer(frame: int) -> JobOffer:
     )
 
 
-def say(lease: Lease) -> None:
+def print_lease(lease: Lease) -> None:
     """One write, so that a line is whole or not there."""
     os.write(1, f"{lease.id} {lease.state.value} {lease.attempt}\n".encode())
 
 
-def live(ledger: Ledger, first_frame: int) -> None:
+def write_leases(ledger: Ledger, first_frame: int) -> None:
     """One lease after the other through all of its life."""
     for frame in range(first_frame, 10_000_000):
         lease = ledger.grant(offer(frame), "farm:linux/64bit")
-        say(lease)
+        print_lease(lease)
         for event, claim in (
             (LeaseEvent.ORDER, {"node_id": "n1"}),
             (LeaseEvent.FAIL, {"attempt": 1, "reason": "renderer crashed"}),
@@ -53,11 +53,11 @@ def live(ledger: Ledger, first_frame: int) -> None:
             (LeaseEvent.DELIVER, {"attempt": 2, "delivery": DELIVERY}),
             (LeaseEvent.ACCEPT, {"answer": 0}),
         ):
-            say(ledger.apply(lease.id, event, **claim))
+            print_lease(ledger.apply(lease.id, event, **claim))
 
 
 if __name__ == "__main__":
     opened = Ledger(LedgerDatabase(sqlite_url(Path(sys.argv[1]))).open()).load()
     for thread in range(3):
-        threading.Thread(target=live, args=(opened, thread * 1_000_000), daemon=True).start()
+        threading.Thread(target=write_leases, args=(opened, thread * 1_000_000), daemon=True).start()
     threading.Event().wait()

@@ -1,6 +1,6 @@
 """A running farm to break: faults at its server, processes that are killed, frames that do what a test tells them.
 
-What it knows comes from both ends: the coordinator's ledger file (read only) and the server's own books.
+What it knows comes from both ends: the coordinator's ledger file (read only) and the server's own accounting.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from tests.support.farm.scripted_renderer import (
     starts_in,
 )
 
+#: The PCs of most farms here.
+TWO_PCS = ("pc-01", "pc-02")
 #: Bad moments are short, so that tests are.
 QUICK = {
     # The scripted renderer writes its journal outside of its folder.
@@ -54,15 +56,15 @@ class Project:
     id: int
     name: str
     #: Where its scene's journal and gates are.
-    stage: Path
+    folder: Path
 
     def starts(self, frame: int | None = None) -> list[Start]:
         """Every render of it that began, or those of one frame."""
-        return [start for start in starts_in(self.stage) if frame in (None, start.frame)]
+        return [start for start in starts_in(self.folder) if frame in (None, start.frame)]
 
     def open(self, frame: int | None = None) -> None:
         """Lets renders that wait at the gate go on."""
-        (self.stage / ("open" if frame is None else f"open.{frame}")).touch()
+        (self.folder / ("open" if frame is None else f"open.{frame}")).touch()
 
 
 class FaultyFarm(RunningFarm):
@@ -97,16 +99,16 @@ class FaultyFarm(RunningFarm):
         """A new project whose frames do what ``acts`` says (:func:`scripted_renderer.scene_text`)."""
         self._projects += 1
         name = fields.pop("name", f"p{self._projects:03d}")
-        stage = self.folder / "stages" / name
-        stage.mkdir(parents=True)
-        archive = pack_scene(scene_text(stage, seconds=seconds, acts=acts))
+        scene_folder = self.folder / "scenes" / name
+        scene_folder.mkdir(parents=True)
+        archive = pack_scene(scene_text(scene_folder, seconds=seconds, acts=acts))
         taken = self.api(
             "POST",
             "/api/projects",
             files={"archive": ("project.zip", archive, "application/zip")},
             data={"name": name, "frames": frames, "scene": SCENE, **fields},
         )
-        return Project(id=taken["id"], name=name, stage=stage)
+        return Project(id=taken["id"], name=name, folder=scene_folder)
 
     def api(self, method: str, path: str, **more: Any) -> Any:
         """One call of the server's JSON side, as its owner."""
@@ -118,7 +120,7 @@ class FaultyFarm(RunningFarm):
         """What the next requests of an exchange get (lab/server/fault_injection.py)."""
         self.api("POST", "/api/faults", json={"exchange": exchange, "action": action, "count": count})
 
-    def books(self) -> dict[str, Any]:
+    def accounting(self) -> dict[str, Any]:
         """What the server counted."""
         return self.api("GET", "/api/accounting")
 

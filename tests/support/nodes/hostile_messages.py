@@ -68,9 +68,9 @@ def hostile_tasks() -> dict[str, bytes]:
 
 def control(method: str, **more: Any) -> bytes:
     """A message on the control channel, for every worker."""
-    said = {"method": method, "arguments": {}, "destination": None, "pattern": None, "matcher": None, **more}
+    body = {"method": method, "arguments": {}, "destination": None, "pattern": None, "matcher": None, **more}
     headers = {"clock": 1, "expires": 0}
-    return task(json.dumps(said).encode(), headers=headers)
+    return task(json.dumps(body).encode(), headers=headers)
 
 
 def hostile_commands(queue: str) -> dict[str, bytes]:

@@ -65,17 +65,17 @@ class NodeGroup:
         self._folder = folder
         self.store = ArchiveStore(folder / "coordinator", quota_bytes=10**10, reserve_bytes=0).open()
         self.present: dict[str, Presence] = {}
-        desk = ArchiveTracker(
+        tracker = ArchiveTracker(
             self.store.path_of,
             ManifestCache(self.store),
             PeerTable(lambda: self.present),
             lambda host: f"http://{host}:{self.coordinator.port}",
         )
-        self.shelf = CountedArchives(self.store.shared)
-        self.coordinator = ArchiveServer(self.shelf, TOKEN, at_once=coordinator_at_once).bind("127.0.0.1", 0)
+        self.archives = CountedArchives(self.store.shared)
+        self.coordinator = ArchiveServer(self.archives, TOKEN, at_once=coordinator_at_once).bind("127.0.0.1", 0)
         self.coordinator.start()
         port = _free_port()
-        self._web = UvicornThread(create_api(_parts(desk)), "127.0.0.1", port).bind()
+        self._web = UvicornThread(create_api(_parts(tracker)), "127.0.0.1", port).bind()
         self._web.start()
         _wait_until_it_listens(port)
         self.url = f"http://127.0.0.1:{port}"
@@ -153,13 +153,13 @@ class SilentPeer:
             held.close()
 
 
-def _parts(desk: ArchiveTracker) -> ApiServices:
+def _parts(tracker: ArchiveTracker) -> ApiServices:
     # Nodes of this group ask for archives alone.
     return ApiServices(
         farm_token=TOKEN,
         claims=None,  # type: ignore[arg-type]
         nodes=OpenAdmission(),  # type: ignore[arg-type]
-        archives=desk,
+        archives=tracker,
         operator=None,  # type: ignore[arg-type]
         jobs=None,  # type: ignore[arg-type]
         metrics=CollectorRegistry(),

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from tests.support.scenes.scene_table import border, bpy, case, fresh
+from tests.support.scenes.scene_table import border, bpy, case, new_scene
 
 
 # Cameras.
 @case("camera-none", refused="no active camera")
 def _no_camera():
-    fresh()
+    new_scene()
     bpy.data.objects.remove(bpy.data.objects["Camera"])
 
 
 @case("camera-not-chosen", refused="no active camera")
 def _camera_unset():
-    fresh().camera = None
+    new_scene().camera = None
 
 
 @case("camera-by-marker", frame=6)
 def _camera_by_marker():
-    scene = fresh()
+    scene = new_scene()
     other = bpy.data.objects.new("Other", bpy.data.cameras.new("Other"))
     other.location = (0, 0, 12)
     scene.collection.objects.link(other)
@@ -29,12 +29,12 @@ def _camera_by_marker():
 
 @case("camera-orthographic")
 def _orthographic():
-    fresh().camera.data.type = "ORTHO"
+    new_scene().camera.data.type = "ORTHO"
 
 
 @case("camera-in-collection")
 def _camera_in_collection():
-    scene = fresh()
+    scene = new_scene()
     outer, inner = bpy.data.collections.new("outer"), bpy.data.collections.new("inner")
     scene.collection.children.link(outer)
     outer.children.link(inner)
@@ -45,7 +45,7 @@ def _camera_in_collection():
 
 @case("sequencer-without-camera")
 def _sequencer():
-    scene = fresh()
+    scene = new_scene()
     bpy.data.objects.remove(bpy.data.objects["Camera"])
     strip = scene.sequence_editor_create().sequences.new_effect("blue", "COLOR", 1, frame_start=1, frame_end=11)
     strip.color = (0.1, 0.2, 0.7)
@@ -53,7 +53,7 @@ def _sequencer():
 
 @case("sequencer-with-region", refused="sequencer")
 def _sequencer_region():
-    _sequencer_scene = fresh()
+    _sequencer_scene = new_scene()
     border(_sequencer_scene, (0.25, 0.75, 0.2, 0.8), crop=False)
     _sequencer_scene.sequence_editor_create().sequences.new_effect("blue", "COLOR", 1, frame_start=1, frame_end=11)
 
@@ -61,29 +61,29 @@ def _sequencer_region():
 # Frames; "own" asks submit for the scene's.
 @case("frames-own-with-step", frame="own", frames=(3, 8))
 def _own_frames():
-    scene = fresh()
+    scene = new_scene()
     scene.frame_start, scene.frame_end, scene.frame_step = 3, 12, 5
 
 
 @case("frames-own-one", frame="own", frames=(7,))
 def _own_frame():
-    scene = fresh()
+    scene = new_scene()
     scene.frame_start = scene.frame_end = 7
 
 
 @case("frame-nought", frame=0)
 def _nought():
-    fresh().frame_start = 0
+    new_scene().frame_start = 0
 
 
 @case("frame-hundred-thousand", frame=100000)
 def _far():
-    fresh()
+    new_scene()
 
 
 @case("frames-preview-range", frame="own", frames=(1, 2))
 def _preview():
-    scene = fresh()
+    scene = new_scene()
     scene.frame_end = 2
     scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 5, 6
 
@@ -96,35 +96,35 @@ def cloth(scene):
     return modifier
 
 
-@case("cloth-unbaked", frame=6, told="not baked: cloth on 'Grid'", differs=True)
+@case("cloth-unbaked", frame=6, warning="not baked: cloth on 'Grid'", differs=True)
 def _cloth():
-    cloth(fresh())
+    cloth(new_scene())
 
 
 @case("cloth-first-frame", frame=1)
 def _cloth_first():
-    cloth(fresh())
+    cloth(new_scene())
 
 
 @case("cloth-hidden", frame=6)
 def _cloth_hidden():
-    cloth(fresh()).show_render = False
+    cloth(new_scene()).show_render = False
 
 
 @case("cloth-baked", frame=6)
 def _cloth_baked():
-    cloth(fresh())
+    cloth(new_scene())
     bpy.ops.ptcache.bake_all(bake=True)
 
 
-@case("soft-body-unbaked", frame=6, told="not baked: soft body on 'Cube'", differs=True)
+@case("soft-body-unbaked", frame=6, warning="not baked: soft body on 'Cube'", differs=True)
 def _soft_body():
-    fresh()
+    new_scene()
     bpy.data.objects["Cube"].modifiers.new("Softbody", "SOFT_BODY")
 
 
 def particles(**settings):
-    fresh()
+    new_scene()
     cube = bpy.data.objects["Cube"]
     cube.modifiers.new("Particles", "PARTICLE_SYSTEM")
     part = cube.particle_systems[0].settings
@@ -134,7 +134,7 @@ def particles(**settings):
     return cube.particle_systems[0]
 
 
-@case("particles-unbaked", frame=6, told="not baked: particles on 'Cube'", differs=True)
+@case("particles-unbaked", frame=6, warning="not baked: particles on 'Cube'", differs=True)
 def _particles():
     particles(physics_type="NEWTON")
 
@@ -149,14 +149,14 @@ def _hair():
     particles(type="HAIR")
 
 
-@case("hair-dynamics-unbaked", frame=6, told="not baked: hair on 'Cube'", differs=True)
+@case("hair-dynamics-unbaked", frame=6, warning="not baked: hair on 'Cube'", differs=True)
 def _hair_dynamics():
     particles(type="HAIR").use_hair_dynamics = True
 
 
-@case("rigid-bodies-unbaked", frame=6, told="not baked: rigid bodies", differs=True)
+@case("rigid-bodies-unbaked", frame=6, warning="not baked: rigid bodies", differs=True)
 def _rigid():
-    fresh()
+    new_scene()
     bpy.context.view_layer.objects.active = bpy.data.objects["Cube"]
     bpy.ops.rigidbody.object_add()
 
@@ -173,9 +173,9 @@ def _rigid_off():
     bpy.context.scene.rigidbody_world.enabled = False
 
 
-@case("dynamic-paint-unbaked", frame=6, told="not baked: dynamic paint on 'Cube'", differs=True)
+@case("dynamic-paint-unbaked", frame=6, warning="not baked: dynamic paint on 'Cube'", differs=True)
 def _dynamic_paint():
-    fresh()
+    new_scene()
     bpy.context.view_layer.objects.active = bpy.data.objects["Cube"]
     modifier = bpy.data.objects["Cube"].modifiers.new("Dynamic Paint", "DYNAMIC_PAINT")
     bpy.ops.dpaint.type_toggle(type="CANVAS")
@@ -184,7 +184,7 @@ def _dynamic_paint():
 
 # The compositor.
 def compositor():
-    scene = fresh()
+    scene = new_scene()
     scene.use_nodes = True
     return scene, scene.node_tree
 
@@ -196,7 +196,7 @@ def file_output(tree, source):
     return node
 
 
-@case("file-output", told="File Output")
+@case("file-output", warning="File Output")
 def _file_output():
     _scene, tree = compositor()
     file_output(tree, tree.nodes["Render Layers"].outputs[0])
@@ -208,7 +208,7 @@ def _file_output_muted():
     file_output(tree, tree.nodes["Render Layers"].outputs[0]).mute = True
 
 
-@case("file-output-in-group", told="File Output")
+@case("file-output-in-group", warning="File Output")
 def _file_output_group():
     _scene, tree = compositor()
     group = bpy.data.node_groups.new("writes", "CompositorNodeTree")
@@ -235,7 +235,7 @@ def _compositor_off():
 
 # Code and add-ons.
 def driver(expression):
-    fresh()
+    new_scene()
     cube = bpy.data.objects["Cube"]
     cube.driver_add("location", 2).driver.expression = expression
 
@@ -245,19 +245,19 @@ def _simple_driver():
     driver("sin(frame / 3) if frame > 2 else 0.25")
 
 
-@case("driver-python", frame=6, told="Python drivers")
+@case("driver-python", frame=6, warning="Python drivers")
 def _python_driver():
     driver("len(str(frame)) * 0.5")
 
 
 def text(registered):
-    fresh()
+    new_scene()
     block = bpy.data.texts.new("rig.py")
     block.write("import bpy\n")
     block.use_module = registered
 
 
-@case("text-registered", told="registered scripts")
+@case("text-registered", warning="registered scripts")
 def _text():
     text(True)
 
@@ -267,17 +267,17 @@ def _plain_text():
     text(False)
 
 
-@case("engine-of-an-addon", told="SOMEONES_RENDERER", renders=False)
+@case("engine-of-an-addon", warning="SOMEONES_RENDERER", renders=False)
 def _engine():
-    scene = fresh()
+    scene = new_scene()
     kind = type("Engine", (bpy.types.RenderEngine,), {"bl_idname": "SOMEONES_RENDERER", "bl_label": "Someone's"})
     bpy.utils.register_class(kind)
     scene.render.engine = "SOMEONES_RENDERER"
 
 
-@case("nodes-of-an-addon", told="SomeonesTree")
+@case("nodes-of-an-addon", warning="SomeonesTree")
 def _nodes():
-    fresh()
+    new_scene()
     kind = type(
         "SomeonesTree", (bpy.types.NodeTree,), {"bl_idname": "SomeonesTree", "bl_label": "Theirs", "bl_icon": "NONE"}
     )
@@ -285,9 +285,9 @@ def _nodes():
     bpy.data.node_groups.new("theirs", "SomeonesTree").use_fake_user = True
 
 
-@case("text-burned-in", told="burned into", differs=True)
+@case("text-burned-in", warning="burned into", differs=True)
 def _burned_in():
-    fresh(320, 200).render.use_stamp = True
+    new_scene(320, 200).render.use_stamp = True
 
 
 # Names of files.
@@ -298,4 +298,4 @@ for _name, _file in {
 
     @case(f"name-{_name}", file=_file)
     def _named():
-        fresh()
+        new_scene()

@@ -1,7 +1,7 @@
 """Makes a folder of small scenes: every kind of thing a person may set, one at a time.
 
 ``blender_scripts.run_scene_script`` runs it inside Blender (``… -- FOLDER [NAME ...]``); it saves each scene, and in
-``said.json`` what Blender says of it. Outside of Blender only the table ``CASES`` is read.
+``values.json`` what Blender says of it. Outside of Blender only the table ``CASES`` is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.scenes.scene_table import CASES, MAKERS, bpy
 __all__ = ["CASES", "content_scenes", "picture_scenes"]
 
 
-def said_by_blender():
+def values_in_blender():
     """What Blender says of the scene it has open, in the words of its own Python."""
     scene = bpy.context.scene
     render, picture = scene.render, scene.render.image_settings
@@ -40,13 +40,13 @@ def said_by_blender():
 
 
 def main(folder, names):
-    said = {}
+    values = {}
     for name in names or MAKERS:
         MAKERS[name]()
         path = folder / (CASES[name].get("file", name) + ".blend")
         bpy.ops.wm.save_as_mainfile(filepath=str(path), check_existing=False)
-        said[name] = said_by_blender()
-    (folder / "said.json").write_text(json.dumps(said))
+        values[name] = values_in_blender()
+    (folder / "values.json").write_text(json.dumps(values))
 
 
 if __name__ == "__main__":

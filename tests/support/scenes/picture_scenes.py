@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from tests.support.scenes.scene_table import border, case, fresh
+from tests.support.scenes.scene_table import border, case, new_scene
 
 # Sizes and percentages.
 for _width, _height in ((64, 48), (2, 2), (101, 67), (320, 20), (20, 200), (640, 360)):
 
     @case(f"size-{_width}x{_height}")
     def _size(width=_width, height=_height):
-        fresh(width, height)
+        new_scene(width, height)
 
 
 for _width, _height, _percent in ((100, 60, 50), (101, 67, 33), (640, 360, 10), (64, 48, 150), (1000, 700, 1)):
 
     @case(f"percent-{_percent}-of-{_width}x{_height}")
     def _percentage(width=_width, height=_height, percent=_percent):
-        fresh(width, height).render.resolution_percentage = percent
+        new_scene(width, height).render.resolution_percentage = percent
 
 
 @case("percent-too-small", refused="pixels")
 def _too_small():
-    fresh(40, 30).render.resolution_percentage = 1
+    new_scene(40, 30).render.resolution_percentage = 1
 
 
 # Regions: left, right, bottom, top.
@@ -36,36 +36,36 @@ for _name, _region in _REGIONS.items():
 
     @case(_name)
     def _crop(region=_region):
-        border(fresh(200, 100), region, crop=True)
+        border(new_scene(200, 100), region, crop=True)
 
 
 @case("crop-and-percent")
 def _crop_percent():
-    scene = fresh(301, 199)
+    scene = new_scene(301, 199)
     scene.render.resolution_percentage = 37
     border(scene, (0.21, 0.83, 0.11, 0.77), crop=True)
 
 
 @case("crop-exr")
 def _crop_exr():
-    scene = fresh(200, 100)
+    scene = new_scene(200, 100)
     scene.render.image_settings.file_format = "OPEN_EXR"
     border(scene, (0.25, 0.75, 0.2, 0.8), crop=True)
 
 
 @case("region-uncropped")
 def _region():
-    border(fresh(200, 100), (0.25, 0.75, 0.2, 0.8), crop=False)
+    border(new_scene(200, 100), (0.25, 0.75, 0.2, 0.8), crop=False)
 
 
 @case("crop-without-region")
 def _crop_alone():
-    fresh(200, 100).render.use_crop_to_border = True
+    new_scene(200, 100).render.use_crop_to_border = True
 
 
 @case("region-empty", refused="region is empty")
 def _region_empty():
-    border(fresh(200, 100), (0.5, 0.5, 0.2, 0.8), crop=True)
+    border(new_scene(200, 100), (0.5, 0.5, 0.2, 0.8), crop=True)
 
 
 # Formats.
@@ -81,7 +81,7 @@ for _name, _settings in _FORMATS.items():
 
     @case(_name)
     def _format(settings=_settings):
-        picture = fresh().render.image_settings
+        picture = new_scene().render.image_settings
         picture.file_format, picture.color_mode = settings[:2]
         if settings[2]:
             picture.color_depth = settings[2]
@@ -89,13 +89,13 @@ for _name, _settings in _FORMATS.items():
 
 @case("jpeg2000-codestream")
 def _codestream():
-    picture = fresh().render.image_settings
+    picture = new_scene().render.image_settings
     picture.file_format, picture.jpeg2k_codec = "JPEG2000", "J2K"
 
 
 @case("exr-layers")
 def _layers():
-    scene = fresh()
+    scene = new_scene()
     scene.render.image_settings.file_format, scene.render.image_settings.color_depth = "OPEN_EXR_MULTILAYER", "32"
     layer = scene.view_layers[0]
     layer.use_pass_z = layer.use_pass_normal = layer.use_pass_vector = layer.use_pass_position = True
@@ -104,7 +104,7 @@ def _layers():
 
 @case("exr-many-channels")
 def _many_channels():
-    scene = fresh(32, 24)
+    scene = new_scene(32, 24)
     scene.render.image_settings.file_format = "OPEN_EXR_MULTILAYER"
     for number in range(6):
         layer = scene.view_layers[0] if number == 0 else scene.view_layers.new(f"layer {number}")
@@ -115,14 +115,14 @@ def _many_channels():
 
 for _name in ("FFMPEG", "AVI_JPEG"):
 
-    @case(f"movie-{_name.lower()}", told="movie", bare=("-F", "PNG"))
+    @case(f"movie-{_name.lower()}", warning="movie", bare=("-F", "PNG"))
     def _movie(name=_name):
-        fresh().render.image_settings.file_format = name
+        new_scene().render.image_settings.file_format = name
 
 
 # Views.
 def stereo(file_format="PNG", **settings):
-    scene = fresh()
+    scene = new_scene()
     scene.render.use_multiview = True
     picture = scene.render.image_settings
     picture.file_format = file_format
@@ -154,12 +154,12 @@ def _one_eye():
 
 for _name, _kind in (("png", "PNG"), ("hdr", "HDR"), ("dpx", "DPX")):
 
-    @case(f"stereo-two-files-{_name}", told="side by side")
+    @case(f"stereo-two-files-{_name}", warning="side by side")
     def _two_files(kind=_kind):
         stereo(kind).render.image_settings.views_format = "INDIVIDUAL"
 
 
-@case("stereo-two-files-exr", told="all views come back in one OpenEXR", differs=True)
+@case("stereo-two-files-exr", warning="all views come back in one OpenEXR", differs=True)
 def _two_files_exr():
     stereo("OPEN_EXR").render.image_settings.views_format = "INDIVIDUAL"
 
@@ -169,7 +169,7 @@ def _two_files_cineon():
     stereo("CINEON").render.image_settings.views_format = "INDIVIDUAL"
 
 
-@case("stereo-two-files-movie", told="side by side", notes=2, bare=("-F", "PNG"))
+@case("stereo-two-files-movie", warning="side by side", notes=2, bare=("-F", "PNG"))
 def _two_files_movie():
     stereo("FFMPEG").render.image_settings.views_format = "INDIVIDUAL"
 

@@ -7,10 +7,10 @@ try:
 except ImportError:  # the table is read outside of Blender, too
     bpy = None
 
-#: Name → what is expected: ``frame``, ``told`` (a part of what submit says), ``notes`` (how many lines that is),
-#: ``refused`` (the same as ``told``, and no project), ``file`` (its name, where it is not the case's), ``bare`` (more
-#: arguments for bare Blender), ``differs`` (the pixels may be others than bare Blender's), ``renders`` (whether the
-#: farm is waited for).
+#: Name → what is expected: ``frame``, ``warning`` (a part of what submit says), ``notes`` (how many lines that is),
+#: ``refused`` (the same as ``warning``, and no project), ``file`` (its name, where it is not the case's), ``bare``
+#: (more arguments for bare Blender), ``differs`` (the pixels may be others than bare Blender's), ``renders`` (whether
+#: the farm is waited for).
 CASES = {}
 MAKERS = {}
 
@@ -24,7 +24,7 @@ def case(name, **expected):
     return keep
 
 
-def fresh(width=64, height=48):
+def new_scene(width=64, height=48):
     """Blender's own cube, turning; Cycles with two samples."""
     bpy.ops.wm.read_factory_settings(use_empty=False)
     scene = bpy.context.scene

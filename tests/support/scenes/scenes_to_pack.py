@@ -11,7 +11,7 @@ PROFILE = """IESNA:LM-63-1995\nTILT=NONE\n1 1000 1 5 1 1 2 0 0 0\n1.0 1.0 0
 0 22.5 45 67.5 90\n0\n1000 300 1000 300 0\n"""
 
 
-def fresh(path, *, empty=False):
+def new_scene(path, *, empty=False):
     """A tiny Cycles scene, saved, so that relative paths mean something."""
     bpy.ops.wm.read_factory_settings(use_empty=empty)
     scene = bpy.context.scene
@@ -71,7 +71,7 @@ def texture(path, stored="", source="FILE", *, linked=True):
 def light():
     """One light profile in a material; its picture is compared."""
     folder = FOLDER / "light"
-    fresh(folder / "scene.blend")
+    new_scene(folder / "scene.blend")
     profile(FOLDER / "profiles" / "lamp.ies")
     light_node(cube_tree(), "//../profiles/lamp.ies")
     save()
@@ -79,13 +79,13 @@ def light():
 
 def library_chain():
     """A library of a library, each in a folder of its own; the last has a light profile."""
-    fresh(FOLDER / "other" / "deep" / "b.blend", empty=True)
+    new_scene(FOLDER / "other" / "deep" / "b.blend", empty=True)
     profile(FOLDER / "other" / "deep" / "b.ies")
     made = bpy.data.materials.new("glow")
     made.use_nodes = made.use_fake_user = True
     light_node(made.node_tree, "//b.ies")
     save()
-    scene = fresh(FOLDER / "other" / "a.blend", empty=True)
+    scene = new_scene(FOLDER / "other" / "a.blend", empty=True)
     with bpy.data.libraries.load(str(FOLDER / "other" / "deep" / "b.blend"), link=True, relative=True) as (_, here):
         here.materials = ["glow"]
     mesh = bpy.data.meshes.new("lamp")
@@ -104,7 +104,7 @@ def kinds():
     """Every way to name a file, with names that only some systems keep."""
     library_chain()
     folder = FOLDER / "kinds"
-    scene = fresh(folder / "scene.blend")
+    scene = new_scene(folder / "scene.blend")
     scene.collection.objects.link(link_lamp(FOLDER / "other" / "a.blend"))
     profile(folder / "m: x.ies")
     light_node(cube_tree(), "//m: x.ies")
@@ -148,7 +148,7 @@ def missing():
     gone = folder / "gone.png"
 
     def begin(name):
-        scene = fresh(folder / f"{name}.blend")
+        scene = new_scene(folder / f"{name}.blend")
         picture(gone)
         return scene
 
@@ -194,7 +194,7 @@ def sound(scene, path):
 
 def missing_libraries(begin, folder):
     library = folder / "gone.blend"
-    scene = fresh(library, empty=True)
+    scene = new_scene(library, empty=True)
     scene.collection.objects.link(bpy.data.objects.new("lamp", bpy.data.lights.new("lamp", "SUN")))
     save()
     begin("unused-library")

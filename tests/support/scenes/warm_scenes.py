@@ -11,7 +11,7 @@ import sys
 import bpy
 
 
-def fresh():
+def new_scene():
     """A cube that turns, a light, a camera; 64 × 36 pixels, 4 samples."""
     bpy.ops.wm.read_factory_settings(use_empty=False)
     scene = bpy.context.scene
@@ -41,10 +41,10 @@ def movie(scene, _cube):
 
 def composed(scene, cube):
     """Nodes behind the render; a second camera from frame 6 on; depth and blur."""
-    made = bpy.data.objects.new("second", bpy.data.cameras.new("second"))
-    made.location, made.rotation_euler = (0, -8, 1), (1.45, 0, 0)
-    scene.collection.objects.link(made)
-    for frame, camera in ((1, scene.camera), (6, made)):
+    second_camera = bpy.data.objects.new("second", bpy.data.cameras.new("second"))
+    second_camera.location, second_camera.rotation_euler = (0, -8, 1), (1.45, 0, 0)
+    scene.collection.objects.link(second_camera)
+    for frame, camera in ((1, scene.camera), (6, second_camera)):
         scene.timeline_markers.new(f"m{frame}", frame=frame).camera = camera
     scene.use_nodes = True
     tree = scene.node_tree
@@ -92,5 +92,5 @@ def heavy(scene, _cube):
 
 folder = sys.argv[-1]
 for change in (moving, movie, composed, ranged, falling, hairy, heavy):
-    change(*fresh())
+    change(*new_scene())
     bpy.ops.wm.save_as_mainfile(filepath=os.path.join(folder, change.__name__ + ".blend"))  # noqa: PTH118

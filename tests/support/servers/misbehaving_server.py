@@ -77,12 +77,12 @@ class ReceivedRequest:
 
 
 class MisbehavingServer:
-    """Answers each path with the function set for it; remembers every visit."""
+    """Answers each path with the function set for it; remembers every request that it received."""
 
     def __init__(self) -> None:
-        self.visits: list[ReceivedRequest] = []
+        self.received: list[ReceivedRequest] = []
         self.pages: dict[str, Callable[[ReceivedRequest], None]] = {
-            "/server/config.php": lambda visit: visit.answer(CONFIG, Set_Cookie="WORKER=42; path=/"),
+            "/server/config.php": lambda request: request.answer(CONFIG, Set_Cookie="WORKER=42; path=/"),
         }
         owner = self
 
@@ -90,9 +90,9 @@ class MisbehavingServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                visit = ReceivedRequest(self)
-                owner.visits.append(visit)
-                owner.pages.get(visit.path, lambda visit: visit.answer("nothing here", 404))(visit)
+                request = ReceivedRequest(self)
+                owner.received.append(request)
+                owner.pages.get(request.path, lambda request: request.answer("nothing here", 404))(request)
 
             do_POST = do_GET  # noqa: N815
 

@@ -13,7 +13,7 @@ from coordinator.delivery.validation import FrameValidator
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.upstream.uploads.error_reports import ReportBox
-from tests.support.coordinator.builders import ClaimRecord, Listener, look, open_ledger
+from tests.support.coordinator.builders import ClaimRecord, look, open_ledger
 from tests.support.coordinator.dispatcher_harness import DispatcherHarness
 
 
@@ -46,19 +46,13 @@ def claim_record() -> ClaimRecord:
 
 @pytest.fixture
 def claims(ledger: Ledger, spool: Spool, claim_record: ClaimRecord) -> Claims:
-    events = Listener(
-        delivered=claim_record.delivered.append,
-        failed=lambda lease, failure: claim_record.failed.append((lease.node_id, failure.kind)),
-        held_back=lambda lease, doubt: claim_record.held_back.append((lease.node_id, doubt)),
-        overtaken=claim_record.overtaken.append,
-        returned=claim_record.returned.append,
-        gave_up=claim_record.give_up,
+    return Claims(
+        ledger, spool, FrameValidator(look, claim_record.absolved.append), claim_record.listener(), attempts=2
     )
-    return Claims(ledger, spool, FrameValidator(look, claim_record.absolved.append), events, attempts=2)
 
 
 @pytest.fixture
 def harness(ledger: Ledger, claims: Claims, tmp_path: Path) -> Iterator[DispatcherHarness]:
-    made = DispatcherHarness(ledger, claims, tmp_path / "archives")
-    yield made
-    made.placer.close()
+    harness = DispatcherHarness(ledger, claims, tmp_path / "archives")
+    yield harness
+    harness.placer.close()

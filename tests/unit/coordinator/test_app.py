@@ -36,8 +36,8 @@ class Recorder:
 
     port, address = 8423, "127.0.0.1:8420"
 
-    def __init__(self, name: str, farm: RecordedApp) -> None:
-        self._name, self._farm = name, farm
+    def __init__(self, name: str, recorded: RecordedApp) -> None:
+        self._name, self._farm = name, recorded
 
     def __getattr__(self, call: str) -> Any:
         def note(*_: object) -> set[str]:
@@ -67,19 +67,19 @@ class RecordedApp:
 
 
 @pytest.fixture
-def farm() -> RecordedApp:
+def recorded() -> RecordedApp:
     return RecordedApp()
 
 
-def test_a_person_ends_it_from_another_thread_and_it_leaves_in_order(farm: RecordedApp) -> None:
+def test_a_person_ends_it_from_another_thread_and_it_leaves_in_order(recorded: RecordedApp) -> None:
     def stop_when_it_runs() -> None:
-        assert farm.runs.wait(10)
-        farm.app.stop()
+        assert recorded.runs.wait(10)
+        recorded.app.stop()
 
     threading.Thread(target=stop_when_it_runs).start()
-    assert farm.app.run() == 0
-    leaving = farm.steps[len(OPENING + STARTING) :]
-    assert farm.steps[: len(OPENING + STARTING)] == OPENING + STARTING
+    assert recorded.app.run() == 0
+    leaving = recorded.steps[len(OPENING + STARTING) :]
+    assert recorded.steps[: len(OPENING + STARTING)] == OPENING + STARTING
     assert leaving == [
         "loops.stop",
         "shutdown.send_what_is_ready",
@@ -93,19 +93,19 @@ def test_a_person_ends_it_from_another_thread_and_it_leaves_in_order(farm: Recor
 
 
 def test_a_refusal_ends_it_with_its_own_exit_code_and_is_told_last(
-    farm: RecordedApp, caplog: pytest.LogCaptureFixture
+    recorded: RecordedApp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    farm.stop.fail(ValueError("the account may not render (status 201)"))
-    assert farm.app.run() == 3
-    assert "shutdown.send_what_is_ready" in farm.steps
+    recorded.stop.fail(ValueError("the account may not render (status 201)"))
+    assert recorded.app.run() == 3
+    assert "shutdown.send_what_is_ready" in recorded.steps
     assert caplog.records[-1].levelno == logging.CRITICAL
     assert caplog.records[-1].getMessage() == "the account may not render (status 201)"
 
 
-def test_one_that_was_followed_leaves_the_servers_session_to_its_follower(farm: RecordedApp) -> None:
-    farm.stop.fail(FarmLocked(FOLLOWER))
-    assert farm.app.run() == 1
-    assert farm.steps[len(OPENING + STARTING) :] == ["loops.stop", "session_loops.stop", *CLOSING]
+def test_one_that_was_followed_leaves_the_servers_session_to_its_follower(recorded: RecordedApp) -> None:
+    recorded.stop.fail(FarmLocked(FOLLOWER))
+    assert recorded.app.run() == 1
+    assert recorded.steps[len(OPENING + STARTING) :] == ["loops.stop", "session_loops.stop", *CLOSING]
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_one_that_was_followed_leaves_the_servers_session_to_its_follower(farm: 
     ],
 )
 def test_one_that_cannot_begin_closes_what_it_opened_and_starts_nothing(
-    farm: RecordedApp, step: str, error: Exception
+    recorded: RecordedApp, step: str, error: Exception
 ) -> None:
-    farm.errors[step] = error
+    recorded.errors[step] = error
     with pytest.raises(type(error)):
-        farm.app.run()
-    assert farm.steps == OPENING[: OPENING.index(step) + 1] + CLOSING
+        recorded.app.run()
+    assert recorded.steps == OPENING[: OPENING.index(step) + 1] + CLOSING

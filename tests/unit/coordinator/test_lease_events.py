@@ -42,13 +42,13 @@ class WaitingSession:
     """Counts how often it is told that there may be a job."""
 
     def __init__(self) -> None:
-        self.told = 0
+        self.job_hints = 0
 
     def job_may_be_there(self) -> None:
-        self.told += 1
+        self.job_hints += 1
 
 
-class Farm:
+class LeaseEventsHarness:
     """Two PCs, ``n1`` and ``n2``, and what was told to them and to the server."""
 
     def __init__(self, ledger: Ledger, spool: Spool, reports: ReportBox, folder: Path) -> None:
@@ -115,145 +115,155 @@ class Farm:
 
 
 @pytest.fixture
-def farm(ledger: Ledger, spool: Spool, reports: ReportBox, tmp_path: Path) -> Farm:
-    return Farm(ledger, spool, reports, tmp_path / "logs")
+def harness(ledger: Ledger, spool: Spool, reports: ReportBox, tmp_path: Path) -> LeaseEventsHarness:
+    return LeaseEventsHarness(ledger, spool, reports, tmp_path / "logs")
 
 
-def test_a_picture_that_arrived_wakes_everybody_and_ends_its_pcs_pause(farm: Farm) -> None:
-    farm.claims.fail(rendering(farm.ledger, "0001").id, 1, "n1", DISK_FULL)
-    assert farm.pauses.is_paused("n1")
-    farm.delivered("0002")
-    assert not farm.pauses.is_paused("n1")
-    assert farm.woken() == {"placing", "asking", "uploading"}
+def test_a_picture_that_arrived_wakes_everybody_and_ends_its_pcs_pause(harness: LeaseEventsHarness) -> None:
+    harness.claims.fail(rendering(harness.ledger, "0001").id, 1, "n1", DISK_FULL)
+    assert harness.pauses.is_paused("n1")
+    harness.delivered("0002")
+    assert not harness.pauses.is_paused("n1")
+    assert harness.woken() == {"placing", "asking", "uploading"}
 
 
-def test_a_failed_attempt_leaves_a_log_and_a_strike_once_another_pc_succeeds(farm: Farm) -> None:
-    lease = rendering(farm.ledger, "0001")
-    farm.claims.fail(lease.id, 1, "n1", CRASHED)
-    path = farm.logs.last_of(lease)
+def test_a_failed_attempt_leaves_a_log_and_a_strike_once_another_pc_succeeds(harness: LeaseEventsHarness) -> None:
+    lease = rendering(harness.ledger, "0001")
+    harness.claims.fail(lease.id, 1, "n1", CRASHED)
+    path = harness.logs.last_of(lease)
     assert path is not None
     assert "attempt 1 on pc-n1" in path.read_text()
-    assert farm.quarantine.strikes_of("n1") == []
-    farm.strike("0002")
-    assert farm.quarantine.strikes_of("n1") == ["failed: frame 0002 · demo: signal 11"]
+    assert harness.quarantine.strikes_of("n1") == []
+    harness.strike("0002")
+    assert harness.quarantine.strikes_of("n1") == ["failed: frame 0002 · demo: signal 11"]
 
 
-def test_the_second_strike_takes_the_pcs_frames_away_but_not_its_pictures(farm: Farm) -> None:
-    picture, waiting, elsewhere = farm.delivered("0008"), farm.ordered("0009"), farm.ordered("0010", "n2")
-    farm.strike("0001")
-    assert farm.state(waiting) is LeaseState.ORDERED
-    farm.strike("0002")
-    assert farm.state(waiting) is LeaseState.GRANTED
-    assert farm.cancelled == [("n1", waiting.id, 1)]
-    assert (farm.state(picture), farm.state(elsewhere)) == (LeaseState.DELIVERED, LeaseState.ORDERED)
-    assert farm.nodes.nodes().keys() == {"n2"}
+def test_the_second_strike_takes_the_pcs_frames_away_but_not_its_pictures(harness: LeaseEventsHarness) -> None:
+    picture, waiting, elsewhere = harness.delivered("0008"), harness.ordered("0009"), harness.ordered("0010", "n2")
+    harness.strike("0001")
+    assert harness.state(waiting) is LeaseState.ORDERED
+    harness.strike("0002")
+    assert harness.state(waiting) is LeaseState.GRANTED
+    assert harness.cancelled == [("n1", waiting.id, 1)]
+    assert (harness.state(picture), harness.state(elsewhere)) == (LeaseState.DELIVERED, LeaseState.ORDERED)
+    assert harness.nodes.nodes().keys() == {"n2"}
 
 
-def test_frames_refused_as_broken_take_the_pcs_other_pictures_away_too(farm: Farm) -> None:
-    first, second, picture = (farm.delivered(frame) for frame in ("0001", "0002", "0003"))
+def test_frames_refused_as_broken_take_the_pcs_other_pictures_away_too(harness: LeaseEventsHarness) -> None:
+    first, second, picture = (harness.delivered(frame) for frame in ("0001", "0002", "0003"))
     for lease in (first, second):
-        farm.ledger.apply(lease.id, LeaseEvent.REFUSE)
-        farm.events.refused_as_broken(lease, "status 301")
-    assert farm.state(picture) is LeaseState.GRANTED
+        harness.ledger.apply(lease.id, LeaseEvent.REFUSE)
+        harness.events.refused_as_broken(lease, "status 301")
+    assert harness.state(picture) is LeaseState.GRANTED
     assert picture.delivery is not None
-    assert picture.delivery.picture not in farm.spool.names()
+    assert picture.delivery.picture not in harness.spool.names()
 
 
-def test_trouble_of_a_pcs_own_pauses_it_and_gives_what_waits_there_to_others(farm: Farm) -> None:
-    lease, waiting = rendering(farm.ledger, "0001"), farm.ordered("0002")
-    farm.claims.fail(lease.id, 1, "n1", DISK_FULL)
-    assert farm.pauses.is_paused("n1")
-    assert farm.cancelled == [("n1", waiting.id, 1)]
-    assert [farm.state(lease), farm.state(waiting)] == [LeaseState.GRANTED] * 2
-    assert farm.nodes.nodes().keys() == {"n2"}
-    assert farm.logs.last_of(lease) is not None
-    again = farm.ordered("0003")
-    farm.events.node_failed(rendering(farm.ledger, "0004"), DISK_FULL)
-    assert farm.state(again) is LeaseState.ORDERED, "it is paused already"
+def test_trouble_of_a_pcs_own_pauses_it_and_gives_what_waits_there_to_others(harness: LeaseEventsHarness) -> None:
+    lease, waiting = rendering(harness.ledger, "0001"), harness.ordered("0002")
+    harness.claims.fail(lease.id, 1, "n1", DISK_FULL)
+    assert harness.pauses.is_paused("n1")
+    assert harness.cancelled == [("n1", waiting.id, 1)]
+    assert [harness.state(lease), harness.state(waiting)] == [LeaseState.GRANTED] * 2
+    assert harness.nodes.nodes().keys() == {"n2"}
+    assert harness.logs.last_of(lease) is not None
+    again = harness.ordered("0003")
+    harness.events.node_failed(rendering(harness.ledger, "0004"), DISK_FULL)
+    assert harness.state(again) is LeaseState.ORDERED, "it is paused already"
 
 
-def test_a_scene_that_no_pc_can_render_puts_the_whole_job_on_hold(farm: Farm) -> None:
-    first, second, waiting = rendering(farm.ledger, "0001"), rendering(farm.ledger, "0002", "n2"), farm.ordered("0003")
-    farm.claims.fail(first.id, 1, "n1", NO_CAMERA)
-    assert not farm.blocks.is_blocked("77", "0001"), "the other PC may see it otherwise"
-    farm.claims.fail(second.id, 1, "n2", NO_CAMERA)
-    assert farm.blocks.is_blocked("77", "0001")
-    assert {farm.state(lease) for lease in (first, second, waiting)} == {LeaseState.FAILED}
-    assert ("n1", waiting.id, 1) in farm.cancelled
-    assert farm.reports.session_keys() == {KEY}
+def test_a_scene_that_no_pc_can_render_puts_the_whole_job_on_hold(harness: LeaseEventsHarness) -> None:
+    first, second, waiting = (
+        rendering(harness.ledger, "0001"),
+        rendering(harness.ledger, "0002", "n2"),
+        harness.ordered("0003"),
+    )
+    harness.claims.fail(first.id, 1, "n1", NO_CAMERA)
+    assert not harness.blocks.is_blocked("77", "0001"), "the other PC may see it otherwise"
+    harness.claims.fail(second.id, 1, "n2", NO_CAMERA)
+    assert harness.blocks.is_blocked("77", "0001")
+    assert {harness.state(lease) for lease in (first, second, waiting)} == {LeaseState.FAILED}
+    assert ("n1", waiting.id, 1) in harness.cancelled
+    assert harness.reports.session_keys() == {KEY}
 
 
-def test_a_picture_held_back_is_a_strike_once_another_pc_makes_a_better_one(farm: Farm) -> None:
-    lease = rendering(farm.ledger, "0001")
-    farm.events.held_back(lease, "black")
-    farm.events.delivered(rendering(farm.ledger, "0001", "n2"))
-    assert farm.quarantine.strikes_of("n1") == []
-    farm.events.delivered(replace(lease, node_id="n2"))
-    assert farm.quarantine.strikes_of("n1") == ["broken picture: frame 0001 · demo: black"]
+def test_a_picture_held_back_is_a_strike_once_another_pc_makes_a_better_one(harness: LeaseEventsHarness) -> None:
+    lease = rendering(harness.ledger, "0001")
+    harness.events.held_back(lease, "black")
+    harness.events.delivered(rendering(harness.ledger, "0001", "n2"))
+    assert harness.quarantine.strikes_of("n1") == []
+    harness.events.delivered(replace(lease, node_id="n2"))
+    assert harness.quarantine.strikes_of("n1") == ["broken picture: frame 0001 · demo: black"]
 
 
-def test_nobody_renders_what_was_overtaken(farm: Farm) -> None:
-    lease = farm.ordered("0001", "n2")
-    farm.events.overtaken(lease)
-    assert farm.cancelled == [("n2", lease.id, 1)]
+def test_nobody_renders_what_was_overtaken(harness: LeaseEventsHarness) -> None:
+    lease = harness.ordered("0001", "n2")
+    harness.events.overtaken(lease)
+    assert harness.cancelled == [("n2", lease.id, 1)]
 
 
-def test_a_lease_that_returned_is_placed_at_once(farm: Farm) -> None:
-    farm.events.returned(farm.ledger.grant(offer(), KEY))
-    assert farm.woken() == {"placing"}
+def test_a_lease_that_returned_is_placed_at_once(harness: LeaseEventsHarness) -> None:
+    harness.events.returned(harness.ledger.grant(offer(), KEY))
+    assert harness.woken() == {"placing"}
 
 
-def test_the_server_is_told_of_a_lease_that_was_given_up(farm: Farm) -> None:
-    farm.claims.give_up(rendering(farm.ledger), CRASHED)
-    assert farm.reports.session_keys() == {KEY}
-    assert farm.woken() == {"placing", "asking", "uploading"}
+def test_the_server_is_told_of_a_lease_that_was_given_up(harness: LeaseEventsHarness) -> None:
+    harness.claims.give_up(rendering(harness.ledger), CRASHED)
+    assert harness.reports.session_keys() == {KEY}
+    assert harness.woken() == {"placing", "asking", "uploading"}
 
 
-def test_a_cancelled_lease_ends_on_its_node_and_its_session_asks_again(farm: Farm) -> None:
-    lease, picture = rendering(farm.ledger, "0001"), farm.delivered("0002")
-    farm.wakeups.asking.clear()
-    farm.events.cancel(lease, "the server says so")
-    farm.events.cancel(picture, "the server says so")
-    assert [farm.state(lease), farm.state(picture)] == [LeaseState.CANCELLED] * 2
-    assert farm.cancelled[0] == ("n1", lease.id, 1)
-    assert farm.spool.names() == []
-    assert farm.session.told == 2
-    assert farm.wakeups.asking.is_set()
-    assert farm.reports.session_keys() == set(), "the server knows"
+def test_a_cancelled_lease_ends_on_its_node_and_its_session_asks_again(harness: LeaseEventsHarness) -> None:
+    lease, picture = rendering(harness.ledger, "0001"), harness.delivered("0002")
+    harness.wakeups.asking.clear()
+    harness.events.cancel(lease, "the server says so")
+    harness.events.cancel(picture, "the server says so")
+    assert [harness.state(lease), harness.state(picture)] == [LeaseState.CANCELLED] * 2
+    assert harness.cancelled[0] == ("n1", lease.id, 1)
+    assert harness.spool.names() == []
+    assert harness.session.job_hints == 2
+    assert harness.wakeups.asking.is_set()
+    assert harness.reports.session_keys() == set(), "the server knows"
 
 
-def test_of_leases_that_are_cancelled_together_only_those_that_had_not_ended_are_named(farm: Farm) -> None:
-    lease, ended = rendering(farm.ledger, "0001"), rendering(farm.ledger, "0002")
-    farm.ledger.apply(ended.id, LeaseEvent.CANCEL)
-    assert [done.id for done in farm.events.cancel_all([lease, ended], "cancelled by the operator")] == [lease.id]
+def test_of_leases_that_are_cancelled_together_only_those_that_had_not_ended_are_named(
+    harness: LeaseEventsHarness,
+) -> None:
+    lease, ended = rendering(harness.ledger, "0001"), rendering(harness.ledger, "0002")
+    harness.ledger.apply(ended.id, LeaseEvent.CANCEL)
+    assert [done.id for done in harness.events.cancel_all([lease, ended], "cancelled by the operator")] == [lease.id]
 
 
-def test_a_lost_lease_ends_once(farm: Farm) -> None:
-    lease = rendering(farm.ledger)
-    farm.events.lose(lease, "the session is disabled")
-    farm.events.lose(lease, "the session is disabled")
-    assert farm.state(lease) is LeaseState.LOST
-    assert farm.cancelled == [("n1", lease.id, 1)]
+def test_a_lost_lease_ends_once(harness: LeaseEventsHarness) -> None:
+    lease = rendering(harness.ledger)
+    harness.events.lose(lease, "the session is disabled")
+    harness.events.lose(lease, "the session is disabled")
+    assert harness.state(lease) is LeaseState.LOST
+    assert harness.cancelled == [("n1", lease.id, 1)]
 
 
-def test_frames_given_back_are_reported_and_uploaded_at_once(farm: Farm) -> None:
-    farm.events.give_back([rendering(farm.ledger)], "cancelled by the operator")
-    assert farm.reports.session_keys() == {KEY}
-    assert farm.woken() == {"uploading"}
+def test_frames_given_back_are_reported_and_uploaded_at_once(harness: LeaseEventsHarness) -> None:
+    harness.events.give_back([rendering(harness.ledger)], "cancelled by the operator")
+    assert harness.reports.session_keys() == {KEY}
+    assert harness.woken() == {"uploading"}
 
 
-def test_a_pc_that_takes_nothing_loses_what_waits_there_and_keeps_what_it_holds(farm: Farm) -> None:
-    waiting, fresh = farm.ordered("0001"), farm.ordered("0002")
-    fetching, rendered, others = farm.ordered("0003"), rendering(farm.ledger, "0004"), farm.ordered("0005", "n2")
+def test_a_pc_that_takes_nothing_loses_what_waits_there_and_keeps_what_it_holds(harness: LeaseEventsHarness) -> None:
+    waiting, fresh = harness.ordered("0001"), harness.ordered("0002")
+    fetching, rendered, others = (
+        harness.ordered("0003"),
+        rendering(harness.ledger, "0004"),
+        harness.ordered("0005", "n2"),
+    )
     stalled = node("n1", name="pc-n1", slots=4, busy=(slot(fetching, Stage.FETCHING), slot(rendered)))
-    farm.events.node_takes_nothing(stalled, 2)
-    assert [farm.state(lease) for lease in (waiting, fresh)] == [LeaseState.GRANTED] * 2
-    assert [farm.state(lease) for lease in (fetching, rendered, others)] == [
+    harness.events.node_takes_nothing(stalled, 2)
+    assert [harness.state(lease) for lease in (waiting, fresh)] == [LeaseState.GRANTED] * 2
+    assert [harness.state(lease) for lease in (fetching, rendered, others)] == [
         LeaseState.ORDERED, LeaseState.RENDERING, LeaseState.ORDERED,
     ]  # fmt: skip
-    assert farm.ledger.get(waiting.id).failures == 0
-    assert set(farm.nodes.nodes()) == {"n2"}, "it gets no more"
-    assert "takes no orders" in farm.pauses.reason("n1")
-    assert farm.events.stalled_nodes() == {"n1"}
-    farm.events.node_takes_orders("n1")
-    assert not farm.pauses.is_paused("n1")
+    assert harness.ledger.get(waiting.id).failures == 0
+    assert set(harness.nodes.nodes()) == {"n2"}, "it gets no more"
+    assert "takes no orders" in harness.pauses.reason("n1")
+    assert harness.events.stalled_nodes() == {"n1"}
+    harness.events.node_takes_orders("n1")
+    assert not harness.pauses.is_paused("n1")

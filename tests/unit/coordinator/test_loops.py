@@ -103,91 +103,91 @@ class LoopsHarness:
 
 
 @pytest.fixture
-def farm(ledger: Ledger) -> LoopsHarness:
+def harness(ledger: Ledger) -> LoopsHarness:
     return LoopsHarness(ledger)
 
 
-def test_a_node_that_came_is_indexed_and_told_to_its_session(farm: LoopsHarness) -> None:
-    assert farm.loops.reconcile_once() == IDLE_S
-    assert (list(farm.index.nodes()), farm.session.joined, farm.opened) == (["n1"], 1, 1)
-    assert farm.wakeups.placing.is_set()
-    assert farm.wakeups.asking.is_set()
+def test_a_node_that_came_is_indexed_and_told_to_its_session(harness: LoopsHarness) -> None:
+    assert harness.loops.reconcile_once() == IDLE_S
+    assert (list(harness.index.nodes()), harness.session.joined, harness.opened) == (["n1"], 1, 1)
+    assert harness.wakeups.placing.is_set()
+    assert harness.wakeups.asking.is_set()
 
 
-def test_a_look_that_finds_nothing_new_changes_nothing(farm: LoopsHarness) -> None:
-    farm.loops.reconcile_once()
-    farm.wakeups.placing.clear()
-    farm.loops.reconcile_once()
-    assert (farm.session.joined, farm.opened, farm.wakeups.placing.is_set()) == (1, 1, False)
+def test_a_look_that_finds_nothing_new_changes_nothing(harness: LoopsHarness) -> None:
+    harness.loops.reconcile_once()
+    harness.wakeups.placing.clear()
+    harness.loops.reconcile_once()
+    assert (harness.session.joined, harness.opened, harness.wakeups.placing.is_set()) == (1, 1, False)
 
 
-def test_only_the_node_that_is_new_counts_as_joined(farm: LoopsHarness) -> None:
-    farm.loops.reconcile_once()
-    farm.seen["n2"] = node("n2")
-    farm.loops.reconcile_once()
-    assert (sorted(farm.index.nodes()), farm.session.joined) == (["n1", "n2"], 2)
+def test_only_the_node_that_is_new_counts_as_joined(harness: LoopsHarness) -> None:
+    harness.loops.reconcile_once()
+    harness.seen["n2"] = node("n2")
+    harness.loops.reconcile_once()
+    assert (sorted(harness.index.nodes()), harness.session.joined) == (["n1", "n2"], 2)
 
 
-def test_a_node_that_left_gets_no_more_frames(farm: LoopsHarness) -> None:
-    farm.loops.reconcile_once()
-    farm.seen.clear()
-    farm.loops.reconcile_once()
-    assert not farm.index.nodes()
+def test_a_node_that_left_gets_no_more_frames(harness: LoopsHarness) -> None:
+    harness.loops.reconcile_once()
+    harness.seen.clear()
+    harness.loops.reconcile_once()
+    assert not harness.index.nodes()
 
 
-def test_a_node_whose_pause_is_over_gets_frames_again_without_other_news(farm: LoopsHarness) -> None:
-    farm.loops.reconcile_once()
-    farm.index.remove("n1")
-    farm.wakeups.placing.clear()
-    farm.loops.reconcile_once()
-    assert (list(farm.index.nodes()), farm.wakeups.placing.is_set(), farm.opened) == (["n1"], True, 1)
+def test_a_node_whose_pause_is_over_gets_frames_again_without_other_news(harness: LoopsHarness) -> None:
+    harness.loops.reconcile_once()
+    harness.index.remove("n1")
+    harness.wakeups.placing.clear()
+    harness.loops.reconcile_once()
+    assert (list(harness.index.nodes()), harness.wakeups.placing.is_set(), harness.opened) == (["n1"], True, 1)
 
 
-def test_nothing_is_placed_while_redis_is_away(farm: LoopsHarness) -> None:
-    farm.broker_down = True
-    assert farm.loops.place_once() == IDLE_S
-    assert farm.placed == 0
-    farm.broker_down = False
-    farm.loops.place_once()
-    assert farm.placed == 1
+def test_nothing_is_placed_while_redis_is_away(harness: LoopsHarness) -> None:
+    harness.broker_down = True
+    assert harness.loops.place_once() == IDLE_S
+    assert harness.placed == 0
+    harness.broker_down = False
+    harness.loops.place_once()
+    assert harness.placed == 1
 
 
-def test_orders_that_the_broker_does_not_take_wait_and_nobody_wakes_them(farm: LoopsHarness) -> None:
+def test_orders_that_the_broker_does_not_take_wait_and_nobody_wakes_them(harness: LoopsHarness) -> None:
     def fail() -> None:
-        farm.wakeups.placing.set()  # the lease that came back
+        harness.wakeups.placing.set()  # the lease that came back
         raise BrokerUnreachable("no answer")
 
-    farm.on_place = fail
-    assert farm.loops.place_once() == BROKER_PAUSE_S
-    assert not farm.wakeups.placing.is_set()
+    harness.on_place = fail
+    assert harness.loops.place_once() == BROKER_PAUSE_S
+    assert not harness.wakeups.placing.is_set()
 
 
-def test_archives_are_tidied_once_a_minute(farm: LoopsHarness) -> None:
-    assert (farm.loops.tidy_once(), farm.tidied) == (TIDY_EVERY_S, 1)
+def test_archives_are_tidied_once_a_minute(harness: LoopsHarness) -> None:
+    assert (harness.loops.tidy_once(), harness.tidied) == (TIDY_EVERY_S, 1)
 
 
 @pytest.mark.parametrize(("next_beat_s", "wait_s"), [(30.0, IDLE_S), (0.2, 0.2), (0.0, 0.0)])
 def test_heartbeats_of_leases_granted_meanwhile_wait_a_second_at_most(
-    farm: LoopsHarness, next_beat_s: float, wait_s: float
+    harness: LoopsHarness, next_beat_s: float, wait_s: float
 ) -> None:
-    farm.next_beat_s = next_beat_s
-    assert farm.loops.beat_once() == wait_s
+    harness.next_beat_s = next_beat_s
+    assert harness.loops.beat_once() == wait_s
 
 
-def test_another_coordinator_ends_this_one(farm: LoopsHarness) -> None:
+def test_another_coordinator_ends_this_one(harness: LoopsHarness) -> None:
     def followed() -> float:
         raise FarmLocked(HOLDER)
 
-    farm.renewing = followed
-    farm.loops.start()
-    farm.stop.wait()
-    farm.loops.stop()
-    assert isinstance(farm.stop.error, FarmLocked)
-    assert not farm.stop.was_asked
-    assert farm.loops.join_farm_lock(10)
+    harness.renewing = followed
+    harness.loops.start()
+    harness.stop.wait()
+    harness.loops.stop()
+    assert isinstance(harness.stop.error, FarmLocked)
+    assert not harness.stop.was_asked
+    assert harness.loops.join_farm_lock(10)
 
 
-def test_a_renewal_that_is_under_way_is_waited_for(farm: LoopsHarness) -> None:
+def test_a_renewal_that_is_under_way_is_waited_for(harness: LoopsHarness) -> None:
     began, go_on = threading.Event(), threading.Event()
 
     def slow() -> float:
@@ -195,10 +195,10 @@ def test_a_renewal_that_is_under_way_is_waited_for(farm: LoopsHarness) -> None:
         assert go_on.wait(10)
         return 30.0
 
-    farm.renewing = slow
-    farm.loops.start()
+    harness.renewing = slow
+    harness.loops.start()
     assert began.wait(10)
-    farm.loops.stop()
-    assert not farm.loops.join_farm_lock(0.01)
+    harness.loops.stop()
+    assert not harness.loops.join_farm_lock(0.01)
     go_on.set()
-    assert farm.loops.join_farm_lock(10)
+    assert harness.loops.join_farm_lock(10)

@@ -55,7 +55,7 @@ class FakeLoops:
         self.steps.append("stop")
 
 
-class LeavingFarm:
+class ShutdownHarness:
     """Real leases and claims."""
 
     def __init__(self, ledger: Ledger, claims: Claims) -> None:
@@ -73,44 +73,44 @@ class LeavingFarm:
 
 
 @pytest.fixture
-def farm(ledger: Ledger, claims: Claims, monkeypatch: pytest.MonkeyPatch) -> LeavingFarm:
+def harness(ledger: Ledger, claims: Claims, monkeypatch: pytest.MonkeyPatch) -> ShutdownHarness:
     monkeypatch.setattr("coordinator.shutdown.LOOK_EVERY_S", 0.0)
-    return LeavingFarm(ledger, claims)
+    return ShutdownHarness(ledger, claims)
 
 
 def test_unfinished_frames_go_back_and_their_renderers_end(
-    farm: LeavingFarm, ledger: Ledger, claim_record: ClaimRecord
+    harness: ShutdownHarness, ledger: Ledger, claim_record: ClaimRecord
 ) -> None:
     ordered = ledger.apply(ledger.grant(offer("0001"), KEY).id, LeaseEvent.ORDER, node_id="n1")
     leases = [ledger.grant(offer("0000"), KEY), ordered, rendering(ledger, "0002", "n2")]
-    farm.stop.ask()
-    farm.shutdown.send_what_is_ready(farm.stop)
+    harness.stop.ask()
+    harness.shutdown.send_what_is_ready(harness.stop)
     assert [ledger.get(lease.id).state for lease in leases] == [LeaseState.FAILED] * 3
     assert {report.kind for _, report in claim_record.gave_up} == {FailureKind.NODE_LEAVING}
-    assert farm.all_cancelled.wait(10)
-    assert farm.loops.steps == ["stop asking", "questions ended", "stop"]
+    assert harness.all_cancelled.wait(10)
+    assert harness.loops.steps == ["stop asking", "questions ended", "stop"]
 
 
-def test_what_is_ready_is_sent_before_the_uploads_end(farm: LeavingFarm) -> None:
-    farm.loops.to_send = 3
-    farm.stop.ask()
-    farm.shutdown.send_what_is_ready(farm.stop)
-    assert farm.loops.to_send == -1
-    assert farm.wakeups.uploading.is_set()
+def test_what_is_ready_is_sent_before_the_uploads_end(harness: ShutdownHarness) -> None:
+    harness.loops.to_send = 3
+    harness.stop.ask()
+    harness.shutdown.send_what_is_ready(harness.stop)
+    assert harness.loops.to_send == -1
+    assert harness.wakeups.uploading.is_set()
 
 
 def test_a_person_who_waits_is_not_kept_by_a_server_that_takes_nothing(
-    farm: LeavingFarm, monkeypatch: pytest.MonkeyPatch
+    harness: ShutdownHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coordinator.shutdown.STOP_WITHIN_S", 3.05)
-    farm.loops.to_send = 10**9
-    farm.stop.ask()
-    farm.shutdown.send_what_is_ready(farm.stop)
-    assert farm.loops.to_send > 0
+    harness.loops.to_send = 10**9
+    harness.stop.ask()
+    harness.shutdown.send_what_is_ready(harness.stop)
+    assert harness.loops.to_send > 0
 
 
 def test_after_a_refusal_uploads_have_time_until_a_person_asks(
-    farm: LeavingFarm, monkeypatch: pytest.MonkeyPatch
+    harness: ShutdownHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coordinator.shutdown.STOP_WITHIN_S", 3.0)
     looks = 0
@@ -119,23 +119,23 @@ def test_after_a_refusal_uploads_have_time_until_a_person_asks(
         nonlocal looks
         looks += 1
         if looks == 50:
-            farm.stop.ask()
+            harness.stop.ask()
 
-    farm.loops.to_send, farm.loops.on_look = 10**9, look
-    farm.stop.fail(ValueError("refused"))
-    farm.shutdown.send_what_is_ready(farm.stop)
+    harness.loops.to_send, harness.loops.on_look = 10**9, look
+    harness.stop.fail(ValueError("refused"))
+    harness.shutdown.send_what_is_ready(harness.stop)
     assert looks == 50, "without the refusal none of these looks had been due, after the signal no more"
 
 
-def test_every_session_is_cut_and_then_logged_out(farm: LeavingFarm, ledger: Ledger) -> None:
+def test_every_session_is_cut_and_then_logged_out(harness: ShutdownHarness, ledger: Ledger) -> None:
     late = ledger.grant(offer("0001"), KEY)
-    farm.shutdown.log_out_all()
-    assert (farm.session.aborted, farm.session.logged_out) == (1, 1)
+    harness.shutdown.log_out_all()
+    assert (harness.session.aborted, harness.session.logged_out) == (1, 1)
     assert ledger.get(late.id).state is LeaseState.FAILED, "granted at the last moment"
 
 
 def test_a_server_that_does_not_answer_the_log_out_holds_nobody_up(
-    farm: LeavingFarm, monkeypatch: pytest.MonkeyPatch
+    harness: ShutdownHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coordinator.shutdown.LOG_OUT_S", 0.01)
     began, go_on = threading.Event(), threading.Event()
@@ -144,8 +144,8 @@ def test_a_server_that_does_not_answer_the_log_out_holds_nobody_up(
         began.set()
         go_on.wait(10)
 
-    monkeypatch.setattr(farm.session, "log_out", hang)
-    farm.shutdown.log_out_all()
+    monkeypatch.setattr(harness.session, "log_out", hang)
+    harness.shutdown.log_out_all()
     assert began.is_set()
     assert not go_on.is_set()
     go_on.set()

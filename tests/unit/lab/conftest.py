@@ -9,7 +9,7 @@ from tests.support.lab.store_harness import StoreHarness
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[StoreHarness]:
-    made = StoreHarness(tmp_path / "server")
-    yield made
-    made.store.close()
+def harness(tmp_path: Path) -> Iterator[StoreHarness]:
+    harness = StoreHarness(tmp_path / "server")
+    yield harness
+    harness.store.close()

@@ -9,7 +9,7 @@ from lab.settings import ServerSettings, parse_renderers
 
 
 @pytest.fixture(autouse=True)
-def nothing_else_is_set(monkeypatch, tmp_path):
+def _only_a_login_in_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("LOGIN", "PASSWORD", "PASSWORD_FILE", "RENDERERS", "SERVER_PORT"):
         monkeypatch.delenv(f"SHEEPFOLD_{name}", raising=False)
@@ -79,23 +79,23 @@ def test_the_times_that_nobody_sets_leave_frames_to_clients_that_beat_every_15_m
 
 @pytest.mark.parametrize(("period_s", "grace_s", "cautions"), [(960, 60, 0), (960, 59, 1), (120, 60, 1), (900, 120, 0)])
 def test_times_that_take_frames_from_them_are_told(period_s, grace_s, cautions):
-    told = ServerSettings(max_period_s=period_s, lease_grace_s=grace_s).cautions()
-    assert len(told) == cautions
-    assert all("SHEEPFOLD_MAX_PERIOD_S" in line and "900 s" in line and "\n" not in line for line in told)
+    lines = ServerSettings(max_period_s=period_s, lease_grace_s=grace_s).cautions()
+    assert len(lines) == cautions
+    assert all("SHEEPFOLD_MAX_PERIOD_S" in line and "900 s" in line and "\n" not in line for line in lines)
 
 
-def test_a_studio_gives_its_own_renderers(parts, tmp_path):
+def test_a_studio_gives_its_own_renderers(harness, tmp_path):
     path = tmp_path / "blender.zip"
     path.write_bytes(launcher("linux/64bit") + b"")
     given = parse_renderers([f"windows/64bit={path}"])
     assert given == ServerSettings(renderers=f"windows/64bit={path}").renderers
-    renderers = gather_renderers(parts.store, given)
+    renderers = gather_renderers(harness.store, given)
     assert set(renderers) == {"windows/64bit", "linux/64bit", "linux/32bit", "mac/64bit"}
     assert renderers["windows/64bit"].path == path
 
 
-def test_a_renderer_that_is_none_is_refused_by_name(parts, tmp_path):
+def test_a_renderer_that_is_none_is_refused_by_name(harness, tmp_path):
     (tmp_path / "a.zip").write_bytes(b"no zip")
     for path in (tmp_path / "a.zip", tmp_path / "nowhere.zip"):
         with pytest.raises(BadInput, match="SHEEPFOLD_RENDERERS"):
-            gather_renderers(parts.store, {"linux/64bit": path})
+            gather_renderers(harness.store, {"linux/64bit": path})

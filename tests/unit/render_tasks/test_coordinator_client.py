@@ -146,9 +146,9 @@ def test_a_start_whose_answer_cannot_be_read_is_asked_again_and_not_quoted(
     server: FakeCoordinator, client: CoordinatorClient, body: bytes
 ) -> None:
     server.body = body
-    with pytest.raises(CoordinatorUnreachable) as told:
+    with pytest.raises(CoordinatorUnreachable) as raised:
         client.start("ab", 1, "n", "word")
-    assert "s3cre" not in str(told.value)
+    assert "s3cre" not in str(raised.value)
 
 
 @pytest.mark.parametrize("call", ["join", "start", "deliver", "fail", "archive", "sources"])

@@ -43,35 +43,35 @@ class HealthHarness:
 
 
 @pytest.fixture
-def pc(tmp_path: Path) -> HealthHarness:
+def harness(tmp_path: Path) -> HealthHarness:
     return HealthHarness(tmp_path)
 
 
-def test_a_pc_with_room_is_well_and_leaves_nothing_behind(pc: HealthHarness) -> None:
-    assert pc.look() == ""
-    assert not list((pc.folder / "scratch").iterdir())
+def test_a_pc_with_room_is_well_and_leaves_nothing_behind(harness: HealthHarness) -> None:
+    assert harness.look() == ""
+    assert not list((harness.folder / "scratch").iterdir())
 
 
-def test_a_full_disk_says_what_is_kept_free_what_is_free_and_where(pc: HealthHarness) -> None:
-    pc.look()
-    pc.free, before = 200 * MB, pc.changes
-    assert pc.look() == (
-        f"disk full: 256 MB to spare for renders are needed, 200 MB are free in {pc.folder}/archives: "
+def test_a_full_disk_says_what_is_kept_free_what_is_free_and_where(harness: HealthHarness) -> None:
+    harness.look()
+    harness.free, before = 200 * MB, harness.changes
+    assert harness.look() == (
+        f"disk full: 256 MB to spare for renders are needed, 200 MB are free in {harness.folder}/archives: "
         "free some there, or give SHEEPFOLD_WORK_DIR another disk"
     )
-    pc.look()
-    assert pc.changes == before + 1, "it is told once"
-    pc.free = 300 * MB
-    assert pc.look() == ""
-    assert pc.changes == before + 2
+    harness.look()
+    assert harness.changes == before + 1, "it is told once"
+    harness.free = 300 * MB
+    assert harness.look() == ""
+    assert harness.changes == before + 2
 
 
 def test_archives_that_nobody_uses_make_room_first(tmp_path: Path) -> None:
     unused = tmp_path / "archives" / ("a" * 32)
     unused.mkdir(parents=True)
-    pc = HealthHarness(tmp_path)
-    pc.cache._dir._free_bytes = lambda _path: 10 * MB if unused.exists() else 10 * SPARE_BYTES
-    assert pc.look() == ""
+    harness = HealthHarness(tmp_path)
+    harness.cache._dir._free_bytes = lambda _path: 10 * MB if unused.exists() else 10 * SPARE_BYTES
+    assert harness.look() == ""
     assert not unused.exists()
 
 
@@ -85,28 +85,28 @@ def test_archives_that_nobody_uses_make_room_first(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_that_cannot_be_written_is_told_by_what_the_system_says(
-    pc: HealthHarness, monkeypatch: pytest.MonkeyPatch, number: int, trouble: str
+    harness: HealthHarness, monkeypatch: pytest.MonkeyPatch, number: int, trouble: str
 ) -> None:
     def write(_path: Path, _data: bytes) -> int:
         raise OSError(number, os.strerror(number), "/x")
 
     with monkeypatch.context() as broken:
         broken.setattr(Path, "write_bytes", write)
-        assert pc.look().startswith(trouble)
-    assert pc.look() == ""
+        assert harness.look().startswith(trouble)
+    assert harness.look() == ""
 
 
-def test_a_folder_that_is_gone_is_trouble_too(pc: HealthHarness) -> None:
-    (pc.folder / "scratch").rmdir()
-    assert pc.look().startswith("folder not usable: ")
+def test_a_folder_that_is_gone_is_trouble_too(harness: HealthHarness) -> None:
+    (harness.folder / "scratch").rmdir()
+    assert harness.look().startswith("folder not usable: ")
 
 
 def test_a_missing_blender_is_no_trouble_for_jobs_that_bring_their_own(
-    pc: HealthHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: HealthHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pc.look()
+    harness.look()
     monkeypatch.setenv("SHEEPFOLD_BLENDER", "/nowhere/blender")
-    before = pc.changes
-    assert pc.look() == ""
-    assert pc.changes == before + 1
+    before = harness.changes
+    assert harness.look() == ""
+    assert harness.changes == before + 1
     assert "only jobs that bring their own renderer can come here: SHEEPFOLD_BLENDER: /nowhere" in caplog.text

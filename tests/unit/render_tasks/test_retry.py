@@ -15,7 +15,7 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("render_tasks.retry.LONGEST_WAIT_S", 0.0001)
 
 
-class Answers:
+class ScriptedCall:
     """Raises one error after the other, then answers."""
 
     def __init__(self, *errors: Exception) -> None:
@@ -32,20 +32,20 @@ SILENCE = CoordinatorUnreachable("deliver", "status 503")
 
 
 def test_silence_is_waited_out_however_long_it_lasts() -> None:
-    call = Answers(*[SILENCE] * 200)
+    call = ScriptedCall(*[SILENCE] * 200)
     assert retry_while_unreachable(call, CancelToken()) == "answer"
     assert call.calls == 201
 
 
 def test_a_coordinator_that_fails_over_the_call_itself_is_asked_a_few_times() -> None:
-    call = Answers(*[CoordinatorFailed("deliver")] * 200)
+    call = ScriptedCall(*[CoordinatorFailed("deliver")] * 200)
     with pytest.raises(CoordinatorFailed, match="status 500"):
         retry_while_unreachable(call, CancelToken())
     assert call.calls == FAILURES_AT_MOST
 
 
 def test_silence_between_two_failures_does_not_count_as_one() -> None:
-    call = Answers(*[SILENCE, CoordinatorFailed("deliver")] * (FAILURES_AT_MOST - 1))
+    call = ScriptedCall(*[SILENCE, CoordinatorFailed("deliver")] * (FAILURES_AT_MOST - 1))
     assert retry_while_unreachable(call, CancelToken()) == "answer"
 
 
@@ -53,4 +53,4 @@ def test_a_cancel_ends_the_wait() -> None:
     cancel_token = CancelToken()
     cancel_token.cancel("cancelled")
     with pytest.raises(AttemptDropped, match="cancelled"):
-        retry_while_unreachable(Answers(SILENCE), cancel_token)
+        retry_while_unreachable(ScriptedCall(SILENCE), cancel_token)

@@ -19,7 +19,7 @@ from sheepfold.contract.presence import Compute
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_settings_in_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = "COORDINATOR_URL FARM_TOKEN NODE_NAME WORK_DIR SLOTS COMPUTE CORES CACHE_GB MEMORY_GB TAGS"
     for name in names.split():
         monkeypatch.delenv(f"SHEEPFOLD_{name}", raising=False)

@@ -14,7 +14,7 @@ from render_tasks.archives.cache_dir import CacheDir
 from render_tasks.orders.outbox import Outbox
 from render_tasks.untrusted.removal import remove
 from render_tasks.work_dir import WorkDir
-from tests.unit.render_tasks.untrusted.test_removal import nest, shut_in_mode_zero
+from tests.unit.render_tasks.untrusted.test_removal import make_nested_folders, shut_in_mode_zero
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
     remove(tmp_path)
 
 
-def start(path: Path) -> str:
+def open_work_dir(path: Path) -> str:
     """Opens all that a worker opens at its start; its node id."""
     work_dir = WorkDir(path)
     try:
@@ -37,12 +37,12 @@ def start(path: Path) -> str:
 
 
 def test_deep_folders_and_folders_of_mode_zero_do_not_end_a_start(tmp_path: Path) -> None:
-    node_id = start(tmp_path)
+    node_id = open_work_dir(tmp_path)
     for name in ("scratch/1.1", "outbox/x.1", "outbox/.new-x", "archives/.fetch-x", f"archives/{'a' * 32}"):
         (tmp_path / name).mkdir()
-        nest(tmp_path / name)
+        make_nested_folders(tmp_path / name)
         shut_in_mode_zero(tmp_path / name / "shut")
-    assert start(tmp_path) == node_id
+    assert open_work_dir(tmp_path) == node_id
 
 
 @pytest.mark.parametrize("name", ["scratch", "outbox", "archives", "lock", "node-id", "node-secret"])
@@ -53,7 +53,7 @@ def test_a_link_or_a_pipe_in_place_of_what_is_ours_does_not_end_a_start(
     pictures = tmp_path / "Pictures"
     (pictures / "deep").mkdir(parents=True)
     (pictures / "mine.png").write_bytes(b"the owner's")
-    start(tmp_path / "worker")
+    open_work_dir(tmp_path / "worker")
     place = tmp_path / "worker" / name
     place.rename(tmp_path / "moved")
     if kind == "link":
@@ -62,14 +62,14 @@ def test_a_link_or_a_pipe_in_place_of_what_is_ours_does_not_end_a_start(
         os.mkfifo(place)
     else:
         place.mkdir()
-    uuid.UUID(start(tmp_path / "worker"))
-    uuid.UUID(start(tmp_path / "worker"))
+    uuid.UUID(open_work_dir(tmp_path / "worker"))
+    uuid.UUID(open_work_dir(tmp_path / "worker"))
     assert sorted(path.name for path in pictures.iterdir()) == ["deep", "mine.png"]
     assert caplog.text.count("which may be deleted") <= 1, "the operator is told once"
 
 
 def test_what_is_no_frame_in_the_outbox_goes_and_nothing_is_read_through_it(tmp_path: Path) -> None:
-    start(tmp_path / "worker")
+    open_work_dir(tmp_path / "worker")
     outbox, secret = tmp_path / "worker" / "outbox", tmp_path / "secret"
     secret.write_text("farm token")
     label = '{"lease_id":"%s","attempt":1,"job_name":"j","frame":"1","report":{"name":"%s","md5":"0","render_s":1,'

@@ -28,7 +28,7 @@ from sheepfold.atomic_files import (
 
 
 @pytest.fixture
-def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def synced_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of what was synced, in order; a folder's with a slash."""
     names: list[str] = []
     fsync = os.fsync
@@ -42,16 +42,16 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def broken(*_: object) -> None:
+def fail_to_write(*_: object) -> None:
     raise OSError(errno.EIO, "the disk is gone")
 
 
-def test_the_content_then_the_name_are_on_disk_when_it_returns(tmp_path: Path, synced: list[str]) -> None:
+def test_the_content_then_the_name_are_on_disk_when_it_returns(tmp_path: Path, synced_names: list[str]) -> None:
     write_atomically(tmp_path / "token", b"first")
     write_atomically(tmp_path / "token", b"second")
     assert (tmp_path / "token").read_bytes() == b"second"
-    assert [name.startswith(".incoming-") for name in synced] == [True, False] * 2
-    assert synced[1::2] == [f"{tmp_path.name}/"] * 2
+    assert [name.startswith(".incoming-") for name in synced_names] == [True, False] * 2
+    assert synced_names[1::2] == [f"{tmp_path.name}/"] * 2
     assert [path.name for path in tmp_path.iterdir()] == ["token"]
 
 
@@ -73,7 +73,7 @@ def test_a_step_that_fails_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     write_atomically(tmp_path / "token", b"old")
-    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], broken)
+    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], fail_to_write)
     with pytest.raises(OSError, match="the disk is gone"):
         write_atomically(tmp_path / "token", b"new")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"token": b"old"}
@@ -90,17 +90,17 @@ def test_what_the_writer_raises_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_renamed_durably(tmp_path: Path, synced: list[str]) -> None:
+def test_a_folder_is_renamed_durably(tmp_path: Path, synced_names: list[str]) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "box").mkdir()
     rename_durably(tmp_path / "new", tmp_path / "box" / "kept")
-    assert synced == ["new/", "box/"]
+    assert synced_names == ["new/", "box/"]
     assert (tmp_path / "box" / "kept").is_dir()
 
 
 def test_a_crash_leaves_only_what_the_next_start_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as crash:
-        crash.setattr(Path, "replace", broken)
+        crash.setattr(Path, "replace", fail_to_write)
         crash.setattr(Path, "unlink", lambda *_, **__: None)
         with pytest.raises(OSError, match="the disk is gone"):
             write_atomically(tmp_path / "report.json", b"{}")
@@ -110,7 +110,7 @@ def test_a_crash_leaves_only_what_the_next_start_removes(tmp_path: Path, monkeyp
 
 
 def test_a_tree_is_synced_file_by_file_until_it_is_large(
-    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, synced_names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole: list[bool] = []
     monkeypatch.setattr(os, "sync", lambda: whole.append(True))
@@ -118,11 +118,11 @@ def test_a_tree_is_synced_file_by_file_until_it_is_large(
     (tmp_path / "tex" / "a.png").write_bytes(b"a")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     sync_tree(tmp_path)
-    assert sorted(synced) == sorted([f"{tmp_path.name}/", "tex/", "a.png"])
+    assert sorted(synced_names) == sorted([f"{tmp_path.name}/", "tex/", "a.png"])
     for number in range(SYNCED_ONE_BY_ONE):
         (tmp_path / f"{number}").touch()
     sync_tree(tmp_path)
-    assert (len(synced), whole) == (3, [True])
+    assert (len(synced_names), whole) == (3, [True])
 
 
 @pytest.mark.parametrize(
@@ -151,30 +151,32 @@ def write_node_identity(folder: Path) -> Path:
 
 @pytest.mark.parametrize("write", [write_redis_config, write_ledger_key, write_node_identity])
 def test_private_files_of_the_farm_are_written_this_way(
-    tmp_path: Path, synced: list[str], write: Callable[[Path], Path]
+    tmp_path: Path, synced_names: list[str], write: Callable[[Path], Path]
 ) -> None:
     path = write(tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == atomic_files.PRIVATE_MODE
-    assert synced[0].startswith(".incoming-")
-    assert synced[1] == f"{tmp_path.name}/"
+    assert synced_names[0].startswith(".incoming-")
+    assert synced_names[1] == f"{tmp_path.name}/"
 
 
 def many(count: int) -> dict[str, bytes]:
     return {f"{number}.json": b"%d" % number for number in range(count)}
 
 
-def test_many_files_are_synced_at_once(tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sync", lambda: synced.append("everything"))
+def test_many_files_are_synced_at_once(
+    tmp_path: Path, synced_names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sync", lambda: synced_names.append("everything"))
     write_all_atomically(tmp_path, many(SYNCED_ONE_BY_ONE + 1))
-    assert synced == ["everything", f"{tmp_path.name}/"]
+    assert synced_names == ["everything", f"{tmp_path.name}/"]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == many(SYNCED_ONE_BY_ONE + 1)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {atomic_files.PRIVATE_MODE}
 
 
-def test_a_few_files_are_synced_one_by_one_and_their_folder_once(tmp_path: Path, synced: list[str]) -> None:
+def test_a_few_files_are_synced_one_by_one_and_their_folder_once(tmp_path: Path, synced_names: list[str]) -> None:
     write_all_atomically(tmp_path, many(3))
-    assert [name.startswith(".incoming-") for name in synced] == [True, True, True, False]
-    assert synced[-1] == f"{tmp_path.name}/"
+    assert [name.startswith(".incoming-") for name in synced_names] == [True, True, True, False]
+    assert synced_names[-1] == f"{tmp_path.name}/"
 
 
 def test_many_files_that_cannot_be_written_leave_no_temporary_ones(tmp_path: Path) -> None:

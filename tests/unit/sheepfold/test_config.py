@@ -34,7 +34,7 @@ from tests.support.commands import run_command
 PROJECT = Path(__file__).parents[3]
 
 
-def lines(folder: Path, environment: dict[str, str], toml: str = "") -> list[str]:
+def unknown_lines(folder: Path, environment: dict[str, str], toml: str = "") -> list[str]:
     (folder / "sheepfold.toml").write_text(toml)
     return list(unknown_settings(environment, folder / "sheepfold.toml"))
 
@@ -53,7 +53,7 @@ def test_every_variable_that_the_containers_use_is_known():
 
 def test_known_names_are_passed_over(tmp_path):
     environment = {"SHEEPFOLD_PORT": "1", "sheepfold_slots": "2", "SHEEPFOLD_BLENDER": "b", "SHEEPFOLD_TEST_X": "1"}
-    assert lines(tmp_path, environment | {"PATH": "x"}, 'port = 1\ntags = "fast"\n') == []
+    assert unknown_lines(tmp_path, environment | {"PATH": "x"}, 'port = 1\ntags = "fast"\n') == []
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,12 @@ def test_known_names_are_passed_over(tmp_path):
     ],
 )
 def test_a_misspelled_variable_is_told_with_the_name_that_was_meant(tmp_path, variable, meant):
-    [line] = lines(tmp_path, {variable: "secret"})
+    [line] = unknown_lines(tmp_path, {variable: "secret"})
     assert line == f"{variable} is no setting and does nothing; did you mean {meant}?"
 
 
 def test_a_name_like_no_other_is_told_without_a_guess(tmp_path):
-    assert lines(tmp_path, {"SHEEPFOLD_XQZW": "1"}) == ["SHEEPFOLD_XQZW is no setting and does nothing"]
+    assert unknown_lines(tmp_path, {"SHEEPFOLD_XQZW": "1"}) == ["SHEEPFOLD_XQZW is no setting and does nothing"]
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_a_name_like_no_other_is_told_without_a_guess(tmp_path):
     ],
 )
 def test_a_key_of_the_file_that_nothing_reads_is_told(tmp_path, toml, end):
-    [line] = lines(tmp_path, {}, toml)
+    [line] = unknown_lines(tmp_path, {}, toml)
     assert line.startswith(str(tmp_path))
     assert line.endswith(end)
 
 
 @pytest.mark.parametrize("toml", ["port = = 3", "\x00"])
 def test_a_file_that_cannot_be_read_is_left_to_the_command(tmp_path, toml):
-    assert lines(tmp_path, {}, toml) == []
+    assert unknown_lines(tmp_path, {}, toml) == []
 
 
 def test_every_command_warns_before_it_does_anything(tmp_path, monkeypatch):
@@ -128,7 +128,7 @@ def test_every_command_takes_the_first_line_of_a_password_file(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty: write the password there"),
         (b"\xef\xbb\xbf\n", "is empty: write the password there"),
@@ -137,9 +137,9 @@ def test_every_command_takes_the_first_line_of_a_password_file(tmp_path, monkeyp
         (b"s3cret" + b"x" * MAX_SECRET_CHARS, "too long for a password"),
     ],
 )
-def test_a_file_without_a_password_says_what_to_do_and_shows_nothing(tmp_path, content, said):
+def test_a_file_without_a_password_says_what_to_do_and_shows_nothing(tmp_path, content, message):
     (tmp_path / "password").write_bytes(content)
-    with pytest.raises(BadSecretFile, match=said) as refused:
+    with pytest.raises(BadSecretFile, match=message) as refused:
         read_secret_file(tmp_path / "password", "SHEEPFOLD_PASSWORD_FILE")
     assert str(refused.value).startswith("SHEEPFOLD_PASSWORD_FILE: ")
     assert str(tmp_path / "password") in str(refused.value)
@@ -172,7 +172,7 @@ LAB_TOKEN = "lab-farm-token"
 
 
 @pytest.fixture(autouse=True)
-def no_bind(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_bind_in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHEEPFOLD_BIND", raising=False)
 
 

@@ -27,7 +27,7 @@ NOT_IMPORTED = {
 }
 
 
-def exceptions() -> Iterator[type[BaseException]]:
+def exception_classes() -> Iterator[type[BaseException]]:
     for package in (sheepfold, coordinator, render_tasks, lab):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if found.name in NOT_IMPORTED:
@@ -50,7 +50,7 @@ def name_of(kind: type[BaseException]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-ALL = list(exceptions())
+ALL = list(exception_classes())
 PUBLIC = [kind for kind in ALL if not kind.__name__.startswith("_")]
 OURS = [kind for kind in PUBLIC if issubclass(kind, SheepfoldError)]
 named = pytest.mark.parametrize("kind", OURS, ids=name_of)

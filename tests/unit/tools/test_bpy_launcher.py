@@ -85,7 +85,7 @@ class FakeBpy:
         self.rendered.append((scene.frame_start, scene.frame_end, scene.render.filepath, scene.render.threads))
 
 
-def carried_out(line: str) -> FakeBpy:
+def after_command_line(line: str) -> FakeBpy:
     """The fake after a command line."""
     bpy: Any = FakeBpy()
     Blender(bpy, read(line.split())).carry_out()
@@ -93,38 +93,38 @@ def carried_out(line: str) -> FakeBpy:
 
 
 def test_a_frame_is_rendered_to_its_prefix_and_the_scene_keeps_its_range() -> None:
-    bpy = carried_out("-b shot.blend -t 3 -o out_ -f 0012")
+    bpy = after_command_line("-b shot.blend -t 3 -o out_ -f 0012")
     assert bpy.rendered == [(12, 12, "out_", 3)]
     assert (bpy.scene.frame_start, bpy.scene.frame_end) == (1, 250)
     assert bpy.opened == [(str(Path("shot.blend").absolute()), False)]
 
 
 def test_an_argument_that_comes_too_late_has_no_effect() -> None:
-    assert [rendered[2] for rendered in carried_out("-f 1 -o late -f 2").rendered] == ["", "late"]
+    assert [rendered[2] for rendered in after_command_line("-f 1 -o late -f 2").rendered] == ["", "late"]
 
 
 def test_an_animation_takes_its_range_from_the_arguments() -> None:
-    assert carried_out("-s 7 -e 8 -a").rendered == [(7, 8, "", 0)]
+    assert after_command_line("-s 7 -e 8 -a").rendered == [(7, 8, "", 0)]
 
 
 def test_a_file_that_cannot_be_opened_ends_the_run() -> None:
     with pytest.raises(BadArguments, match="Cannot read file"):
-        carried_out("-b nothing.blend -f 1")
+        after_command_line("-b nothing.blend -f 1")
 
 
 def test_a_script_runs_as_main_and_may_leave_with_a_code(tmp_path: Path) -> None:
     script = tmp_path / "leave.py"
     script.write_text("import sys\nassert __name__ == '__main__'\nsys.exit(5)\n")
     with pytest.raises(SystemExit) as left:
-        carried_out(f"-P {script}")
+        after_command_line(f"-P {script}")
     assert left.value.code == 5
 
 
 def test_a_script_that_raises_is_told_and_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
-    assert carried_out("--python-expr 1/0 -f 1").rendered
+    assert after_command_line("--python-expr 1/0 -f 1").rendered
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_a_script_that_raises_ends_the_run_where_that_is_wanted() -> None:
     with pytest.raises(ScriptFailed):
-        carried_out("--python-exit-code 3 -P missing.py -f 1")
+        after_command_line("--python-exit-code 3 -P missing.py -f 1")

@@ -10,7 +10,7 @@ from tools import find_blender
 from tools.find_blender import NoBlender
 
 
-def program(folder: Path, name: str, says: str = "Blender 9.9", code: int = 0) -> Path:
+def write_program(folder: Path, name: str, says: str = "Blender 9.9", code: int = 0) -> Path:
     """An executable that says something and ends."""
     file = folder / name
     file.write_text(f"#!/bin/sh\necho '{says}'\nexit {code}\n")
@@ -18,13 +18,13 @@ def program(folder: Path, name: str, says: str = "Blender 9.9", code: int = 0) -
     return file
 
 
-def failing(reason: str) -> str | None:
+def find_nothing(reason: str) -> str | None:
     """A way that is closed."""
     raise NoBlender(reason)
 
 
 def test_the_variable_names_the_blender(tmp_path: Path) -> None:
-    blender = program(tmp_path, "my-blender")
+    blender = write_program(tmp_path, "my-blender")
     assert find_blender.named({"SHEEPFOLD_BLENDER": str(blender)}) == str(blender)
 
 
@@ -45,26 +45,31 @@ def test_a_wrong_variable_is_an_error_and_nothing_else_is_tried(tmp_path: Path) 
 
 
 def test_a_blender_on_the_path_is_found(tmp_path: Path) -> None:
-    blender = program(tmp_path, "blender")
+    blender = write_program(tmp_path, "blender")
     assert find_blender.on_path({"PATH": str(tmp_path)}) == str(blender)
 
 
 @pytest.mark.parametrize(("says", "code"), [("Blender 9.9", 1), ("something else", 0), ("", 127)])
 def test_a_blender_that_does_not_start_is_none(tmp_path: Path, says: str, code: int) -> None:
-    program(tmp_path, "blender", says, code)
+    write_program(tmp_path, "blender", says, code)
     with pytest.raises(NoBlender, match="does not start"):
         find_blender.on_path({"PATH": str(tmp_path)})
 
 
 def test_the_first_way_that_works_is_taken() -> None:
-    ways = {"path": lambda: None, "kept": lambda: failing("broken"), "apt": lambda: "/b", "wheel": lambda: "/never"}
+    ways = {
+        "path": lambda: None,
+        "kept": lambda: find_nothing("broken"),
+        "apt": lambda: "/b",
+        "wheel": lambda: "/never",
+    }
     assert find_blender.find(ways) == "/b"
 
 
 def test_when_no_way_works_every_reason_is_told() -> None:
-    with pytest.raises(NoBlender) as told:
-        find_blender.find({"apt": lambda: failing("no line"), "wheel": lambda: failing("no wheel for 2.7")})
-    assert all(word in str(told.value) for word in ("apt-get install blender", "no line", "no wheel for 2.7"))
+    with pytest.raises(NoBlender) as raised:
+        find_blender.find({"apt": lambda: find_nothing("no line"), "wheel": lambda: find_nothing("no wheel for 2.7")})
+    assert all(word in str(raised.value) for word in ("apt-get install blender", "no line", "no wheel for 2.7"))
 
 
 def test_every_way_has_its_place_in_the_order() -> None:
@@ -79,14 +84,14 @@ def test_a_python_without_a_wheel_is_told_so(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_launcher_runs_what_it_was_made_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(find_blender, "WHEEL_HOME", tmp_path)
-    launcher = find_blender.write_launcher(program(tmp_path, "py thon", "Blender 4.5"))
+    launcher = find_blender.write_launcher(write_program(tmp_path, "py thon", "Blender 4.5"))
     assert find_blender.checked(launcher) == launcher
 
 
 def test_only_the_path_goes_to_standard_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blender = program(tmp_path, "my-blender")
+    blender = write_program(tmp_path, "my-blender")
     monkeypatch.setenv("SHEEPFOLD_BLENDER", str(blender))
     monkeypatch.setattr(find_blender, "WAYS", {"named": lambda: find_blender.named()})
     assert find_blender.main([]) == 0

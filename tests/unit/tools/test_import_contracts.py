@@ -43,7 +43,7 @@ NEW_MODULES = {
 
 
 @pytest.fixture(scope="module")
-def said_of_probes(tmp_path_factory: pytest.TempPathFactory) -> str:
+def linter_output(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the linter says of a copy of the source with every probe in it."""
     folder = tmp_path_factory.mktemp("probed")
     copy_source(folder)
@@ -52,9 +52,9 @@ def said_of_probes(tmp_path_factory: pytest.TempPathFactory) -> str:
         file.write_text(file.read_text() + "".join(f"\nimport {name}" for name in probes) + "\n")
     for path in NEW_MODULES:
         (folder / path).write_text("")
-    code, said = lint(folder)
+    code, output = lint(folder)
     assert code == 1
-    return said
+    return output
 
 
 def copy_source(folder: Path) -> None:
@@ -78,16 +78,16 @@ def lint(folder: Path) -> tuple[int, str]:
 
 def test_the_source_as_it_is_keeps_every_contract(tmp_path: Path) -> None:
     copy_source(tmp_path)
-    code, said = lint(tmp_path)
-    assert "0 broken" in said
+    code, output = lint(tmp_path)
+    assert "0 broken" in output
     assert code == 0
 
 
 @pytest.mark.parametrize("words", sorted({words for probes in PROBES.values() for words in probes.values()}))
-def test_a_probe_is_named(said_of_probes: str, words: str) -> None:
-    assert words in " ".join(said_of_probes.split())
+def test_a_probe_is_named(linter_output: str, words: str) -> None:
+    assert words in " ".join(linter_output.split())
 
 
 @pytest.mark.parametrize("module", NEW_MODULES.values())
-def test_a_new_module_without_a_layer_is_named(said_of_probes: str, module: str) -> None:
-    assert module in said_of_probes
+def test_a_new_module_without_a_layer_is_named(linter_output: str, module: str) -> None:
+    assert module in linter_output

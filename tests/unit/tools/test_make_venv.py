@@ -12,7 +12,7 @@ from tools import debian, make_venv
 
 
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+def commands_run(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What would have been run."""
     ran: list[tuple[str, ...]] = []
     monkeypatch.setattr(make_venv, "_run", lambda *command: ran.append(command))
@@ -20,7 +20,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 
 @pytest.fixture
-def modules(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def installed_modules(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Which modules this Python seems to have."""
     there: set[str] = set()
     monkeypatch.setattr(make_venv.importlib.util, "find_spec", lambda name: object() if name in there else None)
@@ -29,23 +29,25 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return there
 
 
-def test_an_ordinary_python_makes_it_by_itself(commands: list[tuple[str, ...]], modules: set[str]) -> None:
-    modules.add("ensurepip")
+def test_an_ordinary_python_makes_it_by_itself(
+    commands_run: list[tuple[str, ...]], installed_modules: set[str]
+) -> None:
+    installed_modules.add("ensurepip")
     make_venv.make_venv(Path("v"))
-    assert commands == [(sys.executable, "-m", "venv", "--clear", "v")]
+    assert commands_run == [(sys.executable, "-m", "venv", "--clear", "v")]
 
 
 def test_root_on_debian_installs_what_is_missing(
-    commands: list[tuple[str, ...]], modules: set[str], monkeypatch: pytest.MonkeyPatch
+    commands_run: list[tuple[str, ...]], installed_modules: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(debian, "may_install", lambda: True)
-    monkeypatch.setattr(debian, "install", lambda *packages: modules.add("ensurepip"))
+    monkeypatch.setattr(debian, "install", lambda *packages: installed_modules.add("ensurepip"))
     make_venv.make_venv(Path("v"))
-    assert commands == [(sys.executable, "-m", "venv", "--clear", "v")]
+    assert commands_run == [(sys.executable, "-m", "venv", "--clear", "v")]
 
 
 def test_apt_that_fails_is_not_the_end(
-    commands: list[tuple[str, ...]], modules: set[str], monkeypatch: pytest.MonkeyPatch
+    commands_run: list[tuple[str, ...]], installed_modules: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_line(*packages: str) -> None:
         raise debian.AptFailed("no line")
@@ -54,17 +56,21 @@ def test_apt_that_fails_is_not_the_end(
     monkeypatch.setattr(debian, "install", no_line)
     monkeypatch.setattr(make_venv.shutil, "which", lambda name: f"/usr/bin/{name}")
     make_venv.make_venv(Path("v"))
-    assert commands == [("/usr/bin/virtualenv", "--quiet", "--clear", "--python", sys.executable, "v")]
+    assert commands_run == [("/usr/bin/virtualenv", "--quiet", "--clear", "--python", sys.executable, "v")]
 
 
-def test_a_python_that_has_only_pip_puts_pip_into_it(commands: list[tuple[str, ...]], modules: set[str]) -> None:
-    modules.add("pip")
+def test_a_python_that_has_only_pip_puts_pip_into_it(
+    commands_run: list[tuple[str, ...]], installed_modules: set[str]
+) -> None:
+    installed_modules.add("pip")
     make_venv.make_venv(Path("v"))
-    assert [command[2] for command in commands] == ["venv", "pip"]
-    assert "--without-pip" in commands[0]
+    assert [command[2] for command in commands_run] == ["venv", "pip"]
+    assert "--without-pip" in commands_run[0]
 
 
-def test_where_nothing_helps_the_package_is_named(modules: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nothing_helps_the_package_is_named(
+    installed_modules: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert make_venv.main(["v"]) == 1
     assert "apt-get install python3-venv" in capsys.readouterr().err
 

@@ -34,9 +34,9 @@ def scenes(blender: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bench(renderer: Path, scenes: Path, tmp_path: Path, guard: OrphanGuard) -> Iterator[WarmPoolHarness]:
-    bench = WarmPoolHarness(renderer, scenes, tmp_path, guard)
-    with contextlib.closing(bench.pool):
-        yield bench
+def harness(renderer: Path, scenes: Path, tmp_path: Path, guard: OrphanGuard) -> Iterator[WarmPoolHarness]:
+    harness = WarmPoolHarness(renderer, scenes, tmp_path, guard)
+    with contextlib.closing(harness.pool):
+        yield harness
     assert not list((tmp_path / "warm").glob("*"))
-    assert all(map(gone, bench.pids()))
+    assert all(map(gone, harness.pids()))

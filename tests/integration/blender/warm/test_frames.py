@@ -12,7 +12,8 @@ import pytest
 
 from render_tasks.blender.output.progress import Progress
 from render_tasks.errors import AttemptFailed
-from tests.support.blender.warm_pool_harness import COMMAND_LINE, PLAIN, WarmPoolHarness, open_scenes
+from tests.support.blender.warm_pool_harness import PLAIN, WarmPoolHarness, open_scenes
+from tests.support.nodes.null_renderer import COMMAND_LINE
 
 OTHER_LINE = ".e -t 1 --factory-startup -y -b .c -x 1 -F JPEG -E CYCLES -o .o -f .f"
 #: As servers send it, in the API of Blenders from 2.80 on.
@@ -49,63 +50,63 @@ def pixels(path: Path) -> np.ndarray:
     ],
 )
 def test_every_frame_has_the_name_and_the_pixels_of_the_servers_own_command_line(
-    bench: WarmPoolHarness, blender: str, scene: str, script: str, line: str
+    harness: WarmPoolHarness, blender: str, scene: str, script: str, line: str
 ) -> None:
     for frame in ("0007", "3", "12"):
-        warm = bench.render(bench.job(scene, frame, script=script, command_line=line))
-        direct = bench.by_hand(blender, scene, frame, script, line)
+        warm = harness.render(harness.job(scene, frame, script=script, command_line=line))
+        direct = harness.by_hand(blender, scene, frame, script, line)
         assert warm.picture.name == direct.name
         assert np.array_equal(pixels(warm.picture), pixels(direct)), f"frame {frame} differs"
-    assert bench.starts == 1
+    assert harness.starts == 1
 
 
-def test_frames_differ_from_each_other(bench: WarmPoolHarness) -> None:
-    pictures = [pixels(bench.render(bench.job("moving", frame)).picture) for frame in ("1", "5", "9")]
+def test_frames_differ_from_each_other(harness: WarmPoolHarness) -> None:
+    pictures = [pixels(harness.render(harness.job("moving", frame)).picture) for frame in ("1", "5", "9")]
     assert not np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[1], pictures[2])
 
 
 def test_a_simulation_has_one_blender_per_frame_from_its_second_start_on(
-    bench: WarmPoolHarness, caplog: pytest.LogCaptureFixture
+    harness: WarmPoolHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         for frame in ("4", "5"):
-            assert bench.render(bench.job("falling", frame)).picture.name == f"frame_000{frame}.png"
+            assert harness.render(harness.job("falling", frame)).picture.name == f"frame_000{frame}.png"
     assert "it has a simulation (Cube)" in caplog.text
-    assert bench.starts == 3
+    assert harness.starts == 3
 
 
-def test_test_frames_and_lines_with_unknown_options_leave_nothing_open(bench: WarmPoolHarness) -> None:
-    bench.render(bench.job("moving", "1", is_test=True))
-    bench.render(bench.job("moving", "1", command_line=".e -b --verbose 1 .c -o .o -f .f"))
-    assert not open_scenes(bench)
-    assert bench.starts == 2
+def test_test_frames_and_lines_with_unknown_options_leave_nothing_open(harness: WarmPoolHarness) -> None:
+    harness.render(harness.job("moving", "1", is_test=True))
+    harness.render(harness.job("moving", "1", command_line=".e -b --verbose 1 .c -o .o -f .f"))
+    assert not open_scenes(harness)
+    assert harness.starts == 2
 
 
-def test_time_and_memory_are_those_of_each_frame(bench: WarmPoolHarness) -> None:
-    told: list[Progress] = []
+def test_time_and_memory_are_those_of_each_frame(harness: WarmPoolHarness) -> None:
+    reported: list[Progress] = []
     began = time.monotonic()
-    first, second = (bench.render(bench.job("moving", frame), on_progress=told.append) for frame in ("1", "2"))
+    first, second = (harness.render(harness.job("moving", frame), on_progress=reported.append) for frame in ("1", "2"))
     assert second.render_s < first.render_s
     assert first.render_s + second.render_s < time.monotonic() - began
     assert 50_000 < second.memory_kb < 1_000_000
-    assert told[-1].fraction == pytest.approx(1.0, abs=0.5)
+    assert reported[-1].fraction == pytest.approx(1.0, abs=0.5)
     # A peak that an earlier frame left behind is forgotten.
     greedy = "import bpy\n"
     greedy += "bpy.app.handlers.render_pre.append(lambda s, *_: b'x' * (300_000_000 if s.frame_current == 1 else 1))\n"
-    high, low = (bench.render(bench.job("moving", frame, script=greedy)) for frame in ("1", "2"))
+    high, low = (harness.render(harness.job("moving", frame, script=greedy)) for frame in ("1", "2"))
     assert high.memory_kb - low.memory_kb > 200_000
 
 
-def test_the_memory_told_under_way_is_what_the_tree_holds_and_not_what_blender_counts(bench: WarmPoolHarness) -> None:
-    told: list[Progress] = []
+def test_the_memory_told_under_way_is_what_the_tree_holds_and_not_what_blender_counts(harness: WarmPoolHarness) -> None:
+    reported: list[Progress] = []
     hoard = "import bpy\nhoard = []\nbpy.app.handlers.render_pre.append(lambda *_: hoard.append(b'x' * 300_000_000))\n"
     with pytest.raises(AttemptFailed):
-        bench.render(bench.job("heavy", "3", script=hoard, time_limit_s=4), on_progress=told.append)
-    assert told[-1].memory_kb > 300_000
+        harness.render(harness.job("heavy", "3", script=hoard, time_limit_s=4), on_progress=reported.append)
+    assert reported[-1].memory_kb > 300_000
 
 
-def test_blender_finds_no_orders_on_its_standard_input(bench: WarmPoolHarness) -> None:
+def test_blender_finds_no_orders_on_its_standard_input(harness: WarmPoolHarness) -> None:
     script = """import bpy, os
 def look(*_):
     print("found", os.read(0, 100), flush=True)
@@ -113,5 +114,5 @@ def look(*_):
 bpy.app.handlers.render_pre.append(look)
 """
     with pytest.raises(AttemptFailed) as failed:
-        bench.render(bench.job("moving", "1", script=script))
+        harness.render(harness.job("moving", "1", script=script))
     assert failed.value.report.log.count("found b''") == 2

@@ -21,8 +21,8 @@ from sheepfold.contract.api_messages import FailureKind
 from sheepfold.contract.orders import RenderOrder
 from sheepfold.contract.presence import Stage
 from tests.support.blender.render_jobs import gone
-from tests.support.blender.warm_pool_harness import COMMAND_LINE, WarmPoolHarness, open_scenes
-from tests.support.nodes.null_renderer import packed
+from tests.support.blender.warm_pool_harness import WarmPoolHarness, open_scenes
+from tests.support.nodes.null_renderer import COMMAND_LINE, packed
 from tests.support.nodes.worker_harness import WorkerHarness, wait_for
 from tests.support.nodes.worker_probes import stages
 
@@ -36,61 +36,61 @@ bpy.app.handlers.render_pre.append(die)
 """
 
 
-def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_renders(bench: WarmPoolHarness) -> None:
-    switch, told, ended_at = CancelToken(), threading.Event(), []
+def test_a_cancel_ends_the_whole_tree_within_two_seconds_and_the_next_frame_renders(harness: WarmPoolHarness) -> None:
+    token, rendering, ended_at = CancelToken(), threading.Event(), []
 
     def attempt() -> None:
         with contextlib.suppress(AttemptDropped):
-            bench.render(bench.job("heavy", "3"), switch, lambda progress: progress.memory_kb and told.set())
+            harness.render(harness.job("heavy", "3"), token, lambda progress: progress.memory_kb and rendering.set())
         ended_at.append(time.monotonic())
 
     thread = threading.Thread(target=attempt)
     thread.start()
-    assert told.wait(30)
+    assert rendering.wait(30)
     began = time.monotonic()
-    switch.cancel("cancelled")
+    token.cancel("cancelled")
     thread.join(10)
     assert ended_at[0] - began < 2
-    assert all(map(gone, bench.pids()))
-    assert bench.render(bench.job("moving", "1")).picture.is_file()
+    assert all(map(gone, harness.pids()))
+    assert harness.render(harness.job("moving", "1")).picture.is_file()
 
 
-def test_a_time_limit_ends_a_frame_and_keeps_the_scene_cold(bench: WarmPoolHarness) -> None:
+def test_a_time_limit_ends_a_frame_and_keeps_the_scene_cold(harness: WarmPoolHarness) -> None:
     with pytest.raises(AttemptFailed) as failed:
-        bench.render(bench.job("heavy", "3", time_limit_s=3))
+        harness.render(harness.job("heavy", "3", time_limit_s=3))
     assert failed.value.report.kind is FailureKind.TIME_LIMIT
     assert "Fra:3" in failed.value.report.log
-    assert all(map(gone, bench.pids()))
+    assert all(map(gone, harness.pids()))
 
 
-def test_a_memory_limit_ends_a_frame_and_the_whole_tree(bench: WarmPoolHarness) -> None:
+def test_a_memory_limit_ends_a_frame_and_the_whole_tree(harness: WarmPoolHarness) -> None:
     greedy = "import bpy, time\nkept = []\n"
     greedy += "bpy.app.handlers.render_pre.append(lambda *_: (kept.append(b'x' * 1_000_000_000), time.sleep(30)))\n"
     with pytest.raises(AttemptFailed) as failed:
-        bench.render(bench.job("moving", "3", script=greedy, memory_limit_kb=800 * 1024))
+        harness.render(harness.job("moving", "3", script=greedy, memory_limit_kb=800 * 1024))
     assert failed.value.report.kind is FailureKind.OUT_OF_MEMORY
     assert "a render on this PC may hold 0.781 GB" in failed.value.report.reason
     assert failed.value.report.render_s < 20
-    assert all(map(gone, bench.pids()))
-    assert bench.starts == 1
-    assert bench.render(bench.job("moving", "3", memory_limit_kb=800 * 1024)).picture.is_file()
+    assert all(map(gone, harness.pids()))
+    assert harness.starts == 1
+    assert harness.render(harness.job("moving", "3", memory_limit_kb=800 * 1024)).picture.is_file()
 
 
 def test_a_blender_that_dies_is_followed_by_a_cold_one_in_the_same_attempt(
-    bench: WarmPoolHarness, caplog: pytest.LogCaptureFixture
+    harness: WarmPoolHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    script = DIES_AT_5.format(flag=str(bench.folder / "died"))
+    script = DIES_AT_5.format(flag=str(harness.folder / "died"))
     for frame in ("4", "5", "6"):
-        assert bench.render(bench.job("moving", frame, script=script)).picture.name == f"frame_000{frame}.png"
+        assert harness.render(harness.job("moving", frame, script=script)).picture.name == f"frame_000{frame}.png"
     assert "frame 5 of moving.blend failed in a warm Blender (the renderer " in caplog.text
-    assert bench.starts == 3  # warm for 4, cold for 5 and 6
+    assert harness.starts == 3  # warm for 4, cold for 5 and 6
 
 
-def test_a_frame_that_fails_warm_and_cold_is_reported_with_both_logs(bench: WarmPoolHarness) -> None:
+def test_a_frame_that_fails_warm_and_cold_is_reported_with_both_logs(harness: WarmPoolHarness) -> None:
     script = "import bpy, os, sys\nprint('unlucky scene', file=sys.stderr)\n"
     script += "bpy.app.handlers.render_pre.append(lambda *_: os.kill(os.getpid(), 11))\n"
     with pytest.raises(AttemptFailed) as failed:
-        bench.render(bench.job("moving", "1", script=script))
+        harness.render(harness.job("moving", "1", script=script))
     log = failed.value.report.log
     assert failed.value.report.kind is FailureKind.RENDERER_CRASHED
     cold, warm = log.split("# before, in a warm Blender: ")
@@ -99,52 +99,52 @@ def test_a_frame_that_fails_warm_and_cold_is_reported_with_both_logs(bench: Warm
     assert "unlucky scene" in warm
 
 
-def test_what_blender_says_of_the_scene_itself_costs_one_start(bench: WarmPoolHarness) -> None:
+def test_what_blender_says_of_the_scene_itself_costs_one_start(harness: WarmPoolHarness) -> None:
     """Given a scene without a camera: a Blender of the frame's own would say the same."""
     script = (
         "import bpy\nfor one in [o for o in bpy.data.objects if o.type == 'CAMERA']: bpy.data.objects.remove(one)\n"
     )
     with pytest.raises(AttemptFailed) as failed:
-        bench.render(bench.job("moving", "1", script=script))
+        harness.render(harness.job("moving", "1", script=script))
     report = failed.value.report
     assert (report.kind, report.reason) == (FailureKind.NO_CAMERA, "Cannot render, no camera")
     assert "in a warm Blender" not in report.log
-    assert bench.starts == 1
+    assert harness.starts == 1
 
 
-def test_a_worn_out_blender_makes_way_for_a_new_one(bench: WarmPoolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worn_out_blender_makes_way_for_a_new_one(harness: WarmPoolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm_process, "FRAMES_AT_MOST", 2)
     for frame in ("1", "2", "3"):
-        bench.render(bench.job("moving", frame))
-    assert bench.starts == 2
+        harness.render(harness.job("moving", frame))
+    assert harness.starts == 2
     monkeypatch.setattr(warm_process, "FRAMES_AT_MOST", 250)
     monkeypatch.setattr(warm_process, "SMALL_KB", 0)
     greedy = "import bpy\nkept = []\n"
     greedy += "bpy.app.handlers.render_post.append(lambda s, *_: kept.append(b'x' * 100_000_000 * s.frame_current))\n"
     for frame in ("1", "4", "2"):
-        bench.render(bench.job("moving", frame, script=greedy))
-    assert bench.starts == 4
+        harness.render(harness.job("moving", frame, script=greedy))
+    assert harness.starts == 4
 
 
-def test_an_unused_blender_is_closed_and_so_is_one_whose_archive_goes(bench: WarmPoolHarness) -> None:
-    bench.render(bench.job("moving", "1"))
-    assert open_scenes(bench) == {bench.scenes / "moving.blend"}
-    assert bench.pool.close_idle_once(time.monotonic()) is not None
-    assert bench.pool.close_idle_once(time.monotonic() + 1000) is None
-    assert all(map(gone, bench.pids()))
-    bench.render(bench.job("moving", "1"))
-    bench.pool.release(bench.folder)  # somebody else's archive
-    assert open_scenes(bench)
-    bench.pool.release(bench.scenes)
-    assert not open_scenes(bench)
-    assert all(map(gone, bench.pids()))
+def test_an_unused_blender_is_closed_and_so_is_one_whose_archive_goes(harness: WarmPoolHarness) -> None:
+    harness.render(harness.job("moving", "1"))
+    assert open_scenes(harness) == {harness.scenes / "moving.blend"}
+    assert harness.pool.close_idle_once(time.monotonic()) is not None
+    assert harness.pool.close_idle_once(time.monotonic() + 1000) is None
+    assert all(map(gone, harness.pids()))
+    harness.render(harness.job("moving", "1"))
+    harness.pool.release(harness.folder)  # somebody else's archive
+    assert open_scenes(harness)
+    harness.pool.release(harness.scenes)
+    assert not open_scenes(harness)
+    assert all(map(gone, harness.pids()))
 
 
-def test_another_scene_takes_the_place(bench: WarmPoolHarness) -> None:
+def test_another_scene_takes_the_place(harness: WarmPoolHarness) -> None:
     for scene in ("moving", "composed", "moving"):
-        bench.render(bench.job(scene, "1"))
-        assert open_scenes(bench) == {bench.scenes / f"{scene}.blend"}
-    assert bench.starts == 3
+        harness.render(harness.job(scene, "1"))
+        assert open_scenes(harness) == {harness.scenes / f"{scene}.blend"}
+    assert harness.starts == 3
 
 
 _LONELY_WORKER = """

@@ -94,8 +94,8 @@ def test_a_public_client_is_answered_in_its_generations_words(lab: RunningLab, t
     for request in captured(client):
         replay.replay(request)
     assert replay.jobs == [(str(project.id), "0001"), (str(project.id), "0002")]
-    told = lab.owner.project(project.id)
-    assert (told["state"], told["accepted"]) == ("done", 2)
+    shown = lab.owner.project(project.id)
+    assert (shown["state"], shown["accepted"]) == ("done", 2)
     if "logout" in [request.path.rpartition("/")[2].removesuffix(".php") for request in captured(client)]:
         assert lab.services.sessions.known() == []
 

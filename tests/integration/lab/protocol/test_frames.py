@@ -32,8 +32,8 @@ def test_one_frame_goes_all_the_way(lab: RunningLab, png, tmp_path):
     kept = tmp_path / "server" / "projects" / f"{job}-shöt--7" / "frames" / "0005.png"
     assert kept.read_bytes() == png
     assert requests.get(f"{lab.url}/projects/{job}/frames/0005", timeout=10).content == png
-    told = lab.owner.project(project.id)["list"][0]
-    assert (told["state"], told["render_s"], told["memory_kb"], told["file"]) == ("accepted", 7, 1000, "0005.png")
+    shown = lab.owner.project(project.id)["list"][0]
+    assert (shown["state"], shown["render_s"], shown["memory_kb"], shown["file"]) == ("accepted", 7, 1000, "0005.png")
 
 
 def test_the_default_script_is_python(lab: RunningLab):
@@ -114,8 +114,8 @@ def test_an_error_report_keeps_its_log_and_three_of_them_give_the_frame_up(lab: 
     log = requests.get(f"{lab.url}/api/projects/{project.id}/frames/0001/log", timeout=10).text
     assert log.endswith("xxx")
     assert len(log) == 256 * 1024
-    told = lab.owner.project(project.id)
-    assert (told["state"], told["failed"]) == ("failed", 1)
+    shown = lab.owner.project(project.id)
+    assert (shown["state"], shown["failed"]) == ("failed", 1)
 
 
 def test_an_error_report_as_urlencoded_text_is_read_too(lab: RunningLab):

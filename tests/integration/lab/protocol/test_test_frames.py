@@ -68,8 +68,8 @@ def test_nothing_of_a_test_frame_is_kept(lab: RunningLab, png, tmp_path):
     assert client.send("1", "0001", png) == 0
     assert list((tmp_path / "server" / "projects").iterdir()) == []
     assert list((tmp_path / "server" / "incoming").iterdir()) == []
-    books = requests.get(f"{lab.url}/api/accounting", timeout=10).json()
-    assert (books["grants"], books["accepted"]) == (0, 0)
+    accounting = requests.get(f"{lab.url}/api/accounting", timeout=10).json()
+    assert (accounting["grants"], accounting["accepted"]) == (0, 0)
 
 
 def test_a_session_is_not_concerned_with_anothers_test_frames(lab: RunningLab, png):

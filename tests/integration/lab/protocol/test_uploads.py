@@ -138,5 +138,5 @@ def test_an_upload_whose_answer_was_lost_is_answered_0_again_and_kept_once(lab: 
         client.send(job, frame, png)
     assert client.send(job, frame, picture(tmp_path, colour=(0, 1, 0, 1)), as_form=True) == 0
     assert requests.get(f"{lab.url}/projects/{job}/frames/{frame}", timeout=10).content == png
-    books = requests.get(f"{lab.url}/api/accounting", timeout=10).json()
-    assert (books["accepted"], books["again"]) == (1, 1)
+    accounting = requests.get(f"{lab.url}/api/accounting", timeout=10).json()
+    assert (accounting["accepted"], accounting["again"]) == (1, 1)

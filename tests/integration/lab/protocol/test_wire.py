@@ -113,7 +113,7 @@ def offered_url(lab: RunningLab, host: str) -> str:
 
 
 @pytest.fixture
-def studio(tmp_path: Path):
+def captured_account_lab(tmp_path: Path):
     """A server of the account that the captured clients sign in to."""
     with running_lab(tmp_path, login="studio") as lab:
         lab.project()
@@ -121,13 +121,13 @@ def studio(tmp_path: Path):
 
 
 @pytest.mark.parametrize("host", ["evil.example/path", "a b", 'x"><y', "", "[::1", "a:99999999", "user@evil.example"])
-def test_an_offer_never_repeats_a_host_that_is_none(studio: RunningLab, host):
-    assert offered_url(studio, host).startswith(f"{studio.url}/server/send_frame.php?")
+def test_an_offer_never_repeats_a_host_that_is_none(captured_account_lab: RunningLab, host):
+    assert offered_url(captured_account_lab, host).startswith(f"{captured_account_lab.url}/server/send_frame.php?")
 
 
 @pytest.mark.parametrize("host", ["render.studio.example", "render_1:8421", "[fe80::1]:80"])
-def test_an_offer_names_the_server_as_the_client_does(studio: RunningLab, host):
-    assert offered_url(studio, host).startswith(f"http://{host}/server/send_frame.php?")
+def test_an_offer_names_the_server_as_the_client_does(captured_account_lab: RunningLab, host):
+    assert offered_url(captured_account_lab, host).startswith(f"http://{host}/server/send_frame.php?")
 
 
 def test_both_addresses_end_a_session_and_a_stranger_to_the_query_does_not(lab: RunningLab):

@@ -104,7 +104,7 @@ class FakeArchives:
 
 
 @pytest.fixture
-def desk() -> FakeClaims:
+def claims() -> FakeClaims:
     return FakeClaims()
 
 
@@ -158,11 +158,11 @@ class FakeOperator:
         return found if (job, frame) == ("film", "12") else None
 
 
-def fake_services(desk: FakeClaims, archives: FakeArchives) -> ApiServices:
+def fake_services(claims: FakeClaims, archives: FakeArchives) -> ApiServices:
     return ApiServices(
         farm_token=TOKEN,
         passwords=PASSWORDS,
-        claims=desk,
+        claims=claims,
         nodes=FakeAdmission(),
         archives=archives,
         operator=FakeOperator(),
@@ -171,13 +171,13 @@ def fake_services(desk: FakeClaims, archives: FakeArchives) -> ApiServices:
     )
 
 
-def create_fake_api(desk: FakeClaims, archives: FakeArchives) -> ASGIApp:
-    return create_api(fake_services(desk, archives))
+def create_fake_api(claims: FakeClaims, archives: FakeArchives) -> ASGIApp:
+    return create_api(fake_services(claims, archives))
 
 
 @pytest.fixture
-def client(desk: FakeClaims, archives: FakeArchives) -> TestClient:
-    return TestClient(create_fake_api(desk, archives), base_url="http://coordinator:8420")
+def client(claims: FakeClaims, archives: FakeArchives) -> TestClient:
+    return TestClient(create_fake_api(claims, archives), base_url="http://coordinator:8420")
 
 
 def test_a_worker_joins_and_is_told_by_the_name_it_knows_us_by(client: TestClient) -> None:
@@ -233,14 +233,14 @@ def test_a_node_asks_again_while_an_archive_is_being_read(client: TestClient, ar
     assert client.get(f"/api/archives/{ARCHIVE}?node=n1", headers=BEARER).status_code == 503
 
 
-def test_claims_arrive_as_they_were_made(client: TestClient, desk: FakeClaims) -> None:
+def test_claims_arrive_as_they_were_made(client: TestClient, claims: FakeClaims) -> None:
     report = FailureReport(kind=FailureKind.NO_OUTPUT, reason="nothing", log="log")
     started = client.post("/api/leases/aa/start", params={"node": "n1", "attempt": 1, "claim": "w"}, headers=BEARER)
     client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
     client.post("/api/leases/aa/failure", params={"node": "n1", "attempt": 2}, content=to_json(report), headers=BEARER)
     frame = FrameReport(name="a.png", md5="0" * 32, render_s=1.5, memory_kb=9, cores=2)
     assert from_json(StartAnswer, started.content) == StartAnswer(scene_password="opens it")
-    assert desk.seen == [("aa", 1, "n1", "w"), ("aa", 1, "n1", frame, b"picture"), ("aa", 2, "n1", report)]
+    assert claims.seen == [("aa", 1, "n1", "w"), ("aa", 1, "n1", frame, b"picture"), ("aa", 2, "n1", report)]
 
 
 @pytest.mark.parametrize(
@@ -254,18 +254,20 @@ def test_claims_arrive_as_they_were_made(client: TestClient, desk: FakeClaims) -
     ],
 )
 def test_a_node_reads_from_the_status_what_to_do(
-    client: TestClient, desk: FakeClaims, error: Exception, status: int
+    client: TestClient, claims: FakeClaims, error: Exception, status: int
 ) -> None:
-    desk.error = error
+    claims.error = error
     answer = client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER)
     assert (answer.status_code, answer.json()["detail"]) == (status, str(error))
 
 
 @pytest.mark.parametrize("change", [{"md5": "../x"}, {"render_s": -1}, {"attempt": "x"}, {"memory_kb": "1e99"}])
-def test_a_report_that_makes_no_sense_is_refused(client: TestClient, desk: FakeClaims, change: dict[str, Any]) -> None:
+def test_a_report_that_makes_no_sense_is_refused(
+    client: TestClient, claims: FakeClaims, change: dict[str, Any]
+) -> None:
     answer = client.put("/api/leases/aa/frame", params=FRAME | change, content=b"picture", headers=BEARER)
     assert answer.status_code == 422
-    assert not desk.seen
+    assert not claims.seen
 
 
 def test_people_look_and_operate(client: TestClient) -> None:
@@ -310,7 +312,7 @@ def test_the_log_of_a_failed_frame_is_told_with_its_place(client: TestClient) ->
     ],
 )
 def test_the_farm_token_alone_makes_nobody_a_node(
-    client: TestClient, desk: FakeClaims, archives: FakeArchives, method: str, path: str
+    client: TestClient, claims: FakeClaims, archives: FakeArchives, method: str, path: str
 ) -> None:
     token_alone = {"Authorization": BEARER["Authorization"]}
     for headers in (token_alone, token_alone | {NODE_SECRET_HEADER: "6" * 64}):
@@ -319,11 +321,11 @@ def test_the_farm_token_alone_makes_nobody_a_node(
     assert refused.status_code == 403
     assert "not the secret of the node" in refused.json()["detail"]
     assert NODE_SECRET not in refused.text
-    assert (desk.seen, archives.asked) == ([], [])
+    assert (claims.seen, archives.asked) == ([], [])
 
 
-def test_a_claim_about_another_nodes_attempt_is_refused(client: TestClient, desk: FakeClaims) -> None:
-    desk.error = NotYourLease("aa")
+def test_a_claim_about_another_nodes_attempt_is_refused(client: TestClient, claims: FakeClaims) -> None:
+    claims.error = NotYourLease("aa")
     assert client.put("/api/leases/aa/frame", params=FRAME, content=b"picture", headers=BEARER).status_code == 403
 
 

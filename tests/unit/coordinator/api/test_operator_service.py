@@ -36,22 +36,22 @@ class ServiceHarness:
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         self.logs = FailureLogs(folder).open()
-        self.ledger, self.conduct = ledger, NodeQuarantine(KeyValueStore(ledger.database)).load()
+        self.ledger, self.quarantine = ledger, NodeQuarantine(KeyValueStore(ledger.database)).load()
         self.pauses = NodePauses(lambda: Backoff(5, 300, random.Random(1)))
         self.released = 0
         self.present_nodes, self.wakeups = PresentNodes(), Wakeups()
-        self.room = 2
+        self.free_places = 2
         self.session, self.blocks = (
             FakeSession(),
             JobBlocks(KeyValueStore(ledger.database), "http://server", wall_clock=lambda: 7.0).load(),
         )
-        self.requester = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.room)
+        self.requester = SimpleNamespace(frames_remaining=None, wanted=lambda _key: self.free_places)
         services = OperatorServices(
             ledger=ledger,
             sessions=SessionPool(SessionMode.FARM, lambda _key, _hardware: cast("FarmSession", self.session)).open(
                 HARDWARE
             ),
-            quarantine=self.conduct,
+            quarantine=self.quarantine,
             pauses=self.pauses,
             requester=cast("FrameRequester", self.requester),
             blocks=self.blocks,
@@ -68,40 +68,40 @@ class ServiceHarness:
     def quarantined(self, node_id: str, name: str) -> None:
         for number in range(2):
             lease = rendering(self.ledger, f"9{number}", "good")
-            self.conduct.failed(lease, node_id, name, FailureKind.BAD_PICTURE, "black")
-            self.conduct.succeeded(lease)
+            self.quarantine.failed(lease, node_id, name, FailureKind.BAD_PICTURE, "black")
+            self.quarantine.succeeded(lease)
             self.ledger.apply(lease.id, LeaseEvent.CANCEL)
 
 
 @pytest.fixture
-def stage(ledger: Ledger, tmp_path: Path) -> ServiceHarness:
+def harness(ledger: Ledger, tmp_path: Path) -> ServiceHarness:
     return ServiceHarness(ledger, tmp_path / "logs")
 
 
-def test_asking_now_is_told_for_each_session(stage: ServiceHarness) -> None:
-    assert stage.operator.ask_now() == [{"name": "linux/64bit", "asked": True, "said": "asking now"}]
-    assert (stage.session.asked_now, stage.wakeups.asking.is_set()) == (1, True)
+def test_asking_now_is_told_for_each_session(harness: ServiceHarness) -> None:
+    assert harness.operator.ask_now() == [{"name": "linux/64bit", "asked": True, "said": "asking now"}]
+    assert (harness.session.asked_now, harness.wakeups.asking.is_set()) == (1, True)
 
-    stage.room = 0
-    assert stage.operator.ask_now()[0]["said"] == "asking as soon as a slot is free: none is"
+    harness.free_places = 0
+    assert harness.operator.ask_now()[0]["said"] == "asking as soon as a slot is free: none is"
 
-    stage.session.state, stage.session.notice = SessionState.DISABLED, "disabled because of broken frames"
-    assert stage.operator.ask_now() == [
+    harness.session.state, harness.session.notice = SessionState.DISABLED, "disabled because of broken frames"
+    assert harness.operator.ask_now() == [
         {"name": "linux/64bit", "asked": False, "said": "disabled because of broken frames"}
     ]
 
 
-def test_a_pc_that_is_released_is_asked_for_again(stage: ServiceHarness) -> None:
-    stage.quarantined("n1", "pc-03")
-    assert not stage.operator.release("pc-99")
-    assert stage.released == 0
-    assert stage.operator.release("pc-03")
-    assert stage.released == 1
-    assert not stage.conduct.is_quarantined("n1")
+def test_a_pc_that_is_released_is_asked_for_again(harness: ServiceHarness) -> None:
+    harness.quarantined("n1", "pc-03")
+    assert not harness.operator.release("pc-99")
+    assert harness.released == 0
+    assert harness.operator.release("pc-03")
+    assert harness.released == 1
+    assert not harness.quarantine.is_quarantined("n1")
 
 
-def test_the_status_of_an_empty_farm(stage: ServiceHarness) -> None:
-    status = stage.operator.status()
+def test_the_status_of_an_empty_farm(harness: ServiceHarness) -> None:
+    status = harness.operator.status()
     assert status == {
         "version": __version__,
         "sessions": [
@@ -127,9 +127,9 @@ def test_the_status_of_an_empty_farm(stage: ServiceHarness) -> None:
     }
 
 
-def test_the_status_tells_what_is_blocked_and_why(stage: ServiceHarness) -> None:
-    stage.blocks.block("101", "film", "no camera", BlockedBy.FARM)
-    [block] = json.loads(json.dumps(stage.operator.status()))["blocked"]
+def test_the_status_tells_what_is_blocked_and_why(harness: ServiceHarness) -> None:
+    harness.blocks.block("101", "film", "no camera", BlockedBy.FARM)
+    [block] = json.loads(json.dumps(harness.operator.status()))["blocked"]
     assert block == {
         "job_id": "101",
         "name": "film",
@@ -143,16 +143,16 @@ def test_the_status_tells_what_is_blocked_and_why(stage: ServiceHarness) -> None
     }
 
 
-def test_the_status_tells_what_each_pc_renders_and_how_far(stage: ServiceHarness) -> None:
-    lease = rendering(stage.ledger, "0012")
+def test_the_status_tells_what_each_pc_renders_and_how_far(harness: ServiceHarness) -> None:
+    lease = rendering(harness.ledger, "0012")
     busy = slot(lease, progress=0.5, remaining_s=30.0, memory_kb=2048)
-    stage.present_nodes.nodes = {
+    harness.present_nodes.nodes = {
         "n2": node("n2", name="pc-02", accepting=False),
         "n1": node("n1", name="pc-01", slots=2, compute=Compute.BOTH, busy=(busy,)),
     }
-    stage.requester.frames_remaining = 1187
-    stage.quarantined("n2", "pc-02")
-    status = json.loads(json.dumps(stage.operator.status()))  # as it travels
+    harness.requester.frames_remaining = 1187
+    harness.quarantined("n2", "pc-02")
+    status = json.loads(json.dumps(harness.operator.status()))  # as it travels
 
     first, second = status["nodes"]
     assert [first["name"], second["name"]] == ["pc-01", "pc-02"], "sorted by name"
@@ -177,54 +177,56 @@ def test_the_status_tells_what_each_pc_renders_and_how_far(stage: ServiceHarness
     assert (status["leases"]["rendering"], status["leases"]["cancelled"]) == (1, 2)
 
 
-def test_a_pc_that_is_quarantined_and_switched_off_is_still_told(stage: ServiceHarness) -> None:
-    stage.quarantined("n1", "pc-03")
-    assert stage.operator.status()["quarantined"] == ["pc-03"]
+def test_a_pc_that_is_quarantined_and_switched_off_is_still_told(harness: ServiceHarness) -> None:
+    harness.quarantined("n1", "pc-03")
+    assert harness.operator.status()["quarantined"] == ["pc-03"]
 
 
-def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(stage: ServiceHarness, ledger: Ledger) -> None:
+def test_the_log_of_a_frame_is_found_by_the_name_or_number_of_its_job(harness: ServiceHarness, ledger: Ledger) -> None:
     lease = rendering(ledger, "0012", "n1")
-    stage.logs.put(lease, FailureReport(kind=FailureKind.NO_OUTPUT, reason="no camera", log="Error: no camera"), "pc")
+    harness.logs.put(lease, FailureReport(kind=FailureKind.NO_OUTPUT, reason="no camera", log="Error: no camera"), "pc")
     ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no output file: no camera")
     for job in (lease.offer.job_id, lease.job_name):
-        found = stage.operator.log(job, "12")
+        found = harness.operator.log(job, "12")
         assert found is not None
         assert found.reason == "no output file: no camera"
         assert "Error: no camera" in found.text
-    assert stage.operator.log("another", "12") is None
-    assert stage.operator.log(lease.job_name, "13") is None
+    assert harness.operator.log("another", "12") is None
+    assert harness.operator.log(lease.job_name, "13") is None
 
 
-def test_the_status_tells_which_pcs_take_nothing_and_why(stage: ServiceHarness, ledger: Ledger) -> None:
-    stage.present_nodes.nodes = {
+def test_the_status_tells_which_pcs_take_nothing_and_why(harness: ServiceHarness, ledger: Ledger) -> None:
+    harness.present_nodes.nodes = {
         "n1": node("n1", trouble="disk full: make room"),
         "n2": node("n2", no_blender="no blender on PATH"),
         "n3": node("n3", blender="3.4.1"),
     }
-    stage.pauses.follow(stage.present_nodes.nodes)
+    harness.pauses.follow(harness.present_nodes.nodes)
     failure = FailureReport(kind=FailureKind.INTERNAL, reason="KeyError")
-    stage.pauses.failed(rendering(ledger, node="n3"), "n3", "n3", failure)
-    told = [(row["trouble"], row["blender"], row["no_blender"]) for row in stage.operator.status()["nodes"]]
-    assert told == [
+    harness.pauses.failed(rendering(ledger, node="n3"), "n3", "n3", failure)
+    rows = [(row["trouble"], row["blender"], row["no_blender"]) for row in harness.operator.status()["nodes"]]
+    assert rows == [
         ("disk full: make room", "", ""),
         ("", "", "no blender on PATH"),
         ("internal error: KeyError: look into the log of its worker", "3.4.1", ""),
     ]
 
 
-def test_a_pc_that_is_paused_is_tried_again_when_it_is_released(stage: ServiceHarness, ledger: Ledger) -> None:
+def test_a_pc_that_is_paused_is_tried_again_when_it_is_released(harness: ServiceHarness, ledger: Ledger) -> None:
     failure = FailureReport(kind=FailureKind.MISSING_LIBRARIES, reason="libX.so")
-    stage.pauses.failed(rendering(ledger, node="n1"), "n1", "pc1", failure)
-    assert stage.operator.release("pc1")
-    assert stage.released == 1
-    assert not stage.pauses.is_paused("n1")
-    assert not stage.operator.release("pc1")
+    harness.pauses.failed(rendering(ledger, node="n1"), "n1", "pc1", failure)
+    assert harness.operator.release("pc1")
+    assert harness.released == 1
+    assert not harness.pauses.is_paused("n1")
+    assert not harness.operator.release("pc1")
 
 
-def test_a_frame_that_was_given_up_unrendered_has_its_reason_and_no_log(stage: ServiceHarness, ledger: Ledger) -> None:
+def test_a_frame_that_was_given_up_unrendered_has_its_reason_and_no_log(
+    harness: ServiceHarness, ledger: Ledger
+) -> None:
     lease = rendering(ledger, "0007", "n1")
     ledger.apply(lease.id, LeaseEvent.GIVE_UP, reason="no camera: Cannot render, no camera")
-    found = stage.operator.log(lease.job_name, "7")
+    found = harness.operator.log(lease.job_name, "7")
     assert found is not None
     assert found.path == ""
     assert found.text.startswith("no camera: Cannot render, no camera")

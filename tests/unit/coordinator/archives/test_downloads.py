@@ -1,4 +1,4 @@
-"""Archives of granted frames come into the depot."""
+"""Archives of granted frames come into the coordinator's store."""
 
 from __future__ import annotations
 

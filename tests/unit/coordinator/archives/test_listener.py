@@ -15,7 +15,7 @@ from coordinator.settings import CoordinatorSettings
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
+def taken_port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
 
@@ -40,14 +40,14 @@ def port_for(**settings: int | None) -> int:
     return listener.port
 
 
-def test_a_port_nobody_asked_for_gives_way_to_another_farm(taken: int) -> None:
-    assert port_for(port=taken - ABOVE_API) not in (taken, 0)
+def test_a_port_nobody_asked_for_gives_way_to_another_farm(taken_port: int) -> None:
+    assert port_for(port=taken_port - ABOVE_API) not in (taken_port, 0)
     assert port_for(port=65535) > 0, "three above there is none"
 
 
-def test_a_port_that_was_asked_for_is_that_port_or_an_error(taken: int) -> None:
+def test_a_port_that_was_asked_for_is_that_port_or_an_error(taken_port: int) -> None:
     with pytest.raises(AddressInUse, match="SHEEPFOLD_ARCHIVE_PORT"):
-        port_for(archive_port=taken)
+        port_for(archive_port=taken_port)
     assert port_for(archive_port=0) > 0
 
 

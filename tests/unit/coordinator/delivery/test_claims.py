@@ -141,15 +141,7 @@ def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
     ledger: Ledger, spool: Spool, claim_record: ClaimRecord, kind: FailureKind
 ) -> None:
     troubled: list[Lease] = []
-    events = Listener(
-        delivered=claim_record.delivered.append,
-        failed=lambda lease, failure: claim_record.failed.append((lease.node_id, failure.kind)),
-        held_back=lambda _lease, _doubt: None,
-        overtaken=claim_record.overtaken.append,
-        returned=claim_record.returned.append,
-        gave_up=claim_record.give_up,
-        node_failed=lambda lease, _failure: troubled.append(lease),
-    )
+    events = claim_record.listener(node_failed=lambda lease, _failure: troubled.append(lease))
     claims = Claims(ledger, spool, lambda _lease, _path: None, events, attempts=2)
     lease = rendering(ledger)
     for attempt in range(1, 8):
@@ -167,16 +159,13 @@ def test_a_pcs_own_trouble_costs_the_frame_no_attempt(
 def test_what_turns_out_to_be_the_frames_own_trouble_costs_it_attempts(
     ledger: Ledger, spool: Spool, claim_record: ClaimRecord
 ) -> None:
-    events = Listener(
-        delivered=claim_record.delivered.append,
-        failed=lambda lease, failure: claim_record.failed.append((lease.node_id, failure.kind)),
-        held_back=lambda _lease, _doubt: None,
-        overtaken=claim_record.overtaken.append,
-        returned=claim_record.returned.append,
-        gave_up=claim_record.give_up,
-    )
     claims = Claims(
-        ledger, spool, lambda _lease, _path: None, events, attempts=2, is_frames_fault=lambda _lease, _node: True
+        ledger,
+        spool,
+        lambda _lease, _path: None,
+        claim_record.listener(),
+        attempts=2,
+        is_frames_fault=lambda _lease, _node: True,
     )
     lease = rendering(ledger)
     claims.fail(lease.id, 1, "n1", FailureReport(kind=FailureKind.DISK_FULL, reason="it writes without end"))
@@ -190,15 +179,7 @@ def test_what_is_the_scenes_fault_is_tried_twice_however_many_attempts_others_ha
     ledger: Ledger, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     scenes: list[tuple[str | None, FailureKind]] = []
-    events = Listener(
-        delivered=claim_record.delivered.append,
-        failed=lambda lease, failure: claim_record.failed.append((lease.node_id, failure.kind)),
-        held_back=lambda _lease, _doubt: None,
-        overtaken=claim_record.overtaken.append,
-        returned=claim_record.returned.append,
-        gave_up=claim_record.give_up,
-        scene_failed=lambda lease, failure: scenes.append((lease.node_id, failure.kind)),
-    )
+    events = claim_record.listener(scene_failed=lambda lease, failure: scenes.append((lease.node_id, failure.kind)))
     claims = Claims(ledger, spool, lambda _lease, _path: None, events, attempts=9)
     lease = rendering(ledger)
     no_camera = FailureReport(kind=FailureKind.NO_CAMERA, reason="Cannot render, no camera")
@@ -234,14 +215,14 @@ def held_back(ledger: Ledger, claims: Claims, frame: str, node: str = "n1") -> L
 
 
 @pytest.fixture
-def lit(ledger: Ledger, claims: Claims) -> Lease:
+def accepted_neighbour(ledger: Ledger, claims: Claims) -> Lease:
     """The frame before the others; it shows something."""
     lease = rendering(ledger, "0001")
     deliver(claims, lease, b"PNG data")
     return ledger.get(lease.id)
 
 
-@pytest.mark.usefixtures("lit")
+@pytest.mark.usefixtures("accepted_neighbour")
 def test_a_doubtful_picture_is_kept_and_costs_its_frame_and_its_pc_nothing(
     ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
@@ -257,7 +238,7 @@ def test_a_doubtful_picture_is_kept_and_costs_its_frame_and_its_pc_nothing(
 
 
 @pytest.mark.parametrize("second", ["n2", "n1"])
-@pytest.mark.usefixtures("lit")
+@pytest.mark.usefixtures("accepted_neighbour")
 def test_a_frame_that_is_black_twice_is_delivered(
     ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord, second: str
 ) -> None:
@@ -272,7 +253,7 @@ def test_a_frame_that_is_black_twice_is_delivered(
     assert [absolved.id for absolved in claim_record.absolved] == [lease.id]
 
 
-@pytest.mark.usefixtures("lit")
+@pytest.mark.usefixtures("accepted_neighbour")
 def test_a_second_picture_that_shows_something_takes_the_place_of_the_black_one(
     ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
@@ -286,7 +267,7 @@ def test_a_second_picture_that_shows_something_takes_the_place_of_the_black_one(
     assert not claim_record.absolved
 
 
-@pytest.mark.usefixtures("lit")
+@pytest.mark.usefixtures("accepted_neighbour")
 def test_frames_behind_a_believed_one_go_as_they_were_rendered_first(
     ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
@@ -308,25 +289,19 @@ def test_frames_behind_a_believed_one_go_as_they_were_rendered_first(
     assert len(spool.names()) == 5
 
 
-@pytest.mark.usefixtures("lit")
+@pytest.mark.usefixtures("accepted_neighbour")
 def test_a_restart_keeps_what_was_held_back(
     ledger: Ledger, claims: Claims, spool: Spool, claim_record: ClaimRecord
 ) -> None:
     lease = held_back(ledger, claims, "0003")
-    events = Listener(
-        delivered=claim_record.delivered.append,
-        failed=lambda _lease, _failure: None,
-        held_back=lambda _lease, _doubt: None,
-        overtaken=claim_record.overtaken.append,
-        returned=claim_record.returned.append,
-        gave_up=lambda _leases, _failure: None,
-    )
-    after = Claims(ledger, spool, FrameValidator(look, claim_record.absolved.append), events, attempts=2).load()
+    after = Claims(
+        ledger, spool, FrameValidator(look, claim_record.absolved.append), claim_record.listener(), attempts=2
+    ).load()
     deliver(after, rendering(ledger, "0002"), BLACK)  # nothing is known of the frames next to it
     assert ledger.get(lease.id).state is LeaseState.DELIVERED, "the frame before it is black, too"
 
 
-@pytest.mark.usefixtures("lit")
+@pytest.mark.usefixtures("accepted_neighbour")
 def test_a_frame_that_is_given_up_leaves_no_picture_behind(ledger: Ledger, claims: Claims, spool: Spool) -> None:
     lease = held_back(ledger, claims, "0002")
     for number in (2, 3):
@@ -336,7 +311,7 @@ def test_a_frame_that_is_given_up_leaves_no_picture_behind(ledger: Ledger, claim
     assert len(spool.names()) == 1
 
 
-@pytest.mark.usefixtures("lit")
+@pytest.mark.usefixtures("accepted_neighbour")
 def test_a_doubtful_picture_that_comes_too_late_is_dropped(ledger: Ledger, claims: Claims, spool: Spool) -> None:
     lease = rendering(ledger, "0002")
 

@@ -23,9 +23,9 @@ def test_nothing_is_blocked_at_first(blocks: JobBlocks) -> None:
 
 
 def test_a_blocked_job_is_blocked_with_all_its_frames_and_says_why(blocks: JobBlocks) -> None:
-    made = blocks.block("101", "film", "Cannot render, no camera", BlockedBy.FARM)
-    assert blocks.of("101", "0001") == blocks.of("101", "9999") == made
-    assert (made.reason, made.by, made.since, made.label) == (
+    block = blocks.block("101", "film", "Cannot render, no camera", BlockedBy.FARM)
+    assert blocks.of("101", "0001") == blocks.of("101", "9999") == block
+    assert (block.reason, block.by, block.since, block.label) == (
         "Cannot render, no camera",
         BlockedBy.FARM,
         1000,
@@ -35,9 +35,9 @@ def test_a_blocked_job_is_blocked_with_all_its_frames_and_says_why(blocks: JobBl
 
 
 def test_a_single_frame_is_blocked_alone(blocks: JobBlocks) -> None:
-    made = blocks.block("101", "film", "not wanted", BlockedBy.OPERATOR, frame="0002")
-    assert blocks.of("101", "0002") == made
-    assert made.label == "frame 0002 of job 101 · film"
+    block = blocks.block("101", "film", "not wanted", BlockedBy.OPERATOR, frame="0002")
+    assert blocks.of("101", "0002") == block
+    assert block.label == "frame 0002 of job 101 · film"
     assert not blocks.is_blocked("101", "0001")
     assert not blocks.is_blocked("101", "2"), "a frame is a text"
 
@@ -60,15 +60,15 @@ def test_unblocking_one_frame_leaves_the_others(blocks: JobBlocks) -> None:
 
 
 def test_the_farm_does_not_replace_what_an_operator_said(blocks: JobBlocks) -> None:
-    said = blocks.block("101", "film", "cancelled", BlockedBy.OPERATOR, at_server=True)
-    assert blocks.block("101", "film", "no camera", BlockedBy.FARM) == said
-    assert blocks.all() == [said]
+    block = blocks.block("101", "film", "cancelled", BlockedBy.OPERATOR, at_server=True)
+    assert blocks.block("101", "film", "no camera", BlockedBy.FARM) == block
+    assert blocks.all() == [block]
 
 
 def test_an_operator_replaces_what_the_farm_found(blocks: JobBlocks) -> None:
     blocks.block("101", "film", "no camera", BlockedBy.FARM)
-    said = blocks.block("101", "film", "cancelled", BlockedBy.OPERATOR)
-    assert blocks.all() == [said]
+    block = blocks.block("101", "film", "cancelled", BlockedBy.OPERATOR)
+    assert blocks.all() == [block]
 
 
 def test_blocks_survive_a_restart_and_count_only_at_their_own_server(tmp_path: Path) -> None:

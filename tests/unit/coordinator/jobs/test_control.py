@@ -72,7 +72,7 @@ class ControlHarness:
 
 
 @pytest.fixture
-def farm(ledger: Ledger) -> ControlHarness:
+def harness(ledger: Ledger) -> ControlHarness:
     return ControlHarness(ledger)
 
 
@@ -104,117 +104,119 @@ def four_frames(ledger: Ledger) -> dict[str, Lease]:
 )
 @pytest.mark.usefixtures("four_frames")
 def test_a_job_or_one_frame_of_it_ends_and_each_frame_is_reported(
-    farm: ControlHarness, job: str, frame: str | None, frames: list[str]
+    harness: ControlHarness, job: str, frame: str | None, frames: list[str]
 ) -> None:
-    assert farm.cancelled(job, frame) == frames
-    assert all(farm.ended.values()), "a server of other origin learns it frame by frame"
+    assert harness.cancelled(job, frame) == frames
+    assert all(harness.ended.values()), "a server of other origin learns it frame by frame"
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_what_was_cancelled_is_blocked_and_nothing_else(farm: ControlHarness) -> None:
-    farm.control.cancel("demo", None)
-    assert farm.blocks.is_blocked("77", "0999")
-    assert not farm.blocks.is_blocked("78", "0101")
-    farm.control.cancel("78", "0101")
-    assert [block.label for block in farm.blocks.all()] == ["job 77 · demo", "frame 0101 of job 78 · other.blend"]
-    assert {block.by for block in farm.blocks.all()} == {BlockedBy.OPERATOR}
+def test_what_was_cancelled_is_blocked_and_nothing_else(harness: ControlHarness) -> None:
+    harness.control.cancel("demo", None)
+    assert harness.blocks.is_blocked("77", "0999")
+    assert not harness.blocks.is_blocked("78", "0101")
+    harness.control.cancel("78", "0101")
+    assert [block.label for block in harness.blocks.all()] == ["job 77 · demo", "frame 0101 of job 78 · other.blend"]
+    assert {block.by for block in harness.blocks.all()} == {BlockedBy.OPERATOR}
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_the_block_holds_before_the_first_lease_ends(farm: ControlHarness) -> None:
+def test_the_block_holds_before_the_first_lease_ends(harness: ControlHarness) -> None:
     def end(leases: Sequence[Lease], _reason: str) -> list[Lease]:
-        assert farm.blocks.is_blocked("77", "0001")
+        assert harness.blocks.is_blocked("77", "0001")
         assert len(leases) == 2
         return []
 
-    farm.control._end_leases = end
-    farm.control.cancel("77", None)
+    harness.control._end_leases = end
+    harness.control.cancel("77", None)
 
 
 @pytest.mark.usefixtures("four_frames")
 @pytest.mark.parametrize(("job", "frame"), [("79", None), ("", None), ("dem", None), ("79", "0001")])
-def test_a_job_that_is_not_there_is_said_with_those_that_are(farm: ControlHarness, job: str, frame: str | None) -> None:
+def test_a_job_that_is_not_there_is_said_with_those_that_are(
+    harness: ControlHarness, job: str, frame: str | None
+) -> None:
     with pytest.raises(UnknownJob, match=r"jobs there are: 77 'demo', 78 'other\.blend'$"):
-        farm.control.cancel(job, frame)
-    assert farm.blocks.all() == []
+        harness.control.cancel(job, frame)
+    assert harness.blocks.all() == []
 
 
-def test_a_farm_without_jobs_says_so(farm: ControlHarness) -> None:
+def test_a_farm_without_jobs_says_so(harness: ControlHarness) -> None:
     with pytest.raises(UnknownJob, match=r"there is no job '7' here; jobs there are: none$"):
-        farm.control.cancel("7", None)
+        harness.control.cancel("7", None)
 
 
-def test_not_more_jobs_are_told_than_a_person_reads(farm: ControlHarness) -> None:
+def test_not_more_jobs_are_told_than_a_person_reads(harness: ControlHarness) -> None:
     for number in range(TOLD_JOBS + 1):
-        farm.ledger.grant(offer("0001", job_id=str(200 + number)), KEY)
-    with pytest.raises(UnknownJob) as told:
-        farm.control.cancel("7", None)
-    assert str(told.value).count("'demo'") == TOLD_JOBS
-    assert str(told.value).endswith(" …")
+        harness.ledger.grant(offer("0001", job_id=str(200 + number)), KEY)
+    with pytest.raises(UnknownJob) as raised:
+        harness.control.cancel("7", None)
+    assert str(raised.value).count("'demo'") == TOLD_JOBS
+    assert str(raised.value).endswith(" …")
 
 
-def test_a_job_between_two_frames_is_still_known(farm: ControlHarness, four_frames: dict[str, Lease]) -> None:
+def test_a_job_between_two_frames_is_still_known(harness: ControlHarness, four_frames: dict[str, Lease]) -> None:
     for frame in ("0001", "0002"):
-        farm.ledger.apply(four_frames[frame].id, LeaseEvent.CANCEL)
-    assert farm.cancelled("demo") == []
-    assert farm.blocks.is_blocked("77", "0004")
+        harness.ledger.apply(four_frames[frame].id, LeaseEvent.CANCEL)
+    assert harness.cancelled("demo") == []
+    assert harness.blocks.is_blocked("77", "0004")
 
 
 def test_of_two_jobs_of_one_name_the_one_that_is_over_is_left_alone(
-    farm: ControlHarness, four_frames: dict[str, Lease]
+    harness: ControlHarness, four_frames: dict[str, Lease]
 ) -> None:
     for frame in ("0001", "0002"):
-        farm.ledger.apply(four_frames[frame].id, LeaseEvent.CANCEL)
-    farm.ledger.grant(offer("0001", job_id="90"), KEY)
-    assert farm.cancelled("demo") == ["0001"]
-    assert [block.job_id for block in farm.blocks.all()] == ["90"]
+        harness.ledger.apply(four_frames[frame].id, LeaseEvent.CANCEL)
+    harness.ledger.grant(offer("0001", job_id="90"), KEY)
+    assert harness.cancelled("demo") == ["0001"]
+    assert [block.job_id for block in harness.blocks.all()] == ["90"]
 
 
-def test_a_number_comes_before_a_name_that_looks_like_it(farm: ControlHarness) -> None:
-    farm.ledger.grant(offer("0001", job_id="90", name="77"), KEY)
-    farm.ledger.grant(offer("0002", job_id="77", name="film"), KEY)
-    assert farm.cancelled("77") == ["0002"]
+def test_a_number_comes_before_a_name_that_looks_like_it(harness: ControlHarness) -> None:
+    harness.ledger.grant(offer("0001", job_id="90", name="77"), KEY)
+    harness.ledger.grant(offer("0002", job_id="77", name="film"), KEY)
+    assert harness.cancelled("77") == ["0002"]
 
 
-def test_a_name_may_hold_a_colon(farm: ControlHarness) -> None:
-    farm.ledger.grant(offer("0001", name="film:2"), KEY)
-    assert farm.cancelled("film", "2") == ["0001"]
-    assert [block.frame for block in farm.blocks.all()] == [None]
-    assert [block.frame for block in farm.control.unblock("film", "2")] == [None]
+def test_a_name_may_hold_a_colon(harness: ControlHarness) -> None:
+    harness.ledger.grant(offer("0001", name="film:2"), KEY)
+    assert harness.cancelled("film", "2") == ["0001"]
+    assert [block.frame for block in harness.blocks.all()] == [None]
+    assert [block.frame for block in harness.control.unblock("film", "2")] == [None]
 
 
 # A server of ours
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_a_server_of_ours_stops_the_project_itself_and_needs_no_reports(farm: ControlHarness) -> None:
-    farm.session.endpoints = OURS
-    [stopped] = farm.control.cancel("demo", None)
-    assert farm.session.steps == [ProjectStep(job="77", step="cancel")]
-    assert farm.ended == {"0001": False, "0002": False}, "ended, and not reported"
+def test_a_server_of_ours_stops_the_project_itself_and_needs_no_reports(harness: ControlHarness) -> None:
+    harness.session.endpoints = OURS
+    [stopped] = harness.control.cancel("demo", None)
+    assert harness.session.steps == [ProjectStep(job="77", step="cancel")]
+    assert harness.ended == {"0001": False, "0002": False}, "ended, and not reported"
     assert (stopped.frames, stopped.at_server) == (2, "its project is cancelled there too")
-    assert [block.at_server for block in farm.blocks.all()] == [True]
+    assert [block.at_server for block in harness.blocks.all()] == [True]
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_one_frame_is_given_back_to_a_server_of_ours_and_its_project_goes_on(farm: ControlHarness) -> None:
-    farm.session.endpoints = OURS
-    assert farm.cancelled("77", "0002") == ["0002"]
-    assert farm.session.steps == []
-    assert farm.ended == {"0002": True}
+def test_one_frame_is_given_back_to_a_server_of_ours_and_its_project_goes_on(harness: ControlHarness) -> None:
+    harness.session.endpoints = OURS
+    assert harness.cancelled("77", "0002") == ["0002"]
+    assert harness.session.steps == []
+    assert harness.ended == {"0002": True}
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_a_server_of_ours_that_does_not_answer_learns_it_frame_by_frame(farm: ControlHarness) -> None:
-    farm.session.endpoints, farm.session.step_answer = OURS, SILENCE
-    assert farm.cancelled("77") == ["0001", "0002"]
-    assert all(farm.ended.values())
-    assert [block.at_server for block in farm.blocks.all()] == [False]
+def test_a_server_of_ours_that_does_not_answer_learns_it_frame_by_frame(harness: ControlHarness) -> None:
+    harness.session.endpoints, harness.session.step_answer = OURS, SILENCE
+    assert harness.cancelled("77") == ["0001", "0002"]
+    assert all(harness.ended.values())
+    assert [block.at_server for block in harness.blocks.all()] == [False]
 
 
 @pytest.mark.usefixtures("four_frames")
 @pytest.mark.parametrize(
-    ("status", "reported", "said"),
+    ("status", "reported", "at_server"),
     [
         (ProjectStatus.NOT_NOW, False, "the project's state at the server does not allow it (status 409)"),
         (ProjectStatus.UNKNOWN_PROJECT, True, "the server has no such project (status 404)"),
@@ -222,79 +224,81 @@ def test_a_server_of_ours_that_does_not_answer_learns_it_frame_by_frame(farm: Co
     ],
 )
 def test_what_the_server_says_instead_is_told(
-    farm: ControlHarness, status: ProjectStatus, reported: bool, said: str
+    harness: ControlHarness, status: ProjectStatus, reported: bool, at_server: str
 ) -> None:
-    farm.session.endpoints, farm.session.step_answer = OURS, ProjectAnswer(status=status)
-    [stopped] = farm.control.cancel("77", None)
-    assert farm.ended == {"0001": reported, "0002": reported}
-    assert stopped.at_server == said
+    harness.session.endpoints, harness.session.step_answer = OURS, ProjectAnswer(status=status)
+    [stopped] = harness.control.cancel("77", None)
+    assert harness.ended == {"0001": reported, "0002": reported}
+    assert stopped.at_server == at_server
 
 
-def test_a_project_that_has_not_begun_is_known_to_its_server(farm: ControlHarness) -> None:
-    farm.session.endpoints = OURS
-    farm.session.step_answer = ProjectAnswer(status=ProjectStatus.OK, job="105", name="film")
-    [stopped] = farm.control.cancel("film", None)
+def test_a_project_that_has_not_begun_is_known_to_its_server(harness: ControlHarness) -> None:
+    harness.session.endpoints = OURS
+    harness.session.step_answer = ProjectAnswer(status=ProjectStatus.OK, job="105", name="film")
+    [stopped] = harness.control.cancel("film", None)
     assert (stopped.job, stopped.frames) == (Job(number="105", name="film"), 0)
-    assert farm.session.steps == [ProjectStep(job="film", step="cancel")]
-    assert farm.blocks.is_blocked("105", "0001")
+    assert harness.session.steps == [ProjectStep(job="film", step="cancel")]
+    assert harness.blocks.is_blocked("105", "0001")
 
 
 @pytest.mark.usefixtures("four_frames")
-def test_unblocking_resumes_the_project_where_the_block_had_stopped_it_and_asks_at_once(farm: ControlHarness) -> None:
-    farm.session.endpoints = OURS
-    farm.control.cancel("demo", None)
-    farm.control.cancel("78", "0101")
-    farm.session.steps.clear()
-    assert [block.job_id for block in farm.control.unblock("77", None)] == ["77"]
-    assert farm.session.steps == [ProjectStep(job="77", step="resume")]
-    assert farm.session.asked_now == 1
-    assert [block.frame for block in farm.control.unblock("78", None)] == ["0101"]
-    assert len(farm.session.steps) == 1
+def test_unblocking_resumes_the_project_where_the_block_had_stopped_it_and_asks_at_once(
+    harness: ControlHarness,
+) -> None:
+    harness.session.endpoints = OURS
+    harness.control.cancel("demo", None)
+    harness.control.cancel("78", "0101")
+    harness.session.steps.clear()
+    assert [block.job_id for block in harness.control.unblock("77", None)] == ["77"]
+    assert harness.session.steps == [ProjectStep(job="77", step="resume")]
+    assert harness.session.asked_now == 1
+    assert [block.frame for block in harness.control.unblock("78", None)] == ["0101"]
+    assert len(harness.session.steps) == 1
 
 
-def test_unblocking_what_is_not_blocked_says_what_is(farm: ControlHarness) -> None:
-    farm.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
+def test_unblocking_what_is_not_blocked_says_what_is(harness: ControlHarness) -> None:
+    harness.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
     with pytest.raises(UnknownJob, match=r"blocked are: 77 'demo'$"):
-        farm.control.unblock("78", None)
-    assert farm.session.asked_now == 0
+        harness.control.unblock("78", None)
+    assert harness.session.asked_now == 0
 
 
 # Turning away
 
 
-def test_a_wanted_frame_is_not_touched(farm: ControlHarness) -> None:
-    lease = farm.ledger.grant(offer(), KEY)
-    assert farm.control.block_of(lease) is None
-    assert farm.ledger.get(lease.id).state is LeaseState.GRANTED
+def test_a_wanted_frame_is_not_touched(harness: ControlHarness) -> None:
+    lease = harness.ledger.grant(offer(), KEY)
+    assert harness.control.block_of(lease) is None
+    assert harness.ledger.get(lease.id).state is LeaseState.GRANTED
 
 
-def test_a_frame_of_a_blocked_job_is_given_back_and_reported_with_the_reason(farm: ControlHarness) -> None:
-    block = farm.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
-    lease = farm.ledger.grant(offer("0005"), KEY)
-    assert farm.control.block_of(lease) == block
-    farm.turn_away(lease)
-    assert farm.ended == {"0005": True}
-    assert farm.reasons == {"job 77 · demo is blocked: no camera"}
-    assert farm.session.steps == []
+def test_a_frame_of_a_blocked_job_is_given_back_and_reported_with_the_reason(harness: ControlHarness) -> None:
+    block = harness.blocks.block("77", "demo", "no camera", BlockedBy.FARM)
+    lease = harness.ledger.grant(offer("0005"), KEY)
+    assert harness.control.block_of(lease) == block
+    harness.turn_away(lease)
+    assert harness.ended == {"0005": True}
+    assert harness.reasons == {"job 77 · demo is blocked: no camera"}
+    assert harness.session.steps == []
 
 
-def test_a_frame_of_a_hopeless_job_fails_with_its_reason_until_the_job_is_unblocked(farm: ControlHarness) -> None:
-    farm.blocks.block("77", "demo", "no camera", BlockedBy.FARM, kind=FailureKind.NO_CAMERA.value)
-    again = JobBlocks(KeyValueStore(farm.ledger.database), "http://server").load()
+def test_a_frame_of_a_hopeless_job_fails_with_its_reason_until_the_job_is_unblocked(harness: ControlHarness) -> None:
+    harness.blocks.block("77", "demo", "no camera", BlockedBy.FARM, kind=FailureKind.NO_CAMERA.value)
+    again = JobBlocks(KeyValueStore(harness.ledger.database), "http://server").load()
     assert [block.kind for block in again.all()] == ["no camera"], "a restart knows it"
-    farm.turn_away(farm.ledger.grant(offer("0005"), KEY))
-    assert farm.given_up == [("0005", FailureReport(kind=FailureKind.NO_CAMERA, reason="no camera"))]
-    assert farm.ended == {}
-    farm.control.unblock("demo", None)
-    assert farm.unblocked == ["77"]
-    assert farm.control.block_of(farm.ledger.grant(offer("0006"), KEY)) is None
+    harness.turn_away(harness.ledger.grant(offer("0005"), KEY))
+    assert harness.given_up == [("0005", FailureReport(kind=FailureKind.NO_CAMERA, reason="no camera"))]
+    assert harness.ended == {}
+    harness.control.unblock("demo", None)
+    assert harness.unblocked == ["77"]
+    assert harness.control.block_of(harness.ledger.grant(offer("0006"), KEY)) is None
 
 
-def test_a_server_of_ours_that_missed_the_cancel_is_told_with_the_next_offer(farm: ControlHarness) -> None:
-    farm.session.endpoints = OURS
-    farm.blocks.block("77", "demo", "cancelled", BlockedBy.OPERATOR)
+def test_a_server_of_ours_that_missed_the_cancel_is_told_with_the_next_offer(harness: ControlHarness) -> None:
+    harness.session.endpoints = OURS
+    harness.blocks.block("77", "demo", "cancelled", BlockedBy.OPERATOR)
     for frame in ("0005", "0006"):
-        farm.turn_away(farm.ledger.grant(offer(frame), KEY))
-    assert farm.session.steps == [ProjectStep(job="77", step="cancel")]
-    assert [block.at_server for block in farm.blocks.all()] == [True]
-    assert farm.ended == {"0005": True, "0006": True}
+        harness.turn_away(harness.ledger.grant(offer(frame), KEY))
+    assert harness.session.steps == [ProjectStep(job="77", step="cancel")]
+    assert [block.at_server for block in harness.blocks.all()] == [True]
+    assert harness.ended == {"0005": True, "0006": True}

@@ -41,68 +41,68 @@ class SceneFaultsHarness:
 
 
 def test_two_pcs_that_say_so_settle_it_at_once(ledger: Ledger) -> None:
-    farm = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1", n3="3.4.1")
-    farm.fails("n1")
-    assert not farm.held
-    farm.fails("n2")
-    assert [reason for _, reason in farm.held] == ["Cannot render, no camera"]
-    farm.fails("n3")
-    assert len(farm.held) == 1
+    harness = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1", n3="3.4.1")
+    harness.fails("n1")
+    assert not harness.held
+    harness.fails("n2")
+    assert [reason for _, reason in harness.held] == ["Cannot render, no camera"]
+    harness.fails("n3")
+    assert len(harness.held) == 1
 
 
 def test_one_pc_alone_settles_it_with_a_second_look(ledger: Ledger) -> None:
-    farm = SceneFaultsHarness(ledger, n1="3.4.1")
-    farm.fails("n1")
-    farm.fails("n1")
-    assert len(farm.held) == 1
+    harness = SceneFaultsHarness(ledger, n1="3.4.1")
+    harness.fails("n1")
+    harness.fails("n1")
+    assert len(harness.held) == 1
 
 
 def test_one_pc_of_several_settles_nothing_however_often_it_says_so(ledger: Ledger) -> None:
-    farm = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1")
+    harness = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1")
     for _ in range(5):
-        farm.fails("n1")
-    assert not farm.held
+        harness.fails("n1")
+    assert not harness.held
 
 
 def test_a_file_that_a_blender_cannot_read_is_first_given_to_one_of_another_version(ledger: Ledger) -> None:
-    farm = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
-    farm.fails("n1", TOO_NEW)
-    assert farm.faults.tried(farm.lease("n1")) == ("n1", "n2")
-    farm.fails("n2", TOO_NEW)
-    assert not farm.held, "4.2.0 may read it"
-    farm.fails("n3", TOO_NEW)
-    assert len(farm.held) == 1
+    harness = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
+    harness.fails("n1", TOO_NEW)
+    assert harness.faults.tried(harness.lease("n1")) == ("n1", "n2")
+    harness.fails("n2", TOO_NEW)
+    assert not harness.held, "4.2.0 may read it"
+    harness.fails("n3", TOO_NEW)
+    assert len(harness.held) == 1
 
 
 def test_a_camera_is_missing_in_every_version_of_blender(ledger: Ledger) -> None:
-    farm = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
-    farm.fails("n1")
-    assert farm.faults.tried(farm.lease("n1")) == ()
-    farm.fails("n2")
-    assert len(farm.held) == 1
+    harness = SceneFaultsHarness(ledger, n1="3.4.1", n2="3.4.1", n3="4.2.0")
+    harness.fails("n1")
+    assert harness.faults.tried(harness.lease("n1")) == ()
+    harness.fails("n2")
+    assert len(harness.held) == 1
 
 
 def test_a_job_with_a_picture_is_never_put_on_hold(ledger: Ledger) -> None:
-    farm = SceneFaultsHarness(ledger, n1="3.4.1")
-    farm.faults.rendered(farm.lease("n1"))
+    harness = SceneFaultsHarness(ledger, n1="3.4.1")
+    harness.faults.rendered(harness.lease("n1"))
     for _ in range(5):
-        farm.fails("n1")
-    assert not farm.held
+        harness.fails("n1")
+    assert not harness.held
 
 
 @pytest.mark.parametrize("other", [{"job_id": "78"}, {"revision": "4"}])
 def test_each_revision_of_a_job_stands_by_itself(ledger: Ledger, other: dict[str, str]) -> None:
-    farm = SceneFaultsHarness(ledger, n1="3.4.1")
-    farm.fails("n1")
-    farm.fails("n1", **other)
-    assert not farm.held
+    harness = SceneFaultsHarness(ledger, n1="3.4.1")
+    harness.fails("n1")
+    harness.fails("n1", **other)
+    assert not harness.held
 
 
 def test_a_job_that_gets_another_chance_is_looked_at_anew(ledger: Ledger) -> None:
-    farm = SceneFaultsHarness(ledger, n1="3.4.1")
-    farm.fails("n1")
-    farm.faults.forget("77")
-    farm.fails("n1")
-    assert not farm.held
-    farm.fails("n1")
-    assert len(farm.held) == 1
+    harness = SceneFaultsHarness(ledger, n1="3.4.1")
+    harness.fails("n1")
+    harness.faults.forget("77")
+    harness.fails("n1")
+    assert not harness.held
+    harness.fails("n1")
+    assert len(harness.held) == 1

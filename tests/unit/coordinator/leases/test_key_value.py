@@ -15,7 +15,7 @@ from coordinator.leases.ledger import Ledger
 
 
 @pytest.fixture
-def writes(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[sa.Connection], object]]:
+def transactions(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[sa.Connection], object]]:
     """Every transaction that the database is asked for."""
     done: list[Callable[[sa.Connection], object]] = []
     write = ledger.database.write
@@ -36,10 +36,10 @@ def test_what_was_put_last_is_what_the_next_process_reads(ledger: Ledger, store:
     assert (again.get("dialect"), again.get("other"), again.get("nothing")) == ("2024", "", None)
 
 
-def test_the_same_value_again_costs_no_transaction(store: KeyValueStore, writes: list[Any]) -> None:
+def test_the_same_value_again_costs_no_transaction(store: KeyValueStore, transactions: list[Any]) -> None:
     for value in ("a", "a", "b", "b"):
         store.put("key", value)
-    assert len(writes) == 2
+    assert len(transactions) == 2
 
 
 def test_nothing_is_read_from_disk_twice(ledger: Ledger, store: KeyValueStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,13 +49,13 @@ def test_nothing_is_read_from_disk_twice(ledger: Ledger, store: KeyValueStore, m
 
 
 def test_a_key_that_was_deleted_is_gone_for_the_next_process_too(
-    ledger: Ledger, store: KeyValueStore, writes: list[Any]
+    ledger: Ledger, store: KeyValueStore, transactions: list[Any]
 ) -> None:
     store.put("key", "value")
     store.put("stays", "value")
     store.delete("key")
     store.delete("key")
-    assert len(writes) == 3, "a key that is not there is nothing to delete"
+    assert len(transactions) == 3, "a key that is not there is nothing to delete"
     assert store.get("key") is None
     again = KeyValueStore(ledger.database)
     assert (again.get("key"), again.get("stays")) == (None, "value")
@@ -88,11 +88,11 @@ def test_a_secret_is_read_by_its_name_and_not_in_the_file(ledger: Ledger, store:
 
 
 def test_the_same_secret_again_costs_no_transaction_although_it_would_be_sealed_differently(
-    store: KeyValueStore, writes: list[Any]
+    store: KeyValueStore, transactions: list[Any]
 ) -> None:
     for secret in ("a", "a", "b"):
         store.put_secret("session", secret)
-    assert len(writes) == 2
+    assert len(transactions) == 2
 
 
 def test_a_secret_that_never_was_or_cannot_be_opened_is_none(store: KeyValueStore) -> None:

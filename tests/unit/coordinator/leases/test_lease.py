@@ -123,7 +123,7 @@ def test_a_claim_with_another_attempt_is_stale_in_every_state(
     assert (caught.value.claimed, caught.value.current) == (claimed, current)
 
 
-class LeaseUnderFire(RuleBasedStateMachine):
+class LeaseOfAnyHistory(RuleBasedStateMachine):
     """Nodes, server and operator say whatever they like, whenever they like, more than once and too late."""
 
     @initialize()
@@ -214,7 +214,7 @@ class LeaseUnderFire(RuleBasedStateMachine):
         assert len(self.lease.tried_nodes) == self.lease.failures <= self.lease.attempt - 1
 
 
-TestLeaseUnderFire = LeaseUnderFire.TestCase
+TestLeaseOfAnyHistory = LeaseOfAnyHistory.TestCase
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class FakeRegistry:
 
 
 @pytest.fixture
-def names() -> FakeRegistry:
+def registry() -> FakeRegistry:
     return FakeRegistry()
 
 
@@ -50,7 +50,7 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def joined() -> list[JoinRequest]:
+def joins() -> list[JoinRequest]:
     return []
 
 
@@ -60,17 +60,17 @@ def signer(ledger: Ledger) -> OrderSigner:
 
 
 @pytest.fixture
-def open_admission(
-    ledger: Ledger, names: FakeRegistry, signer: OrderSigner, joined: list[JoinRequest], clock: ManualClock
+def make_admission(
+    ledger: Ledger, registry: FakeRegistry, signer: OrderSigner, joins: list[JoinRequest], clock: ManualClock
 ):
     def make(redis_url: str = LOCAL, public_url: str | None = None) -> NodeAdmission:
         return NodeAdmission(
             KeyValueStore(ledger.database),
-            cast("NodeRegistry", names),
+            cast("NodeRegistry", registry),
             signer,
             redis_url,
             public_url,
-            joined.append,
+            joins.append,
             clock=clock,
         )
 
@@ -90,7 +90,7 @@ def wish(node_id: str = "n1", secret: str = NODE_SECRET) -> JoinRequest:
 
 
 @pytest.mark.parametrize(
-    ("redis_url", "reached_by", "told"),
+    ("redis_url", "reached_by", "expected"),
     [
         ("redis://:pw@127.0.0.1:6390/0", "farm.lan", "redis://:pw@farm.lan:6390/0"),
         ("redis://:pw@localhost/2", "10.0.0.7", "redis://:pw@10.0.0.7:6379/2"),
@@ -111,10 +111,10 @@ def wish(node_id: str = "n1", secret: str = NODE_SECRET) -> JoinRequest:
         ("redis://:pw@[fd00::9]:6379/0", "farm.lan", "redis://:pw@[fd00::9]:6379/0"),
     ],
 )
-def test_a_worker_finds_redis_where_it_found_the_depot(
-    open_admission, redis_url: str, reached_by: str, told: str
+def test_a_worker_finds_redis_where_it_found_the_coordinator(
+    make_admission, redis_url: str, reached_by: str, expected: str
 ) -> None:
-    assert open_admission(redis_url).redis_url_for(reached_by) == told
+    assert make_admission(redis_url).redis_url_for(reached_by) == expected
 
 
 @pytest.mark.parametrize(
@@ -122,34 +122,34 @@ def test_a_worker_finds_redis_where_it_found_the_depot(
     [("http://farm.lan:8420", "farm.lan"), ("https://[fd00::1]:8420", "[fd00::1]"), ("https://farm.lan", "farm.lan")],
 )
 def test_the_public_address_wins_over_the_one_a_worker_happened_to_use(
-    open_admission, public_url: str, host: str
+    make_admission, public_url: str, host: str
 ) -> None:
-    admission = open_admission(public_url=public_url)
+    admission = make_admission(public_url=public_url)
     assert admission.redis_url_for("10.0.0.7") == f"redis://:s3cret@{host}:6390/0"
     assert admission.join(wish(), "10.0.0.7", "10.0.0.9").coordinator_url == public_url
 
 
-def test_a_worker_that_joins_gets_all_it_needs(open_admission, signer: OrderSigner, joined: list[JoinRequest]) -> None:
-    admission = open_admission()
+def test_a_worker_that_joins_gets_all_it_needs(make_admission, signer: OrderSigner, joins: list[JoinRequest]) -> None:
+    admission = make_admission()
     answer = admission.join(wish(), "farm.lan", "10.0.0.9")
     assert (answer.name, answer.queue, answer.coordinator_url) == ("pc-02", "farm.n1", "")
     assert answer.redis_url == "redis://:s3cret@farm.lan:6390/0"
-    assert joined == [wish()]
+    assert joins == [wish()]
     assert (answer.farm_id, answer.order_key) == ("f1", signer.order_key)
 
 
 def test_a_worker_does_not_get_in_while_redis_is_away(
-    open_admission, names: FakeRegistry, joined: list[JoinRequest]
+    make_admission, registry: FakeRegistry, joins: list[JoinRequest]
 ) -> None:
-    names.down = True
+    registry.down = True
     with pytest.raises(BrokerUnreachable):
-        open_admission().join(wish(), "farm.lan", "10.0.0.9")
-    assert not joined
+        make_admission().join(wish(), "farm.lan", "10.0.0.9")
+    assert not joins
 
 
-def test_the_password_is_not_logged(open_admission, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_password_is_not_logged(make_admission, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    answer = open_admission().join(wish(), "farm.lan", "10.0.0.9")
+    answer = make_admission().join(wish(), "farm.lan", "10.0.0.9")
     assert "10.0.0.9" in caplog.text
     assert "s3cret" not in caplog.text
     assert "s3cret" not in repr(answer)
@@ -157,15 +157,17 @@ def test_the_password_is_not_logged(open_admission, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.parametrize(
-    ("public_url", "reached_by", "told"),
+    ("public_url", "reached_by", "expected"),
     [
         (None, "farm.lan", "http://farm.lan:8423"),
         (None, "fd00::7", "http://[fd00::7]:8423"),
         ("https://coordinator:8420", "farm.lan", "http://coordinator:8423"),
     ],
 )
-def test_archives_are_where_workers_find_us(open_admission, public_url: str | None, reached_by: str, told: str) -> None:
-    assert open_admission(public_url=public_url).archive_url_for(reached_by, 8423) == told
+def test_archives_are_where_workers_find_us(
+    make_admission, public_url: str | None, reached_by: str, expected: str
+) -> None:
+    assert make_admission(public_url=public_url).archive_url_for(reached_by, 8423) == expected
 
 
 def at(installation: str, node_id: str = "n1", **changes: object) -> JoinRequest:
@@ -177,94 +179,96 @@ def here(installation: str) -> Presence:
 
 
 def test_a_copied_work_folder_becomes_a_node_of_its_own_with_a_word(
-    open_admission, names: FakeRegistry, joined: list[JoinRequest], caplog: pytest.LogCaptureFixture
+    make_admission, registry: FakeRegistry, joins: list[JoinRequest], caplog: pytest.LogCaptureFixture
 ) -> None:
-    admission = open_admission()
-    names.here = {"n1": here("first")}
+    admission = make_admission()
+    registry.here = {"n1": here("first")}
     answer = admission.join(at("copy", kept=("a.1",)), "farm.lan", "10.0.0.9")
     assert answer.node_id not in ("", "n1")
     assert answer.queue == f"farm.{answer.node_id}"
-    assert (joined[0].node_id, joined[0].kept) == (answer.node_id, ()), "the first one's frames are not its own"
+    assert (joins[0].node_id, joins[0].kept) == (answer.node_id, ()), "the first one's frames are not its own"
     assert "10.0.0.9 has the same identity as another one" in caplog.text
     again = admission.join(at("copy"), "farm.lan", "10.0.0.9")
     assert again.node_id == answer.node_id, "its answer may have been lost"
 
 
-def test_copies_that_start_in_the_same_moment_are_told_apart(open_admission) -> None:
+def test_copies_that_start_in_the_same_moment_are_told_apart(make_admission) -> None:
     """Given a whole classroom from one disk image, none of which has written a record yet."""
-    admission = open_admission()
+    admission = make_admission()
     ids = {admission.join(at(f"pc-{number}"), "farm.lan", "10.0.0.9").node_id for number in range(20)}
     assert len(ids) == 20
 
 
 @pytest.mark.parametrize("is_seen", [True, False], ids=["its record is still there", "it said goodbye"])
 def test_a_worker_that_is_started_anew_is_the_same_node_at_once(
-    open_admission, names: FakeRegistry, is_seen: bool
+    make_admission, registry: FakeRegistry, is_seen: bool
 ) -> None:
-    admission = open_admission()
+    admission = make_admission()
     admission.join(at("first"), "farm.lan", "10.0.0.9")
-    names.here = {"n1": here("first")} if is_seen else {}
+    registry.here = {"n1": here("first")} if is_seen else {}
     assert admission.join(at("first"), "farm.lan", "10.0.0.10").node_id == "n1"
 
 
 def test_a_worker_that_is_started_anew_after_the_coordinator_is_the_same_node(
-    open_admission, names: FakeRegistry
+    make_admission, registry: FakeRegistry
 ) -> None:
-    names.here = {"n1": here("first")}
-    assert open_admission().join(at("first"), "farm.lan", "10.0.0.9").node_id == "n1"
+    registry.here = {"n1": here("first")}
+    assert make_admission().join(at("first"), "farm.lan", "10.0.0.9").node_id == "n1"
 
 
 def test_a_work_folder_that_moved_is_the_same_node_when_the_old_place_is_silent(
-    open_admission, clock: ManualClock
+    make_admission, clock: ManualClock
 ) -> None:
-    admission = open_admission()
+    admission = make_admission()
     admission.join(at("first"), "farm.lan", "10.0.0.9")
     clock.now += NODE_SILENT_AFTER_S
     assert admission.join(at("moved"), "farm.lan", "10.0.0.9").node_id == "n1"
 
 
 def test_of_two_that_live_under_one_identity_the_one_that_joined_last_keeps_it(
-    open_admission, names: FakeRegistry
+    make_admission, registry: FakeRegistry
 ) -> None:
     """Given a PC that slept while a copy of it took its place, and both write records now."""
-    admission = open_admission()
-    names.here = {"n1": here("sleeper")}
+    admission = make_admission()
+    registry.here = {"n1": here("sleeper")}
     admission.join(at("sleeper"), "farm.lan", "10.0.0.9")
-    names.here = {}
+    registry.here = {}
     admission._joined.clear()
     admission.join(at("copy"), "farm.lan", "10.0.0.10")
-    names.here = {"n1": here("sleeper")}
+    registry.here = {"n1": here("sleeper")}
     assert admission.join(replace(at("copy"), fresh=False), "farm.lan", "10.0.0.10").node_id == "n1"
     assert admission.join(replace(at("sleeper"), fresh=False), "farm.lan", "10.0.0.9").node_id != "n1"
 
 
 def test_who_names_a_node_without_its_secret_is_another_node_and_takes_none_of_its_leases(
-    open_admission, joined: list[JoinRequest], names: FakeRegistry
+    make_admission, joins: list[JoinRequest], registry: FakeRegistry
 ) -> None:
-    admission = open_admission()
+    admission = make_admission()
     admission.join(replace(wish("n1"), installation="pc"), "farm.lan", "10.0.0.9")
-    names.here = {"n1": node("n1", installation="pc")}
+    registry.here = {"n1": node("n1", installation="pc")}
     false_node = replace(wish("n1", secret="6" * 64), installation="pc", fresh=True, kept=("a.1",))
     answers = [admission.join(false_node, "farm.lan", "10.0.0.66") for _ in range(2)]
     assert answers[0].node_id == answers[1].node_id != "n1"
     assert answers[0].queue == f"farm.{answers[0].node_id}"
-    assert [(request.node_id, request.kept) for request in joined[1:]] == [(answers[0].node_id, ())] * 2
+    assert [(request.node_id, request.kept) for request in joins[1:]] == [(answers[0].node_id, ())] * 2
     assert admission.is_node("n1", NODE_SECRET)
     assert not admission.is_node("n1", "6" * 64)
     assert admission.is_node(answers[0].node_id, "6" * 64)
 
 
-def test_a_node_that_is_away_is_not_taken_over_either(open_admission) -> None:
-    open_admission().join(wish("n1"), "farm.lan", "10.0.0.9")
-    again = open_admission()
+def test_a_node_that_is_away_is_not_taken_over_either(make_admission) -> None:
+    make_admission().join(wish("n1"), "farm.lan", "10.0.0.9")
+    again = make_admission()
     assert again.join(wish("n1", secret="6" * 64), "farm.lan", "10.0.0.66").node_id != "n1"
     assert again.join(wish("n1"), "farm.lan", "10.0.0.9").node_id == "n1"
 
 
-def test_a_copied_folder_has_the_same_secret_and_becomes_a_node_of_its_own(open_admission, names: FakeRegistry) -> None:
-    admission = open_admission()
+def test_a_copied_folder_has_the_same_secret_and_becomes_a_node_of_its_own(
+    make_admission, registry: FakeRegistry
+) -> None:
+    admission = make_admission()
     admission.join(replace(wish("n1"), installation="pc"), "farm.lan", "10.0.0.9")
-    names.here = {"n1": node("n1", installation="pc")}
+    registry.here = {"n1": node("n1", installation="pc")}
     copy = admission.join(replace(wish("n1"), installation="copy"), "farm.lan", "10.0.0.10")
     assert copy.node_id != "n1"
     assert admission.is_node(copy.node_id, NODE_SECRET)
@@ -272,8 +276,8 @@ def test_a_copied_folder_has_the_same_secret_and_becomes_a_node_of_its_own(open_
     assert again.node_id == copy.node_id
 
 
-def test_an_address_that_joins_again_and_again_is_slowed_down(open_admission) -> None:
-    admission = open_admission()
+def test_an_address_that_joins_again_and_again_is_slowed_down(make_admission) -> None:
+    admission = make_admission()
     for _ in range(BURST):
         admission.join(wish(), "farm.lan", "10.0.0.66")
     with pytest.raises(TooManyJoins):

@@ -128,8 +128,8 @@ def test_how_long_a_frame_has_had_trouble_counts_from_its_first_time(
 def test_the_reasons_of_a_large_farm_are_one_line(pauses: NodePauses) -> None:
     present = {f"n{number}": node(f"n{number}", trouble="disk full") for number in range(TOLD_AT_ONCE + 2)}
     pauses.follow(present)
-    assert pauses.told(present) == "n0: disk full; n1: disk full; n2: disk full; and 2 more"
-    assert pauses.told({"n9": node("n9")}) == ""
+    assert pauses.summary(present) == "n0: disk full; n1: disk full; n2: disk full; and 2 more"
+    assert pauses.summary({"n9": node("n9")}) == ""
 
 
 def test_a_pc_that_takes_nothing_is_paused_until_it_takes_what_lies_in_its_queue(
@@ -142,7 +142,7 @@ def test_a_pc_that_takes_nothing_is_paused_until_it_takes_what_lies_in_its_queue
     assert pauses.is_paused("n1")
     assert not pauses.is_paused("n2")
     assert pauses.reason("n1") == TAKES_NOTHING
-    assert pauses.told({"n1": node("n1", name="pc1")}) == f"pc1: {TAKES_NOTHING}"
+    assert pauses.summary({"n1": node("n1", name="pc1")}) == f"pc1: {TAKES_NOTHING}"
     pauses.takes_orders("n1")
     pauses.takes_orders("n1")
     assert (pauses.is_paused("n1"), pauses.reason("n1")) == (False, "")

@@ -105,7 +105,7 @@ class ReconcilerHarness:
 
 
 @pytest.fixture
-def lan(ledger: Ledger, claims: Claims) -> ReconcilerHarness:
+def harness(ledger: Ledger, claims: Claims) -> ReconcilerHarness:
     return ReconcilerHarness(ledger, claims)
 
 
@@ -127,52 +127,56 @@ def join(node_id: str = "n1", *, fresh: bool = True, kept: tuple[str, ...] = ())
 
 
 def test_the_leases_of_a_silent_pc_go_back_at_once_and_nobody_elses(
-    lan: ReconcilerHarness, ledger: Ledger, claim_record: ClaimRecord
+    harness: ReconcilerHarness, ledger: Ledger, claim_record: ClaimRecord
 ) -> None:
-    mine, waiting = rendering(ledger, "0001", "n1"), lan.ordered("0002", "n1")
-    others, theirs = rendering(ledger, "0003", "n2"), lan.ordered("0004", "n2")
+    mine, waiting = rendering(ledger, "0001", "n1"), harness.ordered("0002", "n1")
+    others, theirs = rendering(ledger, "0003", "n2"), harness.ordered("0004", "n2")
     n2 = node("n2", busy=(slot(others), slot(theirs)))
-    lan.sees(node("n1", busy=(slot(mine),)), n2)
+    harness.sees(node("n1", busy=(slot(mine),)), n2)
     assert not claim_record.returned
 
-    assert lan.sees(n2)
+    assert harness.sees(n2)
     for lease in (mine, waiting):
         back = ledger.get(lease.id)
         assert (back.state, back.attempt, back.failures) == (LeaseState.GRANTED, 2, 0)
     assert ledger.get(others.id) == others
     assert ledger.get(theirs.id) == theirs
-    assert lan.nodes.forgotten == ["n1"]
+    assert harness.nodes.forgotten == ["n1"]
 
 
 def test_a_frame_that_arrived_stays_whatever_becomes_of_its_pc(
-    lan: ReconcilerHarness, ledger: Ledger, claims: Claims
+    harness: ReconcilerHarness, ledger: Ledger, claims: Claims
 ) -> None:
     lease = rendering(ledger)
     claims.deliver(lease.id, 1, "n1", report(), [b"PNG data"])
-    lan.sees(node("n1"))
-    lan.ahead_s = 1000
-    lan.sees()
-    assert lan.state(lease) is LeaseState.DELIVERED
+    harness.sees(node("n1"))
+    harness.ahead_s = 1000
+    harness.sees()
+    assert harness.state(lease) is LeaseState.DELIVERED
 
 
 def test_leases_from_before_a_restart_go_back_when_their_pc_does_not_come(
-    lan: ReconcilerHarness, ledger: Ledger
+    harness: ReconcilerHarness, ledger: Ledger
 ) -> None:
     lease = rendering(ledger)
-    lan.nodes.settled = False
-    lan.sees()
-    assert lan.state(lease) is LeaseState.RENDERING, "it may not have been able to write yet"
-    lan.nodes.settled = True
-    assert lan.sees()
-    assert lan.state(lease) is LeaseState.GRANTED
+    harness.nodes.settled = False
+    harness.sees()
+    assert harness.state(lease) is LeaseState.RENDERING, "it may not have been able to write yet"
+    harness.nodes.settled = True
+    assert harness.sees()
+    assert harness.state(lease) is LeaseState.GRANTED
 
 
-def test_while_silence_proves_nothing_nothing_is_taken_back(lan: ReconcilerHarness, ledger: Ledger) -> None:
-    gone, unknown, lost = rendering(ledger, "0001", "n1"), rendering(ledger, "0002", "n2"), lan.ordered("0003", "n2")
-    lan.sees(node("n1", busy=(slot(gone),)), node("n2"))
-    lan.nodes.settled, lan.ahead_s = False, 1000
-    lan.sees(node("n2"))
-    assert [lan.state(lease) for lease in (gone, unknown, lost)] == [
+def test_while_silence_proves_nothing_nothing_is_taken_back(harness: ReconcilerHarness, ledger: Ledger) -> None:
+    gone, unknown, lost = (
+        rendering(ledger, "0001", "n1"),
+        rendering(ledger, "0002", "n2"),
+        harness.ordered("0003", "n2"),
+    )
+    harness.sees(node("n1", busy=(slot(gone),)), node("n2"))
+    harness.nodes.settled, harness.ahead_s = False, 1000
+    harness.sees(node("n2"))
+    assert [harness.state(lease) for lease in (gone, unknown, lost)] == [
         LeaseState.RENDERING,
         LeaseState.RENDERING,
         LeaseState.ORDERED,
@@ -180,123 +184,123 @@ def test_while_silence_proves_nothing_nothing_is_taken_back(lan: ReconcilerHarne
 
 
 def test_without_redis_everything_stays_and_it_is_said_once(
-    lan: ReconcilerHarness, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    harness: ReconcilerHarness, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     lease = rendering(ledger)
     present = node("n1", busy=(slot(lease),))
-    lan.sees(present)
+    harness.sees(present)
     caplog.set_level(logging.INFO)
-    lan.nodes.error, lan.ahead_s = BrokerUnreachable("ConnectionError"), 1000
+    harness.nodes.error, harness.ahead_s = BrokerUnreachable("ConnectionError"), 1000
     for _ in range(5):
-        assert not lan.sees()
-    assert lan.present.nodes == {"n1": present}
+        assert not harness.sees()
+    assert harness.present.nodes == {"n1": present}
     assert ledger.get(lease.id) == lease
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
     caplog.clear()
-    lan.nodes.error = None
-    lan.sees(present)
-    lan.sees(present)
+    harness.nodes.error = None
+    harness.sees(present)
+    harness.sees(present)
     assert [record.getMessage() for record in caplog.records] == ["Redis is back"]
-    lan.nodes.error = BrokerUnreachable("ConnectionError")
-    lan.sees()
+    harness.nodes.error = BrokerUnreachable("ConnectionError")
+    harness.sees()
     assert caplog.records[-1].levelname == "ERROR", "the next outage is told again"
 
 
-def test_redis_may_go_away_in_the_middle_of_a_sweep(lan: ReconcilerHarness, ledger: Ledger) -> None:
+def test_redis_may_go_away_in_the_middle_of_a_sweep(harness: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
-    lan.sees(node("n1", busy=(slot(lease),)))
-    lan.nodes.forget_error = BrokerUnreachable("ConnectionError")
-    lan.sees()
-    lan.nodes.forget_error = None
-    lan.sees()
-    assert lan.state(lease) is LeaseState.GRANTED
+    harness.sees(node("n1", busy=(slot(lease),)))
+    harness.nodes.forget_error = BrokerUnreachable("ConnectionError")
+    harness.sees()
+    harness.nodes.forget_error = None
+    harness.sees()
+    assert harness.state(lease) is LeaseState.GRANTED
 
 
-# Strangers
+# Leases that are not a node's own
 
 
 @pytest.mark.parametrize("stage", [Stage.FETCHING, Stage.WAITING, Stage.RENDERING])
 def test_a_pc_that_still_holds_a_cancelled_frame_is_told_again_and_again(
-    lan: ReconcilerHarness, ledger: Ledger, stage: Stage
+    harness: ReconcilerHarness, ledger: Ledger, stage: Stage
 ) -> None:
     lease = rendering(ledger)
     ledger.apply(lease.id, LeaseEvent.CANCEL)
     for count in (1, 2, 3):
-        lan.sees(node("n1", busy=(slot(lease, stage),)))
-        assert lan.cancelled == [("n1", lease.id, 1)] * count
+        harness.sees(node("n1", busy=(slot(lease, stage),)))
+        assert harness.cancelled == [("n1", lease.id, 1)] * count
 
 
 def test_a_pc_that_holds_an_older_attempt_is_told_to_drop_that_one_and_nobody_else(
-    lan: ReconcilerHarness, ledger: Ledger, claims: Claims
+    harness: ReconcilerHarness, ledger: Ledger, claims: Claims
 ) -> None:
     lease = rendering(ledger, node="n1")
     claims.take_back(lease, "its PC fell silent")
-    stranger = node("n1", busy=(slot(lease, attempt=1),))
-    lan.sees(stranger)
-    assert lan.cancelled == [("n1", lease.id, 1)], "the lease waits for a PC"
+    unnamed_node = node("n1", busy=(slot(lease, attempt=1),))
+    harness.sees(unnamed_node)
+    assert harness.cancelled == [("n1", lease.id, 1)], "the lease waits for a PC"
 
     ledger.apply(lease.id, LeaseEvent.ORDER, node_id="n2")
     second = ledger.apply(lease.id, LeaseEvent.START)
-    lan.sees(stranger, node("n2", busy=(slot(second),)))
-    assert lan.cancelled == [("n1", lease.id, 1)] * 2, "n2 renders what is its own"
+    harness.sees(unnamed_node, node("n2", busy=(slot(second),)))
+    assert harness.cancelled == [("n1", lease.id, 1)] * 2, "n2 renders what is its own"
     assert ledger.get(lease.id) == second
 
 
-def test_a_pc_that_holds_another_pcs_lease_is_told_to_drop_it(lan: ReconcilerHarness, ledger: Ledger) -> None:
+def test_a_pc_that_holds_another_pcs_lease_is_told_to_drop_it(harness: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger, node="n2")
-    lan.sees(node("n1", busy=(slot(lease),)), node("n2", busy=(slot(lease),)))
-    assert lan.cancelled == [("n1", lease.id, 1)]
+    harness.sees(node("n1", busy=(slot(lease),)), node("n2", busy=(slot(lease),)))
+    assert harness.cancelled == [("n1", lease.id, 1)]
 
 
-def test_a_pc_that_delivers_is_left_to_the_fence(lan: ReconcilerHarness, ledger: Ledger) -> None:
+def test_a_pc_that_delivers_is_left_to_the_fence(harness: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
     ledger.apply(lease.id, LeaseEvent.CANCEL)
-    lan.sees(node("n1", busy=(slot(lease, Stage.DELIVERING),)))
-    assert not lan.cancelled
+    harness.sees(node("n1", busy=(slot(lease, Stage.DELIVERING),)))
+    assert not harness.cancelled
 
 
 @pytest.mark.parametrize("event", [None, LeaseEvent.START, LeaseEvent.DELIVER])
-def test_a_pc_that_holds_what_is_its_own_is_not_disturbed(lan: ReconcilerHarness, event: LeaseEvent | None) -> None:
-    lease = lan.ordered()
+def test_a_pc_that_holds_what_is_its_own_is_not_disturbed(harness: ReconcilerHarness, event: LeaseEvent | None) -> None:
+    lease = harness.ordered()
     for passed in {None: [], LeaseEvent.START: [LeaseEvent.START]}.get(event, [LeaseEvent.START, LeaseEvent.DELIVER]):
-        lease = lan.ledger.apply(lease.id, passed)
-    lan.ahead_s = 1000
-    lan.sees(node("n1", busy=(slot(lease),)))
-    assert not lan.cancelled
-    assert lan.ledger.get(lease.id) == lease
+        lease = harness.ledger.apply(lease.id, passed)
+    harness.ahead_s = 1000
+    harness.sees(node("n1", busy=(slot(lease),)))
+    assert not harness.cancelled
+    assert harness.ledger.get(lease.id) == lease
 
 
-def test_a_lease_nobody_knows_is_rendered_for_nothing(lan: ReconcilerHarness, ledger: Ledger) -> None:
+def test_a_lease_nobody_knows_is_rendered_for_nothing(harness: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
-    lan.sees(node("n1", busy=(replace(slot(lease), lease_id="f" * 32, attempt=4), slot(lease))))
-    assert lan.cancelled == [("n1", "f" * 32, 4)]
-    assert lan.state(lease) is LeaseState.RENDERING
+    harness.sees(node("n1", busy=(replace(slot(lease), lease_id="f" * 32, attempt=4), slot(lease))))
+    assert harness.cancelled == [("n1", "f" * 32, 4)]
+    assert harness.state(lease) is LeaseState.RENDERING
 
 
 # Workers that started anew
 
 
 def test_a_frame_its_pc_no_longer_renders_goes_back_once_the_record_must_be_newer(
-    lan: ReconcilerHarness, ledger: Ledger
+    harness: ReconcilerHarness, ledger: Ledger
 ) -> None:
     lease = rendering(ledger)
-    lan.ahead_s = NODE_SILENT_AFTER_S
-    lan.sees(node())
-    assert lan.state(lease) is LeaseState.RENDERING, "the record may be from before the start"
-    lan.ahead_s = NODE_SILENT_AFTER_S + 1
-    assert lan.sees(node())
-    assert lan.state(lease) is LeaseState.GRANTED
+    harness.ahead_s = NODE_SILENT_AFTER_S
+    harness.sees(node())
+    assert harness.state(lease) is LeaseState.RENDERING, "the record may be from before the start"
+    harness.ahead_s = NODE_SILENT_AFTER_S + 1
+    assert harness.sees(node())
+    assert harness.state(lease) is LeaseState.GRANTED
 
 
 def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(
-    lan: ReconcilerHarness, ledger: Ledger, claim_record: ClaimRecord
+    harness: ReconcilerHarness, ledger: Ledger, claim_record: ClaimRecord
 ) -> None:
-    renders, waits = rendering(ledger, "0001"), lan.ordered("0002")
+    renders, waits = rendering(ledger, "0001"), harness.ordered("0002")
     others = rendering(ledger, "0003", "n2")
-    lan.sees(node(busy=(slot(renders),)), node("n2", busy=(slot(others),)))
-    lan.sweeper.joined(join())
-    assert [lan.state(lease) for lease in (renders, waits, others)] == [
+    harness.sees(node(busy=(slot(renders),)), node("n2", busy=(slot(others),)))
+    harness.sweeper.joined(join())
+    assert [harness.state(lease) for lease in (renders, waits, others)] == [
         LeaseState.GRANTED,
         LeaseState.GRANTED,
         LeaseState.RENDERING,
@@ -304,95 +308,97 @@ def test_a_new_worker_process_has_none_of_the_leases_of_the_one_before(
     assert "started anew" in claim_record.returned[0].reason
 
 
-def test_a_worker_that_only_asks_again_keeps_its_leases(lan: ReconcilerHarness, ledger: Ledger) -> None:
+def test_a_worker_that_only_asks_again_keeps_its_leases(harness: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
-    lan.sees(node(busy=(slot(lease),)))
-    lan.sweeper.joined(join(fresh=False))
+    harness.sees(node(busy=(slot(lease),)))
+    harness.sweeper.joined(join(fresh=False))
     assert ledger.get(lease.id) == lease
 
 
-def test_a_pc_that_was_never_here_takes_nothing_from_anybody(lan: ReconcilerHarness, ledger: Ledger) -> None:
+def test_a_pc_that_was_never_here_takes_nothing_from_anybody(harness: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
-    lan.sees(node(busy=(slot(lease),)))
-    lan.sweeper.joined(join("n9"))
+    harness.sees(node(busy=(slot(lease),)))
+    harness.sweeper.joined(join("n9"))
     assert ledger.get(lease.id) == lease
 
 
-def test_a_kept_frame_counts_only_under_its_current_attempt(lan: ReconcilerHarness, ledger: Ledger) -> None:
+def test_a_kept_frame_counts_only_under_its_current_attempt(harness: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
-    lan.sees(node(busy=(slot(lease),)))
-    lan.sweeper.joined(join(kept=(f"{lease.id}.7",)))
-    assert lan.state(lease) is LeaseState.GRANTED
+    harness.sees(node(busy=(slot(lease),)))
+    harness.sweeper.joined(join(kept=(f"{lease.id}.7",)))
+    assert harness.state(lease) is LeaseState.GRANTED
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_frames_a_restarted_worker_kept_are_not_taken_back_before_they_are_delivered(
-    lan: ReconcilerHarness, ledger: Ledger, claims: Claims, known: bool
+    harness: ReconcilerHarness, ledger: Ledger, claims: Claims, known: bool
 ) -> None:
     first, second, lost = rendering(ledger, "0001"), rendering(ledger, "0002"), rendering(ledger, "0003")
-    lan.ahead_s = 600
+    harness.ahead_s = 600
     if known:
-        lan.sees(node(slots=3, busy=(slot(first), slot(second), slot(lost))))
-    lan.sweeper.joined(join(kept=(f"{first.id}.1", f"{second.id}.1")))
+        harness.sees(node(slots=3, busy=(slot(first), slot(second), slot(lost))))
+    harness.sweeper.joined(join(kept=(f"{first.id}.1", f"{second.id}.1")))
     # It delivers one after the other, and so it says.
-    lan.sees(node(slots=3, busy=(slot(first, Stage.DELIVERING),)))
-    assert [lan.state(lease) for lease in (first, second, lost)] == [
+    harness.sees(node(slots=3, busy=(slot(first, Stage.DELIVERING),)))
+    assert [harness.state(lease) for lease in (first, second, lost)] == [
         LeaseState.RENDERING,
         LeaseState.RENDERING,
         LeaseState.GRANTED,
     ]
     claims.deliver(second.id, 1, "n1", report(), [b"PNG data"])
-    assert lan.state(second) is LeaseState.DELIVERED
+    assert harness.state(second) is LeaseState.DELIVERED
 
 
-def test_a_worker_that_kept_frames_and_fell_silent_loses_them(lan: ReconcilerHarness, ledger: Ledger) -> None:
+def test_a_worker_that_kept_frames_and_fell_silent_loses_them(harness: ReconcilerHarness, ledger: Ledger) -> None:
     lease = rendering(ledger)
-    lan.sees(node(busy=(slot(lease),)))
-    lan.sweeper.joined(join(kept=(f"{lease.id}.1",)))
-    lan.sees(node())
-    lan.sees()
-    assert lan.state(lease) is LeaseState.GRANTED
+    harness.sees(node(busy=(slot(lease),)))
+    harness.sweeper.joined(join(kept=(f"{lease.id}.1",)))
+    harness.sees(node())
+    harness.sees()
+    assert harness.state(lease) is LeaseState.GRANTED
 
 
 # What the loop is told
 
 
-def test_a_sweep_says_whether_something_is_new(lan: ReconcilerHarness, ledger: Ledger) -> None:
-    assert lan.sees(node())
-    assert not lan.sees(node())
-    assert lan.sees(node(accepting=False))
-    assert lan.sees(node(accepting=False), node("n2"))
-    assert not lan.sees(node(accepting=False), node("n2"))
+def test_a_sweep_says_whether_something_is_new(harness: ReconcilerHarness, ledger: Ledger) -> None:
+    assert harness.sees(node())
+    assert not harness.sees(node())
+    assert harness.sees(node(accepting=False))
+    assert harness.sees(node(accepting=False), node("n2"))
+    assert not harness.sees(node(accepting=False), node("n2"))
 
 
 @pytest.mark.parametrize("set_by", [3600.0, -3600.0])
 def test_a_restart_with_another_time_takes_nothing_from_a_pc_that_has_just_begun(
-    lan: ReconcilerHarness, ledger: Ledger, claims: Claims, set_by: float
+    harness: ReconcilerHarness, ledger: Ledger, claims: Claims, set_by: float
 ) -> None:
     """The lease was started by a clock that was an hour off, a moment before its PC's record could show it."""
-    lease = lan.ordered()
+    lease = harness.ordered()
     claims.start(lease.id, 1, "n1", "word")
     now = [ledger.get(lease.id).changed_at + set_by]
-    lan.sweeper = Reconciler(
-        cast("NodeRegistry", lan.nodes),
-        lan.present,
+    harness.sweeper = Reconciler(
+        cast("NodeRegistry", harness.nodes),
+        harness.present,
         ledger,
         claims,
-        lambda *what: lan.cancelled.append(what),
-        lan.stalls,
+        lambda *what: harness.cancelled.append(what),
+        harness.stalls,
         clock=lambda: now[0],
     )
     now[0] += 1
-    lan.sees(node())
-    assert lan.state(lease) is LeaseState.RENDERING
+    harness.sees(node())
+    assert harness.state(lease) is LeaseState.RENDERING
     now[0] += NODE_SILENT_AFTER_S
-    lan.sees(node())
-    assert lan.state(lease) is LeaseState.GRANTED, "in time, it is still found to be lost"
+    harness.sees(node())
+    assert harness.state(lease) is LeaseState.GRANTED, "in time, it is still found to be lost"
 
 
-def test_of_what_a_join_says_it_kept_only_its_own_leases_are_remembered(lan: ReconcilerHarness, ledger: Ledger) -> None:
+def test_of_what_a_join_says_it_kept_only_its_own_leases_are_remembered(
+    harness: ReconcilerHarness, ledger: Ledger
+) -> None:
     mine, others = rendering(ledger, "0001", "n1"), rendering(ledger, "0002", "n2")
     invented = tuple(f"{number}.1" for number in range(2000))
-    lan.sweeper.joined(join("n1", kept=(f"{mine.id}.1", f"{others.id}.1", *invented)))
-    assert lan.sweeper._kept == {"n1": {f"{mine.id}.1"}}
-    assert lan.state(mine) is LeaseState.RENDERING
+    harness.sweeper.joined(join("n1", kept=(f"{mine.id}.1", f"{others.id}.1", *invented)))
+    assert harness.sweeper._kept == {"n1": {f"{mine.id}.1"}}
+    assert harness.state(mine) is LeaseState.RENDERING

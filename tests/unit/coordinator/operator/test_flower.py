@@ -15,7 +15,7 @@ from sheepfold.errors import BadSecretFile, ExitCode
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_settings_in_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("REDIS_URL", "FLOWER_USER", "FLOWER_PASSWORD", "FLOWER_HOST", "FLOWER_PORT"):
         monkeypatch.delenv(f"SHEEPFOLD_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -28,13 +28,13 @@ def test_flower_listens_on_loopback_unless_told_otherwise() -> None:
 def test_a_password_is_made_once_and_only_its_owner_reads_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     settings = FlowerSettings(state_dir=tmp_path / "state")
-    made = flower._password(settings)
+    password = flower._password(settings)
     file = password_file(settings.state_dir)
-    assert flower._password(settings) == made == file.read_text().strip()
-    assert len(made) >= 20
+    assert flower._password(settings) == password == file.read_text().strip()
+    assert len(password) >= 20
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert str(file) in caplog.text
-    assert made not in caplog.text
+    assert password not in caplog.text
 
 
 def test_an_empty_password_file_is_told_and_nothing_is_served(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_a_password_that_was_given_is_taken_and_not_stored(tmp_path: Path, monke
 )
 def test_a_wrong_setting_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"SHEEPFOLD_FLOWER_{name}", value)
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as raised:
         FlowerSettings()
-    assert told.value.errors()[0]["loc"] == (f"flower_{name.lower()}",)
-    assert "hidden7" not in str(told.value)
+    assert raised.value.errors()[0]["loc"] == (f"flower_{name.lower()}",)
+    assert "hidden7" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def pc(name: str = "pc-01", *busy: dict[str, Any], slots: int = 2, **changes: An
     return {"name": name, "slots": slots, "busy": list(busy), "trouble": "", "no_blender": "", **KEPT_IN} | changes
 
 
-def shown(**changes: Any) -> list[str]:
+def table_lines(**changes: Any) -> list[str]:
     """The lines an operator sees in a wide terminal."""
     status: dict[str, Any] = {
         "sessions": [session()],
@@ -55,8 +55,8 @@ def row(lines: list[str], name: str) -> list[str]:
 
 def test_a_session_is_told_with_the_servers_last_word() -> None:
     silent = session(state="signed out", notice="the server is under maintenance")
-    assert "linux/64bit signed out: the server is under maintenance" in shown(sessions=[silent])
-    assert "linux/64bit signed in" in shown()
+    assert "linux/64bit signed out: the server is under maintenance" in table_lines(sessions=[silent])
+    assert "linux/64bit signed in" in table_lines()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_session_is_told_with_the_servers_last_word() -> None:
     ],
 )
 def test_it_says_when_the_server_is_asked_next(changes: dict[str, Any], line: str) -> None:
-    assert line in shown(sessions=[session(**changes)])
+    assert line in table_lines(sessions=[session(**changes)])
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_what_is_blocked_is_told_with_its_reason_and_what_to_do(frame: str | Non
     block = {"job_id": "101", "frame": frame, "label": label, "by": "farm", "reason": "Cannot render, no camera"}
     assert (
         f"{label} is blocked by the farm: Cannot render, no camera; to render it again: sheepfold unblock {target}"
-        in shown(blocked=[block])
+        in table_lines(blocked=[block])
     )
 
 
 def test_only_states_that_hold_something_are_named() -> None:
-    assert "Frames: 1 ready, 2 rendering, 9 accepted" in shown()
-    assert "Frames: none yet" in shown(frames={"waiting": 0})
+    assert "Frames: 1 ready, 2 rendering, 9 accepted" in table_lines()
+    assert "Frames: none yet" in table_lines(frames={"waiting": 0})
 
 
 @pytest.mark.parametrize(
@@ -100,44 +100,53 @@ def test_only_states_that_hold_something_are_named() -> None:
     ],
 )
 def test_frames_left_are_told_where_the_server_says_so(remaining: int | None, eta_s: float | None, line: str) -> None:
-    assert line in shown(frames={"accepted": 9}, frames_remaining=remaining, eta_s=eta_s)
+    assert line in table_lines(frames={"accepted": 9}, frames_remaining=remaining, eta_s=eta_s)
 
 
 def test_a_slot_is_a_row_with_how_far_it_is() -> None:
-    cells = row(shown(nodes=[pc("pc-01", slot())]), "pc-01")
+    cells = row(table_lines(nodes=[pc("pc-01", slot())]), "pc-01")
     assert cells == ["pc-01", "1/2", "0012", "demo", "rendering", "42%", "1 min 3 s", "2.0 MB"]
 
 
 def test_what_blender_has_not_said_yet_stays_empty() -> None:
     quiet = slot(stage="fetching", progress=None, remaining_s=None, memory_kb=None)
-    assert row(shown(nodes=[pc("pc-01", quiet)]), "pc-01") == ["pc-01", "0/2", "0012", "demo", "fetching", "", "", ""]
+    assert row(table_lines(nodes=[pc("pc-01", quiet)]), "pc-01") == [
+        "pc-01",
+        "0/2",
+        "0012",
+        "demo",
+        "fetching",
+        "",
+        "",
+        "",
+    ]
 
 
 def test_progress_at_its_very_beginning_is_not_nothing() -> None:
-    cells = row(shown(nodes=[pc("pc-01", slot(progress=0.0, remaining_s=0.0, memory_kb=0))]), "pc-01")
+    cells = row(table_lines(nodes=[pc("pc-01", slot(progress=0.0, remaining_s=0.0, memory_kb=0))]), "pc-01")
     assert cells[5:] == ["0%", "0 s", "0 B"]
 
 
 def test_an_idle_pc_says_so() -> None:
-    lines = shown(nodes=[pc("pc-02")])
+    lines = table_lines(nodes=[pc("pc-02")])
     assert row(lines, "pc-02") == ["pc-02", "0/2", "", "", "idle", "", "", ""]
     assert "1 PC" in lines
 
 
 def test_a_pc_is_named_once_however_many_slots_it_has() -> None:
-    lines = shown(nodes=[pc("pc-01", slot(frame="0001"), slot(frame="0002")), pc("pc-02")])
+    lines = table_lines(nodes=[pc("pc-01", slot(frame="0001"), slot(frame="0002")), pc("pc-02")])
     assert sum("pc-01" in line for line in lines) == 1
     assert row(lines, "0002")[:3] == ["", "", "0002"]
     assert "2 PCs" in lines
 
 
 def test_a_pc_that_is_quarantined_is_told_with_what_to_do() -> None:
-    assert any(line.endswith("sheepfold node release pc-03") for line in shown(quarantined=["pc-03"]))
+    assert any(line.endswith("sheepfold node release pc-03") for line in table_lines(quarantined=["pc-03"]))
 
 
 @pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", "[bold", "a\\[b]"])
 def test_what_others_named_is_shown_and_never_obeyed(text: str) -> None:
-    lines = shown(
+    lines = table_lines(
         sessions=[session(name=text, notice=text)],
         nodes=[pc(text, slot(job_name=text, frame=text))],
         quarantined=[text],
@@ -147,20 +156,20 @@ def test_what_others_named_is_shown_and_never_obeyed(text: str) -> None:
 
 
 def test_a_pc_in_trouble_says_what_to_do_and_that_it_is_paused() -> None:
-    lines = shown(nodes=[pc(trouble="disk full: 200 MB are free in /work: make room there")])
+    lines = table_lines(nodes=[pc(trouble="disk full: 200 MB are free in /work: make room there")])
     assert "pc-01 takes nothing: disk full: 200 MB are free in /work: make room there" in lines
     assert "paused" in row(lines, "pc-01 ")
 
 
 def test_a_pc_without_a_blender_says_what_it_gets_and_what_to_do() -> None:
-    lines = shown(nodes=[pc(no_blender="no blender on PATH: install one")])
+    lines = table_lines(nodes=[pc(no_blender="no blender on PATH: install one")])
     assert "pc-01 gets only jobs that bring their own renderer: no blender on PATH: install one" in lines
     assert "idle" in row(lines, "pc-01 ")
 
 
 def test_names_and_reasons_from_elsewhere_do_nothing_to_the_terminal() -> None:
     hostile = pc("pc\x1b]0;x\x07", slot(job_name="demo\x1b[2J\nCRITICAL"), trouble="full\r\nCRITICAL")
-    text = "\n".join(shown(nodes=[hostile], quarantined=["pc\u202e-2"]))
+    text = "\n".join(table_lines(nodes=[hostile], quarantined=["pc\u202e-2"]))
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
     assert "demo\\x1b[2J\\nCRITICAL" in text
     assert "full\\r\\nCRITICAL" in text
@@ -168,7 +177,7 @@ def test_names_and_reasons_from_elsewhere_do_nothing_to_the_terminal() -> None:
 
 def test_how_well_renderers_are_kept_in_is_told_by_level_and_a_pc_without_by_name() -> None:
     why = "bubblewrap: not installed"
-    lines = shown(nodes=[
+    lines = table_lines(nodes=[
         pc("pc-01"), pc("pc-02"), pc("pc-03", sandbox="landlock"), pc("pc-04", sandbox="none", sandbox_note=why),
     ])  # fmt: skip
     assert "Renderers are kept in by bubblewrap on pc-01, pc-02" in lines

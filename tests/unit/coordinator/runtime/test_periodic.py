@@ -49,55 +49,55 @@ class PeriodicHarness:
 
 
 @pytest.fixture
-def stage() -> Iterator[PeriodicHarness]:
-    made = PeriodicHarness()
-    yield made
-    made.loop.stop()
-    made.loop.join(SOON_S)
+def harness() -> Iterator[PeriodicHarness]:
+    harness = PeriodicHarness()
+    yield harness
+    harness.loop.stop()
+    harness.loop.join(SOON_S)
 
 
-def test_a_loop_begins_at_once_and_waits_as_long_as_it_was_told(stage: PeriodicHarness) -> None:
-    stage.loop.start()
-    assert stage.rounds.reach(1)
-    assert not stage.loop.join(0.05), "it goes on"
-    assert stage.rounds.count == 1
+def test_a_loop_begins_at_once_and_waits_as_long_as_it_was_told(harness: PeriodicHarness) -> None:
+    harness.loop.start()
+    assert harness.rounds.reach(1)
+    assert not harness.loop.join(0.05), "it goes on"
+    assert harness.rounds.count == 1
 
 
-def test_no_wait_means_again_at_once(stage: PeriodicHarness) -> None:
-    stage.rounds.then = lambda count: 0 if count < 5 else FOR_EVER_S
-    stage.loop.start()
-    assert stage.rounds.reach(5)
+def test_no_wait_means_again_at_once(harness: PeriodicHarness) -> None:
+    harness.rounds.then = lambda count: 0 if count < 5 else FOR_EVER_S
+    harness.loop.start()
+    assert harness.rounds.reach(5)
 
 
-def test_a_wake_cuts_the_wait_short(stage: PeriodicHarness) -> None:
-    stage.loop.start()
+def test_a_wake_cuts_the_wait_short(harness: PeriodicHarness) -> None:
+    harness.loop.start()
     for count in (1, 2, 3):
-        assert stage.rounds.reach(count)
-        stage.loop.wake()
-    assert stage.rounds.reach(4)
+        assert harness.rounds.reach(count)
+        harness.loop.wake()
+    assert harness.rounds.reach(4)
 
 
-def test_a_wake_in_the_middle_of_a_round_is_not_lost(stage: PeriodicHarness) -> None:
+def test_a_wake_in_the_middle_of_a_round_is_not_lost(harness: PeriodicHarness) -> None:
     def wake_once(count: int) -> float:
         if count == 1:
-            stage.wake.set()
+            harness.wake.set()
         return FOR_EVER_S
 
-    stage.rounds.then = wake_once
-    stage.loop.start()
-    assert stage.rounds.reach(2)
+    harness.rounds.then = wake_once
+    harness.loop.start()
+    assert harness.rounds.reach(2)
 
 
-def test_a_wake_counts_once(stage: PeriodicHarness) -> None:
-    stage.wake.set()
-    stage.loop.start()
-    assert stage.rounds.reach(1)
-    stage.loop.join(0.05)
-    assert stage.rounds.count == 1
+def test_a_wake_counts_once(harness: PeriodicHarness) -> None:
+    harness.wake.set()
+    harness.loop.start()
+    assert harness.rounds.reach(1)
+    harness.loop.join(0.05)
+    assert harness.rounds.count == 1
 
 
 def test_an_error_nobody_expected_is_told_and_the_loop_goes_on(
-    stage: PeriodicHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: PeriodicHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(loops, "PAUSE_AFTER_ERROR_S", 0.01)
 
@@ -106,50 +106,50 @@ def test_an_error_nobody_expected_is_told_and_the_loop_goes_on(
             raise ValueError("the unexpected")
         return FOR_EVER_S
 
-    stage.rounds.then = stumble
-    stage.loop.start()
-    assert stage.rounds.reach(3)
+    harness.rounds.then = stumble
+    harness.loop.start()
+    assert harness.rounds.reach(3)
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
     assert "test loop" in caplog.text
     assert "the unexpected" in caplog.text
-    assert not stage.fatal
+    assert not harness.fatal
 
 
-def test_a_loop_pauses_after_an_error_instead_of_flooding_the_log(stage: PeriodicHarness) -> None:
+def test_a_loop_pauses_after_an_error_instead_of_flooding_the_log(harness: PeriodicHarness) -> None:
     def stumble(_count: int) -> float:
         raise ValueError
 
-    stage.rounds.then = stumble
-    stage.loop.start()
-    assert stage.rounds.reach(1)
-    stage.loop.join(0.1)
-    assert stage.rounds.count == 1
+    harness.rounds.then = stumble
+    harness.loop.start()
+    assert harness.rounds.reach(1)
+    harness.loop.join(0.1)
+    assert harness.rounds.count == 1
 
 
-def test_a_fatal_error_ends_the_loop_and_is_handed_on(stage: PeriodicHarness) -> None:
+def test_a_fatal_error_ends_the_loop_and_is_handed_on(harness: PeriodicHarness) -> None:
     error = Refused("201")
 
     def refuse(_count: int) -> float:
         raise error
 
-    stage.rounds.then = refuse
-    stage.loop.start()
-    assert stage.ended.wait(SOON_S)
-    assert stage.loop.join(SOON_S)
-    assert stage.fatal == [error]
-    assert stage.rounds.count == 1
+    harness.rounds.then = refuse
+    harness.loop.start()
+    assert harness.ended.wait(SOON_S)
+    assert harness.loop.join(SOON_S)
+    assert harness.fatal == [error]
+    assert harness.rounds.count == 1
 
 
 @pytest.mark.parametrize("wait_s", [0.0, FOR_EVER_S])
-def test_a_loop_stops_when_asked(stage: PeriodicHarness, wait_s: float) -> None:
-    stage.rounds.then = lambda _count: wait_s
-    stage.loop.start()
-    assert stage.rounds.reach(1)
-    stage.loop.stop()
-    assert stage.loop.join(SOON_S)
+def test_a_loop_stops_when_asked(harness: PeriodicHarness, wait_s: float) -> None:
+    harness.rounds.then = lambda _count: wait_s
+    harness.loop.start()
+    assert harness.rounds.reach(1)
+    harness.loop.stop()
+    assert harness.loop.join(SOON_S)
 
 
-def test_a_stop_in_the_middle_of_a_round_lets_the_round_end_and_no_other_begin(stage: PeriodicHarness) -> None:
+def test_a_stop_in_the_middle_of_a_round_lets_the_round_end_and_no_other_begin(harness: PeriodicHarness) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(_count: int) -> float:
@@ -157,29 +157,29 @@ def test_a_stop_in_the_middle_of_a_round_lets_the_round_end_and_no_other_begin(s
         assert go_on.wait(SOON_S)
         return 0
 
-    stage.rounds.then = slow
-    stage.loop.start()
+    harness.rounds.then = slow
+    harness.loop.start()
     assert begun.wait(SOON_S)
-    stage.loop.stop()
-    assert not stage.loop.join(0.05)
+    harness.loop.stop()
+    assert not harness.loop.join(0.05)
     go_on.set()
-    assert stage.loop.join(SOON_S)
-    assert stage.rounds.count == 1
+    assert harness.loop.join(SOON_S)
+    assert harness.rounds.count == 1
 
 
-def test_a_loop_that_was_stopped_before_it_began_does_nothing(stage: PeriodicHarness) -> None:
-    stage.loop.stop()
-    stage.loop.start()
-    assert stage.loop.join(SOON_S)
-    assert stage.rounds.count == 0
+def test_a_loop_that_was_stopped_before_it_began_does_nothing(harness: PeriodicHarness) -> None:
+    harness.loop.stop()
+    harness.loop.start()
+    assert harness.loop.join(SOON_S)
+    assert harness.rounds.count == 0
 
 
-def test_a_stumbling_loop_stops_without_waiting_its_pause_out(stage: PeriodicHarness) -> None:
+def test_a_stumbling_loop_stops_without_waiting_its_pause_out(harness: PeriodicHarness) -> None:
     def stumble(_count: int) -> float:
         raise ValueError
 
-    stage.rounds.then = stumble
-    stage.loop.start()
-    assert stage.rounds.reach(1)
-    stage.loop.stop()
-    assert stage.loop.join(loops.PAUSE_AFTER_ERROR_S / 2)
+    harness.rounds.then = stumble
+    harness.loop.start()
+    assert harness.rounds.reach(1)
+    harness.loop.stop()
+    assert harness.loop.join(loops.PAUSE_AFTER_ERROR_S / 2)

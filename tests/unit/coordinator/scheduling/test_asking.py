@@ -154,8 +154,8 @@ def test_a_frame_the_ledger_cannot_take_goes_back_to_the_server_and_no_other_is_
             with pytest.raises(LedgerError):
                 harness.ask()
     assert len(harness.session.asked) == 1
-    [(told, _)] = harness.session.reports
-    assert (told.job, told.frame, told.extras) == ("77", "0340", "opaque")
+    [(error_report, _)] = harness.session.reports
+    assert (error_report.job, error_report.frame, error_report.extras) == ("77", "0340", "opaque")
     assert harness.ask(), "there is room again"
     assert [lease.offer.frame for lease in harness.ledger.leases()] == ["0341"]
 

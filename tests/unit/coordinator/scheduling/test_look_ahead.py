@@ -11,7 +11,7 @@ from sheepfold.contract.presence import SlotState, Stage
 from tests.support.coordinator.fakes import node
 
 
-def busy(stage: Stage = Stage.RENDERING, **changes: Any) -> SlotState:
+def busy_slot(stage: Stage = Stage.RENDERING, **changes: Any) -> SlotState:
     return SlotState(lease_id="a", attempt=1, job_name="j", frame="1", stage=stage, **changes)
 
 
@@ -38,11 +38,11 @@ def test_it_grows_with_short_frames_and_shrinks_with_slow_ones(
 @pytest.mark.parametrize(
     ("slots", "held"),
     [
-        ((busy(remaining_s=59.0),), 1),
-        ((busy(remaining_s=61.0),), 0),
-        ((busy(),), 0),
-        ((busy(Stage.FETCHING, remaining_s=1.0),), 0),
-        ((busy(remaining_s=5.0), busy(remaining_s=300.0), busy(remaining_s=20.0)), 2),
+        ((busy_slot(remaining_s=59.0),), 1),
+        ((busy_slot(remaining_s=61.0),), 0),
+        ((busy_slot(),), 0),
+        ((busy_slot(Stage.FETCHING, remaining_s=1.0),), 0),
+        ((busy_slot(remaining_s=5.0), busy_slot(remaining_s=300.0), busy_slot(remaining_s=20.0)), 2),
     ],
 )
 def test_a_slow_frame_makes_room_for_the_next_when_it_is_nearly_done(slots: tuple[SlotState, ...], held: int) -> None:

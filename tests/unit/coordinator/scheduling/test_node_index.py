@@ -51,12 +51,12 @@ class IndexHarness(NodeIndex):
 
     def orders(self, node_id: str, times: int = 1, *, scene: str = SCENE) -> list[Lease]:
         """Leases that the ledger says went there."""
-        made = []
+        leases = []
         for _ in range(times):
             self._number += 1
-            made.append(lease(self._number, node_id, scene=scene))
-            self.on_lease_change(lease(self._number, scene=scene), made[-1])
-        return made
+            leases.append(lease(self._number, node_id, scene=scene))
+            self.on_lease_change(lease(self._number, scene=scene), leases[-1])
+        return leases
 
     def delivers(self, ordered: Lease, render_s: float = 10.0) -> None:
         """Its picture is here."""

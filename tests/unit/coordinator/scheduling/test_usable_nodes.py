@@ -21,7 +21,7 @@ from tests.support.coordinator.builders import rendering
 from tests.support.coordinator.fakes import KEY, node
 
 
-class Lan:
+class UsableNodesHarness:
     """Three PCs, all usable."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -37,41 +37,41 @@ class Lan:
 
 
 @pytest.fixture
-def lan(ledger: Ledger) -> Lan:
-    lan = Lan(ledger)
-    lan.usable.update_index()
-    return lan
+def harness(ledger: Ledger) -> UsableNodesHarness:
+    harness = UsableNodesHarness(ledger)
+    harness.usable.update_index()
+    return harness
 
 
-def test_everybody_on_the_lan_may_get_frames_and_is_woken_for(lan: Lan) -> None:
-    assert lan.index.nodes().keys() == lan.usable.current().keys() == {"n1", "n2", "n3"}
-    assert lan.wakeups.placing.is_set()
-    assert lan.wakeups.asking.is_set()
-    assert not lan.usable.is_index_outdated()
+def test_everybody_on_the_lan_may_get_frames_and_is_woken_for(harness: UsableNodesHarness) -> None:
+    assert harness.index.nodes().keys() == harness.usable.current().keys() == {"n1", "n2", "n3"}
+    assert harness.wakeups.placing.is_set()
+    assert harness.wakeups.asking.is_set()
+    assert not harness.usable.is_index_outdated()
 
 
-def test_a_quarantined_node_gets_none(lan: Lan) -> None:
+def test_a_quarantined_node_gets_none(harness: UsableNodesHarness) -> None:
     for frame in ("0001", "0002"):
-        lan.quarantine.refused(rendering(lan.ledger, frame, "n1"), "pc", "status 301")
-    assert lan.usable.is_index_outdated()
-    lan.usable.update_index()
-    assert lan.index.nodes().keys() == {"n2", "n3"}
+        harness.quarantine.refused(rendering(harness.ledger, frame, "n1"), "pc", "status 301")
+    assert harness.usable.is_index_outdated()
+    harness.usable.update_index()
+    assert harness.index.nodes().keys() == {"n2", "n3"}
 
 
-def test_a_paused_node_gets_none_until_it_is_lifted(lan: Lan) -> None:
-    lan.pauses.failed(
-        rendering(lan.ledger, "0001", "n2"), "n2", "n2", FailureReport(kind=FailureKind.DISK_FULL, reason="full")
+def test_a_paused_node_gets_none_until_it_is_lifted(harness: UsableNodesHarness) -> None:
+    harness.pauses.failed(
+        rendering(harness.ledger, "0001", "n2"), "n2", "n2", FailureReport(kind=FailureKind.DISK_FULL, reason="full")
     )
-    assert lan.usable.current().keys() == {"n1", "n3"}
-    lan.usable.update_index()
-    assert lan.index.nodes().keys() == {"n1", "n3"}
-    assert lan.pauses.lift("n2")
-    assert lan.usable.is_index_outdated()
-    lan.usable.update_index()
-    assert lan.index.nodes().keys() == {"n1", "n2", "n3"}
+    assert harness.usable.current().keys() == {"n1", "n3"}
+    harness.usable.update_index()
+    assert harness.index.nodes().keys() == {"n1", "n3"}
+    assert harness.pauses.lift("n2")
+    assert harness.usable.is_index_outdated()
+    harness.usable.update_index()
+    assert harness.index.nodes().keys() == {"n1", "n2", "n3"}
 
 
-def test_a_node_that_went_home_is_removed(lan: Lan) -> None:
-    lan.present.nodes = {"n3": node("n3")}
-    lan.usable.update_index()
-    assert lan.index.nodes().keys() == {"n3"}
+def test_a_node_that_went_home_is_removed(harness: UsableNodesHarness) -> None:
+    harness.present.nodes = {"n3": node("n3")}
+    harness.usable.update_index()
+    assert harness.index.nodes().keys() == {"n3"}

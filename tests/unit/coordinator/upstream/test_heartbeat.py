@@ -118,8 +118,8 @@ def test_a_beat_tells_how_long_the_frame_is_rendered_and_will_be(ledger: Ledger)
         wall_clock=lambda: lease.changed_at + 6.5,
     )
     beats.beat_once()
-    told = {beat.frame: (beat.render_time_s, beat.remaining_s) for beat in server.beats}
-    assert told == {"0001": (7, 13), "0002": (0, None), "0003": (42, 0)}
+    times = {beat.frame: (beat.render_time_s, beat.remaining_s) for beat in server.beats}
+    assert times == {"0001": (7, 13), "0002": (0, None), "0003": (42, 0)}
 
 
 def test_a_clock_that_was_set_back_makes_no_time_negative(ledger: Ledger) -> None:

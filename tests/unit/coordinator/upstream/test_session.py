@@ -23,20 +23,20 @@ from tests.support.coordinator.session_harness import FRAME, HARDWARE, IDENTITY,
 
 
 @pytest.fixture
-def stage() -> SessionHarness:
+def harness() -> SessionHarness:
     return SessionHarness()
 
 
 # Signing in
 
 
-def test_the_first_question_signs_in_and_brings_a_frame(stage: SessionHarness) -> None:
-    assert stage.ask() == FRAME
+def test_the_first_question_signs_in_and_brings_a_frame(harness: SessionHarness) -> None:
+    assert harness.ask() == FRAME
 
-    assert stage.session.state is SessionState.SIGNED_IN
-    [request] = stage.client.signed_in_with
+    assert harness.session.state is SessionState.SIGNED_IN
+    [request] = harness.client.signed_in_with
     assert (request.hardware, request.version) == (HARDWARE, "3.3.1762")
-    assert stage.client.asked_with == [
+    assert harness.client.asked_with == [
         JobRequest(
             compute_method=ComputeMethod.CPU_ONLY,
             held_archives=("c" * 32,),
@@ -49,44 +49,44 @@ def test_the_first_question_signs_in_and_brings_a_frame(stage: SessionHarness) -
 
 
 @pytest.mark.parametrize("status", [100, 101, 102, 104])
-def test_a_final_no_to_the_sign_in_is_fatal_for_every_thread_that_asks(stage: SessionHarness, status: int) -> None:
-    stage.client.sign_ins = [SignInStatus(status)]
+def test_a_final_no_to_the_sign_in_is_fatal_for_every_thread_that_asks(harness: SessionHarness, status: int) -> None:
+    harness.client.sign_ins = [SignInStatus(status)]
 
     for _ in range(3):
         with pytest.raises(FatalRefusal, match=f"signing in was refused: .*{status}") as refusal:
-            stage.session.ensure_signed_in()
+            harness.session.ensure_signed_in()
         assert "\n" not in str(refusal.value)
         assert "s3cret" not in str(refusal.value)
-    assert len(stage.client.signed_in_with) == 1
+    assert len(harness.client.signed_in_with) == 1
 
 
 @pytest.mark.parametrize("answer", [SILENCE, SignInStatus.WEB_SESSION_EXPIRED, 742])
-def test_anything_else_is_tried_again_ever_more_slowly(stage: SessionHarness, answer: Any) -> None:
-    stage.client.sign_ins = [answer]
+def test_anything_else_is_tried_again_ever_more_slowly(harness: SessionHarness, answer: Any) -> None:
+    harness.client.sign_ins = [answer]
     waits: list[float] = []
     for _ in range(10):
-        assert not stage.session.ensure_signed_in()
-        waits.append(stage.wait)
-        assert not stage.session.ensure_signed_in()
-        stage.now += stage.wait
+        assert not harness.session.ensure_signed_in()
+        waits.append(harness.wait)
+        assert not harness.session.ensure_signed_in()
+        harness.now += harness.wait
 
     assert waits == [5, 10, 20, 40, 80, 160, 320, 600, 600, 600]
     assert max(waits) == RETRY_CAP_S
-    assert len(stage.client.signed_in_with) == 10
+    assert len(harness.client.signed_in_with) == 10
 
-    stage.client.sign_ins = [SignInStatus.OK]
-    assert stage.session.ensure_signed_in()
-
-
-def test_a_question_while_signing_in_waits_asks_nothing(stage: SessionHarness) -> None:
-    stage.client.sign_ins = [SILENCE]
-
-    assert stage.ask() is None
-    assert stage.ask() is None
-    assert (len(stage.client.signed_in_with), len(stage.client.asked_with)) == (1, 0)
+    harness.client.sign_ins = [SignInStatus.OK]
+    assert harness.session.ensure_signed_in()
 
 
-def test_many_threads_sign_in_once(stage: SessionHarness) -> None:
+def test_a_question_while_signing_in_waits_asks_nothing(harness: SessionHarness) -> None:
+    harness.client.sign_ins = [SILENCE]
+
+    assert harness.ask() is None
+    assert harness.ask() is None
+    assert (len(harness.client.signed_in_with), len(harness.client.asked_with)) == (1, 0)
+
+
+def test_many_threads_sign_in_once(harness: SessionHarness) -> None:
     everybody = threading.Barrier(8)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -94,12 +94,12 @@ def test_many_threads_sign_in_once(stage: SessionHarness) -> None:
         inside.set()
         assert go_on.wait(10)
 
-    stage.client.during_sign_in = during_sign_in
+    harness.client.during_sign_in = during_sign_in
     results: list[bool] = []
 
     def beat() -> None:
         everybody.wait(10)
-        results.append(stage.session.ensure_signed_in())
+        results.append(harness.session.ensure_signed_in())
 
     threads = [threading.Thread(target=beat) for _ in range(8)]
     for thread in threads:
@@ -110,267 +110,267 @@ def test_many_threads_sign_in_once(stage: SessionHarness) -> None:
         thread.join(10)
 
     assert results == [True] * 8
-    assert len(stage.client.signed_in_with) == 1
+    assert len(harness.client.signed_in_with) == 1
 
 
 # A session that dies
 
 
-def test_a_dead_session_is_replaced_and_the_question_asked_again_at_once(stage: SessionHarness) -> None:
-    stage.ask()
-    stage.client.jobs = [JobStatus.SESSION_DEAD, FRAME]
+def test_a_dead_session_is_replaced_and_the_question_asked_again_at_once(harness: SessionHarness) -> None:
+    harness.ask()
+    harness.client.jobs = [JobStatus.SESSION_DEAD, FRAME]
 
-    assert stage.ask() == FRAME
-    assert len(stage.client.signed_in_with) == 2
+    assert harness.ask() == FRAME
+    assert len(harness.client.signed_in_with) == 2
 
 
-def test_a_server_that_always_says_dead_is_not_signed_in_to_in_a_circle(stage: SessionHarness) -> None:
-    stage.ask()
-    stage.client.jobs = [JobStatus.SESSION_DEAD]
+def test_a_server_that_always_says_dead_is_not_signed_in_to_in_a_circle(harness: SessionHarness) -> None:
+    harness.ask()
+    harness.client.jobs = [JobStatus.SESSION_DEAD]
     sign_ins: list[int] = []
     for _ in range(6):
-        assert stage.ask() is None
-        sign_ins.append(len(stage.client.signed_in_with))
-        assert stage.wait >= 5
-        stage.now += stage.wait
+        assert harness.ask() is None
+        sign_ins.append(len(harness.client.signed_in_with))
+        assert harness.wait >= 5
+        harness.now += harness.wait
 
     # One at once, then never more than one per growing wait.
     assert sign_ins[0] == 2
     assert all(after - before <= 1 for before, after in itertools.pairwise(sign_ins))
 
 
-def test_a_dead_session_found_by_an_upload_is_replaced_before_the_next_exchange(stage: SessionHarness) -> None:
-    stage.ask()
+def test_a_dead_session_found_by_an_upload_is_replaced_before_the_next_exchange(harness: SessionHarness) -> None:
+    harness.ask()
 
-    stage.session.session_died()
+    harness.session.session_died()
 
-    assert stage.session.state is SessionState.SIGNED_OUT
-    assert stage.session.ensure_signed_in()
-    assert len(stage.client.signed_in_with) == 2
+    assert harness.session.state is SessionState.SIGNED_OUT
+    assert harness.session.ensure_signed_in()
+    assert len(harness.client.signed_in_with) == 2
 
 
-def test_a_late_claim_about_an_older_session_does_not_end_the_new_one(stage: SessionHarness) -> None:
-    stage.ask()
+def test_a_late_claim_about_an_older_session_does_not_end_the_new_one(harness: SessionHarness) -> None:
+    harness.ask()
     used, replaced = threading.Event(), threading.Event()
 
     def slow_upload() -> None:
-        stage.session.ensure_signed_in()
+        harness.session.ensure_signed_in()
         used.set()
         assert replaced.wait(10)
-        stage.session.session_died()
+        harness.session.session_died()
 
     upload = threading.Thread(target=slow_upload)
     upload.start()
     assert used.wait(10)
-    stage.session.session_died()
-    assert stage.session.ensure_signed_in()
+    harness.session.session_died()
+    assert harness.session.ensure_signed_in()
     replaced.set()
     upload.join(10)
 
-    assert stage.session.state is SessionState.SIGNED_IN
-    assert len(stage.client.signed_in_with) == 2
+    assert harness.session.state is SessionState.SIGNED_IN
+    assert len(harness.client.signed_in_with) == 2
 
 
 # What each answer to a question does
 
 
-def test_no_job_waits_longer_each_time_and_a_frame_ends_that(stage: SessionHarness) -> None:
-    stage.client.jobs = [JobStatus.NO_JOB]
+def test_no_job_waits_longer_each_time_and_a_frame_ends_that(harness: SessionHarness) -> None:
+    harness.client.jobs = [JobStatus.NO_JOB]
     waits: list[float] = []
     for _ in range(3):
-        assert stage.ask() is None
-        waits.append(stage.wait)
-        stage.now += stage.wait
+        assert harness.ask() is None
+        waits.append(harness.wait)
+        harness.now += harness.wait
     assert waits == [900, 1800, 1800]
 
-    stage.client.jobs = [FRAME, JobStatus.NO_JOB]
-    assert stage.ask() == FRAME
-    stage.ask()
-    assert stage.wait == 900
+    harness.client.jobs = [FRAME, JobStatus.NO_JOB]
+    assert harness.ask() == FRAME
+    harness.ask()
+    assert harness.wait == 900
 
 
-def test_questions_that_were_under_way_together_make_one_wait(stage: SessionHarness) -> None:
-    stage.ask()
-    assert stage.session.is_flowing, "more may be asked side by side"
-    stage.client.jobs = [JobStatus.NO_JOB]
+def test_questions_that_were_under_way_together_make_one_wait(harness: SessionHarness) -> None:
+    harness.ask()
+    assert harness.session.is_flowing, "more may be asked side by side"
+    harness.client.jobs = [JobStatus.NO_JOB]
     together, waits = threading.Barrier(3, timeout=10), []
-    request_job = stage.client.request_job
+    request_job = harness.client.request_job
 
     def all_at_once(request: JobRequest) -> JobAnswer:
         together.wait()
         return request_job(request)
 
-    stage.client.request_job = all_at_once  # type: ignore[method-assign]
+    harness.client.request_job = all_at_once  # type: ignore[method-assign]
     for _ in range(2):
-        threads = [threading.Thread(target=stage.ask) for _ in range(3)]
+        threads = [threading.Thread(target=harness.ask) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(10)
-        waits.append(stage.wait)
-        stage.now += stage.wait
+        waits.append(harness.wait)
+        harness.now += harness.wait
     assert waits == [900, 1800]
-    assert not stage.session.is_flowing
+    assert not harness.session.is_flowing
 
 
 def test_a_lab_that_waits_a_second_first_never_waits_half_an_hour() -> None:
-    stage = SessionHarness()
+    harness = SessionHarness()
     session = FarmSession(
         key="k",
         machine=DescribedMachine(hardware=HARDWARE),
-        client=cast("ServerClient", stage.client),
+        client=cast("ServerClient", harness.client),
         identity=IDENTITY,
         settings=SessionSettings(no_job_wait_s=1),
-        services=SessionServices(clock=lambda: stage.now, rng=NoJitter()),
+        services=SessionServices(clock=lambda: harness.now, rng=NoJitter()),
     )
-    stage.client.jobs = [JobStatus.NO_JOB]
+    harness.client.jobs = [JobStatus.NO_JOB]
     for _ in range(12):
         session.request_job(ComputeMethod.CPU_ONLY, [])
-        stage.now = session.waits_until()
+        harness.now = session.waits_until()
     session.request_job(ComputeMethod.CPU_ONLY, [])
-    assert session.waits_until() - stage.now == 16
+    assert session.waits_until() - harness.now == 16
 
 
-def test_nothing_is_asked_before_the_wait_is_over(stage: SessionHarness) -> None:
-    stage.client.jobs = [JobStatus.NO_JOB]
-    stage.ask()
-    stage.now += 899
-    stage.ask()
-    assert len(stage.client.asked_with) == 1
-    stage.now += 1
-    stage.ask()
-    assert len(stage.client.asked_with) == 2
+def test_nothing_is_asked_before_the_wait_is_over(harness: SessionHarness) -> None:
+    harness.client.jobs = [JobStatus.NO_JOB]
+    harness.ask()
+    harness.now += 899
+    harness.ask()
+    assert len(harness.client.asked_with) == 1
+    harness.now += 1
+    harness.ask()
+    assert len(harness.client.asked_with) == 2
 
 
-def test_archives_to_delete_come_through_without_a_frame(stage: SessionHarness) -> None:
+def test_archives_to_delete_come_through_without_a_frame(harness: SessionHarness) -> None:
     answer = JobAnswer(status=JobStatus.NO_JOB, delete_archives=("d" * 32,))
-    stage.client.jobs = [answer]
+    harness.client.jobs = [answer]
 
-    assert stage.ask() == answer
-    assert stage.wait == 900
+    assert harness.ask() == answer
+    assert harness.wait == 900
 
 
-def test_a_frame_that_ends_ends_the_wait_for_jobs(stage: SessionHarness) -> None:
-    stage.client.jobs = [JobStatus.NO_JOB]
-    stage.ask()
+def test_a_frame_that_ends_ends_the_wait_for_jobs(harness: SessionHarness) -> None:
+    harness.client.jobs = [JobStatus.NO_JOB]
+    harness.ask()
 
-    stage.session.job_may_be_there()
+    harness.session.job_may_be_there()
 
-    assert stage.wait == 0
-    stage.ask()
-    assert stage.wait == 900
+    assert harness.wait == 0
+    harness.ask()
+    assert harness.wait == 900
 
 
 @pytest.mark.parametrize("answer", [JobStatus.MAINTENANCE, JobStatus.NO_RENDERER, SILENCE, 742])
-def test_a_frame_that_ends_ends_no_other_wait(stage: SessionHarness, answer: Any) -> None:
-    stage.client.jobs = [answer]
-    stage.ask()
-    before = stage.wait
+def test_a_frame_that_ends_ends_no_other_wait(harness: SessionHarness, answer: Any) -> None:
+    harness.client.jobs = [answer]
+    harness.ask()
+    before = harness.wait
 
-    stage.session.job_may_be_there()
+    harness.session.job_may_be_there()
 
-    assert stage.wait == before
+    assert harness.wait == before
 
 
 @pytest.mark.parametrize("status", [JobStatus.MAINTENANCE, JobStatus.OVERLOADED])
 def test_maintenance_and_overload_wait_ten_to_thirty_minutes_in_the_same_session(status: JobStatus) -> None:
     for seed in range(50):
-        stage = SessionHarness(rng=random.Random(seed))
-        stage.client.jobs = [status]
-        stage.ask()
-        assert LATER_WAIT_S[0] <= stage.wait <= LATER_WAIT_S[1]
-        assert stage.session.state is SessionState.SIGNED_IN
+        harness = SessionHarness(rng=random.Random(seed))
+        harness.client.jobs = [status]
+        harness.ask()
+        assert LATER_WAIT_S[0] <= harness.wait <= LATER_WAIT_S[1]
+        assert harness.session.state is SessionState.SIGNED_IN
 
 
-def test_a_platform_without_renderer_waits_long(stage: SessionHarness) -> None:
-    stage.client.jobs = [JobStatus.NO_RENDERER]
-    stage.ask()
-    assert stage.wait == NO_RENDERER_WAIT_S
+def test_a_platform_without_renderer_waits_long(harness: SessionHarness) -> None:
+    harness.client.jobs = [JobStatus.NO_RENDERER]
+    harness.ask()
+    assert harness.wait == NO_RENDERER_WAIT_S
 
 
 @pytest.mark.parametrize("answer", [SILENCE, 742])
-def test_silence_and_unknown_errors_wait_ever_longer_and_keep_the_session(stage: SessionHarness, answer: Any) -> None:
-    stage.client.jobs = [answer]
+def test_silence_and_unknown_errors_wait_ever_longer_and_keep_the_session(harness: SessionHarness, answer: Any) -> None:
+    harness.client.jobs = [answer]
     waits: list[float] = []
     for _ in range(9):
-        assert stage.ask() is None
-        waits.append(stage.wait)
-        stage.now += stage.wait
+        assert harness.ask() is None
+        waits.append(harness.wait)
+        harness.now += harness.wait
 
     assert waits == [5, 10, 20, 40, 80, 160, 320, 600, 600]
-    assert stage.session.state is SessionState.SIGNED_IN
-    assert len(stage.client.signed_in_with) == 1
+    assert harness.session.state is SessionState.SIGNED_IN
+    assert len(harness.client.signed_in_with) == 1
 
 
-def test_an_account_without_rendering_right_is_fatal_but_may_still_upload(stage: SessionHarness) -> None:
-    stage.client.jobs = [JobStatus.NO_RENDERING_RIGHT]
+def test_an_account_without_rendering_right_is_fatal_but_may_still_upload(harness: SessionHarness) -> None:
+    harness.client.jobs = [JobStatus.NO_RENDERING_RIGHT]
 
     for _ in range(2):
         with pytest.raises(FatalRefusal, match="no right to render"):
-            stage.ask()
-    assert len(stage.client.asked_with) == 1
-    assert stage.session.ensure_signed_in()
+            harness.ask()
+    assert len(harness.client.asked_with) == 1
+    assert harness.session.ensure_signed_in()
 
 
 def test_a_disabled_session_asks_no_more_says_so_once_and_may_finish_its_uploads(
-    stage: SessionHarness, caplog: pytest.LogCaptureFixture
+    harness: SessionHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage.client.jobs = [JobStatus.SESSION_DISABLED]
+    harness.client.jobs = [JobStatus.SESSION_DISABLED]
 
     for _ in range(3):
-        assert stage.ask() is None
-        stage.now += 10_000
+        assert harness.ask() is None
+        harness.now += 10_000
 
-    assert stage.session.state is SessionState.DISABLED
-    assert stage.session.waits_until() == math.inf
-    assert len(stage.client.asked_with) == 1
+    assert harness.session.state is SessionState.DISABLED
+    assert harness.session.waits_until() == math.inf
+    assert len(harness.client.asked_with) == 1
     assert [record.levelno for record in caplog.records if record.levelno >= logging.CRITICAL] == [logging.CRITICAL]
-    assert stage.session.ensure_signed_in()
-    assert stage.client.logged_out == 0
+    assert harness.session.ensure_signed_in()
+    assert harness.client.logged_out == 0
 
 
-def test_a_disabled_session_is_never_signed_in_again(stage: SessionHarness) -> None:
-    stage.client.jobs = [JobStatus.SESSION_DISABLED]
-    stage.ask()
+def test_a_disabled_session_is_never_signed_in_again(harness: SessionHarness) -> None:
+    harness.client.jobs = [JobStatus.SESSION_DISABLED]
+    harness.ask()
 
-    stage.session.session_died()
-    assert not stage.session.ensure_signed_in()
-    stage.session.log_out()
-    assert not stage.session.ensure_signed_in()
+    harness.session.session_died()
+    assert not harness.session.ensure_signed_in()
+    harness.session.log_out()
+    assert not harness.session.ensure_signed_in()
 
-    assert stage.session.state is SessionState.DISABLED
-    assert (len(stage.client.signed_in_with), stage.client.logged_out) == (1, 1)
+    assert harness.session.state is SessionState.DISABLED
+    assert (len(harness.client.signed_in_with), harness.client.logged_out) == (1, 1)
 
 
 # The end, and what is kept
 
 
-def test_logging_out_ends_the_session_and_what_was_remembered_of_it(stage: SessionHarness) -> None:
-    stage.ask()
-    stage.client.log_out_fails = True
+def test_logging_out_ends_the_session_and_what_was_remembered_of_it(harness: SessionHarness) -> None:
+    harness.ask()
+    harness.client.log_out_fails = True
 
-    stage.session.log_out()
+    harness.session.log_out()
 
-    assert stage.session.state is SessionState.SIGNED_OUT
-    assert stage.client.logged_out == 1
-    assert stage.kept[-1] == ""
-
-
-def test_a_session_is_remembered_when_it_begins_and_when_its_cookies_change(stage: SessionHarness) -> None:
-    stage.ask()
-    stage.ask()
-    assert len(stage.kept) == 1
-    stage.client.cookie = "two"
-    stage.ask()
-    assert len(stage.kept) == 2
-    assert "cookie two" in stage.kept[-1]
-    assert "s3cret" not in "".join(stage.kept)
+    assert harness.session.state is SessionState.SIGNED_OUT
+    assert harness.client.logged_out == 1
+    assert harness.kept[-1] == ""
 
 
-def test_a_restart_goes_on_with_the_session_there_was(stage: SessionHarness) -> None:
-    stage.ask()
+def test_a_session_is_remembered_when_it_begins_and_when_its_cookies_change(harness: SessionHarness) -> None:
+    harness.ask()
+    harness.ask()
+    assert len(harness.kept) == 1
+    harness.client.cookie = "two"
+    harness.ask()
+    assert len(harness.kept) == 2
+    assert "cookie two" in harness.kept[-1]
+    assert "s3cret" not in "".join(harness.kept)
 
-    later = SessionHarness(remembered=stage.kept[-1])
+
+def test_a_restart_goes_on_with_the_session_there_was(harness: SessionHarness) -> None:
+    harness.ask()
+
+    later = SessionHarness(remembered=harness.kept[-1])
 
     assert later.client.thawed == ["cookie one"]
     assert later.session.state is SessionState.SIGNED_IN
@@ -378,9 +378,9 @@ def test_a_restart_goes_on_with_the_session_there_was(stage: SessionHarness) -> 
     assert later.client.signed_in_with == []
 
 
-def test_a_restart_with_a_session_that_died_meanwhile_signs_in_at_once(stage: SessionHarness) -> None:
-    stage.ask()
-    later = SessionHarness(remembered=stage.kept[-1])
+def test_a_restart_with_a_session_that_died_meanwhile_signs_in_at_once(harness: SessionHarness) -> None:
+    harness.ask()
+    later = SessionHarness(remembered=harness.kept[-1])
     later.client.jobs = [JobStatus.SESSION_DEAD, FRAME]
 
     assert later.ask() == FRAME
@@ -392,7 +392,7 @@ def test_a_restart_with_a_session_that_died_meanwhile_signs_in_at_once(stage: Se
     [None, "", "garbage", "[]", "{}", "3", '{"login": "somebody else", "client": "x"}', '{"login": "studio"}'],
 )
 def test_a_remembered_session_that_is_not_ours_is_left(remembered: str | None) -> None:
-    stage = SessionHarness(remembered=remembered)
+    harness = SessionHarness(remembered=remembered)
 
-    assert stage.session.state is SessionState.SIGNED_OUT
-    assert stage.client.thawed == []
+    assert harness.session.state is SessionState.SIGNED_OUT
+    assert harness.client.thawed == []

@@ -142,30 +142,30 @@ class WorkersHarness:
 
 
 @pytest.fixture
-def stage(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkersHarness]:
+def harness(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkersHarness]:
     # Whatever happens soon happens because somebody woke the loop.
     monkeypatch.setattr(session_loops, "IDLE_S", 3600.0)
-    made = WorkersHarness(ledger)
-    yield made
-    made.loops.stop()
+    harness = WorkersHarness(ledger)
+    yield harness
+    harness.loops.stop()
     for thread in threading.enumerate():
         if thread.name in ("ask", "upload"):
             thread.join(SOON_S)
-    assert made.threads() == [], "no loop outlives its farm"
+    assert harness.threads() == [], "no loop outlives its farm"
 
 
-def test_two_threads_look_after_all_sessions(stage: WorkersHarness) -> None:
-    stage.loops.start()
-    assert stage.threads() == ["ask", "upload"]
-    stage.present["w"] = node("w", hardware={"os": "windows"})
-    stage.account.assign(stage.present)
-    stage.loops.open_new()
-    stage.loops.open_new()
-    assert stage.threads() == ["ask", "upload"]
-    assert stage.made == [KEY, "farm:windows/64bit"]
+def test_two_threads_look_after_all_sessions(harness: WorkersHarness) -> None:
+    harness.loops.start()
+    assert harness.threads() == ["ask", "upload"]
+    harness.present["w"] = node("w", hardware={"os": "windows"})
+    harness.account.assign(harness.present)
+    harness.loops.open_new()
+    harness.loops.open_new()
+    assert harness.threads() == ["ask", "upload"]
+    assert harness.made == [KEY, "farm:windows/64bit"]
 
 
-def test_threads_that_open_at_the_same_time_open_each_session_once(stage: WorkersHarness) -> None:
+def test_threads_that_open_at_the_same_time_open_each_session_once(harness: WorkersHarness) -> None:
     # The main thread and the first sweep do.
     first_is_in, start = threading.Event(), threading.Barrier(4)
 
@@ -173,11 +173,11 @@ def test_threads_that_open_at_the_same_time_open_each_session_once(stage: Worker
         first_is_in.set()
         threading.Event().wait(0.05)
 
-    stage.on_making = linger
+    harness.on_making = linger
 
     def open_new() -> None:
         start.wait(SOON_S)
-        stage.loops.open_new()
+        harness.loops.open_new()
 
     threads = [threading.Thread(target=open_new) for _ in range(4)]
     for thread in threads:
@@ -185,223 +185,223 @@ def test_threads_that_open_at_the_same_time_open_each_session_once(stage: Worker
     for thread in threads:
         thread.join(SOON_S)
     assert first_is_in.is_set()
-    assert stage.made == [KEY], "two uploaders would send a frame twice"
+    assert harness.made == [KEY], "two uploaders would send a frame twice"
 
 
-def test_nothing_is_opened_once_asking_has_stopped(stage: WorkersHarness) -> None:
-    stage.loops.open_new()
-    stage.loops.stop_asking()
-    stage.present["w"] = node("w", hardware={"os": "windows"})
-    stage.account.assign(stage.present)
-    stage.loops.open_new()
-    assert stage.made == [KEY]
+def test_nothing_is_opened_once_asking_has_stopped(harness: WorkersHarness) -> None:
+    harness.loops.open_new()
+    harness.loops.stop_asking()
+    harness.present["w"] = node("w", hardware={"os": "windows"})
+    harness.account.assign(harness.present)
+    harness.loops.open_new()
+    assert harness.made == [KEY]
 
 
-def test_a_session_asks_until_there_is_no_frame(stage: WorkersHarness) -> None:
-    stage.requester.frames = 3
-    stage.ask_round()
-    assert stage.requester.asked == [KEY] * 4
+def test_a_session_asks_until_there_is_no_frame(harness: WorkersHarness) -> None:
+    harness.requester.frames = 3
+    harness.ask_round()
+    assert harness.requester.asked == [KEY] * 4
 
 
-def test_one_tries_whether_there_are_frames_and_more_ask_when_there_are(stage: WorkersHarness) -> None:
-    stage.requester.places = 50
-    hands, most, lock = 0, 0, threading.Lock()
+def test_one_tries_whether_there_are_frames_and_more_ask_when_there_are(harness: WorkersHarness) -> None:
+    harness.requester.places = 50
+    asking, most, lock = 0, 0, threading.Lock()
     together = threading.Barrier(session_loops.ASKS_AT_ONCE, timeout=SOON_S)
 
     def count() -> None:
-        nonlocal hands, most
+        nonlocal asking, most
         with lock:
-            hands, most = hands + 1, max(most, hands + 1)
-        if stage.sessions[KEY].is_flowing:
+            asking, most = asking + 1, max(most, asking + 1)
+        if harness.sessions[KEY].is_flowing:
             together.wait()
         with lock:
-            hands -= 1
+            asking -= 1
 
-    stage.requester.on_ask = count
-    stage.ask_round()
+    harness.requester.on_ask = count
+    harness.ask_round()
     assert most == 1
-    stage.sessions[KEY].is_flowing = True
-    stage.ask_round()
+    harness.sessions[KEY].is_flowing = True
+    harness.ask_round()
     assert most == session_loops.ASKS_AT_ONCE
 
 
-def test_the_first_frame_calls_the_others(stage: WorkersHarness) -> None:
-    stage.loops.open_new()
-    stage.requester.frames = 1
-    stage.loops._ask._wake.clear()
-    stage.ask_round()
-    assert stage.loops._ask._wake.is_set()
+def test_the_first_frame_calls_the_others(harness: WorkersHarness) -> None:
+    harness.loops.open_new()
+    harness.requester.frames = 1
+    harness.loops._ask._wake.clear()
+    harness.ask_round()
+    assert harness.loops._ask._wake.is_set()
 
 
-def test_a_session_without_a_free_place_asks_for_nothing(stage: WorkersHarness) -> None:
-    stage.requester.places = 0
-    stage.ask_round()
-    assert not stage.requester.asked
+def test_a_session_without_a_free_place_asks_for_nothing(harness: WorkersHarness) -> None:
+    harness.requester.places = 0
+    harness.ask_round()
+    assert not harness.requester.asked
 
 
-def test_a_session_that_holds_as_many_frames_as_the_server_gives_asks_for_none(stage: WorkersHarness) -> None:
-    stage.loops.open_new()
+def test_a_session_that_holds_as_many_frames_as_the_server_gives_asks_for_none(harness: WorkersHarness) -> None:
+    harness.loops.open_new()
 
     def no_job() -> None:
-        stage.sessions[KEY].no_job_answers += 1
-        stage.sessions[KEY].no_job_until = time.monotonic() + 100
+        harness.sessions[KEY].no_job_answers += 1
+        harness.sessions[KEY].no_job_until = time.monotonic() + 100
 
-    stage.requester.on_ask = no_job
-    stage.uploads[KEY].holds = 3
+    harness.requester.on_ask = no_job
+    harness.uploads[KEY].holds = 3
     for _ in range(3):
-        stage.ask_round()
-    assert stage.requester.asked == [KEY]
-    stage.uploads[KEY].holds = 2
-    stage.ask_round()
-    assert stage.requester.asked == [KEY] * 2
+        harness.ask_round()
+    assert harness.requester.asked == [KEY]
+    harness.uploads[KEY].holds = 2
+    harness.ask_round()
+    assert harness.requester.asked == [KEY] * 2
 
 
-def test_a_session_that_was_told_to_wait_is_left_alone_until_then(stage: WorkersHarness) -> None:
-    stage.loops.open_new()
-    stage.sessions[KEY].rests_until = time.monotonic() + 100
-    assert 90 < stage.ask_round() <= 100, "the loop wakes when the wait is over"
-    assert not stage.requester.asked
+def test_a_session_that_was_told_to_wait_is_left_alone_until_then(harness: WorkersHarness) -> None:
+    harness.loops.open_new()
+    harness.sessions[KEY].rests_until = time.monotonic() + 100
+    assert 90 < harness.ask_round() <= 100, "the loop wakes when the wait is over"
+    assert not harness.requester.asked
 
 
-def test_a_session_that_is_not_signed_in_signs_in_though_there_is_no_place(stage: WorkersHarness) -> None:
-    stage.loops.open_new()
-    stage.requester.places = 0
-    session = stage.sessions[KEY]
+def test_a_session_that_is_not_signed_in_signs_in_though_there_is_no_place(harness: WorkersHarness) -> None:
+    harness.loops.open_new()
+    harness.requester.places = 0
+    session = harness.sessions[KEY]
     session.state, session.signed_in = SessionState.SIGNED_OUT, False
     signed_in = threading.Event()
     session.ensure_signed_in = lambda: signed_in.set() or False  # type: ignore[method-assign]
-    stage.ask_round()
+    harness.ask_round()
     assert signed_in.is_set(), "a wrong password is told at once"
-    assert not stage.requester.asked
+    assert not harness.requester.asked
 
 
-def test_what_was_sent_makes_room_to_ask_for_more(stage: WorkersHarness) -> None:
-    stage.loops.start()
-    assert stage.requester.looked.wait(SOON_S)
-    stage.requester.looked.clear()
-    stage.uploads[KEY].waiting = 2
-    stage.wakeups.uploading.set()
-    assert stage.uploads[KEY].sent_all.wait(SOON_S)
-    assert stage.requester.looked.wait(SOON_S), "it does not wait for its own time"
+def test_what_was_sent_makes_room_to_ask_for_more(harness: WorkersHarness) -> None:
+    harness.loops.start()
+    assert harness.requester.looked.wait(SOON_S)
+    harness.requester.looked.clear()
+    harness.uploads[KEY].waiting = 2
+    harness.wakeups.uploading.set()
+    assert harness.uploads[KEY].sent_all.wait(SOON_S)
+    assert harness.requester.looked.wait(SOON_S), "it does not wait for its own time"
 
 
-def test_after_asking_has_stopped_frames_still_go_up(stage: WorkersHarness) -> None:
-    stage.loops.start()
-    stage.loops.stop_asking()
-    assert stage.loops.join_asking(SOON_S)
+def test_after_asking_has_stopped_frames_still_go_up(harness: WorkersHarness) -> None:
+    harness.loops.start()
+    harness.loops.stop_asking()
+    assert harness.loops.join_asking(SOON_S)
     for thread in threading.enumerate():
         if thread.name == "ask":
             thread.join(SOON_S)
-    assert stage.threads() == ["upload"]
-    stage.uploads[KEY].waiting = 3
-    assert stage.loops.can_send_more()
-    stage.wakeups.uploading.set()
-    assert stage.uploads[KEY].sent_all.wait(SOON_S)
-    assert not stage.loops.can_send_more()
-    assert stage.uploads[KEY].flushed == 3
+    assert harness.threads() == ["upload"]
+    harness.uploads[KEY].waiting = 3
+    assert harness.loops.can_send_more()
+    harness.wakeups.uploading.set()
+    assert harness.uploads[KEY].sent_all.wait(SOON_S)
+    assert not harness.loops.can_send_more()
+    assert harness.uploads[KEY].flushed == 3
 
 
-def test_reports_that_wait_are_worth_waiting_for(stage: WorkersHarness) -> None:
-    stage.loops.open_new()
-    assert not stage.loops.can_send_more()
-    stage.uploads[KEY].report_waits = True
-    assert stage.loops.can_send_more()
+def test_reports_that_wait_are_worth_waiting_for(harness: WorkersHarness) -> None:
+    harness.loops.open_new()
+    assert not harness.loops.can_send_more()
+    harness.uploads[KEY].report_waits = True
+    assert harness.loops.can_send_more()
 
 
-def test_frames_that_nobody_can_send_any_more_are_not_waited_for(stage: WorkersHarness) -> None:
-    stage.uploads[KEY] = FakeUploads()
-    stage.uploads[KEY].error = FatalRefusal("the server does not accept login and password (status 102)")
-    stage.uploads[KEY].report_waits = True
-    stage.upload_round()
-    assert stage.ended.is_set()
-    assert not stage.loops.can_send_more()
+def test_frames_that_nobody_can_send_any_more_are_not_waited_for(harness: WorkersHarness) -> None:
+    harness.uploads[KEY] = FakeUploads()
+    harness.uploads[KEY].error = FatalRefusal("the server does not accept login and password (status 102)")
+    harness.uploads[KEY].report_waits = True
+    harness.upload_round()
+    assert harness.ended.is_set()
+    assert not harness.loops.can_send_more()
 
 
-def test_a_question_under_way_is_waited_for_but_not_for_ever(stage: WorkersHarness) -> None:
+def test_a_question_under_way_is_waited_for_but_not_for_ever(harness: WorkersHarness) -> None:
     asked, answered = threading.Event(), threading.Event()
 
     def slow() -> None:
         asked.set()
         answered.wait(SOON_S)
 
-    stage.requester.on_ask = slow
-    stage.loops.start()
+    harness.requester.on_ask = slow
+    harness.loops.start()
     assert asked.wait(SOON_S)
-    stage.loops.stop_asking()
-    assert not stage.loops.join_asking(0.05)
+    harness.loops.stop_asking()
+    assert not harness.loops.join_asking(0.05)
     answered.set()
-    assert stage.loops.join_asking(SOON_S)
+    assert harness.loops.join_asking(SOON_S)
 
 
-def test_a_refusal_for_good_ends_the_farm(stage: WorkersHarness) -> None:
-    stage.requester.error = FatalRefusal("the account has no right to render (status 201)")
-    stage.loops.start()
-    assert stage.ended.wait(SOON_S)
-    assert str(stage.fatal[0]).endswith("(status 201)")
+def test_a_refusal_for_good_ends_the_farm(harness: WorkersHarness) -> None:
+    harness.requester.error = FatalRefusal("the account has no right to render (status 201)")
+    harness.loops.start()
+    assert harness.ended.wait(SOON_S)
+    assert str(harness.fatal[0]).endswith("(status 201)")
 
 
 # A disabled session (203)
 
 
 @pytest.mark.parametrize("events", [[], ["order"], ["order", "start"], ["order", "start", "deliver"]])
-def test_a_disabled_session_is_logged_out_only_after_its_last_frame(stage: WorkersHarness, events: list[str]) -> None:
-    stage.sessions[KEY].state = SessionState.DISABLED
-    lease = stage.ledger.grant(offer(), KEY)
+def test_a_disabled_session_is_logged_out_only_after_its_last_frame(harness: WorkersHarness, events: list[str]) -> None:
+    harness.sessions[KEY].state = SessionState.DISABLED
+    lease = harness.ledger.grant(offer(), KEY)
     for event in events:
         details: dict[str, Any] = {"order": {"node_id": "n1"}, "deliver": {"delivery": DELIVERY}}.get(event, {})
-        lease = stage.ledger.apply(lease.id, LeaseEvent(event), **details)
-    stage.upload_round()
-    assert stage.sessions[KEY].logged_out == 0, f"one frame is {lease.state}"
+        lease = harness.ledger.apply(lease.id, LeaseEvent(event), **details)
+    harness.upload_round()
+    assert harness.sessions[KEY].logged_out == 0, f"one frame is {lease.state}"
 
-    stage.ledger.apply(lease.id, LeaseEvent.CANCEL)
-    stage.upload_round()
-    assert stage.sessions[KEY].logged_out == 1
-
-
-def test_a_disabled_session_sends_its_error_reports_before_it_leaves(stage: WorkersHarness) -> None:
-    stage.sessions[KEY].state = SessionState.DISABLED
-    stage.uploads[KEY] = FakeUploads()
-    stage.uploads[KEY].report_waits = True
-    stage.upload_round()
-    assert stage.sessions[KEY].logged_out == 0
-    stage.uploads[KEY].report_waits = False
-    stage.upload_round()
-    assert stage.sessions[KEY].logged_out == 1
+    harness.ledger.apply(lease.id, LeaseEvent.CANCEL)
+    harness.upload_round()
+    assert harness.sessions[KEY].logged_out == 1
 
 
-def test_a_disabled_session_is_logged_out_once(stage: WorkersHarness) -> None:
-    stage.sessions[KEY].state = SessionState.DISABLED
+def test_a_disabled_session_sends_its_error_reports_before_it_leaves(harness: WorkersHarness) -> None:
+    harness.sessions[KEY].state = SessionState.DISABLED
+    harness.uploads[KEY] = FakeUploads()
+    harness.uploads[KEY].report_waits = True
+    harness.upload_round()
+    assert harness.sessions[KEY].logged_out == 0
+    harness.uploads[KEY].report_waits = False
+    harness.upload_round()
+    assert harness.sessions[KEY].logged_out == 1
+
+
+def test_a_disabled_session_is_logged_out_once(harness: WorkersHarness) -> None:
+    harness.sessions[KEY].state = SessionState.DISABLED
     for _ in range(3):
-        stage.upload_round()
-    assert stage.sessions[KEY].logged_out == 1
+        harness.upload_round()
+    assert harness.sessions[KEY].logged_out == 1
 
 
-def test_frames_of_a_disabled_session_that_takes_nothing_more_are_lost(stage: WorkersHarness) -> None:
-    stage.sessions[KEY].state, stage.sessions[KEY].died = SessionState.DISABLED, 1
-    lease = rendering(stage.ledger)
-    stage.ledger.grant(offer("0100"), "node:other")
-    stage.upload_round()
-    assert stage.lost == [lease.id]
-    assert stage.sessions[KEY].logged_out == 0
+def test_frames_of_a_disabled_session_that_takes_nothing_more_are_lost(harness: WorkersHarness) -> None:
+    harness.sessions[KEY].state, harness.sessions[KEY].died = SessionState.DISABLED, 1
+    lease = rendering(harness.ledger)
+    harness.ledger.grant(offer("0100"), "node:other")
+    harness.upload_round()
+    assert harness.lost == [lease.id]
+    assert harness.sessions[KEY].logged_out == 0
 
 
-def test_frames_of_a_disabled_session_are_not_lost_while_it_takes_them(stage: WorkersHarness) -> None:
-    stage.sessions[KEY].state = SessionState.DISABLED
-    rendering(stage.ledger)
-    stage.upload_round()
-    assert not stage.lost
+def test_frames_of_a_disabled_session_are_not_lost_while_it_takes_them(harness: WorkersHarness) -> None:
+    harness.sessions[KEY].state = SessionState.DISABLED
+    rendering(harness.ledger)
+    harness.upload_round()
+    assert not harness.lost
 
 
-def test_another_sessions_frames_do_not_keep_a_disabled_one(stage: WorkersHarness) -> None:
-    stage.sessions[KEY].state = SessionState.DISABLED
-    stage.ledger.grant(offer(), "node:other")
-    stage.upload_round()
-    assert stage.sessions[KEY].logged_out == 1
+def test_another_sessions_frames_do_not_keep_a_disabled_one(harness: WorkersHarness) -> None:
+    harness.sessions[KEY].state = SessionState.DISABLED
+    harness.ledger.grant(offer(), "node:other")
+    harness.upload_round()
+    assert harness.sessions[KEY].logged_out == 1
 
 
 @pytest.mark.parametrize("state", [SessionState.SIGNED_IN, SessionState.SIGNED_OUT])
-def test_a_session_in_good_standing_stays(stage: WorkersHarness, state: SessionState) -> None:
-    stage.sessions[KEY].state = state
-    rendering(stage.ledger)
-    stage.upload_round()
-    assert (stage.sessions[KEY].logged_out, stage.sessions[KEY].endpoints) == (0, ENDPOINTS)
+def test_a_session_in_good_standing_stays(harness: WorkersHarness, state: SessionState) -> None:
+    harness.sessions[KEY].state = state
+    rendering(harness.ledger)
+    harness.upload_round()
+    assert (harness.sessions[KEY].logged_out, harness.sessions[KEY].endpoints) == (0, ENDPOINTS)

@@ -46,14 +46,14 @@ class SignInHarness:
 
 
 @pytest.fixture
-def stage() -> SignInHarness:
+def harness() -> SignInHarness:
     return SignInHarness()
 
 
 @pytest.fixture
-def signed_in(stage: SignInHarness) -> SignInHarness:
-    assert stage.sign_in.ensure_signed_in()
-    return stage
+def signed_in(harness: SignInHarness) -> SignInHarness:
+    assert harness.sign_in.ensure_signed_in()
+    return harness
 
 
 def test_it_signs_in_once_and_the_session_is_there_from_then_on(signed_in: SignInHarness) -> None:
@@ -64,24 +64,24 @@ def test_it_signs_in_once_and_the_session_is_there_from_then_on(signed_in: SignI
 
 @pytest.mark.parametrize("answer", [SILENCE, 742])
 def test_a_sign_in_that_led_to_nothing_is_tried_again_after_ever_longer_waits(
-    stage: SignInHarness, answer: Any
+    harness: SignInHarness, answer: Any
 ) -> None:
-    stage.client.sign_ins = [answer]
+    harness.client.sign_ins = [answer]
     for tries, wait_s in enumerate((5, 10, 20), start=1):
-        assert not stage.sign_in.ensure_signed_in()
-        stage.now += wait_s - 0.1
-        assert not stage.sign_in.ensure_signed_in()
-        assert stage.sign_ins == tries, "not before the wait is over"
-        stage.now += 0.1
-    assert stage.status.state is SessionState.SIGNED_OUT
+        assert not harness.sign_in.ensure_signed_in()
+        harness.now += wait_s - 0.1
+        assert not harness.sign_in.ensure_signed_in()
+        assert harness.sign_ins == tries, "not before the wait is over"
+        harness.now += 0.1
+    assert harness.status.state is SessionState.SIGNED_OUT
 
 
-def test_a_final_no_is_raised_now_and_later_without_another_request(stage: SignInHarness) -> None:
-    stage.client.sign_ins = [SignInStatus.AUTHENTICATION_FAILED]
+def test_a_final_no_is_raised_now_and_later_without_another_request(harness: SignInHarness) -> None:
+    harness.client.sign_ins = [SignInStatus.AUTHENTICATION_FAILED]
     for _ in range(2):
         with pytest.raises(FatalRefusal, match="signing in was refused"):
-            stage.sign_in.ensure_signed_in()
-    assert stage.sign_ins == 1
+            harness.sign_in.ensure_signed_in()
+    assert harness.sign_ins == 1
 
 
 def test_a_session_that_dies_without_a_sign_of_life_is_replaced_ever_more_slowly(signed_in: SignInHarness) -> None:
@@ -112,22 +112,22 @@ def test_a_sign_of_life_begins_the_waits_anew(signed_in: SignInHarness) -> None:
         signed_in.now += 5
 
 
-def test_threads_that_come_while_one_signs_in_wait_and_go_on_with_what_it_got(stage: SignInHarness) -> None:
+def test_threads_that_come_while_one_signs_in_wait_and_go_on_with_what_it_got(harness: SignInHarness) -> None:
     inside, go, got = threading.Event(), threading.Event(), []
 
     def during_sign_in() -> None:
         inside.set()
         assert go.wait(5)
 
-    stage.client.during_sign_in = during_sign_in
-    threads = [threading.Thread(target=lambda: got.append(stage.sign_in.ensure_signed_in())) for _ in range(4)]
+    harness.client.during_sign_in = during_sign_in
+    threads = [threading.Thread(target=lambda: got.append(harness.sign_in.ensure_signed_in())) for _ in range(4)]
     for thread in threads:
         thread.start()
     assert inside.wait(5)
     go.set()
     for thread in threads:
         thread.join(5)
-    assert (got, stage.sign_ins) == ([True] * 4, 1)
+    assert (got, harness.sign_ins) == ([True] * 4, 1)
 
 
 def test_a_thread_can_only_say_of_its_own_session_that_it_died(signed_in: SignInHarness) -> None:
@@ -191,22 +191,22 @@ def test_what_a_session_needs_for_a_restart_is_written_once_and_again_when_it_ch
 
 
 def test_a_restart_goes_on_with_the_session_that_was_kept_and_asks_nobody() -> None:
-    stage = SignInHarness(REMEMBERED)
-    assert stage.sign_in.ensure_signed_in()
-    assert (stage.client.thawed, stage.sign_ins) == (["cookie one"], 0)
+    harness = SignInHarness(REMEMBERED)
+    assert harness.sign_in.ensure_signed_in()
+    assert (harness.client.thawed, harness.sign_ins) == (["cookie one"], 0)
 
 
 @pytest.mark.parametrize("kept", ["no json", "[]", json.dumps({"login": IDENTITY.credentials.login}), None])
 def test_what_cannot_be_read_is_a_session_to_sign_in_for(kept: str | None) -> None:
-    stage = SignInHarness(kept)
-    assert stage.status.state is SessionState.SIGNED_OUT
-    assert stage.sign_in.ensure_signed_in()
-    assert stage.sign_ins == 1
+    harness = SignInHarness(kept)
+    assert harness.status.state is SessionState.SIGNED_OUT
+    assert harness.sign_in.ensure_signed_in()
+    assert harness.sign_ins == 1
 
 
 def test_the_session_of_another_login_is_left_alone() -> None:
-    stage = SignInHarness(json.dumps({"login": "someone else", "client": "cookie one"}))
-    assert (stage.client.thawed, stage.status.state) == ([], SessionState.SIGNED_OUT)
+    harness = SignInHarness(json.dumps({"login": "someone else", "client": "cookie one"}))
+    assert (harness.client.thawed, harness.status.state) == ([], SessionState.SIGNED_OUT)
 
 
 # The machine it describes
@@ -256,7 +256,7 @@ def test_a_key_that_is_no_longer_taken_is_forgotten_and_the_password_is_tried_on
     assert passwords == ["s3cret", "key", "s3cret", "s3cret"]
 
 
-def test_a_speed_test_is_begun_where_the_server_names_targets(stage: SignInHarness) -> None:
-    stage.client.speed_test_targets = ("http://server/speed",)
-    assert stage.sign_in.ensure_signed_in()
-    assert stage.measured == [("http://server/speed",)]
+def test_a_speed_test_is_begun_where_the_server_names_targets(harness: SignInHarness) -> None:
+    harness.client.speed_test_targets = ("http://server/speed",)
+    assert harness.sign_in.ensure_signed_in()
+    assert harness.measured == [("http://server/speed",)]

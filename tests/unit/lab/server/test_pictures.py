@@ -31,7 +31,7 @@ STAR = DITHER.copy()
 STAR[30, 40] = 3 * BLACK_UP_TO
 
 
-def both_say(path: Path) -> tuple[bool, bool] | None:
+def emptiness_on_both_sides(path: Path) -> tuple[bool, bool] | None:
     """Whether the picture shows nothing, to the coordinator and to the server; ``None``: to neither it is one."""
     lease = Lease(id="a", session_key="s", offer=offer("0007"))
     try:
@@ -77,29 +77,32 @@ def test_coordinator_and_server_agree_which_pictures_show_nothing(
     tmp_path: Path, name: str, channels: list[str], parts: list[np.ndarray], is_empty: bool
 ) -> None:
     path = write_picture(tmp_path / name, channels, *parts)
-    assert both_say(path) == (is_empty, is_empty)
+    assert emptiness_on_both_sides(path) == (is_empty, is_empty)
 
 
 def test_of_parts_those_with_the_combined_pass_count(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "a.exr", COMBINED, OPAQUE_BLACK, np.ones((60, 80, 1)), other_channels=DEPTH)
-    assert both_say(path) == (True, True)
+    assert emptiness_on_both_sides(path) == (True, True)
 
 
 def test_a_picture_of_16k_is_one_to_both_and_larger_ones_to_neither(tmp_path: Path) -> None:
-    assert both_say(write_rows(tmp_path / "legal.png", 16_384, 16_384, light_at=16_383)) == (False, False)
+    assert emptiness_on_both_sides(write_rows(tmp_path / "legal.png", 16_384, 16_384, light_at=16_383)) == (
+        False,
+        False,
+    )
     larger = tmp_path / "larger.exr"
     writer = oiio.ImageOutput.create(str(larger))
     assert writer.open(str(larger), oiio.ImageSpec(16_385, 16_384, 1, "half"))
     writer.close()
     with pytest.raises(NotAPicture, match="larger than any frame"):
         inspect(larger)
-    assert both_say(larger) is None
+    assert emptiness_on_both_sides(larger) is None
 
 
 def test_a_picture_that_breaks_off_is_one_to_neither(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "a.png", RGB, WHITE)
     path.write_bytes(path.read_bytes()[:-4])
-    assert both_say(path) is None
+    assert emptiness_on_both_sides(path) is None
 
 
 @pytest.mark.parametrize(("name", "suffix"), [("a.j2c", "j2c"), ("a.jp2", "jp2"), ("a.exr", "exr"), ("a.jpg", "jpg")])

@@ -17,7 +17,7 @@ from render_tasks.archives.extraction import Limits, extract
 WHOLE = random.Random(8).randbytes(100_000)
 
 
-def in_parts(folder: Path, content: bytes, *cuts: int) -> list[Path]:
+def write_parts(folder: Path, content: bytes, *cuts: int) -> list[Path]:
     """The content cut at these places, a file for each part."""
     paths = []
     for number, (start, end) in enumerate(pairwise((0, *cuts, len(content)))):
@@ -30,7 +30,7 @@ def in_parts(folder: Path, content: bytes, *cuts: int) -> list[Path]:
 @pytest.fixture
 def parts(tmp_path: Path) -> list[Path]:
     """Five parts, one of a single byte and an empty one among them."""
-    return in_parts(tmp_path, WHOLE, 30_000, 30_001, 30_001, 70_000)
+    return write_parts(tmp_path, WHOLE, 30_000, 30_001, 30_001, 70_000)
 
 
 def test_all_parts_are_read_one_after_the_other(parts: list[Path]) -> None:
@@ -89,7 +89,7 @@ def test_a_part_that_became_shorter_is_no_end_of_the_file(parts: list[Path]) -> 
 
 
 def test_a_single_part_is_opened_as_it_is(tmp_path: Path) -> None:
-    with open_parts(in_parts(tmp_path, WHOLE)) as file:
+    with open_parts(write_parts(tmp_path, WHOLE)) as file:
         assert isinstance(file.raw, io.FileIO)  # type: ignore[attr-defined]
         assert file.read() == WHOLE
 
@@ -105,7 +105,7 @@ def test_a_zip_is_unpacked_from_its_parts_wherever_it_is_cut(tmp_path: Path) -> 
         (folder / "out").mkdir(parents=True)
         # Small parts at the end, where the table of contents is.
         cuts = range(len(content) - 20 * step, len(content), step) if step < 100 else range(step, 3000, step)
-        with open_parts(in_parts(folder, content, *cuts)) as file:
+        with open_parts(write_parts(folder, content, *cuts)) as file:
             extract(file, folder / "out", Limits())
         assert (folder / "out/scene.blend").read_bytes() == b"BLENDER" * 500
         assert (folder / "out/textures/wood.png").read_bytes() == WHOLE[:3000]

@@ -37,16 +37,16 @@ class Renderer:
 
 
 class RunHarness:
-    """A run whose clock the test moves, with what it told."""
+    """A run whose clock the test moves, and the progress it reported."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.now = folder, 100.0
         (folder / TEMPORARY).mkdir()
-        self.told: list[Progress] = []
+        self.progress: list[Progress] = []
 
     def run(self, line_filter: Callable[[str], str] = lambda line: line, **changes: Any) -> RenderRun:
-        made = job(self.folder, self.folder / "scene.blend", self.folder, "7", **changes)
-        run = RenderRun(made, self.told.append, line_filter)
+        render_job = job(self.folder, self.folder / "scene.blend", self.folder, "7", **changes)
+        run = RenderRun(render_job, self.progress.append, line_filter)
         run.begin()
         return run
 
@@ -65,23 +65,23 @@ class RunHarness:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
-    made = RunHarness(tmp_path)
-    monkeypatch.setattr("time.monotonic", lambda: made.now)
-    return made
+def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunHarness:
+    harness = RunHarness(tmp_path)
+    monkeypatch.setattr("time.monotonic", lambda: harness.now)
+    return harness
 
 
 # Clock
 
 
-def test_the_clock_runs_from_the_begin_to_the_first_stop(stage: RunHarness) -> None:
-    run = stage.run()
-    stage.now += 3
+def test_the_clock_runs_from_the_begin_to_the_first_stop(harness: RunHarness) -> None:
+    run = harness.run()
+    harness.now += 3
     run.begin()
-    stage.now += 5
+    harness.now += 5
     assert run.render_s == 5
     run.stop_clock()
-    stage.now += 100
+    harness.now += 100
     run.stop_clock()
     frame = run.rendered(Path("frame_0007.png"))
     assert (frame.render_s, frame.began_at, frame.picture_at) == (5, 103, 108)
@@ -91,39 +91,39 @@ def test_the_clock_runs_from_the_begin_to_the_first_stop(stage: RunHarness) -> N
 # Progress
 
 
-def test_progress_is_told_when_a_line_changes_it_however_the_output_is_cut(stage: RunHarness) -> None:
-    run = stage.run()
+def test_progress_is_told_when_a_line_changes_it_however_the_output_is_cut(harness: RunHarness) -> None:
+    run = harness.run()
     for at in range(0, len(QUARTER), 7):
         run.feed(QUARTER[at : at + 7])
     run.feed(b"Blender says something else\n" + QUARTER)
-    assert [told.fraction for told in stage.told] == [pytest.approx(0.25)]
-    assert stage.told[0].memory_kb == BLENDERS_OWN_KB
+    assert [progress.fraction for progress in harness.progress] == [pytest.approx(0.25)]
+    assert harness.progress[0].memory_kb == BLENDERS_OWN_KB
 
 
-def test_a_last_line_without_an_end_counts_once_the_log_is_closed(stage: RunHarness) -> None:
-    run = stage.run()
+def test_a_last_line_without_an_end_counts_once_the_log_is_closed(harness: RunHarness) -> None:
+    run = harness.run()
     run.feed(QUARTER.rstrip())
-    assert not stage.told
+    assert not harness.progress
     run.close_log()
-    assert len(stage.told) == 1
+    assert len(harness.progress) == 1
 
 
-def test_a_line_is_filtered_before_its_progress_is_read_and_stands_in_the_log(stage: RunHarness) -> None:
-    run = stage.run(line_filter=lambda _line: "")
+def test_a_line_is_filtered_before_its_progress_is_read_and_stands_in_the_log(harness: RunHarness) -> None:
+    run = harness.run(line_filter=lambda _line: "")
     run.feed(QUARTER)
-    assert not stage.told
+    assert not harness.progress
     assert run.log_text() == QUARTER.decode()
 
 
-def test_the_memory_told_is_the_larger_of_blenders_count_and_the_process_trees(stage: RunHarness) -> None:
-    run = stage.run()
+def test_the_memory_told_is_the_larger_of_blenders_count_and_the_process_trees(harness: RunHarness) -> None:
+    run = harness.run()
     run.feed(QUARTER)
     run.note_peak(5)
     assert run.memory_kb == BLENDERS_OWN_KB
     run.note_peak(2 * BLENDERS_OWN_KB)
     run.note_peak(BLENDERS_OWN_KB)
     run.tell()
-    assert stage.told[-1].memory_kb == run.memory_kb == 2 * BLENDERS_OWN_KB
+    assert harness.progress[-1].memory_kb == run.memory_kb == 2 * BLENDERS_OWN_KB
     run.stop_clock()
     assert run.rendered(Path("x")).memory_kb == 2 * BLENDERS_OWN_KB
 
@@ -131,67 +131,67 @@ def test_the_memory_told_is_the_larger_of_blenders_count_and_the_process_trees(s
 # Watching
 
 
-def test_a_frame_that_is_over_in_time_met_no_limit(stage: RunHarness) -> None:
-    run = stage.run(time_limit_s=60.0, memory_limit_kb=2**40)
-    run.watch(stage.renderer(), CancelToken(), stage.over_after(5))
+def test_a_frame_that_is_over_in_time_met_no_limit(harness: RunHarness) -> None:
+    run = harness.run(time_limit_s=60.0, memory_limit_kb=2**40)
+    run.watch(harness.renderer(), CancelToken(), harness.over_after(5))
     assert run.limit_hit is None
     assert 0 < run.render_s < 60
 
 
-def test_a_frame_that_takes_too_long_is_at_its_limit_at_the_next_look(stage: RunHarness) -> None:
-    run = stage.run(time_limit_s=2.5)
-    run.watch(stage.renderer(), CancelToken(), stage.over_after(1000))
+def test_a_frame_that_takes_too_long_is_at_its_limit_at_the_next_look(harness: RunHarness) -> None:
+    run = harness.run(time_limit_s=2.5)
+    run.watch(harness.renderer(), CancelToken(), harness.over_after(1000))
     assert run.limit_hit == (FailureKind.TIME_LIMIT, "stopped after the limit of 2.5 seconds")
     assert 2.5 <= run.render_s < 3
 
 
-def test_a_process_tree_that_holds_too_much_is_at_its_limit(stage: RunHarness) -> None:
-    run = stage.run(memory_limit_kb=1)
-    run.watch(stage.renderer(), CancelToken(), stage.over_after(1000))
+def test_a_process_tree_that_holds_too_much_is_at_its_limit(harness: RunHarness) -> None:
+    run = harness.run(memory_limit_kb=1)
+    run.watch(harness.renderer(), CancelToken(), harness.over_after(1000))
     assert run.limit_hit
     kind, reason = run.limit_hit
     assert (kind, reason.startswith("stopped: it held")) == (FailureKind.OUT_OF_MEMORY, True)
     assert run.render_s < 1, "it was noticed before the PC swaps"
 
 
-def test_a_cancel_ends_the_watch_and_is_no_limit(stage: RunHarness) -> None:
-    run, token = stage.run(time_limit_s=60.0), CancelToken()
-    looks = stage.over_after(1000)
+def test_a_cancel_ends_the_watch_and_is_no_limit(harness: RunHarness) -> None:
+    run, token = harness.run(time_limit_s=60.0), CancelToken()
+    looks = harness.over_after(1000)
 
     def cancelled_meanwhile(timeout_s: float) -> bool:
         token.cancel("the server said so")
         return looks(timeout_s)
 
-    run.watch(stage.renderer(), token, cancelled_meanwhile)
+    run.watch(harness.renderer(), token, cancelled_meanwhile)
     assert (run.limit_hit, run.render_s < 1) == (None, True)
 
 
 def test_memory_is_sampled_at_every_look_of_a_short_render_and_seldom_of_a_long_one(
-    stage: RunHarness, monkeypatch: pytest.MonkeyPatch
+    harness: RunHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, sampled_at = stage.run(), list[float]()
+    run, sampled_at = harness.run(), list[float]()
 
     def sampled(_pid: int) -> TreeMemory:
         sampled_at.append(round(run.render_s, 1))
         return TreeMemory()
 
     monkeypatch.setattr("render_tasks.blender.render_run.measure", sampled)
-    run.watch(stage.renderer(), CancelToken(), stage.over_after(20), always_measured_s=0.55)
+    run.watch(harness.renderer(), CancelToken(), harness.over_after(20), always_measured_s=0.55)
     assert sampled_at[:5] == [0.1, 0.2, 0.3, 0.4, 0.5]
     gaps = [round(later - earlier, 1) for earlier, later in itertools.pairwise(sampled_at[4:])]
     assert gaps
     assert set(gaps) <= {0.3, 0.4}
 
 
-def test_a_renderer_whose_memory_is_measured_tells_its_peak(stage: RunHarness) -> None:
-    run = stage.run()
-    run.watch(stage.renderer(), CancelToken(), stage.over_after(10))
-    assert stage.told[-1].memory_kb == run.memory_kb > 1000, "this Python is larger than a megabyte"
+def test_a_renderer_whose_memory_is_measured_tells_its_peak(harness: RunHarness) -> None:
+    run = harness.run()
+    run.watch(harness.renderer(), CancelToken(), harness.over_after(10))
+    assert harness.progress[-1].memory_kb == run.memory_kb > 1000, "this Python is larger than a megabyte"
 
 
 def test_output_arrives_while_another_thread_watches(tmp_path: Path) -> None:
-    stage = RunHarness(tmp_path)
-    run, fed = stage.run(), threading.Event()
+    harness = RunHarness(tmp_path)
+    run, fed = harness.run(), threading.Event()
 
     def feed() -> None:
         run.feed(QUARTER)
@@ -199,37 +199,37 @@ def test_output_arrives_while_another_thread_watches(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=feed)
     thread.start()
-    run.watch(stage.renderer(), CancelToken(), fed.wait)
+    run.watch(harness.renderer(), CancelToken(), fed.wait)
     thread.join(5)
-    assert [told.fraction for told in stage.told if told.fraction] == [pytest.approx(0.25)]
+    assert [progress.fraction for progress in harness.progress if progress.fraction] == [pytest.approx(0.25)]
 
 
 # Reports
 
 
-def test_a_report_has_the_log_the_time_and_the_memory(stage: RunHarness) -> None:
-    run = stage.run()
+def test_a_report_has_the_log_the_time_and_the_memory(harness: RunHarness) -> None:
+    run = harness.run()
     run.feed(QUARTER)
-    stage.now += 4
+    harness.now += 4
     run.stop_clock()
     report = run.report(FailureKind.TIME_LIMIT, "stopped after the limit")
     assert (report.kind, report.reason) == (FailureKind.TIME_LIMIT, "stopped after the limit")
     assert (report.log, report.render_s, report.memory_kb) == (QUARTER.decode(), 4, BLENDERS_OWN_KB)
 
 
-def test_a_renderer_that_ended_by_itself_is_diagnosed_from_its_exit_and_its_log(stage: RunHarness) -> None:
-    run = stage.run()
+def test_a_renderer_that_ended_by_itself_is_diagnosed_from_its_exit_and_its_log(harness: RunHarness) -> None:
+    run = harness.run()
     run.feed(b"Error: no camera\n")
     run.stop_clock()
-    assert run.exit_report(stage.renderer(), is_whole_log=True).kind is FailureKind.NO_CAMERA
-    crashed = stage.run().exit_report(stage.renderer(-signal.SIGSEGV), is_whole_log=True)
+    assert run.exit_report(harness.renderer(), is_whole_log=True).kind is FailureKind.NO_CAMERA
+    crashed = harness.run().exit_report(harness.renderer(-signal.SIGSEGV), is_whole_log=True)
     assert crashed.kind is FailureKind.RENDERER_CRASHED
 
 
-def test_a_crash_report_makes_it_a_crash_and_stands_at_the_end_of_the_log(stage: RunHarness) -> None:
-    run = stage.run()
+def test_a_crash_report_makes_it_a_crash_and_stands_at_the_end_of_the_log(harness: RunHarness) -> None:
+    run = harness.run()
     run.feed(b"Blender 3.4.1\n")
-    (stage.folder / TEMPORARY / "scene.crash.txt").write_text("# backtrace\n")
-    report = run.exit_report(stage.renderer(1), is_whole_log=True)
+    (harness.folder / TEMPORARY / "scene.crash.txt").write_text("# backtrace\n")
+    report = run.exit_report(harness.renderer(1), is_whole_log=True)
     assert report.kind is FailureKind.RENDERER_CRASHED
     assert report.log == "Blender 3.4.1\n\n# scene.crash.txt\n# backtrace\n"

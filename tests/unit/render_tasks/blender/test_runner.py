@@ -46,7 +46,7 @@ def test_a_line_without_end_is_cut() -> None:
     assert [len(line) for line in lines] == [MAX_LINE_BYTES, 4]
 
 
-def remains(**changes: Any) -> ExitEvidence:
+def exit_evidence(**changes: Any) -> ExitEvidence:
     usual = {"exit_code": 1, "ran_s": 60, "log": "", "crash_file": False, "memory_kb": 1000, "ram_kb": 16_000}
     return ExitEvidence(**(usual | changes))
 
@@ -71,12 +71,12 @@ def remains(**changes: Any) -> ExitEvidence:
     ],
 )
 def test_a_failure_is_named_after_what_is_left_of_it(changes: dict[str, Any], kind: FailureKind) -> None:
-    assert diagnose(remains(**changes))[0] is kind
+    assert diagnose(exit_evidence(**changes))[0] is kind
 
 
 def test_the_line_for_a_person_names_the_library() -> None:
     log = "hello\nrend.exe: error while loading shared libraries: libX11.so.6: cannot open shared object file\n"
-    assert "libX11.so.6" in diagnose(remains(exit_code=127, ran_s=0.1, log=log))[1]
+    assert "libX11.so.6" in diagnose(exit_evidence(exit_code=127, ran_s=0.1, log=log))[1]
 
 
 #: What Blender 3.4.1 prints, and what must be made of it.
@@ -126,11 +126,11 @@ SAID = {
 @pytest.mark.parametrize("name", SAID)
 def test_the_reason_is_blenders_own_last_error(name: str) -> None:
     log, kind, reason = SAID[name]
-    assert diagnose(remains(log=log)) == (kind, reason)
+    assert diagnose(exit_evidence(log=log)) == (kind, reason)
 
 
 def test_a_crash_is_told_with_blenders_last_error() -> None:
-    reason = diagnose(remains(exit_code=-11, log="Error: Texture 'x' is too large\n"))[1]
+    reason = diagnose(exit_evidence(exit_code=-11, log="Error: Texture 'x' is too large\n"))[1]
     assert reason == "the renderer died of SIGSEGV; Blender's last error: Texture 'x' is too large"
 
 
@@ -150,7 +150,7 @@ def test_a_crash_is_told_with_blenders_last_error() -> None:
     ],
 )
 def test_a_blender_of_the_pc_that_does_not_start_is_the_pcs_trouble(changes: dict[str, Any], kind: FailureKind) -> None:
-    assert diagnose(remains(**changes, is_launcher=True))[0] is kind
+    assert diagnose(exit_evidence(**changes, is_launcher=True))[0] is kind
 
 
 def test_a_picture_in_another_engine_than_the_scenes_is_noticed() -> None:
@@ -214,20 +214,20 @@ def run_in(generation: str, kinds: dict[str, list[SimpleNamespace]], tmp_path: P
     code = our_script(tmp_path / "server.py", tmp_path / "tmp", gpu=gpu)
     before, sys.modules["bpy"] = sys.modules.get("bpy"), bpy
     try:
-        with redirect_stdout(io.StringIO()) as said:
+        with redirect_stdout(io.StringIO()) as printed:
             exec(compile(code, "script.py", "exec"), {"__name__": "__main__"})
     finally:
         sys.modules.pop("bpy")
         if before:
             sys.modules["bpy"] = before
     assert preferences.filepaths.temporary_directory == str(tmp_path / "tmp")
-    return SimpleNamespace(preferences=preferences, scene=scene), said.getvalue()
+    return SimpleNamespace(preferences=preferences, scene=scene), printed.getvalue()
 
 
 @pytest.mark.parametrize("generation", ["2.77", "2.79", "4.x"])
 def test_every_generation_of_blender_is_set_to_the_cpu(tmp_path: Path, generation: str) -> None:
-    world, said = run_in(generation, {"CUDA": []}, tmp_path, gpu=False)
-    assert "the CPU" in said
+    world, printed = run_in(generation, {"CUDA": []}, tmp_path, gpu=False)
+    assert "the CPU" in printed
     if generation == "2.77":
         assert world.preferences.system.compute_device_type == "NONE"
     else:
@@ -238,13 +238,13 @@ def test_every_generation_of_blender_is_set_to_the_cpu(tmp_path: Path, generatio
 @pytest.mark.parametrize("generation", ["2.79", "4.x"])
 def test_a_gpu_is_used_where_there_is_one(tmp_path: Path, generation: str) -> None:
     card, cpu = SimpleNamespace(type="CUDA", use=False), SimpleNamespace(type="CPU", use=True)
-    world, said = run_in(generation, {"CUDA": [card, cpu]}, tmp_path, gpu=True)
-    assert "CUDA" in said
+    world, printed = run_in(generation, {"CUDA": [card, cpu]}, tmp_path, gpu=True)
+    assert "CUDA" in printed
     assert world.scene.cycles.device == "GPU"
     assert (card.use, cpu.use) == (True, False)
 
 
 def test_a_gpu_job_without_a_gpu_falls_back_to_the_cpu(tmp_path: Path) -> None:
-    world, said = run_in("4.x", {"OPTIX": [], "CUDA": []}, tmp_path, gpu=True)
-    assert "the CPU" in said
+    world, printed = run_in("4.x", {"OPTIX": [], "CUDA": []}, tmp_path, gpu=True)
+    assert "the CPU" in printed
     assert world.scene.cycles.device == "CPU"

@@ -49,7 +49,7 @@ def attempt() -> Attempt:
     return Attempt(lease_id=ORDER.lease_id, attempt=1, job_name=ORDER.job_name, frame=ORDER.frame)
 
 
-def kept(deliveries: Deliveries, tmp_path: Path) -> Parcel:
+def keep_a_frame(deliveries: Deliveries, tmp_path: Path) -> Parcel:
     """A picture that a renderer left, in the outbox."""
     picture = tmp_path / "attempt" / "out" / "frame_0340.png"
     picture.parent.mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_a_picture_over_which_the_coordinator_fails_again_and_again_fails_its_fr
     coordinator = Coordinator(*[CoordinatorFailed("deliver")] * 100)
     deliveries = Deliveries(coordinator, outbox, "n1")
     with pytest.raises(AttemptFailed) as failed:
-        deliveries.deliver(kept(deliveries, tmp_path), attempt)
+        deliveries.deliver(keep_a_frame(deliveries, tmp_path), attempt)
     assert coordinator.deliveries == FAILURES_AT_MOST
     assert failed.value.report.kind is FailureKind.BAD_PICTURE
     assert failed.value.report.reason.startswith("the coordinator failed 10 times over this picture (status 500")
@@ -74,7 +74,7 @@ def test_a_picture_over_which_the_coordinator_fails_again_and_again_fails_its_fr
 def test_a_picture_is_kept_through_any_silence(outbox: Outbox, attempt: Attempt, tmp_path: Path) -> None:
     coordinator = Coordinator(*[CoordinatorUnreachable("deliver", "status 503")] * 100)
     deliveries = Deliveries(coordinator, outbox, "n1")
-    parcel = kept(deliveries, tmp_path)
+    parcel = keep_a_frame(deliveries, tmp_path)
     assert outbox.parcels() == [parcel]
     deliveries.deliver(parcel, attempt)
     assert coordinator.deliveries == 101

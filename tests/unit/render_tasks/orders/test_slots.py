@@ -54,11 +54,11 @@ class Queue:
         self._go_on = threading.Semaphore(0)
         self._was_served = threading.Semaphore(0)
 
-    def add(self, name: str, switch: CancelToken | None = None, came_at: float | None = None) -> threading.Thread:
+    def add(self, name: str, token: CancelToken | None = None, came_at: float | None = None) -> threading.Thread:
         """``name`` begins with its key."""
         came = time.monotonic() if came_at is None else came_at
         before, is_first = len(self.slots.waiting_keys()), not self.served
-        thread = threading.Thread(target=self._wait, args=(name, switch or CancelToken(), came), daemon=True)
+        thread = threading.Thread(target=self._wait, args=(name, token or CancelToken(), came), daemon=True)
         thread.start()
         if is_first:
             assert self._was_served.acquire(timeout=5)
@@ -72,9 +72,9 @@ class Queue:
         assert self._was_served.acquire(timeout=5)
         return self.served[-1]
 
-    def _wait(self, name: str, switch: CancelToken, came_at: float) -> None:
+    def _wait(self, name: str, token: CancelToken, came_at: float) -> None:
         try:
-            with self.slots.acquire(name[0], switch, came_at=came_at):
+            with self.slots.acquire(name[0], token, came_at=came_at):
                 self.served.append(name)
                 self.warm = {name[0]}
                 self._was_served.release()
@@ -116,20 +116,20 @@ def test_an_order_whose_archives_come_late_keeps_its_turn() -> None:
 
 
 def test_a_stop_ends_the_wait_at_once_and_the_slot_goes_to_the_next() -> None:
-    queue, switch = Queue(), CancelToken()
+    queue, token = Queue(), CancelToken()
     queue.add("a1")
-    stopped = queue.add("b1", switch)
+    stopped = queue.add("b1", token)
     queue.add("c1")
-    switch.cancel("cancelled")
+    token.cancel("cancelled")
     stopped.join(1)
     assert queue.served == ["a1", "b1 dropped"]
     assert queue.next() == "c1"
 
 
 def test_an_order_that_was_stopped_before_takes_no_slot() -> None:
-    slots, switch = Slots(1), CancelToken()
-    switch.cancel("cancelled")
-    with pytest.raises(AttemptDropped, match="cancelled"), slots.acquire("a", switch, came_at=0):
+    slots, token = Slots(1), CancelToken()
+    token.cancel("cancelled")
+    with pytest.raises(AttemptDropped, match="cancelled"), slots.acquire("a", token, came_at=0):
         pass
     with slots.acquire("a", CancelToken(), came_at=0) as slot:
         assert slot.number == 1
@@ -177,13 +177,13 @@ def test_many_threads_share_a_few_slots_and_each_has_its_turn() -> None:
 
 
 def test_a_switch_tells_once_and_also_those_who_ask_too_late() -> None:
-    switch, told = CancelToken(), []
-    switch.add_callback(lambda: told.append("first"))
-    switch.cancel("cancelled")
-    switch.cancel("leaving")
-    switch.add_callback(lambda: told.append("late"))
-    assert told == ["first", "late"]
-    assert switch.reason == "cancelled"
+    token, called = CancelToken(), []
+    token.add_callback(lambda: called.append("first"))
+    token.cancel("cancelled")
+    token.cancel("leaving")
+    token.add_callback(lambda: called.append("late"))
+    assert called == ["first", "late"]
+    assert token.reason == "cancelled"
 
 
 def test_the_median_of_the_gaps_is_told_now_and_then() -> None:

@@ -13,7 +13,7 @@ from render_tasks.untrusted.files import names_in, open_file, read_start, take_f
 
 
 @pytest.fixture
-def secret(tmp_path: Path) -> Path:
+def secret_file(tmp_path: Path) -> Path:
     path = tmp_path / "secret"
     path.write_text("farm token")
     return path
@@ -34,14 +34,14 @@ def test_a_plain_file_is_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "second name", "folder", "socket", "dead link"])
-def test_what_is_no_plain_file_is_neither_opened_nor_taken(folder: Path, secret: Path, kind: str) -> None:
+def test_what_is_no_plain_file_is_neither_opened_nor_taken(folder: Path, secret_file: Path, kind: str) -> None:
     place = folder / "out" / "a"
     if kind == "link":
-        place.symlink_to(secret)
+        place.symlink_to(secret_file)
     elif kind == "pipe":
         os.mkfifo(place)
     elif kind == "second name":
-        place.hardlink_to(secret)
+        place.hardlink_to(secret_file)
     elif kind == "folder":
         place.mkdir()
     elif kind == "dead link":
@@ -54,7 +54,7 @@ def test_what_is_no_plain_file_is_neither_opened_nor_taken(folder: Path, secret:
     with pytest.raises(UnsafeFile):
         take_file(folder, "out", "a", to=folder / "taken")
     assert not os.path.lexists(folder / "taken")
-    assert secret.read_text() == "farm token"
+    assert secret_file.read_text() == "farm token"
 
 
 @pytest.mark.parametrize("which", ["attempt", "attempt/out"])
@@ -75,7 +75,7 @@ def test_no_folder_on_the_way_may_be_a_link(folder: Path, tmp_path: Path, which:
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../secret", "a/b"])
-def test_a_name_is_one_name(folder: Path, secret: Path, name: str) -> None:
+def test_a_name_is_one_name(folder: Path, secret_file: Path, name: str) -> None:
     with pytest.raises(UnsafeFile):
         open_file(folder, name)
 
@@ -95,7 +95,7 @@ def test_a_taken_file_is_moved_and_gone_where_it_was(folder: Path, tmp_path: Pat
 
 
 def test_a_link_that_is_put_there_after_the_look_is_not_what_is_taken(
-    folder: Path, secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, secret_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = folder / "out" / "a"
     place.write_bytes(b"picture")
@@ -103,14 +103,14 @@ def test_a_link_that_is_put_there_after_the_look_is_not_what_is_taken(
 
     def exchange_first(source: str, to: Path, **how: int) -> None:
         place.unlink()
-        place.symlink_to(secret)
+        place.symlink_to(secret_file)
         rename(source, to, **how)
 
     monkeypatch.setattr("render_tasks.untrusted.files.os.rename", exchange_first)
     take_file(folder, "out", "a", to=tmp_path / "taken")
     assert not (tmp_path / "taken").is_symlink()
     assert (tmp_path / "taken").read_bytes() == b"picture"
-    assert secret.read_text() == "farm token"
+    assert secret_file.read_text() == "farm token"
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="a second file system is needed")

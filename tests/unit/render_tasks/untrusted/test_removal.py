@@ -14,7 +14,7 @@ from render_tasks.untrusted.removal import bytes_in, empty_folder, real_folder, 
 DEEP = 3000
 
 
-def nest(folder: Path, depth: int = DEEP) -> None:
+def make_nested_folders(folder: Path, depth: int = DEEP) -> None:
     """So many folders in each other, by descriptor: the path is longer than any system call takes."""
     descriptor = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
@@ -29,8 +29,8 @@ def nest(folder: Path, depth: int = DEEP) -> None:
 def test_thousands_of_folders_in_each_other_go(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "beside").mkdir(parents=True)
-    nest(tree)
-    nest(tree / "beside", 1200)
+    make_nested_folders(tree)
+    make_nested_folders(tree / "beside", 1200)
     assert bytes_in(tree) >= 0
     assert remove(tree)
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from sheepfold.archives.launchers import MAX_SCRIPT_BYTES, is_launcher, is_launc
 SCRIPT = b'#!/bin/sh\nexec "${SHEEPFOLD_BLENDER:-blender}" "$@"\n'
 
 
-def packed(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
+def write_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> Path:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", method) as archive:
         for name, content in files.items():
@@ -46,7 +46,7 @@ def test_what_our_own_server_hands_out_is_one(tmp_path: Path, platform: str) -> 
 def test_an_archive_is_one_when_it_holds_nothing_but_the_script(
     tmp_path: Path, files: dict[str, bytes], expected: bool
 ) -> None:
-    assert is_launcher_archive(packed(tmp_path / "renderer.zip", files)) is expected
+    assert is_launcher_archive(write_zip(tmp_path / "renderer.zip", files)) is expected
 
 
 def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
 
 
 def test_a_script_that_is_packed_with_bzip2_is_not_unpacked(tmp_path: Path) -> None:
-    assert is_launcher_archive(packed(tmp_path / "a.zip", {"rend.exe": SCRIPT}, zipfile.ZIP_DEFLATED))
-    assert not is_launcher_archive(packed(tmp_path / "b.zip", {"rend.exe": SCRIPT}, zipfile.ZIP_BZIP2))
+    assert is_launcher_archive(write_zip(tmp_path / "a.zip", {"rend.exe": SCRIPT}, zipfile.ZIP_DEFLATED))
+    assert not is_launcher_archive(write_zip(tmp_path / "b.zip", {"rend.exe": SCRIPT}, zipfile.ZIP_BZIP2))
 
 
 def test_an_unpacked_one_is_known_by_its_script(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_what_is_no_zip_is_told(content: bytes) -> None:
     assert trouble_with_table(io.BytesIO(content)) == "it is no zip"
 
 
-def large(entries: int, place: int, filler: bytes = b"") -> io.BytesIO:
+def zip64_table(entries: int, place: int, filler: bytes = b"") -> io.BytesIO:
     """A zip whose true numbers are in a record of its own; the locator says that it lies at ``place``."""
     record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, 10, 0)
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, place, 1)
@@ -45,10 +45,10 @@ def large(entries: int, place: int, filler: bytes = b"") -> io.BytesIO:
 
 def test_the_record_of_a_large_zip_counts_wherever_python_may_read_it() -> None:
     honest = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, 10, 0)
-    assert trouble_with_table(large(1, 0)) == ""
-    assert "it claims 900000 entries" in trouble_with_table(large(900_000, 0))
-    assert "it claims 900000 entries" in trouble_with_table(large(900_000, 0, filler=honest)), "the locator lies"
-    assert "it claims 900000 entries" in trouble_with_table(large(900_000, 2**64 - 1))
+    assert trouble_with_table(zip64_table(1, 0)) == ""
+    assert "it claims 900000 entries" in trouble_with_table(zip64_table(900_000, 0))
+    assert "it claims 900000 entries" in trouble_with_table(zip64_table(900_000, 0, filler=honest)), "the locator lies"
+    assert "it claims 900000 entries" in trouble_with_table(zip64_table(900_000, 2**64 - 1))
 
 
 def test_only_what_python_unpacks_piece_by_piece_is_read() -> None:

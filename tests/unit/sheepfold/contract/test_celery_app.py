@@ -27,7 +27,7 @@ ORDER = RenderOrder(
 
 
 @pytest.fixture
-def messages() -> Any:
+def app_and_queue() -> Any:
     """An app on kombu's in-memory transport, and what lies in a node's queue."""
     app = make_app("memory://")
     app.conf.broker_transport_options = {}
@@ -43,8 +43,8 @@ def messages() -> Any:
     return app, take
 
 
-def test_flower_shows_frame_job_and_pc_and_nothing_else(messages: Any) -> None:
-    app, take = messages
+def test_flower_shows_frame_job_and_pc_and_nothing_else(app_and_queue: Any) -> None:
+    app, take = app_and_queue
     signed = sign_order(ORDER, STAMP, KEY)
     send_order(app, signed, ORDER, "pc-03")
     (message,) = take()
@@ -56,8 +56,8 @@ def test_flower_shows_frame_job_and_pc_and_nothing_else(messages: Any) -> None:
     assert signed.signature not in repr(message.headers)
 
 
-def test_the_order_travels_whole_in_the_body(messages: Any) -> None:
-    app, take = messages
+def test_the_order_travels_whole_in_the_body(app_and_queue: Any) -> None:
+    app, take = app_and_queue
     signed = sign_order(ORDER, STAMP, KEY)
     send_order(app, signed, ORDER, "pc-03")
     (message,) = take()
@@ -69,8 +69,8 @@ def test_the_order_travels_whole_in_the_body(messages: Any) -> None:
     assert message.content_type == "application/json"
 
 
-def test_a_cancel_names_its_worker_and_waits_for_nobody(messages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    app, _ = messages
+def test_a_cancel_names_its_worker_and_waits_for_nobody(app_and_queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, _ = app_and_queue
     sent: dict[str, Any] = {}
     monkeypatch.setattr(app.control, "broadcast", lambda command, **more: sent.update(command=command, **more))
     signed = sign_cancel(CANCEL, STAMP, KEY)

@@ -30,9 +30,9 @@ RGB = ["R", "G", "B"]
 
 @pytest.fixture(scope="module")
 def inspector() -> Iterator[PictureInspector]:
-    made = PictureInspector()
-    yield made
-    made.close()
+    inspector = PictureInspector()
+    yield inspector
+    inspector.close()
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "exr", "tga", "tif", "bmp", "hdr"])
@@ -164,10 +164,10 @@ def test_a_picture_with_any_bytes_changed_is_a_picture_or_none(
     inspector: PictureInspector, tmp_path: Path, data: st.DataObject
 ) -> None:
     suffix = data.draw(st.sampled_from(["png", "jpg", "exr", "tga", "tif", "bmp", "hdr", "webp"]))
-    made = tmp_path / f"whole.{suffix}"
-    if not made.exists():
-        write_picture(made, RGB, WHITE)
-    content = bytearray(made.read_bytes())
+    whole = tmp_path / f"whole.{suffix}"
+    if not whole.exists():
+        write_picture(whole, RGB, WHITE)
+    content = bytearray(whole.read_bytes())
     for at, value in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=12)):
         content[at] = value
     path = tmp_path / f"changed.{suffix}"

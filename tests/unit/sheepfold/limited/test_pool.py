@@ -21,9 +21,9 @@ TASKS_MODULE = "tests.support.limited_tasks"
 
 @pytest.fixture
 def processes() -> Iterator[LimitedProcesses]:
-    made = LimitedProcesses(TASKS_MODULE, count=1, deadline_s=3, large_deadline_s=20)
-    yield made
-    made.close()
+    processes = LimitedProcesses(TASKS_MODULE, count=1, deadline_s=3, large_deadline_s=20)
+    yield processes
+    processes.close()
 
 
 def test_one_child_does_task_after_task(processes: LimitedProcesses) -> None:
@@ -72,10 +72,10 @@ def test_a_task_that_hangs_is_ended_at_its_deadline(processes: LimitedProcesses)
     assert processes.call("echo", 1) == 1
 
 
-@pytest.mark.parametrize("said", [b"", b"no", b"\xff\xff\xff\xff", b"\0\0\0\2[]", b"\0\0\0\1x"])
-def test_a_child_that_was_taken_over_gets_nothing_into_its_parent(processes: LimitedProcesses, said: bytes) -> None:
+@pytest.mark.parametrize("raw", [b"", b"no", b"\xff\xff\xff\xff", b"\0\0\0\2[]", b"\0\0\0\1x"])
+def test_a_child_that_was_taken_over_gets_nothing_into_its_parent(processes: LimitedProcesses, raw: bytes) -> None:
     with pytest.raises(TaskRefused):
-        processes.call("say_raw", said.hex())
+        processes.call("say_raw", raw.hex())
     assert processes.call("echo", 1) == 1
 
 

@@ -21,9 +21,9 @@ from tests.support.wire.wire_cases import BARE_JOB
 
 NEAR_LIMIT = MAX_JOB_ANSWER_BYTES - 100
 #: A script near the limit, as honest as it can be.
-HONEST = BARE_JOB.replace(b"</job>", b"<script>" + b"print(1)\n" * (NEAR_LIMIT // 10) + b"</script></job>")
+ORDINARY = BARE_JOB.replace(b"</job>", b"<script>" + b"print(1)\n" * (NEAR_LIMIT // 10) + b"</script></job>")
 #: The expensive part is building the tree; nothing hostile may cost much more than something honest.
-TIMES_HONEST = 10
+TIMES_ORDINARY = 10
 #: Input, a repaired copy, its text, and the pieces the text is joined from.
 TIMES_INPUT = 6
 
@@ -91,12 +91,12 @@ def seconds_and_peak(work: Callable[[], object]) -> tuple[float, int]:
 
 
 @pytest.fixture(scope="module")
-def honest_seconds() -> float:
-    return max(0.05, min(seconds_and_peak(lambda: read_job_answer(HONEST))[0] for _ in range(3)))
+def ordinary_seconds() -> float:
+    return max(0.05, min(seconds_and_peak(lambda: read_job_answer(ORDINARY))[0] for _ in range(3)))
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_harm_ends_in_a_typed_error_soon_and_small(name: str, honest_seconds: float) -> None:
+def test_harm_ends_in_a_typed_error_soon_and_small(name: str, ordinary_seconds: float) -> None:
     def read() -> None:
         with pytest.raises(MalformedMessage) as caught:
             read_job_answer(TYPED[name])
@@ -104,7 +104,7 @@ def test_harm_ends_in_a_typed_error_soon_and_small(name: str, honest_seconds: fl
 
     seconds, peak = seconds_and_peak(read)
 
-    assert seconds < TIMES_HONEST * honest_seconds
+    assert seconds < TIMES_ORDINARY * ordinary_seconds
     # pytest's own bookkeeping of an exception needs a little, whatever the input.
     assert peak < TIMES_INPUT * len(TYPED[name]) + 4_000_000
 
@@ -123,9 +123,9 @@ def test_a_hundred_megabytes_of_attributes_are_refused_unread() -> None:
 
 def test_an_honest_script_near_the_limit_is_read() -> None:
     answers: list[object] = []
-    _, peak = seconds_and_peak(lambda: answers.append(read_job_answer(HONEST).offer))
+    _, peak = seconds_and_peak(lambda: answers.append(read_job_answer(ORDINARY).offer))
     assert answers[0]
-    assert peak < TIMES_INPUT * len(HONEST)
+    assert peak < TIMES_INPUT * len(ORDINARY)
 
 
 def test_only_a_job_answer_may_be_long() -> None:

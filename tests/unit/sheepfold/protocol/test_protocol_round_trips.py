@@ -173,8 +173,8 @@ def test_how_long_to_wait_comes_back_as_it_was(number: int, wait_s: int | None) 
 def test_a_word_about_a_project_and_its_answer_come_back_as_they_were(
     job: str, step: str, number: int, found: str, name: str
 ) -> None:
-    told = ProjectStep(job=job, step=step)
-    assert reading_requests.read_project_step(writing.write_project_step(told)) == told
+    step_of_job = ProjectStep(job=job, step=step)
+    assert reading_requests.read_project_step(writing.write_project_step(step_of_job)) == step_of_job
     answer = ProjectAnswer(status=status_of(ProjectStatus, number), job=found, name=name)
     assert reading_answers.read_project_answer(writing.write_project_answer(answer)) == answer
 

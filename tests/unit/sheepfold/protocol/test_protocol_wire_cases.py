@@ -54,21 +54,21 @@ FIELDS = writing.write_sign_in_request(SIGN_IN)
 ARCHIVE = re.search(rb"archive_md5='[^']*'", BARE_JOB)[0]  # type: ignore[index]
 
 
-def named(case: WireCase) -> str:
+def case_name(case: WireCase) -> str:
     return case.name
 
 
-@pytest.mark.parametrize("case", WIRE_CASES, ids=named)
+@pytest.mark.parametrize("case", WIRE_CASES, ids=case_name)
 def test_the_reader_reads_what_travels(case: WireCase) -> None:
     assert READERS[case.kind](case.wire) == case.message
 
 
-@pytest.mark.parametrize("case", CANONICAL, ids=named)
+@pytest.mark.parametrize("case", CANONICAL, ids=case_name)
 def test_the_writer_writes_what_travels(case: WireCase) -> None:
     assert WRITERS[case.kind](case.message) == case.wire
 
 
-@pytest.mark.parametrize("case", WIRE_CASES, ids=named)
+@pytest.mark.parametrize("case", WIRE_CASES, ids=case_name)
 def test_what_was_read_can_be_written_and_read_again(case: WireCase) -> None:
     assert READERS[case.kind](WRITERS[case.kind](case.message)) == case.message
 

@@ -51,14 +51,14 @@ class Clients:
 @pytest.fixture
 def clients() -> Iterator[Clients]:
     loop = asyncio.new_event_loop()
-    made: list[Clients] = []
+    created: list[Clients] = []
 
     async def make() -> None:
-        made.append(Clients())
-        made[0].connect("192.168.0.99")  # the timer needs a loop that runs
+        created.append(Clients())
+        created[0].connect("192.168.0.99")  # the timer needs a loop that runs
 
     loop.run_until_complete(make())
-    yield made[0]
+    yield created[0]
     loop.close()
 
 

@@ -12,7 +12,7 @@ from sheepfold.serving.origins import PageGuard, is_foreign
 OWN = {"host": "farm.lan:8421"}
 
 
-def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+def raw_headers(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
@@ -31,7 +31,7 @@ def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     ],
 )
 def test_our_own_page_and_a_client_without_a_page_are_not_foreign(headers: dict[str, str]) -> None:
-    assert not is_foreign(raw(OWN | headers))
+    assert not is_foreign(raw_headers(OWN | headers))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_our_own_page_and_a_client_without_a_page_are_not_foreign(headers: dict[
     ],
 )
 def test_another_sites_page_is_foreign(headers: dict[str, str]) -> None:
-    assert is_foreign(raw(OWN | headers))
+    assert is_foreign(raw_headers(OWN | headers))
 
 
 def ask(method: str, path: str, headers: dict[str, str]) -> tuple[int, dict[bytes, bytes], list[str]]:
@@ -74,7 +74,7 @@ def ask(method: str, path: str, headers: dict[str, str]) -> tuple[int, dict[byte
         raise AssertionError("the body of a refused request is not read")
 
     guard = PageGuard(app, changed_by_reading=("/server/",))
-    scope = {"type": "http", "method": method, "path": path, "headers": raw(OWN | headers)}
+    scope = {"type": "http", "method": method, "path": path, "headers": raw_headers(OWN | headers)}
     asyncio.run(guard(scope, receive, send))
     return sent[0]["status"], dict(sent[0]["headers"]), reached
 

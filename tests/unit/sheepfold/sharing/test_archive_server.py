@@ -47,13 +47,13 @@ class FakeArchives:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> FakeArchives:
+def archives(tmp_path: Path) -> FakeArchives:
     return FakeArchives(tmp_path)
 
 
 @pytest.fixture
-def server(shelf: FakeArchives) -> Iterator[ArchiveServer]:
-    server = ArchiveServer(shelf, TOKEN, at_once=2, answer_s=0.2).bind("127.0.0.1", 0)
+def server(archives: FakeArchives) -> Iterator[ArchiveServer]:
+    server = ArchiveServer(archives, TOKEN, at_once=2, answer_s=0.2).bind("127.0.0.1", 0)
     server.start()
     yield server
     server.stop()
@@ -64,13 +64,13 @@ def get(server: ArchiveServer, path: str = f"/archives/{MD5}", **headers: str) -
     return requests.get(f"http://127.0.0.1:{server.port}{path}", headers=shown, timeout=10)
 
 
-def fill(shelf: FakeArchives, *pieces: int) -> None:
+def fill(archives: FakeArchives, *pieces: int) -> None:
     for piece in pieces:
-        assert shelf.arriving.put(piece, PIECES[piece])
+        assert archives.arriving.put(piece, PIECES[piece])
 
 
-def test_a_whole_archive_is_handed_out_whole_and_in_ranges(server: ArchiveServer, shelf: FakeArchives) -> None:
-    fill(shelf, 0, 1, 2, 3)
+def test_a_whole_archive_is_handed_out_whole_and_in_ranges(server: ArchiveServer, archives: FakeArchives) -> None:
+    fill(archives, 0, 1, 2, 3)
     assert get(server).content == CONTENT
     part = get(server, Range=f"bytes=5-{BLOCK_BYTES + 5}")
     assert (part.status_code, part.content) == (206, CONTENT[5 : BLOCK_BYTES + 6])
@@ -84,8 +84,8 @@ def test_a_whole_archive_is_handed_out_whole_and_in_ranges(server: ArchiveServer
     assert server.bytes_sent == sent
 
 
-def test_only_what_lies_in_pieces_that_are_right_leaves(server: ArchiveServer, shelf: FakeArchives) -> None:
-    fill(shelf, 1, 3)
+def test_only_what_lies_in_pieces_that_are_right_leaves(server: ArchiveServer, archives: FakeArchives) -> None:
+    fill(archives, 1, 3)
     assert get(server, f"/archives/{MD5}/pieces").text == "a"
     assert get(server, Range=f"bytes={BLOCK_BYTES}-{2 * BLOCK_BYTES - 1}").content == PIECES[1]
     assert get(server, Range=f"bytes={3 * BLOCK_BYTES}-").content == PIECES[3]
@@ -98,36 +98,36 @@ def test_only_what_lies_in_pieces_that_are_right_leaves(server: ArchiveServer, s
 
 
 @pytest.mark.parametrize("wanted", ["bytes=9-5", "bytes=99999999-", "bytes=a-b", "lines=1-2", "bytes=0-1,4-5", ""])
-def test_what_is_no_range_of_bytes_is_refused(server: ArchiveServer, shelf: FakeArchives, wanted: str) -> None:
-    fill(shelf, 0)
+def test_what_is_no_range_of_bytes_is_refused(server: ArchiveServer, archives: FakeArchives, wanted: str) -> None:
+    fill(archives, 0)
     assert get(server, Range=wanted).status_code == 416
 
 
-def test_a_wrong_piece_is_never_kept(shelf: FakeArchives) -> None:
+def test_a_wrong_piece_is_never_kept(archives: FakeArchives) -> None:
     for wrong in (PIECES[1], PIECES[0][:-1], b"", PIECES[0] + b"x"):
         with pytest.raises(PeerUnusable):
-            shelf.arriving.put(0, wrong)
-    assert shelf.arriving.shared().pieces == 0
-    assert shelf.arriving.put(0, PIECES[0])
-    assert not shelf.arriving.put(0, PIECES[0]), "it was here already"
+            archives.arriving.put(0, wrong)
+    assert archives.arriving.shared().pieces == 0
+    assert archives.arriving.put(0, PIECES[0])
+    assert not archives.arriving.put(0, PIECES[0]), "it was here already"
 
 
 @pytest.mark.parametrize(
     "shown", ["", "Bearer", f"Bearer {TOKEN}", f"Bearer {archive_pass(TOKEN, 'c' * 32)}", "Bearer \xe9"]
 )
-def test_nothing_is_told_without_the_archives_pass(server: ArchiveServer, shelf: FakeArchives, shown: str) -> None:
+def test_nothing_is_told_without_the_archives_pass(server: ArchiveServer, archives: FakeArchives, shown: str) -> None:
     for path in (f"/archives/{MD5}", f"/archives/{MD5}/pieces"):
         assert get(server, path, Authorization=shown).status_code == 401
-    assert not shelf.asked
+    assert not archives.asked
 
 
 @pytest.mark.parametrize(
     "name", ["../etc/passwd", "..%2f..%2fetc%2fpasswd", "AB" * 16, "ab" * 15, "ab" * 17, "%00" + "a" * 31]
 )
-def test_a_name_that_is_no_md5_never_reaches_the_disk(server: ArchiveServer, shelf: FakeArchives, name: str) -> None:
+def test_a_name_that_is_no_md5_never_reaches_the_disk(server: ArchiveServer, archives: FakeArchives, name: str) -> None:
     allowed = {"Authorization": f"Bearer {archive_pass(TOKEN, requests.utils.unquote(name))}"}
     assert get(server, f"/archives/{name}", **allowed).status_code == 404
-    assert not shelf.asked
+    assert not archives.asked
 
 
 def test_an_archive_that_is_not_here_is_not_found(server: ArchiveServer) -> None:
@@ -135,7 +135,9 @@ def test_an_archive_that_is_not_here_is_not_found(server: ArchiveServer) -> None
     assert get(server, f"/archives/{other}", Authorization=f"Bearer {archive_pass(TOKEN, other)}").status_code == 404
 
 
-def test_bytes_leave_by_sendfile(server: ArchiveServer, shelf: FakeArchives, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_leave_by_sendfile(
+    server: ArchiveServer, archives: FakeArchives, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sent: list[int] = []
     plain = os.sendfile
 
@@ -144,7 +146,7 @@ def test_bytes_leave_by_sendfile(server: ArchiveServer, shelf: FakeArchives, mon
         return count
 
     monkeypatch.setattr(os, "sendfile", spy)
-    fill(shelf, 0, 1)
+    fill(archives, 0, 1)
     assert get(server, Range=f"bytes=0-{2 * BLOCK_BYTES - 1}").content == CONTENT[: 2 * BLOCK_BYTES]
     assert sum(sent) == 2 * BLOCK_BYTES
 
@@ -168,12 +170,12 @@ class StuckReader:
 
 
 def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
-    shelf: FakeArchives, monkeypatch: pytest.MonkeyPatch
+    archives: FakeArchives, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sheepfold.sharing.archive_server.SLOWEST_BYTES_PER_S", 10**9)
-    server = ArchiveServer(shelf, TOKEN, at_once=2, answer_s=1.0).bind("127.0.0.1", 0)
+    server = ArchiveServer(archives, TOKEN, at_once=2, answer_s=1.0).bind("127.0.0.1", 0)
     server.start()
-    fill(shelf, 0, 1, 2, 3)
+    fill(archives, 0, 1, 2, 3)
     client = PeerClient(MD5, archive_pass(TOKEN, MD5))
     url = f"http://127.0.0.1:{server.port}"
     stuck = [StuckReader(server) for _ in range(2)]
@@ -186,8 +188,10 @@ def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
     server.stop()
 
 
-def test_a_client_asks_over_one_connection_and_tells_refusals_apart(server: ArchiveServer, shelf: FakeArchives) -> None:
-    fill(shelf, 0)
+def test_a_client_asks_over_one_connection_and_tells_refusals_apart(
+    server: ArchiveServer, archives: FakeArchives
+) -> None:
+    fill(archives, 0)
     client = PeerClient(MD5, archive_pass(TOKEN, MD5))
     url = f"http://127.0.0.1:{server.port}"
     assert client.piece(url, 0, BLOCK_BYTES, NODE_TIMEOUTS) == (PIECES[0], "1")
@@ -226,8 +230,8 @@ def test_a_source_that_drips_is_given_up_in_bounded_time() -> None:
         ended.set()
 
 
-def test_a_taken_port_is_told_before_anything_is_served(server: ArchiveServer, shelf: FakeArchives) -> None:
-    other = ArchiveServer(shelf, TOKEN, at_once=1)
+def test_a_taken_port_is_told_before_anything_is_served(server: ArchiveServer, archives: FakeArchives) -> None:
+    other = ArchiveServer(archives, TOKEN, at_once=1)
     with pytest.raises(OSError, match="in use"):
         other.bind("127.0.0.1", server.port)
     other.stop()

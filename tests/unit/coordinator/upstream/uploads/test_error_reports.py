@@ -140,6 +140,6 @@ def test_a_frame_that_never_became_a_lease_is_given_back_with_the_reason(
     sender = uploads(session, ledger, spool, reports)
     assert sender.flush_once()
     assert sender.idle()
-    [(told, log)] = session.reports
-    assert (told.job, told.frame, told.extras, told.type) == ("7", "0012", "x", ErrorType.WRONG_CONFIGURATION)
+    [(report, log)] = session.reports
+    assert (report.job, report.frame, report.extras, report.type) == ("7", "0012", "x", ErrorType.WRONG_CONFIGURATION)
     assert "<job> has no <renderer>" in log

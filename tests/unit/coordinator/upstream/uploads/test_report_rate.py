@@ -59,5 +59,5 @@ def test_a_report_says_whether_it_is_the_scenes_fault(ledger: Ledger, spool: Spo
     waiting_reports(ledger, reports, FailureKind.NO_CAMERA, 1)
     waiting_reports(ledger, reports, FailureKind.RENDERER_CRASHED, 1)
     sent(uploads(session, ledger, spool, reports, ManualClock(1.0)), session)
-    told = [(reason_in(text), is_scenes_fault(text)) for _, text in session.reports]
-    assert sorted(told) == [("no camera: so it is", True), ("renderer crashed: so it is", False)]
+    reports = [(reason_in(text), is_scenes_fault(text)) for _, text in session.reports]
+    assert sorted(reports) == [("no camera: so it is", True), ("renderer crashed: so it is", False)]

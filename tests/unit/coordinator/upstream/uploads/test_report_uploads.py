@@ -41,7 +41,7 @@ class WaitingReports:
 
 
 @pytest.fixture
-def waiting(ledger: Ledger, reports: ReportBox) -> WaitingReports:
+def waiting_reports(ledger: Ledger, reports: ReportBox) -> WaitingReports:
     return WaitingReports(ledger, reports)
 
 
@@ -49,51 +49,51 @@ def all_may_go(_lease_id: str) -> bool:
     return True
 
 
-def test_the_oldest_that_may_go_is_next(waiting: WaitingReports) -> None:
-    first, second = waiting.put("0001", LEAVING), waiting.put("0002", LEAVING)
-    assert waiting.uploads.waiting() == [first.id, second.id]
-    assert waiting.uploads.next(all_may_go) == first.id
-    assert waiting.uploads.next(lambda lease_id: lease_id != first.id) == second.id
-    assert waiting.uploads.next(lambda _lease_id: False) is None
+def test_the_oldest_that_may_go_is_next(waiting_reports: WaitingReports) -> None:
+    first, second = waiting_reports.put("0001", LEAVING), waiting_reports.put("0002", LEAVING)
+    assert waiting_reports.uploads.waiting() == [first.id, second.id]
+    assert waiting_reports.uploads.next(all_may_go) == first.id
+    assert waiting_reports.uploads.next(lambda lease_id: lease_id != first.id) == second.id
+    assert waiting_reports.uploads.next(lambda _lease_id: False) is None
 
 
-def test_failures_beyond_the_rate_let_frames_that_go_back_pass(waiting: WaitingReports) -> None:
-    first = waiting.put("0001")
-    assert waiting.uploads.next(all_may_go) == first.id, "it counts as told"
-    given_back = waiting.put("0002", LEAVING)
-    assert waiting.uploads.next(all_may_go) == given_back.id
-    assert waiting.uploads.next(lambda lease_id: lease_id == first.id) is None
+def test_failures_beyond_the_rate_let_frames_that_go_back_pass(waiting_reports: WaitingReports) -> None:
+    first = waiting_reports.put("0001")
+    assert waiting_reports.uploads.next(all_may_go) == first.id, "it counts as told"
+    given_back = waiting_reports.put("0002", LEAVING)
+    assert waiting_reports.uploads.next(all_may_go) == given_back.id
+    assert waiting_reports.uploads.next(lambda lease_id: lease_id == first.id) is None
 
 
 def test_a_report_that_is_taken_is_gone_and_another_frame_may_be_asked_for(
-    waiting: WaitingReports, monkeypatch: pytest.MonkeyPatch
+    waiting_reports: WaitingReports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[bool] = []
-    monkeypatch.setattr(waiting.session, "job_may_be_there", lambda: told.append(True))
-    lease = waiting.put("0001", LEAVING)
-    assert waiting.uploads.send(lease.id) == ""
-    assert (waiting.uploads.waiting(), len(waiting.session.reports), told) == ([], 1, [True])
+    asked_again: list[bool] = []
+    monkeypatch.setattr(waiting_reports.session, "job_may_be_there", lambda: asked_again.append(True))
+    lease = waiting_reports.put("0001", LEAVING)
+    assert waiting_reports.uploads.send(lease.id) == ""
+    assert (waiting_reports.uploads.waiting(), len(waiting_reports.session.reports), asked_again) == ([], 1, [True])
 
 
-def test_an_answer_that_settles_nothing_is_the_reason_why_it_stays(waiting: WaitingReports) -> None:
-    lease = waiting.put("0001", LEAVING)
-    waiting.session.says = [999]
-    assert "999" in waiting.uploads.send(lease.id)
-    assert waiting.uploads.waiting() == [lease.id]
+def test_an_answer_that_settles_nothing_is_the_reason_why_it_stays(waiting_reports: WaitingReports) -> None:
+    lease = waiting_reports.put("0001", LEAVING)
+    waiting_reports.session.says = [999]
+    assert "999" in waiting_reports.uploads.send(lease.id)
+    assert waiting_reports.uploads.waiting() == [lease.id]
 
 
-def test_a_dead_session_is_replaced_and_the_report_sent_again_once(waiting: WaitingReports) -> None:
-    lease = waiting.put("0001", LEAVING)
-    waiting.session.says = [304]
-    assert waiting.uploads.send(lease.id) == ""
-    assert (waiting.session.died, len(waiting.session.reports)) == (1, 2)
+def test_a_dead_session_is_replaced_and_the_report_sent_again_once(waiting_reports: WaitingReports) -> None:
+    lease = waiting_reports.put("0001", LEAVING)
+    waiting_reports.session.says = [304]
+    assert waiting_reports.uploads.send(lease.id) == ""
+    assert (waiting_reports.session.died, len(waiting_reports.session.reports)) == (1, 2)
 
 
-def test_a_server_that_finds_the_log_too_large_is_told_its_beginning(waiting: WaitingReports) -> None:
-    lease = waiting.put("0001")
-    waiting.session.says = [bad_answer(413)]
-    assert waiting.uploads.send(lease.id) == ""
-    assert [len(log) > SHORT_LOG_CHARS for _, log in waiting.session.reports] == [True, False]
+def test_a_server_that_finds_the_log_too_large_is_told_its_beginning(waiting_reports: WaitingReports) -> None:
+    lease = waiting_reports.put("0001")
+    waiting_reports.session.says = [bad_answer(413)]
+    assert waiting_reports.uploads.send(lease.id) == ""
+    assert [len(log) > SHORT_LOG_CHARS for _, log in waiting_reports.session.reports] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -104,19 +104,19 @@ def test_a_server_that_finds_the_log_too_large_is_told_its_beginning(waiting: Wa
     ],
 )
 def test_one_that_is_never_taken_is_set_aside_for_a_person(
-    waiting: WaitingReports, failures: Failures, tmp_path: Path
+    waiting_reports: WaitingReports, failures: Failures, tmp_path: Path
 ) -> None:
-    lease = waiting.put("0001")
-    waiting.uploads.failed(lease.id, Failures(alone=0, answers=1, wait_s=10.0), "status 999")
-    assert waiting.uploads.waiting() == [lease.id]
-    waiting.uploads.failed(lease.id, failures, "status 999")
-    assert not waiting.uploads.waiting()
+    lease = waiting_reports.put("0001")
+    waiting_reports.uploads.failed(lease.id, Failures(alone=0, answers=1, wait_s=10.0), "status 999")
+    assert waiting_reports.uploads.waiting() == [lease.id]
+    waiting_reports.uploads.failed(lease.id, failures, "status 999")
+    assert not waiting_reports.uploads.waiting()
     assert (tmp_path / "reports" / f"{lease.id}.untold").is_file()
 
 
-def test_one_that_cannot_be_read_holds_nobody_up(waiting: WaitingReports, tmp_path: Path) -> None:
-    lease = waiting.put("0001")
+def test_one_that_cannot_be_read_holds_nobody_up(waiting_reports: WaitingReports, tmp_path: Path) -> None:
+    lease = waiting_reports.put("0001")
     (tmp_path / "reports" / f"{lease.id}.json").write_text("{")
-    assert waiting.uploads.send(lease.id) == ""
-    assert not waiting.uploads.waiting()
-    assert not waiting.session.reports
+    assert waiting_reports.uploads.send(lease.id) == ""
+    assert not waiting_reports.uploads.waiting()
+    assert not waiting_reports.session.reports

@@ -106,8 +106,8 @@ def test_a_frame_that_is_not_stored_while_others_are_is_given_up_with_a_report(
     assert ledger.get(bad.id).state is LeaseState.FAILED
     assert sender.idle()
     assert not spool.names()
-    [(told, log)] = session.reports
-    assert (told.job, told.frame, told.type) == ("77", "0000", ErrorType.NETWORK)
+    [(error_report, log)] = session.reports
+    assert (error_report.job, error_report.frame, error_report.type) == ("77", "0000", ErrorType.NETWORK)
     assert "status 303" in log
 
 

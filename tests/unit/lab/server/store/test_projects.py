@@ -8,7 +8,7 @@ from lab.server.store.projects import ProjectState, state_in_words
 
 
 @pytest.mark.parametrize(
-    ("state", "accepted", "failed", "said"),
+    ("state", "accepted", "failed", "words"),
     [
         (ProjectState.DONE, 3, 0, "done"),
         (ProjectState.DONE, 2, 1, "done with 1 failed"),
@@ -18,6 +18,6 @@ from lab.server.store.projects import ProjectState, state_in_words
     ],
 )
 def test_a_project_that_is_done_says_whether_frames_failed(
-    state: ProjectState, accepted: int, failed: int, said: str
+    state: ProjectState, accepted: int, failed: int, words: str
 ) -> None:
-    assert state_in_words(state, accepted, failed) == said
+    assert state_in_words(state, accepted, failed) == words

@@ -15,7 +15,7 @@ def picture(width: int, height: int) -> Picture:
 
 
 @pytest.mark.parametrize(
-    ("upload", "size", "said"),
+    ("upload", "size", "refusal"),
     [
         (None, (64, 48), "refused (302): what came is no picture"),
         (picture(32, 24), (64, 48), "refused (301): 32 x 24 pixels, not 64 x 48"),
@@ -23,5 +23,7 @@ def picture(width: int, height: int) -> Picture:
         (picture(64, 48), (None, None), "refused (301): it is all black, and other frames are not"),
     ],
 )
-def test_a_refusal_says_what_is_wrong(upload: Picture | None, size: tuple[int | None, int | None], said: str) -> None:
-    assert why_refused(upload, *size) == said
+def test_a_refusal_says_what_is_wrong(
+    upload: Picture | None, size: tuple[int | None, int | None], refusal: str
+) -> None:
+    assert why_refused(upload, *size) == refusal

@@ -50,7 +50,7 @@ def test_blenders_own_engines_are_no_news(engine):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "pattern"),
     [
         ({"engine": "LUXCORE"}, "LUXCORE is not Blender's own"),
         ({"engine": "BLENDER_RENDER"}, "Blender Internal"),
@@ -68,9 +68,9 @@ def test_blenders_own_engines_are_no_news(engine):
         ({"burns_in_text": True}, "burned into"),
     ],
 )
-def test_each_thing_that_comes_out_otherwise_is_one_plain_line(changed, told):
+def test_each_thing_that_comes_out_otherwise_is_one_plain_line(changed, pattern):
     [note] = notes_on(replace(PLAIN, **changed), range(1, 251))
-    assert re.search(told, note), note
+    assert re.search(pattern, note), note
     assert note.isprintable()
 
 

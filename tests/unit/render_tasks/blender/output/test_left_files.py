@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def found(folder: Path, frame: int = 340) -> str | None:
+def found_name(folder: Path, frame: int = 340) -> str | None:
     picture = find_picture(folder, frame, lambda: "what it printed")
     return picture.name if picture else None
 
@@ -27,7 +27,7 @@ def found(folder: Path, frame: int = 340) -> str | None:
 @pytest.mark.parametrize("name", ["frame_0340.png", "frame_0340.exr", "frame_0340.jpg", "frame_0340"])
 def test_the_picture_has_the_name_that_blender_makes_of_ours(folder: Path, name: str) -> None:
     (folder / "out" / name).write_bytes(b"picture")
-    assert found(folder) == name
+    assert found_name(folder) == name
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_the_picture_has_the_name_that_blender_makes_of_ours(folder: Path, name:
 )  # fmt: skip
 def test_a_file_of_another_name_is_never_taken(folder: Path, name: str) -> None:
     (folder / "out" / name).write_bytes(b"picture")
-    assert found(folder) is None
+    assert found_name(folder) is None
 
 
 def test_frames_past_9999_have_their_own_length() -> None:
@@ -48,14 +48,14 @@ def test_the_preview_beside_an_exr_is_not_the_picture_whichever_is_newer(folder:
     for name, at in (("frame_0340.exr", 1), ("frame_0340.jpg", 2)):
         (folder / "out" / name).write_bytes(b"picture")
         os.utime(folder / "out" / name, (at, at))
-    assert found(folder) == "frame_0340.exr"
+    assert found_name(folder) == "frame_0340.exr"
 
 
 def test_an_empty_file_is_no_picture(folder: Path) -> None:
     (folder / "out" / "frame_0340.exr").touch()
-    assert found(folder) is None
+    assert found_name(folder) is None
     (folder / "out" / "frame_0340.png").write_bytes(b"picture")
-    assert found(folder) == "frame_0340.png"
+    assert found_name(folder) == "frame_0340.png"
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder link"])
@@ -69,7 +69,7 @@ def test_a_trap_in_place_of_a_picture_fails_the_frame_and_says_so(folder: Path, 
         (folder / "out").rename(folder / "moved")
         (folder / "out").symlink_to(folder / "moved")
     with pytest.raises(AttemptFailed) as failed:
-        found(folder)
+        found_name(folder)
     report = failed.value.report
     assert report.kind is FailureKind.NO_OUTPUT
     assert "is a link, a pipe or the like" in report.reason or "is a folder, a pipe or the like" in report.reason
@@ -88,10 +88,10 @@ def test_a_crash_report_that_is_a_link_or_a_pipe_tells_nothing(folder: Path) -> 
     os.mkfifo(folder / "tmp" / "b.crash.txt")
     (folder / "tmp" / "c.crash.txt").hardlink_to(_secret(folder))
     for name in crash_reports(folder):
-        said = read_crash_report(folder, name)
-        assert "(not read: " in said
-        assert "PATH" not in said
-        assert "farm token" not in said
+        crash_report = read_crash_report(folder, name)
+        assert "(not read: " in crash_report
+        assert "PATH" not in crash_report
+        assert "farm token" not in crash_report
 
 
 def _secret(folder: Path) -> Path:

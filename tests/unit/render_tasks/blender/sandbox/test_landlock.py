@@ -26,37 +26,47 @@ VIEW = View(home=Path("/w/home"), reads=(Path("/usr"), Path("/w/scene")), device
 MAKES_SPECIAL = 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
 
 
-def told(host: HostFacts = HOST) -> dict[str, Any]:
+def ruleset(host: HostFacts = HOST) -> dict[str, Any]:
     return json.loads(instructions(host, VIEW, {"HOME": "/w/home"}, RenderLimits(disk_bytes=7), ["/r/rend.exe", "-b"]))
 
 
-def rights(host: HostFacts = HOST) -> dict[str, int]:
-    return dict(told(host)["rules"])
+def rights_by_path(host: HostFacts = HOST) -> dict[str, int]:
+    return dict(ruleset(host)["rules"])
 
 
 def test_only_the_home_and_null_may_be_written() -> None:
-    assert {path for path, given in rights().items() if given & WRITE_FILE} == {"/w/home", "/dev/null", "/dev/dri"}
-    assert {path for path, given in rights().items() if given & MAKE_REGULAR} == {"/w/home"}
+    assert {path for path, given in rights_by_path().items() if given & WRITE_FILE} == {
+        "/w/home",
+        "/dev/null",
+        "/dev/dri",
+    }
+    assert {path for path, given in rights_by_path().items() if given & MAKE_REGULAR} == {"/w/home"}
 
 
 def test_no_link_pipe_or_device_is_made_anywhere() -> None:
-    assert not [path for path, given in rights().items() if given & MAKES_SPECIAL]
+    assert not [path for path, given in rights_by_path().items() if given & MAKES_SPECIAL]
 
 
 def test_the_scene_and_the_system_may_be_read() -> None:
     for path in ("/usr", "/w/scene", "/usr/lib", "/dev/urandom"):
-        assert rights()[path] & READ_FILE
-    assert not [path for path in rights() if path in ("/", "/proc", "/etc", "/home", "/tmp", "/w")]
+        assert rights_by_path()[path] & READ_FILE
+    assert not [path for path in rights_by_path() if path in ("/", "/proc", "/etc", "/home", "/tmp", "/w")]
 
 
 def test_each_version_is_asked_for_what_it_knows() -> None:
-    assert [len(told(replace(HOST, landlock=version))["attributes"]) for version in (1, 3, 4, 6, 9)] == [1, 1, 2, 3, 3]
-    assert not rights(replace(HOST, landlock=1))["/w/home"] & (REFER | TRUNCATE | IOCTL_DEVICE)
-    assert rights(replace(HOST, landlock=3))["/w/home"] & TRUNCATE
-    assert told(replace(HOST, landlock=1))["attributes"] == [(1 << 13) - 1]
+    assert [len(ruleset(replace(HOST, landlock=version))["attributes"]) for version in (1, 3, 4, 6, 9)] == [
+        1,
+        1,
+        2,
+        3,
+        3,
+    ]
+    assert not rights_by_path(replace(HOST, landlock=1))["/w/home"] & (REFER | TRUNCATE | IOCTL_DEVICE)
+    assert rights_by_path(replace(HOST, landlock=3))["/w/home"] & TRUNCATE
+    assert ruleset(replace(HOST, landlock=1))["attributes"] == [(1 << 13) - 1]
 
 
 def test_limits_and_the_command_line_are_told() -> None:
-    assert told()["argv"] == ["/r/rend.exe", "-b"]
-    assert told()["limits"] == {"CORE": 0, "FSIZE": 7, "NOFILE": 4096}
-    assert told()["environment"] == {"HOME": "/w/home"}
+    assert ruleset()["argv"] == ["/r/rend.exe", "-b"]
+    assert ruleset()["limits"] == {"CORE": 0, "FSIZE": 7, "NOFILE": 4096}
+    assert ruleset()["environment"] == {"HOME": "/w/home"}

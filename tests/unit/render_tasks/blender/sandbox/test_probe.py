@@ -22,7 +22,7 @@ BARE = HostFacts(system="linux", machine="x86_64", uid=1000)
 
 
 @pytest.fixture(scope="module")
-def host() -> HostFacts:
+def host_facts() -> HostFacts:
     return look_at_host()
 
 
@@ -55,47 +55,47 @@ def test_other_systems_have_none_and_say_so(system: str) -> None:
         find_sandbox(SandboxChoice.REQUIRED, there, LIMITS)
 
 
-def test_a_bwrap_that_lets_everything_through_is_none(tmp_path: Path, host: HostFacts) -> None:
+def test_a_bwrap_that_lets_everything_through_is_none(tmp_path: Path, host_facts: HostFacts) -> None:
     fraud = tmp_path / "bwrap"
     fraud.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift; exec "$@"\n')
     fraud.chmod(0o755)
-    lying = replace(host, system="linux", machine="x86_64", bwrap=str(fraud), prlimit="", choom="", nice="")
+    lying = replace(host_facts, system="linux", machine="x86_64", bwrap=str(fraud), prlimit="", choom="", nice="")
     if sys.platform != "linux":
         missing("no Linux")
     assert why_not(Sandbox(level=Level.BUBBLEWRAP, host=lying, limits=LIMITS)) == "it can read what it must not"
 
 
-def test_a_bwrap_that_fails_is_quoted(tmp_path: Path, host: HostFacts) -> None:
+def test_a_bwrap_that_fails_is_quoted(tmp_path: Path, host_facts: HostFacts) -> None:
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2; exit 1\n")
     broken.chmod(0o755)
     if sys.platform != "linux":
         missing("no Linux")
-    there = replace(host, bwrap=str(broken))
+    there = replace(host_facts, bwrap=str(broken))
     why = why_not(Sandbox(level=Level.BUBBLEWRAP, host=there, limits=LIMITS))
     assert why == "bwrap: setting up uid map: Permission denied"
 
 
 @pytest.mark.parametrize("level", [Level.BUBBLEWRAP, Level.LANDLOCK])
-def test_a_level_that_is_there_works(level: Level, host: HostFacts) -> None:
-    if level is Level.BUBBLEWRAP and not host.bwrap:
+def test_a_level_that_is_there_works(level: Level, host_facts: HostFacts) -> None:
+    if level is Level.BUBBLEWRAP and not host_facts.bwrap:
         missing("no bwrap: install bubblewrap")
-    if level is Level.LANDLOCK and not host.landlock:
+    if level is Level.LANDLOCK and not host_facts.landlock:
         missing("no Landlock in this kernel")
-    assert why_not(Sandbox(level=level, host=host, limits=LIMITS)) == ""
+    assert why_not(Sandbox(level=level, host=host_facts, limits=LIMITS)) == ""
 
 
-def test_a_level_in_which_blender_does_not_start_makes_way_for_one_in_which_it_does(host: HostFacts) -> None:
+def test_a_level_in_which_blender_does_not_start_makes_way_for_one_in_which_it_does(host_facts: HostFacts) -> None:
     found = find_sandbox(
-        SandboxChoice.PREFERRED, host, LIMITS, starts_blender=lambda sandbox: sandbox.level is Level.NONE
+        SandboxChoice.PREFERRED, host_facts, LIMITS, starts_blender=lambda sandbox: sandbox.level is Level.NONE
     )
     assert found.level is Level.NONE
-    assert not host.bwrap or "SHEEPFOLD_SANDBOX_READS" in found.why_not_better
+    assert not host_facts.bwrap or "SHEEPFOLD_SANDBOX_READS" in found.why_not_better
 
 
-def test_a_required_sandbox_is_kept_though_blender_does_not_start_in_it(host: HostFacts) -> None:
-    if not host.bwrap:
+def test_a_required_sandbox_is_kept_though_blender_does_not_start_in_it(host_facts: HostFacts) -> None:
+    if not host_facts.bwrap:
         missing("no bwrap: install bubblewrap")
-    found = find_sandbox(SandboxChoice.REQUIRED, host, LIMITS, starts_blender=lambda _: False)
+    found = find_sandbox(SandboxChoice.REQUIRED, host_facts, LIMITS, starts_blender=lambda _: False)
     assert found.level is Level.BUBBLEWRAP
     assert "SHEEPFOLD_SANDBOX_READS" in found.why_not_better

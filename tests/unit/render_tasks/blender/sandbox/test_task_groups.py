@@ -40,7 +40,7 @@ MARK = f"test-{os.getpid()}"
 
 
 @pytest.fixture
-def groups() -> Iterator[Path]:
+def groups_folder() -> Iterator[Path]:
     found = find_groups()
     if found is None:
         missing("no control groups to make: not root, or a container")
@@ -49,20 +49,20 @@ def groups() -> Iterator[Path]:
     remove_group(found, MARK)
 
 
-def test_a_program_in_a_group_starts_no_more_than_it_may(groups: Path) -> None:
-    group = make_group(groups, MARK, 3)
+def test_a_program_in_a_group_starts_no_more_than_it_may(groups_folder: Path) -> None:
+    group = make_group(groups_folder, MARK, 3)
     argv = [*joining(group), sys.executable, "-c", _FORKS]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
     assert done.stdout.split("\n")[:2] == ["Resource temporarily unavailable", "2"]
 
 
-def test_an_empty_group_goes_and_so_does_what_a_killed_worker_left(groups: Path) -> None:
-    make_group(groups, MARK, 3)
-    remove_group(groups, MARK)
-    assert not list(groups.glob(f"sheepfold-{MARK}"))
-    make_group(groups, MARK, 3)
-    remove_old_groups(groups)
-    assert not list(groups.glob(f"sheepfold-{MARK}"))
+def test_an_empty_group_goes_and_so_does_what_a_killed_worker_left(groups_folder: Path) -> None:
+    make_group(groups_folder, MARK, 3)
+    remove_group(groups_folder, MARK)
+    assert not list(groups_folder.glob(f"sheepfold-{MARK}"))
+    make_group(groups_folder, MARK, 3)
+    remove_old_groups(groups_folder)
+    assert not list(groups_folder.glob(f"sheepfold-{MARK}"))
 
 
 def test_whoever_is_not_root_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ PARTS = st.one_of(
 )
 
 
-def split(*chunks: bytes) -> tuple[bytes, list[Reply]]:
+def split_chunks(*chunks: bytes) -> tuple[bytes, list[Reply]]:
     noise, replies = bytearray(), list[Reply]()
     splitter = Replies(WORD, noise.extend, replies.append)
     for chunk in chunks:
@@ -38,7 +38,7 @@ def reply_bytes(number: int, kind: str = "done", why: str = "") -> bytes:
 
 
 def test_a_reply_is_taken_out_and_the_rest_passes() -> None:
-    noise, replies = split(b"Fra:3 Mem\nSaved: 'x'" + reply_bytes(4, "failed", "no\ncamera") + b"more\n")
+    noise, replies = split_chunks(b"Fra:3 Mem\nSaved: 'x'" + reply_bytes(4, "failed", "no\ncamera") + b"more\n")
     assert noise == b"Fra:3 Mem\nSaved: 'x'\nmore\n"
     assert replies == [Reply(number=4, kind=ReplyKind.FAILED, why="no camera")]
 
@@ -47,33 +47,33 @@ def test_a_reply_is_taken_out_and_the_rest_passes() -> None:
 def test_a_reply_is_found_however_the_pipe_cuts_it(before: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(before) + reply_bytes(7)
     places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
-    noise, replies = split(*(stream[start:end] for start, end in itertools.pairwise(places)))
+    noise, replies = split_chunks(*(stream[start:end] for start, end in itertools.pairwise(places)))
     assert replies[-1] == Reply(number=7, kind=ReplyKind.DONE)
     assert noise == b"".join(before) + b"\n"
 
 
 @given(st.lists(PARTS, max_size=30))
 def test_garbage_is_noise_to_the_last_byte_and_never_raises(chunks: list[bytes]) -> None:
-    noise, replies = split(*chunks, b"\n")
+    noise, replies = split_chunks(*chunks, b"\n")
     assert not replies
     assert noise == b"".join(chunks) + b"\n"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "rest",
     [
         b"", b"null", b"[]", b"7", b"{}", b'{"number": 1}', b'{"number": "x", "kind": "done"}', b"{" * 3000,
         b'{"number": 1, "kind": "perfect"}', b'{"number": 1e999, "kind": "done"}', b'{"number": 1, "kind": []}',
         b'{"number": 1, "kind": "done"', b"\xff\xfe", b'{"number": 1, "kind": "done", "x": "' + b"y" * 5000 + b'"}',
     ],
 )  # fmt: skip
-def test_a_line_that_begins_like_a_reply_and_is_none_is_noise(said: bytes) -> None:
-    line = WORD.encode() + said + b"\n"
-    assert split(line) == (line, [])
+def test_a_line_that_begins_like_a_reply_and_is_none_is_noise(rest: bytes) -> None:
+    line = WORD.encode() + rest + b"\n"
+    assert split_chunks(line) == (line, [])
 
 
 def test_a_line_without_end_is_not_held_back() -> None:
-    noise, _ = split(WORD.encode() + b"x" * MAX_REPLY_BYTES, b"y" * 10)
+    noise, _ = split_chunks(WORD.encode() + b"x" * MAX_REPLY_BYTES, b"y" * 10)
     assert noise.endswith(b"y" * 10)
 
 
@@ -89,7 +89,7 @@ def test_the_two_halves_understand_each_other(number: int, frame: int, text: str
     driver = SimpleNamespace(render=lambda *order: rendered.append(order), why_unsuited=lambda: "")
     warm_driver.serve(driver, wire)  # type: ignore[arg-type]
     assert rendered == [(frame, text)]
-    assert split(*written)[1] == [Reply(number=number, kind=ReplyKind.DONE)]
+    assert split_chunks(*written)[1] == [Reply(number=number, kind=ReplyKind.DONE)]
 
 
 def test_the_driver_tells_why_there_is_no_picture_and_goes_on() -> None:
@@ -105,7 +105,7 @@ def test_the_driver_tells_why_there_is_no_picture_and_goes_on() -> None:
             raise AttributeError("render")
 
     warm_driver.serve(SimpleNamespace(render=render, why_unsuited=lambda: ""), wire)  # type: ignore[arg-type]
-    replies = split(*written)[1]
+    replies = split_chunks(*written)[1]
     assert [reply.kind for reply in replies] == [ReplyKind.FAILED, ReplyKind.FAILED, ReplyKind.DONE]
     assert replies[0].why.startswith("Error: no camera")
     assert replies[1].why == "AttributeError in the driver"
@@ -116,7 +116,7 @@ def test_the_driver_renders_nothing_of_an_unsuited_scene() -> None:
     wire = warm_driver.Wire.__new__(warm_driver.Wire)
     wire._orders, wire._word, wire._send = io.BytesIO(frame_order(1, 1, "a")), WORD, written.append
     warm_driver.serve(SimpleNamespace(why_unsuited=lambda: "a movie (x)"), wire)  # type: ignore[arg-type]
-    assert split(*written)[1] == [Reply(number=1, kind=ReplyKind.UNSUITED, why="a movie (x)")]
+    assert split_chunks(*written)[1] == [Reply(number=1, kind=ReplyKind.UNSUITED, why="a movie (x)")]
 
 
 def test_the_driver_is_python_3_7_and_imports_nothing_but_the_standard_library() -> None:
