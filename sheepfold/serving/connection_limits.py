@@ -10,6 +10,9 @@ both (the client is given time to notice its answer), and whatever was answered 
 ANSWER is the application's own time, and how long IDLE lasts is the HTTP library's rule. What breaks a rule is cut off
 at once.
 
+An address has only so many connections, and so has the server. One more takes the place of the one that has been in
+HEAD for longest: of many that say nothing the newest may be an honest client. Where all have asked, it is refused.
+
 Everything happens on the server's event loop: no thread waits for a client.
 """
 
@@ -23,9 +26,9 @@ import socket
 import struct
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +74,15 @@ class ConnectionRules:
 
 
 class Connection:
-    """One client's connection, as its HTTP protocol tells of it."""
+    """One client's connection, as its HTTP protocol tells of it.
 
-    def __init__(self, transport: asyncio.Transport, address: str) -> None:
+    It is in each of ``queues`` while it is in HEAD; the one that got there first stands first.
+    """
+
+    def __init__(self, transport: asyncio.Transport, address: str, *queues: dict[Connection, None]) -> None:
         self.transport, self.address = transport, address
         self.unread: Callable[[], bool] = _never
+        self._queues = queues
         self.unsent = 0
         self.behind_bytes = 0.0
         #: Its TLS handshake is done.
@@ -85,9 +92,26 @@ class Connection:
     def enter(self, phase: Phase) -> None:
         """Something else goes on from now."""
         self.phase = phase
+        self.leave_queues()
+        for queue in self._queues if phase is Phase.HEAD else ():
+            queue[self] = None
         #: In this phase, without what the application did not want to read yet.
         self.seconds = 0.0
         self.received = self.head_bytes = 0
+
+    def leave_queues(self) -> None:
+        """It waits for no head any more: it has come, or will not."""
+        for queue in self._queues:
+            queue.pop(self, None)
+
+
+@dataclass
+class _OfAddress:
+    """What one address has."""
+
+    count: int = 0
+    #: Those in HEAD, the one that got there first stands first.
+    waiting: dict[Connection, None] = field(default_factory=dict["Connection", None])
 
 
 def _never() -> bool:
@@ -103,7 +127,9 @@ class ConnectionLimits:
         self.refused = 0
         self._clock = clock
         self._connections: dict[Connection, None] = {}
-        self._of_address: Counter[str] = Counter()
+        self._of_address: defaultdict[str, _OfAddress] = defaultdict(_OfAddress)
+        #: Those in HEAD of all addresses.
+        self._waiting: dict[Connection, None] = {}
         self._looked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._continued: Connection | None = None
@@ -112,16 +138,17 @@ class ConnectionLimits:
         return len(self._connections)
 
     def opened(self, transport: asyncio.Transport) -> Connection:
-        """A client is there; one too many is cut off at once."""
+        """A client is there; where that is one too many, one is cut off at once."""
         if self._continued is not None:
             return self._continued
-        connection = Connection(transport, _address(transport))
-        rules, address = self.rules, connection.address
-        is_one_too_many = len(self._connections) >= rules.total or self._of_address[address] >= rules.per_address
+        address = address_of(transport)
+        theirs = self._of_address[address]
+        full = self._full_queue(theirs)
+        connection = Connection(transport, address, theirs.waiting, self._waiting)
         self._connections[connection] = None
-        self._of_address[address] += 1
-        if is_one_too_many:
-            self._cut(connection, "one connection too many")
+        theirs.count += 1
+        if full is not None:
+            self._cut(next(iter(full)), "one connection too many")
         if self._timer is None:
             self._looked_at = self._clock()
             self._look_later()
@@ -139,13 +166,21 @@ class ConnectionLimits:
         finally:
             self._continued = None
 
+    def _full_queue(self, theirs: _OfAddress) -> dict[Connection, None] | None:
+        """The queue whose first makes room for one more connection of an address, itself at last; ``None``: no need."""
+        if theirs.count >= self.rules.per_address:
+            return theirs.waiting
+        return self._waiting if len(self._connections) >= self.rules.total else None
+
     def closed(self, connection: Connection) -> None:
         """Forgets a client's connection; a second call for the same one does nothing."""
         if connection not in self._connections:
             return
         del self._connections[connection]
-        self._of_address[connection.address] -= 1
-        if not self._of_address[connection.address]:
+        connection.leave_queues()
+        theirs = self._of_address[connection.address]
+        theirs.count -= 1
+        if not theirs.count:
             del self._of_address[connection.address]
         if not self._connections and self._timer is not None:
             self._timer.cancel()
@@ -163,16 +198,12 @@ class ConnectionLimits:
         """Cuts off whoever has broken a rule since the last look."""
         now = self._clock()
         passed_s, self._looked_at = now - self._looked_at, now
-        waiting: dict[str, list[Connection]] = {}
         for connection in list(self._connections):
-            reason = self._judge(connection, passed_s)
-            if reason:
+            if reason := self._judge(connection, passed_s):
                 self._cut(connection, reason)
-            elif connection.phase is Phase.HEAD and connection.seconds >= LOOK_EVERY_S:
-                waiting.setdefault(connection.address, []).append(connection)
-        for connections in waiting.values():
-            # The oldest first: they had most time.
-            for connection in connections[: max(0, len(connections) - self.rules.waiting_per_address)]:
+        for theirs in self._of_address.values():
+            late = [connection for connection in theirs.waiting if connection.seconds >= LOOK_EVERY_S]
+            for connection in late[: max(0, len(late) - self.rules.waiting_per_address)]:
                 self._cut(connection, "too many connections wait for their request")
 
     def _judge(self, connection: Connection, passed_s: float) -> str:
@@ -208,6 +239,7 @@ class ConnectionLimits:
     def _cut(self, connection: Connection, reason: str) -> None:
         self.refused += 1
         log.debug("%s is cut off: %s", connection.address, reason)
+        connection.leave_queues()
         cut_off(connection.transport)
 
 
@@ -219,8 +251,8 @@ def cut_off(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
-def _address(transport: asyncio.Transport) -> str:
-    """The client's address; all of one IPv6 network (/64) count as one, for one machine has all of it."""
+def address_of(transport: asyncio.Transport) -> str:
+    """The client's address as limits count it: of IPv6 its network (/64), all of which one machine may have."""
     peer = transport.get_extra_info("peername")
     address = str(peer[0]) if peer else ""
     return ":".join(address.split(":")[:4]) if ":" in address and not address.startswith("::") else address

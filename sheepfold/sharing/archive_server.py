@@ -3,8 +3,9 @@
 The coordinator and every node run one. Whoever asks shows the archive's pass
 (:func:`~sheepfold.contract.api_messages.archive_pass`). Bytes that are not in a verified piece never leave, so an
 archive may be served while it is still arriving. When too many ask at once they are told so (503): they go elsewhere,
-or ask again in a moment. A client that reads too slowly is cut off, and one that is slow to ask. Own thread, own
-event loop; the only file here that imports aiohttp.
+or ask again in a moment; one address has half of the answers at most, so that the other half is there for others. A
+client that reads too slowly is cut off, and one that is slow to ask. Own thread, own event loop; the only file here
+that imports aiohttp.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ import logging
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
 from sheepfold.contract.api_messages import PIECES_HEADER, archive_pass
 from sheepfold.contract.orders import MD5_NAME
-from sheepfold.serving.connection_limits import ConnectionLimits, ConnectionRules, cut_off
+from sheepfold.serving.connection_limits import ConnectionLimits, ConnectionRules, address_of, cut_off
 from sheepfold.serving.guarded_stream import GuardedStream
-from sheepfold.serving.listening import listen
+from sheepfold.serving.listening import BACKLOG, listen
 from sheepfold.sharing.shared_archive import SharedArchive
 
 from .pieces import to_text
@@ -34,16 +35,16 @@ log = logging.getLogger(__name__)
 
 #: Answers sent at the same time: the coordinator serves the whole farm, a node renders at the same time.
 COORDINATOR_SENDS_AT_ONCE, NODE_SENDS_AT_ONCE = 32, 8
-#: An answer may take so long, and as much more as its bytes need at the slowest pace that is accepted.
+#: An answer may be so many seconds behind the slowest pace that is accepted.
 ANSWER_S, SLOWEST_BYTES_PER_S = 15.0, 100_000
+#: After so many bytes it is looked whether a client keeps the pace.
+SLICE_BYTES = 1024 * 1024
 #: Connections without a request are closed after this (seconds).
 IDLE_S = 30.0
 #: Answers under way when the server stops (seconds).
 GRACE_S = 0.2
-#: More connections than this wait until others are gone.
-BACKLOG = 128
-
-#: Two connections for each of a node's fetches are plenty, behind a router as well; a request is a few hundred bytes.
+#: A node asks one peer over a handful of connections, and many may be behind one router; a request is a few hundred
+#: bytes.
 RULES = ConnectionRules(head_bytes=16 * 1024, per_address=1024, total=2048)
 
 ArchiveLookup = Callable[[str], SharedArchive | None]
@@ -59,7 +60,8 @@ class ArchiveServer:
         self.port = 0
         #: Bytes of archives that were sent.
         self.bytes_sent = 0
-        self._sending = 0
+        #: Answers under way, by address.
+        self._sending: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archives", daemon=True)
@@ -69,7 +71,7 @@ class ArchiveServer:
 
         ``host`` may be empty: every interface; port 0: a free one. Raises OSError when nothing can listen there.
         """
-        self._socket = listen(host, port, backlog=BACKLOG)
+        self._socket = listen(host, port)
         self.port = self._socket.getsockname()[1]
         return self
 
@@ -116,8 +118,8 @@ class ArchiveServer:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=1024)
-        app.router.add_get("/archives/{md5}", self._archive)
-        app.router.add_get("/archives/{md5}/pieces", self._pieces)
+        app.router.add_get("/archives/{md5}", self._archive, allow_head=False)
+        app.router.add_get("/archives/{md5}/pieces", self._pieces, allow_head=False)
         return app
 
     async def _pieces(self, request: web.Request) -> web.StreamResponse:
@@ -130,21 +132,45 @@ class ArchiveServer:
         said = {PIECES_HEADER: _said(shared)}
         if not shared.covers(start, end):
             raise web.HTTPRequestRangeNotSatisfiable(headers=said, text="these bytes are not here")
-        if self._sending >= self._at_once:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        address = address_of(transport)
+        if self._sending.total() >= self._at_once or self._sending[address] >= max(1, self._at_once // 2):
             raise web.HTTPServiceUnavailable(headers=said, text="too many ask at once")
-        answer = _SentOnce(shared.path, headers=said)
-        self._sending += 1
+        self._sending[address] += 1
         try:
-            async with asyncio.timeout(self._answer_s + (end - start) / SLOWEST_BYTES_PER_S):
+            return await self._send(request, transport, _answer(request, shared, start, end), shared, start)
+        finally:
+            self._sending -= Counter({address: 1})
+
+    async def _send(
+        self,
+        request: web.Request,
+        transport: asyncio.Transport,
+        answer: web.StreamResponse,
+        shared: SharedArchive,
+        start: int,
+    ) -> web.StreamResponse:
+        """Sends what was asked for, slice by slice; whoever falls behind the pace is cut off."""
+        loop = asyncio.get_running_loop()
+        began, size = loop.time(), answer.content_length or 0
+        try:
+            with await loop.run_in_executor(None, shared.path.open, "rb") as file:
                 await answer.prepare(request)
+                for at in range(0, size, SLICE_BYTES):
+                    async with asyncio.timeout_at(began + self._answer_s + at / SLOWEST_BYTES_PER_S):
+                        await loop.sendfile(transport, file, start + at, min(SLICE_BYTES, size - at))
+                await answer.write_eof()
+        except FileNotFoundError:
+            raise web.HTTPNotFound(text="this archive is not here any more") from None
+        except ConnectionError:  # it went elsewhere
+            return answer
         except TimeoutError:
             log.info("%s reads too slowly and is cut off", request.remote)
-            if request.transport is not None:
-                cut_off(request.transport)
+            cut_off(transport)
             return answer
-        finally:
-            self._sending -= 1
-        self.bytes_sent += answer.content_length or 0 if answer.status in (200, 206) else 0
+        self.bytes_sent += size
         return answer
 
     def _found(self, request: web.Request) -> SharedArchive:
@@ -162,11 +188,15 @@ class ArchiveServer:
         return shared
 
 
-class _SentOnce(web.FileResponse):
-    """A file, sent where it is told to be; aiohttp asks once more when the handler returns."""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return None if self.prepared else await super().prepare(request)
+def _answer(request: web.Request, shared: SharedArchive, start: int, end: int) -> web.StreamResponse:
+    """The head of an answer with these bytes."""
+    headers = {PIECES_HEADER: _said(shared), "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+    is_part = "Range" in request.headers
+    if is_part:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{shared.size}"
+    answer = web.StreamResponse(status=206 if is_part else 200, headers=headers)
+    answer.content_length = end - start
+    return answer
 
 
 def _loop() -> asyncio.AbstractEventLoop:

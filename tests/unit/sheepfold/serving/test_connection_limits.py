@@ -137,18 +137,51 @@ def test_connections_that_have_asked_do_not_count_as_waiting(clients: Clients) -
     assert not any(map(clients.cut, asked))
 
 
+def asked(clients: Clients, count: int, address: str = "10.0.0.1") -> list[Connection]:
+    """Connections that have sent a request."""
+    made = [clients.connect(address) for _ in range(count)]
+    for connection in made:
+        connection.enter(Phase.IDLE)
+    return made
+
+
 def test_an_address_and_the_server_have_only_so_many(clients: Clients) -> None:
-    of_one = [clients.connect() for _ in range(21)]
-    assert list(map(clients.cut, of_one)) == [False] * 20 + [True]
-    clients.limits.closed(of_one[-1])
-    of_others = [clients.connect(f"10.0.1.{number}") for number in range(10)]
-    assert list(map(clients.cut, of_others)) == [False] * 9 + [True]
+    of_one = asked(clients, 20)
+    one_too_many = clients.connect()
+    assert clients.cut(one_too_many)
+    assert not any(map(clients.cut, of_one))
+    clients.limits.closed(one_too_many)
+    clients.limits.look_once()
+    asked(clients, 9, "10.0.1.1")
+    asked_first = clients.connect("192.168.0.99")  # the fixture's own waits, and makes room
+    asked_first.enter(Phase.IDLE)
+    assert clients.cut(clients.connect("10.0.1.2"))
     for connection in of_one:
         clients.limits.closed(connection)
     assert not clients.cut(clients.connect())
 
 
+def test_one_that_has_said_nothing_for_long_makes_room_for_a_new_one(clients: Clients) -> None:
+    """Given an address whose connections send half a head each, when an honest one comes from there, it is let in."""
+    silent = [clients.connect() for _ in range(20)]
+    honest = asked(clients, 2)
+    assert list(map(clients.cut, silent)) == [True, True] + [False] * 18
+    assert not any(map(clients.cut, honest))
+    others = [clients.connect("10.0.0.2") for _ in range(12)]
+    assert not clients.cut(others[-1]), "it may be honest, too"
+    assert sum(map(clients.cut, silent)) > 2
+
+
+def test_a_connection_that_was_cut_off_makes_room_once(clients: Clients) -> None:
+    silent = clients.connect()
+    asked(clients, 19)
+    clients.connect()
+    assert clients.cut(silent)
+    second = clients.connect()
+    assert not clients.cut(second), "the first of those that still wait goes, not the one that has gone"
+
+
 def test_addresses_of_one_ipv6_network_count_as_one(clients: Clients) -> None:
     of_one = [clients.connect(f"2001:db8:1:2:aaaa:bbbb:0:{number:x}") for number in range(21)]
-    assert clients.cut(of_one[-1])
+    assert clients.cut(of_one[0])
     assert not clients.cut(clients.connect("2001:db8:1:3::1"))

@@ -154,13 +154,14 @@ def test_bytes_leave_by_sendfile(
 class StuckReader:
     """Asks for an archive and reads nothing, through a window so small that the answer cannot be sent."""
 
-    def __init__(self, server: ArchiveServer) -> None:
+    def __init__(self, server: ArchiveServer, address: str = "127.0.0.1") -> None:
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.bind((address, 0))
         self.socket.connect(("127.0.0.1", server.port))
         asks = f"GET /archives/{MD5} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {archive_pass(TOKEN, MD5)}\r\n\r\n"
         self.socket.sendall(asks.encode())
-        self.began = self.socket.recv(10)
+        self.began = self.socket.recv(12)
 
     def is_cut_off(self, within_s: float) -> bool:
         """Whether the connection ends by itself, without anything being read."""
@@ -178,13 +179,39 @@ def test_a_server_with_enough_askers_says_so_and_drops_those_that_do_not_read(
     fill(archives, 0, 1, 2, 3)
     client = PeerClient(MD5, archive_pass(TOKEN, MD5))
     url = f"http://127.0.0.1:{server.port}"
-    stuck = [StuckReader(server) for _ in range(2)]
-    assert all(reader.began.startswith(b"HTTP/1.1") for reader in stuck)
+    stuck = [StuckReader(server, address) for address in ("127.0.0.2", "127.0.0.3")]
+    assert all(reader.began == b"HTTP/1.1 200" for reader in stuck)
     with pytest.raises(PeerBusy):
         client.piece(url, 0, 10, NODE_TIMEOUTS)
     assert client.pieces(url, NODE_TIMEOUTS) == "all", "what it has can still be asked"
     assert all(reader.is_cut_off(within_s=10) for reader in stuck)
     assert client.piece(url, 0, 10, NODE_TIMEOUTS)[0] == CONTENT[:10]
+    server.stop()
+
+
+def test_one_address_takes_half_of_the_answers_at_most(archives: FakeArchives) -> None:
+    server = ArchiveServer(archives, TOKEN, at_once=4).bind("127.0.0.1", 0).start()
+    fill(archives, 0, 1, 2, 3)
+    readers = [StuckReader(server, "127.0.0.2") for _ in range(4)]
+    assert [reader.began for reader in readers] == [b"HTTP/1.1 200"] * 2 + [b"HTTP/1.1 503"] * 2
+    assert get(server).content == CONTENT
+    server.stop()
+
+
+def test_whoever_stops_reading_has_no_longer_than_what_was_read_allows(
+    archives: FakeArchives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an answer that may take long, when nothing of it is read, then it ends after the first seconds."""
+    monkeypatch.setattr("sheepfold.sharing.archive_server.SLICE_BYTES", BLOCK_BYTES // 8)
+    monkeypatch.setattr("sheepfold.sharing.archive_server.SLOWEST_BYTES_PER_S", BLOCK_BYTES // 6)
+    server = ArchiveServer(archives, TOKEN, at_once=2, answer_s=0.5).bind("127.0.0.1", 0)
+    assert server._socket
+    server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)  # what the system takes counts as read
+    server.start()
+    fill(archives, 0, 1, 2, 3)
+    reader = StuckReader(server)
+    assert reader.began == b"HTTP/1.1 200"
+    assert reader.is_cut_off(within_s=10), "the whole would have had 18 s"
     server.stop()
 
 
