@@ -6,10 +6,12 @@ In a sandbox that is every process of the renderer: what loses its parent in the
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import re
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,8 @@ import psutil
 _STATUS = re.compile(r"^Vm(HWM|RSS):\s+(\d+) kB", re.M | re.ASCII)
 #: An exact count of a Blender takes some thousandths of a second.
 EXACT_WITHIN_S = 1.0
+#: Linux kernels list the children of each thread, unless they were made without.
+_LISTS_CHILDREN = Path("/proc/self/task", str(os.getpid()), "children").exists()
 _SHARED_OUT = re.compile(r"^Pss:\s+(\d+) kB", re.M | re.ASCII)
 
 
@@ -35,7 +39,11 @@ class TreeMemory:
 
 def measure(pid: int) -> TreeMemory:
     """What a process and its descendants hold and held."""
-    each = [_of(process) for process in tree_of(pid)]
+    return _sum_of(tree_of(pid))
+
+
+def _sum_of(pids: Sequence[int]) -> TreeMemory:
+    each = [_of(pid) for pid in pids]
     return TreeMemory(
         peak_kb=sum(held.peak_kb for held in each), now_kb=sum(held.now_kb for held in each), processes=len(each)
     )
@@ -57,40 +65,48 @@ def over_limit(pid: int, held: TreeMemory, limit_kb: int | None) -> str:
     return f"stopped: it held {_gb(exactly)} GB, and a render on this PC may hold {_gb(limit_kb)} GB"
 
 
-def resident_kb(pid: int) -> int:
-    """What a process and its descendants hold now, kB; 0 when they are gone."""
-    return measure(pid).now_kb
-
-
-def take_peak_kb(pid: int) -> int:
-    """What the tree held at most, kB; from here on a new peak is counted.
+def take_peak(pid: int) -> TreeMemory:
+    """What a process and its descendants hold and held; from here on a new peak is counted.
 
     Linux; elsewhere a peak is that of the process's whole life.
     """
-    total = 0
-    for process in tree_of(pid):
-        total += _of(process).peak_kb
+    pids = tree_of(pid)
+    held = _sum_of(pids)
+    for member in pids:
         with contextlib.suppress(OSError):
-            Path(f"/proc/{process.pid}/clear_refs").write_text("5")
-    return total
+            Path(f"/proc/{member}/clear_refs").write_text("5")
+    return held
 
 
-def tree_of(pid: int) -> list[psutil.Process]:
+def tree_of(pid: int) -> list[int]:
     """A process and its descendants; empty when it is gone."""
+    if _LISTS_CHILDREN:
+        return _listed_tree(pid)
     try:
         root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
+        return [pid, *(child.pid for child in root.children(recursive=True))]
     except psutil.Error:
         return []
 
 
-def _of(process: psutil.Process) -> TreeMemory:
+def _listed_tree(pid: int) -> list[int]:
+    """As the kernel lists children, thread by thread: other processes of the PC are not looked at."""
+    found = [pid] if Path(f"/proc/{pid}").is_dir() else []
+    for parent in found:  # it grows meanwhile
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{parent}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def _of(pid: int) -> TreeMemory:
     try:
         if sys.platform == "linux":
-            text = Path(f"/proc/{process.pid}/status").read_text("utf-8", "replace")
+            text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
             found = {name: int(kilobytes) for name, kilobytes in _STATUS.findall(text)}
             return TreeMemory(peak_kb=found.get("HWM", 0), now_kb=found.get("RSS", 0))
-        memory = process.memory_info()
+        memory = psutil.Process(pid).memory_info()
         return TreeMemory(peak_kb=getattr(memory, "peak_wset", memory.rss) // 1024, now_kb=memory.rss // 1024)
     except (psutil.Error, OSError):
         return TreeMemory()
@@ -104,7 +120,7 @@ def _exact_kb(pid: int) -> int | None:
     found: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def count() -> None:
-        found.put(sum(_share_kb(process) for process in tree_of(pid)))
+        found.put(sum(_share_kb(member) for member in tree_of(pid)))
 
     threading.Thread(target=count, name="exact memory", daemon=True).start()
     try:
@@ -113,13 +129,13 @@ def _exact_kb(pid: int) -> int | None:
         return None
 
 
-def _share_kb(process: psutil.Process) -> int:
+def _share_kb(pid: int) -> int:
     """What it holds alone, and its share of what it holds with others."""
     try:
-        found = _SHARED_OUT.search(Path(f"/proc/{process.pid}/smaps_rollup").read_text("utf-8", "replace"))
+        found = _SHARED_OUT.search(Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8", "replace"))
     except OSError:
         found = None
-    return int(found.group(1)) if found else _of(process).now_kb
+    return int(found.group(1)) if found else _of(pid).now_kb
 
 
 def _gb(kilobytes: int) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from render_tasks.blender.command_line import frame_number
-from render_tasks.blender.memory import resident_kb, take_peak_kb
+from render_tasks.blender.memory import take_peak
 from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.output.diagnosis import one_line, scene_fault
 from render_tasks.blender.output.left_files import LOOK_WITHIN_S, OUT, find_picture
@@ -90,8 +90,9 @@ class WarmBlender:
         self._replies = Replies(self._word, self._on_noise, self._on_reply)
         self._renderer = RendererProcess(home, guard, self._replies.feed)
         self._frame: WarmFrame | None = None
-        self._first_kb = 0
-        #: Of the kB it holds while it waits, so many are not worth a start.
+        #: What it held after its first frame, and after its last one.
+        self._first_kb = self._held_kb = 0
+        #: Of the kB it holds then, so many are not worth a start.
         self._small_kb = SMALL_KB
 
     def render(
@@ -120,7 +121,10 @@ class WarmBlender:
             raise AttemptDropped(cancel_token.reason)
         if frame.run.limit_hit:
             raise self._at_limit(frame, *frame.run.limit_hit)
-        frame.run.note_peak(take_peak_kb(self._renderer.pid))
+        held = take_peak(self._renderer.pid)
+        frame.run.note_peak(held.peak_kb)
+        self._held_kb = held.now_kb
+        self._first_kb = self._first_kb or held.now_kb
         return within(
             LOOK_WITHIN_S, lambda: self._result(job, frame, folder), cancel_token, doing="looking for the picture"
         )
@@ -135,10 +139,8 @@ class WarmBlender:
             return "it ended"
         if self.frames >= FRAMES_AT_MOST:
             return f"it has rendered {self.frames} frames"
-        held_kb = resident_kb(self._renderer.pid)
-        self._first_kb = self._first_kb or held_kb
-        if held_kb > max(self._small_kb, self._first_kb * GROWN_BY):
-            return f"it grew from {self._first_kb // 1024} to {held_kb // 1024} MB"
+        if self._held_kb > max(self._small_kb, self._first_kb * GROWN_BY):
+            return f"it grew from {self._first_kb // 1024} to {self._held_kb // 1024} MB"
         return ""
 
     def close(self) -> None:

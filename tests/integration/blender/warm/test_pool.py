@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from render_tasks.archives.cache import ArchiveCache
+from render_tasks.blender.memory import TreeMemory
 from render_tasks.blender.orphan_guard import OrphanGuard
 from render_tasks.blender.render_job import RenderedFrame, RenderJob
 from render_tasks.blender.warm.pool import WarmBlenders
@@ -208,7 +209,7 @@ def test_half_of_the_limit_is_as_much_as_a_renderer_may_grow_to(
     harness: PoolHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = iter([400_000, 900_000, 1_100_000])
-    monkeypatch.setattr("render_tasks.blender.warm.process.resident_kb", lambda _pid: next(held))
+    monkeypatch.setattr("render_tasks.blender.warm.process.take_peak", lambda _pid: TreeMemory(now_kb=next(held)))
     for frame in (1, 2, 3, 4):
         harness.render(harness.job(frame, memory_limit_kb=2_000_000))
         if frame == 3:
@@ -359,12 +360,11 @@ def test_a_process_says_why_it_should_be_closed(harness: PoolHarness, monkeypatc
     process = WarmBlender("key", harness.folder / "warm" / "one", harness.guard)
     with contextlib.closing(process):
         assert process.why_close() == "it ended"
-        process.render(harness.job(1), CancelToken(), lambda _: None)
         held = iter([3_000_000, 4_000_000, 4_600_000])
-        monkeypatch.setattr("render_tasks.blender.warm.process.resident_kb", lambda _pid: next(held))
-        assert process.why_close() == ""
-        assert process.why_close() == ""
-        assert process.why_close() == "it grew from 2929 to 4492 MB"
+        monkeypatch.setattr("render_tasks.blender.warm.process.take_peak", lambda _pid: TreeMemory(now_kb=next(held)))
+        for frame, why in enumerate(["", "", "it grew from 2929 to 4492 MB"], 1):
+            process.render(harness.job(frame), CancelToken(), lambda _: None)
+            assert process.why_close() == why
         process.frames = 250
         assert process.why_close() == "it has rendered 250 frames"
 
