@@ -1,12 +1,15 @@
 """How close the whole chain comes to one Blender that is left alone: the price of going through a farm.
 
-    .venv/bin/python -m benchmarks.end_to_end [--pairs 5] [--frames 12] [--slots 1] [--keep DIR]
+    .venv/bin/python -m benchmarks.end_to_end [--pairs 5] [--frames 12] [--slots 1] [--keep DIR] [--sandbox]
 
 The same light frames (320 × 180, 16 samples) are rendered twice, by turns: through lab server, coordinator, Redis and
 worker, from the first grant to the last validation, with nothing of the scene anywhere on the farm at the start; and by
 one bare Blender process per slot with the same threads, which is the limit of this machine. What counts is the ratio.
 ``frame_timeline.py`` says where the times come from. Without ``--frames`` both cases are measured: 12 frames on one
 slot, and 48 on two. The exit code is 1 when a median ratio is above the goal.
+
+``--sandbox`` compares the chain with itself instead: renderers in a sandbox, of the level that ``SHEEPFOLD_SANDBOX``
+names, against renderers without one.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ GOAL = 1.25
 #: Median from a picture to the next frame on the same slot, milliseconds.
 GAP_GOAL_MS = 50
 LIMIT_S = 180
+#: The chain with a sandbox may take this much of the chain without one.
+SANDBOX_GOAL = 1.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,12 +137,60 @@ def measure(case: Case, folder: Path, *, pairs: int = 5) -> EndToEndFigures:
     return EndToEndFigures(case=case, timelines=tuple(timelines), bare_s=tuple(bare_s), others=tuple(others))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SandboxFigures:
+    """Pairs of the chain with a sandbox and without one."""
+
+    case: Case
+    sandbox: str
+    inside_s: tuple[float, ...]
+    outside_s: tuple[float, ...]
+
+    @property
+    def ratios(self) -> list[float]:
+        return [inside / outside for inside, outside in zip(self.inside_s, self.outside_s, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        """The median of the pairs."""
+        return statistics.median(self.ratios)
+
+    def table(self) -> str:
+        """For a person."""
+        lines = [f"{self.case.frames} frames, {self.case.slots} slot(s), SHEEPFOLD_SANDBOX={self.sandbox}", ""]
+        lines += [f"{'':34}{'with s':>9}{'without s':>11}{'ratio':>8}"]
+        for number, (inside, outside) in enumerate(zip(self.inside_s, self.outside_s, strict=True), 1):
+            lines.append(f"{f'pair {number}':34}{inside:9.2f}{outside:11.2f}{inside / outside:8.3f}")
+        range_text = f"({min(self.ratios):.3f} to {max(self.ratios):.3f})"
+        lines += [f"{'median ratio (min to max)':34}{self.ratio:28.3f}  {range_text}"]
+        return "\n".join([*lines, f"{'goal':34}{SANDBOX_GOAL:28.2f}"])
+
+
+def measure_sandbox(case: Case, folder: Path, *, pairs: int = 5) -> SandboxFigures:
+    """With, without, without, with, ...: what changes in the course of a run is in both."""
+    sandbox = os.environ.get("SHEEPFOLD_SANDBOX", "required")
+    blender = local_blender()
+    packed = pack_scene(demo_scene(blender, folder), folder / "scene.zip")
+    seconds: dict[str, list[float]] = {sandbox: [], "off": []}
+    for number in range(pairs):
+        for choice in (sandbox, "off") if number % 2 == 0 else ("off", sandbox):
+            place = folder / f"farm-{number}-{choice}"
+            place.mkdir()
+            settings = {"SHEEPFOLD_SANDBOX": choice}
+            with idle_farm(place, blender, slots=case.slots, cores=case.threads, environment=settings) as farm:
+                passage = send_through(farm, packed, frames=case.frames, slots=case.slots, limit_s=LIMIT_S)
+            seconds[choice].append(passage.took_s)
+        say(f"pair {number + 1}: with {seconds[sandbox][-1]:.2f} s, without {seconds['off'][-1]:.2f} s")
+    return SandboxFigures(case=case, sandbox=sandbox, inside_s=tuple(seconds[sandbox]), outside_s=tuple(seconds["off"]))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 0 when every goal was met."""
     parser = argparse.ArgumentParser(description="Compares the whole chain with one Blender that is left alone.")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--frames", type=int, help="one case of so many frames instead of the two")
     parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--sandbox", action="store_true", help="the chain with a sandbox against the chain without")
     parser.add_argument("--keep", type=Path, help="keep logs, ledgers and pictures here (must be empty)")
     given = parser.parse_args(argv)
     cases = [Case(frames=given.frames, slots=given.slots)] if given.frames else [ONE_SLOT, TWO_SLOTS]
@@ -146,6 +199,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for case in cases:
             folder = (given.keep or Path(temporary)) / f"{case.frames}-{case.slots}"
             folder.mkdir(parents=True)
+            if given.sandbox:
+                inside = measure_sandbox(case, folder, pairs=given.pairs)
+                print(inside.table(), end="\n\n", flush=True)
+                met &= inside.ratio <= SANDBOX_GOAL
+                continue
             found = measure(case, folder, pairs=given.pairs)
             print(found.table(), end="\n\n", flush=True)
             met &= found.ratio <= GOAL and found.gap_ms <= GAP_GOAL_MS

@@ -12,7 +12,7 @@ import contextlib
 import re
 import sqlite3
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -104,9 +104,11 @@ class FrameTimeline:
 
 
 @contextlib.contextmanager
-def idle_farm(folder: Path, blender: str, *, slots: int, cores: int | None) -> Iterator[RunningFarm]:
-    """A farm that has nothing to do; it ends with the block."""
-    settings = {"SHEEPFOLD_BLENDER": blender, "SHEEPFOLD_SLOTS": str(slots)}
+def idle_farm(
+    folder: Path, blender: str, *, slots: int, cores: int | None, environment: Mapping[str, str] | None = None
+) -> Iterator[RunningFarm]:
+    """A farm that has nothing to do; it ends with the block. ``environment`` is added to that of all its parts."""
+    settings = {"SHEEPFOLD_BLENDER": blender, "SHEEPFOLD_SLOTS": str(slots), **(environment or {})}
     if cores:
         settings["SHEEPFOLD_CORES"] = str(cores)
     with running_farm(folder, environment=settings) as farm:
