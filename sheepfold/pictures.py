@@ -36,6 +36,8 @@ LARGE_BYTES = 256 * 1024**2
 #: much it may need. Of every other it holds some rows; what needs more than its process has is no picture.
 _HELD_WHOLE = {"targa": 0, "webp": 1, "jpeg2000": 4}
 MAX_HELD_BYTES = 128 * 1024**2
+#: Formats whose first part cannot be decoded any more once OpenImageIO has looked for a second one.
+_READ_FORWARD = frozenset({"webp"})
 #: What rows that are packed together, or lie in one row of tiles, may decode to.
 MAX_BLOCK_BYTES = 64 * 1024**2
 #: Decoded bytes held at a time; most frames fit whole.
@@ -124,12 +126,7 @@ def _inspect(path: Path, *, is_large: bool) -> Picture:
 @contextmanager
 def open_picture(path: Path, *, is_large: bool = True) -> Generator[oiio.ImageInput]:
     """The file at its first part, with the headers of all parts judged; raises as :func:`inspect` does."""
-    # Colours as they stand in the file: a PNG's would be multiplied with its alpha.
-    config = oiio.ImageSpec()
-    config.attribute("oiio:UnassociatedAlpha", 1)
-    reader = oiio.ImageInput.open(str(path), config)
-    if reader is None:
-        raise NotAPicture(oiio.geterror() or "it cannot be opened")
+    reader = _opened(path)
     try:
         if reader.format_name() not in SUFFIXES:
             raise NotAPicture(f"{reader.format_name()} is not a format frames come in")
@@ -138,10 +135,23 @@ def open_picture(path: Path, *, is_large: bool = True) -> Generator[oiio.ImageIn
             raise NotAPicture(f"it decodes to {bytes_text(decoded_bytes)}, more than any frame")
         if decoded_bytes > LARGE_BYTES and not is_large:
             raise LargeFile
+        if reader.format_name() in _READ_FORWARD:
+            reader.close()
+            reader = _opened(path)
         reader.seek_subimage(0, 0)
         yield reader
     finally:
         reader.close()
+
+
+def _opened(path: Path) -> oiio.ImageInput:
+    # Colours as they stand in the file: a PNG's would be multiplied with its alpha.
+    config = oiio.ImageSpec()
+    config.attribute("oiio:UnassociatedAlpha", 1)
+    reader = oiio.ImageInput.open(str(path), config)
+    if reader is None:
+        raise NotAPicture(oiio.geterror() or "it cannot be opened")
+    return reader
 
 
 @dataclass(frozen=True, kw_only=True)

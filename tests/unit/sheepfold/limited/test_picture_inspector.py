@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import threading
 import time
@@ -15,8 +14,6 @@ import numpy as np
 import OpenImageIO as oiio
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from sheepfold.errors import NotAPicture
 from sheepfold.limited.child import MEMORY_BYTES
@@ -35,7 +32,7 @@ def inspector() -> Iterator[PictureInspector]:
     inspector.close()
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "exr", "tga", "tif", "bmp", "hdr"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "exr", "tga", "tif", "bmp", "hdr", "webp"])
 def test_a_child_says_what_the_process_itself_would_say(
     inspector: PictureInspector, tmp_path: Path, suffix: str
 ) -> None:
@@ -156,21 +153,3 @@ def test_a_child_looks_at_as_many_pictures_a_second(inspector: PictureInspector,
         ratios.append(per_second(inspector.inspect, path) / here)
     print(f"{here:.0f} pictures/s in process; children against it: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
     assert max(ratios) > 0.5
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_picture_with_any_bytes_changed_is_a_picture_or_none(
-    inspector: PictureInspector, tmp_path: Path, data: st.DataObject
-) -> None:
-    suffix = data.draw(st.sampled_from(["png", "jpg", "exr", "tga", "tif", "bmp", "hdr", "webp"]))
-    whole = tmp_path / f"whole.{suffix}"
-    if not whole.exists():
-        write_picture(whole, RGB, WHITE)
-    content = bytearray(whole.read_bytes())
-    for at, value in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=12)):
-        content[at] = value
-    path = tmp_path / f"changed.{suffix}"
-    path.write_bytes(bytes(content[: data.draw(st.integers(1, len(content)))]))
-    with contextlib.suppress(NotAPicture):
-        assert inspector.inspect(path).suffix
