@@ -17,12 +17,13 @@ SIDE_BY_SIDE := --numprocesses 3 --dist loadfile
 #: Options for pytest, as in `make test PYTEST_ARGS="-k lease"`.
 PYTEST_ARGS ?=
 
-.PHONY: help lab test check test-scenes test-compose chaos bench docs reference format lock sbom audit image-digests \
+.PHONY: help lab test fuzz check test-scenes test-compose chaos bench docs reference format lock sbom audit image-digests \
 	release clean
 
 help:
 	@echo "make lab           a farm on this machine: server, coordinator, Redis, worker, Blender; 12 frames of a demo"
 	@echo "make test          every test: unit, integration, acceptance"
+	@echo "make fuzz          strangers' bytes for everything that reads them, 20 seconds each"
 	@echo "make test-scenes   over a hundred small scenes of every kind, by the farm and by bare Blender; some minutes"
 	@echo "make check         linters, types, import contracts, and the documentation's site, built strictly"
 	@echo "make test-compose  the same farm in containers (needs a Docker Engine and docker-compose)"
@@ -49,6 +50,9 @@ test: $(VENV)/.test
 	@$(BIN)/python -m tools.install_services
 	@blender=$$($(BIN)/python -m tools.find_blender) && \
 	SHEEPFOLD_BLENDER="$$blender" $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests
+
+fuzz: $(VENV)/.test
+	@SHEEPFOLD_FUZZ_S=$${SHEEPFOLD_FUZZ_S:-20} $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS) tests/fuzz
 
 # Sizes, regions, formats, views, cameras, frames, caches, names: pixels are equal, or the person was told.
 test-scenes: $(VENV)/.test

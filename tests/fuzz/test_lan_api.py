@@ -7,12 +7,13 @@ from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.access.roles import Role
 from coordinator.access.routes import route_of
 from tests.conftest import missing
+from tests.support.fuzzing import fuzzed
 from tests.unit.coordinator.api.test_app import ADMIN, BEARER, FakeArchives, FakeClaims, create_fake_api
 
 try:
@@ -20,8 +21,6 @@ try:
 except ImportError:  # an environment without the test extra
     schemathesis = None
 
-#: Some seconds for all of them together.
-BOUNDED = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 API = create_fake_api(FakeClaims(), FakeArchives())
 
 
@@ -40,16 +39,21 @@ if schemathesis is None:
         missing("no schemathesis: install the test extra")
 
 else:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", API, headers=ADMIN)
+    SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", API, headers=ADMIN)
+    OPERATIONS = [found.ok() for found in SCHEMA.get_all_operations()]
+    CASES = st.sampled_from(OPERATIONS).flatmap(lambda operation: operation.as_strategy())
 
-    @schema.parametrize()
-    @BOUNDED
+    def test_every_operation_is_described() -> None:
+        assert len(OPERATIONS) >= 10
+
+    @fuzzed(share=0.4)
+    @given(case=CASES)
     def test_no_described_operation_fails_for_who_may_ask(case: Any) -> None:
         route = route_of(case.method, case.path)
         check(case, BEARER if route is None or route.role is Role.NODE else ADMIN)
 
-    @schema.parametrize()
-    @BOUNDED
+    @fuzzed(share=0.2)
+    @given(case=CASES)
     def test_no_described_operation_does_anything_for_a_stranger(case: Any) -> None:
         check(case, {})
 
@@ -64,7 +68,7 @@ KEYS = st.sampled_from(["node", "attempt", "claim", "name", "md5", "render_s", "
 VALUES = TEXT | st.sampled_from(["n1", "1", "-1", "1e999", "nan", "0" * 32, "a.png", "../../a.png", "9" * 400])
 
 
-@BOUNDED
+@fuzzed(share=0.2)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
     act=st.sampled_from(["start", "frame", "failure"]) | TEXT,
@@ -78,7 +82,7 @@ def test_no_claim_fails(client: TestClient, method: str, act: str, query: dict[s
     assert answer.status_code < 500, answer.text
 
 
-@BOUNDED
+@fuzzed(share=0.2)
 @given(header=st.binary(max_size=60).filter(lambda header: b"\n" not in header and b"\r" not in header))
 def test_no_authorization_header_fails_or_opens_anything(client: TestClient, header: bytes) -> None:
     for path in ("/api/leases/ab12/start", "/api/join"):

@@ -6,12 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
 from lab.errors import BadForm
 from lab.server.forms import MAX_FIELD_BYTES, MAX_FIELDS, Form, read_form
+from tests.support.fuzzing import fuzzed
 
 LIMIT = 2_000
 PART = st.sampled_from([
@@ -40,7 +41,7 @@ def read(kind: bytes, query: bytes, chunks: list[bytes], to: Path | None) -> For
         return None
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@fuzzed()
 @given(
     kind=KIND,
     query=st.binary(max_size=30).map(lambda text: text.replace(b"\0", b"")),
