@@ -32,6 +32,8 @@ _CAPABILITY_VERSION = 0x20080522
 #: Rights of Landlock that make sense for a file; the kernel refuses the others.
 _FILE_RIGHTS = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 _NOT_MADE = 126
+#: Tasks of a user are counted to this many, and no further than a kernel can have.
+_PRECISION, _MOST_TASKS = 16, 1 << 22
 _OWN_PID = "own pid"
 
 
@@ -88,10 +90,46 @@ def _limit(told: dict[str, Any]) -> None:
         number = getattr(resource, f"RLIMIT_{name}")
         resource.setrlimit(number, (value, value))
     # Counted for the user, whose other programs run already.
-    tasks = told["tasks"] + _tasks_of(os.getuid())
+    tasks = told["tasks"] + _tasks_as_counted(_tasks_of(os.getuid()))
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     most = tasks if hard == resource.RLIM_INFINITY else min(tasks, hard)
     resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+
+
+def _tasks_as_counted(seen: int) -> int:
+    """How many tasks the kernel counts for this user, to within :data:`_PRECISION`; ``seen`` are in ``/proc``.
+
+    It counts those of other containers, too, which nobody in this one can see. It tells by what it refuses.
+    """
+    if _may_fork(seen + _PRECISION):
+        return seen
+    refused, allowed = seen + _PRECISION, 2 * (seen + _PRECISION)
+    while not _may_fork(allowed):
+        refused, allowed = allowed, 2 * allowed
+        if allowed >= _MOST_TASKS:
+            return seen
+    while allowed - refused > _PRECISION:
+        middle = (refused + allowed) // 2
+        refused, allowed = (refused, middle) if _may_fork(middle) else (middle, allowed)
+    return allowed
+
+
+def _may_fork(limit: int) -> bool:
+    """Whether the kernel lets this user have one more process under this limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    if hard != resource.RLIM_INFINITY and limit > hard:
+        return True
+    resource.setrlimit(resource.RLIMIT_NPROC, (limit, hard))
+    try:
+        child = os.fork()
+    except BlockingIOError:
+        return False
+    finally:
+        resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return True
 
 
 def _tasks_of(uid: int) -> int:
