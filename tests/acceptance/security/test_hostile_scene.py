@@ -68,7 +68,7 @@ def pixels(frames: HostileFrames, lease: str) -> np.ndarray:
 def test_a_frame_reads_reaches_and_writes_nothing_but_its_own(frames: HostileFrames) -> None:
     found = frames.found(frames.attack("look", **frames.aims()))
     assert SECRET not in str(found)
-    for what in ("files", "ports"):
+    for what in ("files", "ports", "sockets", "namespaces"):
         assert {path: said for path, (said, _) in found[what].items() if said == "done"} == {}, what
     owner = found["folders"].pop(str(frames.owner))
     assert owner[0] == "refused"
@@ -84,8 +84,8 @@ def test_a_frame_reads_reaches_and_writes_nothing_but_its_own(frames: HostileFra
 
 
 def test_a_frame_does_not_kill_its_worker(frames: HostileFrames) -> None:
-    others = [process.pid for process in psutil.Process(frames.pid).children(recursive=True)]
-    report = frames.failed(frames.attack("kill", others=others))
+    children = [process.pid for process in psutil.Process(frames.pid).children(recursive=True)]
+    report = frames.failed(frames.attack("kill", others=children))
     assert report.kind is FailureKind.NO_OUTPUT
     assert "exit code 3" in report.reason
 
@@ -104,6 +104,7 @@ def test_a_child_that_hides_ends_with_its_frame(frames: HostileFrames) -> None:
         ("fork bomb", FailureKind.RESOURCE_LIMIT, "processes"),
         ("memory bomb", FailureKind.OUT_OF_MEMORY, "GB"),
         ("fill disk", FailureKind.RESOURCE_LIMIT, "its files took"),
+        ("hide files", FailureKind.RESOURCE_LIMIT, "a folder that nobody can look into"),
     ],
 )
 def test_a_bomb_ends_its_own_frame_and_another_renders_beside_it(
@@ -120,7 +121,8 @@ def test_a_bomb_ends_its_own_frame_and_another_renders_beside_it(
 def test_rubbish_is_not_opened_and_goes(frames: HostileFrames) -> None:
     lease = frames.attack("rubbish", **frames.aims())
     report = frames.failed(lease)
-    assert report.kind in (FailureKind.NO_OUTPUT, FailureKind.RENDERER_CRASHED), report.reason
+    # Where its folders are noticed before it ends, it is ended.
+    assert report.kind in (FailureKind.NO_OUTPUT, FailureKind.RENDERER_CRASHED, FailureKind.RESOURCE_LIMIT)
     assert SECRET not in report.log
     scratch = frames.node.work_dir / "scratch"
     wait_for(lambda: not (scratch / f"{lease}.1").exists(), 20, "its folder is gone")
@@ -141,6 +143,8 @@ def test_the_attacks_work_where_nothing_stops_them(blender: str, tmp_path: Path)
         assert found["files"][str(frames.key)] == ["done", SECRET]
         assert found["writes"][str(frames.owner / "written")][0] == "done"
         assert {said for said, _ in found["ports"].values()} == {"done"}
+        assert {said for said, _ in found["sockets"].values()} == {"done"}
+        assert found["environments"]
         assert found["udp"][0] == found["signal"][0] == "done"
         assert is_red(pixels(frames, frames.order("1", scene="plain.blend", line=WITHOUT_SCRIPTS)))
     finally:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from sheepfold.contract.api_messages import FailureReport
 from sheepfold.contract.orders import RenderOrder
@@ -24,6 +26,14 @@ WITHOUT_SCRIPTS = ".e --factory-startup -Y -b .c -o .o -f .f -x 1"
 SECRET = "what-only-the-owner-knows"
 #: A render that is ended has a report within seconds; the machine may be busy.
 ANSWER_WITHIN_S = 60
+
+
+def _listening(name: str) -> socket.socket:
+    """A program of the owner's that serves a local socket, as an SSH agent does."""
+    agent = socket.socket(socket.AF_UNIX)
+    agent.bind(name)
+    agent.listen()
+    return agent
 
 
 class HostileFrames:
@@ -56,12 +66,25 @@ class HostileFrames:
         self.other_slot = self.node.work_dir / "scratch" / "other" / "private"
         self.other_slot.parent.mkdir()
         self.other_slot.write_text(SECRET)
+        #: An archive of another job, as it lies in the cache.
+        self.other_archive = self.node.work_dir / "archives" / ("c" * 32) / "other.blend"
+        self.other_archive.parent.mkdir()
+        self.other_archive.write_text(SECRET)
+        #: Local sockets of programs of the owner's: in a folder, and one without a file.
+        self.sockets = [str(self.owner / "agent.sock"), f"\0agent of {os.getpid()} {sandbox}"]
+        self._agents = [_listening(name) for name in self.sockets]
 
     @property
     def pid(self) -> int:
         """Of the worker."""
         assert self.node.process
         return self.node.process.pid
+
+    @property
+    def others(self) -> list[int]:
+        """The worker's other processes, and those that it comes from."""
+        worker = psutil.Process(self.pid)
+        return [process.pid for process in (*worker.children(recursive=True), *worker.parents())]
 
     @property
     def archive(self) -> Path:
@@ -82,16 +105,24 @@ class HostileFrames:
 
     def attack(self, name: str, **told: Any) -> str:
         """Orders a frame whose scene does this; the lease."""
-        told = {"name": name, "secret": SECRET, "worker": self.pid, **told}
+        told = {"name": name, "secret": SECRET, "worker": self.pid, "others": self.others, **told}
         return self.order("1", script=f"# attack: {json.dumps(told)}\n")
 
     def aims(self) -> dict[str, Any]:
         """What an attack that looks around is told to look at."""
         work = self.node.work_dir
         return {
-            "files": ["/etc/shadow", str(work / "node-id"), str(self.other_slot), str(self.picture), str(self.key)],
+            "files": [
+                "/etc/shadow",
+                str(work / "node-id"),
+                str(self.other_slot),
+                str(self.other_archive),
+                str(self.picture),
+                str(self.key),
+            ],
             "folders": [str(self.owner), str(work / "archives"), str(work / "scratch"), str(work / "outbox")],
             "writes": [str(self.owner / "written"), str(work / "written"), str(self.archive), "/usr/written"],
+            "sockets": self.sockets,
             "ports": [self.node.redis.port, int(self.node.coordinator.url.rpartition(":")[2])],
         }
 
@@ -118,6 +149,8 @@ class HostileFrames:
 
     def close(self) -> None:
         """Ends everything."""
+        for agent in self._agents:
+            agent.close()
         self.node.close()
 
     def _make_scenes(self, folder: Path, blender: str) -> None:

@@ -9,6 +9,7 @@ Python of Blender 2.80 to 5.x; the standard library and nothing of ours. What an
 """
 
 import contextlib
+import ctypes
 import glob
 import json
 import os
@@ -17,6 +18,9 @@ import sys
 import time
 
 HOME = os.environ["HOME"]
+LIBC = ctypes.CDLL(None, use_errno=True)
+#: Bits of ``unshare``. A user's own namespace comes with all rights in those that are made with it.
+NAMESPACES = {"user": 0x10000000, "user and network": 0x50000000, "network": 0x40000000, "mount": 0x00020000}
 #: However the sandbox fails, an attack of these tests ends.
 GIVES_UP_S = 25
 
@@ -37,11 +41,17 @@ def look(told):
     found["ports"] = {str(port): tried(connect, port) for port in told["ports"]}
     found["udp"] = tried(send, told["ports"][0])
     found["netlink"] = tried(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW)[0]
-    found["environments"] = [text for text in map(environ_of, processes()) if told["secret"] in text]
+    everybody = {*processes(), os.getppid(), told["worker"], *told["others"]}
+    found["environments"] = [text for text in map(environ_of, everybody) if told["secret"] in text]
     found["signal"] = tried(os.kill, told["worker"], 0)
     found["memory"] = tried(read, "/proc/%d/mem" % told["worker"])
     found["linked"] = tried(os.link, told["files"][-1], os.path.join(HOME, "second name"))
     found["variables"] = sorted(os.environ)
+    found["sockets"] = {repr(name): tried(connect_local, name) for name in told["sockets"]}
+    # The last: what follows would be in the new ones.
+    found["namespaces"] = {"of the worker": tried(enter, "/proc/%d/ns/net" % told["worker"])}
+    for name, flags in NAMESPACES.items():
+        found["namespaces"][name] = tried(unshare, flags)
     print("attack found: " + json.dumps(found, default=str), flush=True)
     os._exit(3)
 
@@ -64,6 +74,24 @@ def connect(port):
 def send(port):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x", ("127.0.0.1", port))
+
+
+def connect_local(name):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(name)
+
+
+def enter(path):
+    checked(LIBC.setns(os.open(path, os.O_RDONLY), 0))
+
+
+def unshare(flags):
+    checked(LIBC.unshare(flags))
+
+
+def checked(answer):
+    if answer:
+        raise OSError(ctypes.get_errno(), "refused")
 
 
 def processes():
@@ -127,6 +155,19 @@ def fill_disk(_told):
     time.sleep(GIVES_UP_S)
 
 
+def hide_files(_told):
+    """Writes four gigabytes where no path leads, in files that keep their names."""
+    os.chdir(HOME)
+    for _ in range(30):
+        os.mkdir("d" * 200)
+        os.chdir("d" * 200)
+    for number in range(128):
+        with open("fill%d" % number, "wb") as file:
+            for _ in range(32):
+                file.write(b"x" * (1024 * 1024))
+    time.sleep(GIVES_UP_S)
+
+
 def rubbish(told):
     """Leaves what trips whoever tidies up: links, pipes, deep folders, folders of mode 0."""
     temporary = os.environ["TMPDIR"]
@@ -146,7 +187,7 @@ def rubbish(told):
 
 ATTACKS = {
     "look": look, "kill": kill, "daemonise": daemonise, "fork bomb": fork_bomb, "memory bomb": memory_bomb,
-    "fill disk": fill_disk, "rubbish": rubbish,
+    "fill disk": fill_disk, "hide files": hide_files, "rubbish": rubbish,
 }  # fmt: skip
 
 
