@@ -126,7 +126,7 @@ class CoordinatorApp:
         services.loops.stop()
         services.session_loops.stop()
         self._close()
-        log.critical("this coordinator was followed by another one: %s", services.stop.error)
+        log.critical("another coordinator runs this farm now, so this one has ended: %s", services.stop.error)
         return ExitCode.FAILED
 
     def _close(self) -> None:

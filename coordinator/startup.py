@@ -50,7 +50,11 @@ def run_coordinator(settings: CoordinatorSettings) -> int:
         farm_token = _farm_token(settings)
         passwords = role_passwords(settings, farm_token)
     except OSError as error:
-        log.critical("SHEEPFOLD_STATE_DIR: cannot use %s: %s", settings.state_dir, error.strerror)
+        log.critical(
+            "SHEEPFOLD_STATE_DIR: the folder %s cannot be used (%s): name one that this user may write to",
+            settings.state_dir,
+            error.strerror,
+        )
         return ExitCode.WRONG_SETTING
     if settings.redis_url is not None:
         return _run(settings, settings.redis_url.get_secret_value(), farm_token, passwords)
@@ -79,7 +83,7 @@ def _run_with_own_redis(settings: CoordinatorSettings, farm_token: str, password
 def _revive_once(redis: EmbeddedRedis) -> float:
     """Starts the embedded Redis again on its data if its process is gone. One that is only slow is left alone."""
     if _is_gone(redis.pid):
-        log.error("the embedded Redis died and is started again")
+        log.error("the embedded Redis died; it is started again, and the farm goes on without a restart")
         before = redis.url
         redis.start()
         if redis.url != before:

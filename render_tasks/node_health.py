@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -41,16 +42,11 @@ class NodeHealth:
         self.blender, self._folders, self._require_space, self._on_change = blender, folders, require_space, on_change
         #: What keeps this node from taking anything, for a person; empty: nothing does.
         self.trouble = ""
-        self._look_now = threading.Event()
         self._lock = threading.Lock()
 
     def start(self) -> None:
         """Looks from now on, in a thread of its own."""
         threading.Thread(target=self._loop, name="health", daemon=True).start()
-
-    def look_soon(self) -> None:
-        """Looks again at once, because something failed that a look may explain."""
-        self._look_now.set()
 
     def look_once(self) -> None:
         """Checks once; the log and the presence record tell of a change."""
@@ -80,8 +76,7 @@ class NodeHealth:
 
     def _loop(self) -> None:
         while True:
-            self._look_now.wait(LOOK_EVERY_S)
-            self._look_now.clear()
+            time.sleep(LOOK_EVERY_S)
             self.look_once()
 
 

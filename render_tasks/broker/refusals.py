@@ -19,7 +19,7 @@ TOLD_EVERY_S = 60.0
 
 
 class Refused(StrEnum):
-    """What was refused."""
+    """Kinds of messages that a worker drops, as its log names them."""
 
     #: A message in the node's queue that no coordinator wrote.
     TASK = "a message in the queue"
@@ -41,7 +41,7 @@ class Refusals:
         self._told_at: dict[tuple[Refused, type[ContractError]], float] = {}
 
     def add(self, what: Refused, why: ContractError) -> None:
-        """One more; never waits."""
+        """Counts a message, and logs it unless one like it was logged a moment ago."""
         kind = (what, type(why))
         with self._lock:
             self.counts[what] += 1

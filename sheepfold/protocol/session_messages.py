@@ -11,21 +11,6 @@ from enum import StrEnum
 from .status import SignInStatus
 
 
-class OperatingSystem(StrEnum):
-    """The three systems of the specification."""
-
-    WINDOWS = "windows"
-    MAC = "mac"
-    LINUX = "linux"
-
-
-class Bits(StrEnum):
-    """The two architecture sizes of the specification."""
-
-    B32 = "32bit"
-    B64 = "64bit"
-
-
 class RamUnit(StrEnum):
     """The specification says bytes; observed clients sent kilobytes."""
 

@@ -153,7 +153,7 @@ class ReportBox:
             return [lease_id for lease_id, key in self._waiting.items() if key == session_key]
 
     def read(self, lease_id: str) -> PendingReport | None:
-        """A report; ``None`` for one that cannot be read, which is set aside."""
+        """A report; ``None`` for one that cannot be read, which is renamed."""
         pending = self._read(self._folder / f"{lease_id}.json")
         if pending is None:
             self._forget(lease_id)
@@ -180,7 +180,7 @@ class ReportBox:
         try:
             return PendingReport(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            log.error("the error report %s cannot be read and is set aside: %s", path.name, error)
+            log.error("the error report %s cannot be read: it is renamed to *.unreadable, not sent: %s", path, error)
             with contextlib.suppress(OSError):
                 path.rename(path.with_suffix(".unreadable"))
             return None

@@ -123,7 +123,7 @@ class FrameUploads:
         try:
             self._ledger.apply(lease.id, event, attempt=lease.attempt, reason=reason, answer=answer)
         except LeaseError as error:  # cancelled by the operator while its upload was under way
-            log.info("%s stays as it is: %s", lease.label, error)
+            log.info("%s: the server's answer came too late and changes nothing here: %s", lease.label, error)
 
 
 def _upload_of(lease: Lease, delivery: Delivery) -> FrameUpload:

@@ -60,7 +60,13 @@ class ReportUploads:
     def failed(self, lease_id: str, failures: Failures, why: str) -> None:
         """It was tried and not taken, once more."""
         if failures.answers >= DEFINITE_AFTER or failures.alone >= GIVEN_UP_ALONE:
-            log.error("the error report %s is not taken and is kept as %s.untold: %s", lease_id, lease_id, why)
+            log.error(
+                "the server does not take the error report %s: it is sent no more and stays in the state folder as "
+                "reports/%s.untold: %s",
+                lease_id,
+                lease_id,
+                why,
+            )
             self._reports.set_aside(lease_id)
             self._settled(lease_id)
         else:

@@ -84,7 +84,7 @@ class SessionUploads:
         if failures.alone:
             self._failed(item, failures, str(error))
             return True
-        log.warning("not uploaded yet: %s", error)
+        log.warning("uploads of %s wait until the server answers again; nothing is lost: %s", self._session.key, error)
         with self._lock:
             if self._clock() >= self._not_before:  # else another thread met the same silence
                 self._not_before = self._clock() + self._backoff.next()

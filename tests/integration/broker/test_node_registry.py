@@ -54,8 +54,8 @@ def a_record(node_id: str, name: str = "pc", **fields: Any) -> Presence:
 class RegistryHarness:
     """Nodes that write their records."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self.client = client
+    def __init__(self, redis_client: redis.Redis) -> None:
+        self.client = redis_client
 
     def write(self, node_id: str, record: str | bytes | None = None, *, age_s: float = 0) -> None:
         """As a node that joined does; a record of a certain age has that much less life left."""
@@ -71,15 +71,15 @@ class RegistryHarness:
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     with contextlib.closing(connect(redis_url)) as opened:
         opened.flushall()
         yield opened
 
 
 @pytest.fixture
-def lan(client: redis.Redis) -> RegistryHarness:
-    return RegistryHarness(client)
+def harness(redis_client: redis.Redis) -> RegistryHarness:
+    return RegistryHarness(redis_client)
 
 
 @pytest.fixture
@@ -88,111 +88,115 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def nodes(client: redis.Redis, clock: ManualClock) -> NodeRegistry:
-    return NodeRegistry(client, clock=clock)
+def registry(redis_client: redis.Redis, clock: ManualClock) -> NodeRegistry:
+    return NodeRegistry(redis_client, clock=clock)
 
 
 @pytest.fixture
-def settled(nodes: NodeRegistry, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> NodeRegistry:
+def settled_registry(registry: NodeRegistry, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> NodeRegistry:
     """Nodes that were looked at long enough for absence to mean something."""
     monkeypatch.setattr("coordinator.nodes.registry.CLOCK_JUMP_S", 10**9)
-    nodes.sweep()
+    registry.sweep()
     clock.now += NODE_SILENT_AFTER_S
-    assert nodes.sweep().settled
-    return nodes
+    assert registry.sweep().settled
+    return registry
 
 
-def test_a_node_is_present_while_its_records_are_fresh(nodes: NodeRegistry, lan: RegistryHarness) -> None:
-    lan.write("n1")
-    lan.write("n2", age_s=NODE_SILENT_AFTER_S - 3)
-    lan.write("n3", age_s=NODE_SILENT_AFTER_S + 1)
-    assert nodes.present() == {"n1": a_record("n1"), "n2": a_record("n2")}
+def test_a_node_is_present_while_its_records_are_fresh(registry: NodeRegistry, harness: RegistryHarness) -> None:
+    harness.write("n1")
+    harness.write("n2", age_s=NODE_SILENT_AFTER_S - 3)
+    harness.write("n3", age_s=NODE_SILENT_AFTER_S + 1)
+    assert registry.present() == {"n1": a_record("n1"), "n2": a_record("n2")}
 
 
-def test_a_node_whose_clock_redis_does_not_share_is_no_matter(nodes: NodeRegistry, lan: RegistryHarness) -> None:
-    lan.write("n1", age_s=-2)
-    assert set(nodes.present()) == {"n1"}
+def test_a_node_whose_clock_redis_does_not_share_is_no_matter(registry: NodeRegistry, harness: RegistryHarness) -> None:
+    harness.write("n1", age_s=-2)
+    assert set(registry.present()) == {"n1"}
 
 
-def test_a_new_record_replaces_the_old_one(nodes: NodeRegistry, lan: RegistryHarness) -> None:
-    lan.write("n1")
-    nodes.present()
-    lan.write("n1", to_json(a_record("n1", accepting=False)))
-    assert nodes.present()["n1"].accepting is False
+def test_a_new_record_replaces_the_old_one(registry: NodeRegistry, harness: RegistryHarness) -> None:
+    harness.write("n1")
+    registry.present()
+    harness.write("n1", to_json(a_record("n1", accepting=False)))
+    assert registry.present()["n1"].accepting is False
 
 
-def test_a_sweep_tells_who_came_and_who_was_lost(settled: NodeRegistry, lan: RegistryHarness) -> None:
-    lan.write("n1")
-    lan.write("n2")
-    first = settled.sweep()
+def test_a_sweep_tells_who_came_and_who_was_lost(settled_registry: NodeRegistry, harness: RegistryHarness) -> None:
+    harness.write("n1")
+    harness.write("n2")
+    first = settled_registry.sweep()
     assert (set(first.present), first.returned, first.lost) == ({"n1", "n2"}, ("n1", "n2"), ())
-    lan.write("n2", age_s=NODE_SILENT_AFTER_S + 1)
-    second = settled.sweep()
+    harness.write("n2", age_s=NODE_SILENT_AFTER_S + 1)
+    second = settled_registry.sweep()
     assert (set(second.present), second.returned, second.lost) == ({"n1"}, (), ("n2",))
-    lan.write("n2")
-    assert settled.sweep().returned == ("n2",)
+    harness.write("n2")
+    assert settled_registry.sweep().returned == ("n2",)
 
 
-def test_at_the_start_absence_proves_nothing(nodes: NodeRegistry, lan: RegistryHarness, clock: ManualClock) -> None:
-    lan.write("n1", age_s=NODE_SILENT_AFTER_S + 1)
-    assert (nodes.sweep().settled, nodes.sweep().present) == (False, {})
+def test_at_the_start_absence_proves_nothing(
+    registry: NodeRegistry, harness: RegistryHarness, clock: ManualClock
+) -> None:
+    harness.write("n1", age_s=NODE_SILENT_AFTER_S + 1)
+    assert (registry.sweep().settled, registry.sweep().present) == (False, {})
 
 
 def test_a_goodbye_counts_at_once_even_when_silence_would_prove_nothing(
-    nodes: NodeRegistry, lan: RegistryHarness
+    registry: NodeRegistry, harness: RegistryHarness
 ) -> None:
-    lan.write("n1")
-    assert set(nodes.sweep().present) == {"n1"}
-    lan.goodbye("n1")
-    after = nodes.sweep()
+    harness.write("n1")
+    assert set(registry.sweep().present) == {"n1"}
+    harness.goodbye("n1")
+    after = registry.sweep()
     assert (after.present, after.lost, after.settled) == ({}, ("n1",), False)
-    lan.write("n1")
-    assert nodes.sweep().returned == ("n1",)
+    harness.write("n1")
+    assert registry.sweep().returned == ("n1",)
 
 
-def test_while_redis_was_away_nobody_is_lost(settled: NodeRegistry, lan: RegistryHarness, clock: ManualClock) -> None:
-    lan.write("n1")
-    settled.sweep()
+def test_while_redis_was_away_nobody_is_lost(
+    settled_registry: NodeRegistry, harness: RegistryHarness, clock: ManualClock
+) -> None:
+    harness.write("n1")
+    settled_registry.sweep()
     gone = connect(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0")
-    real, settled._look_script = settled._look_script, gone.register_script("return 1")
+    real, settled_registry._look_script = settled_registry._look_script, gone.register_script("return 1")
     with pytest.raises(BrokerUnreachable):
-        settled.sweep()
-    settled._look_script = real
-    lan.write("n1", age_s=60)
-    after = settled.sweep()
+        settled_registry.sweep()
+    settled_registry._look_script = real
+    harness.write("n1", age_s=60)
+    after = settled_registry.sweep()
     assert (set(after.present), after.lost, after.settled) == ({"n1"}, (), False)
     clock.now += NODE_SILENT_AFTER_S
-    later = settled.sweep()
+    later = settled_registry.sweep()
     assert (later.present, later.lost, later.settled) == ({}, ("n1",), True)
 
 
 def test_a_jump_of_the_clock_makes_nobody_lost(
-    settled: NodeRegistry, lan: RegistryHarness, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    settled_registry: NodeRegistry, harness: RegistryHarness, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lan.write("n1")
-    settled.sweep()
+    harness.write("n1")
+    settled_registry.sweep()
     monkeypatch.setattr("coordinator.nodes.registry.CLOCK_JUMP_S", 5)
-    lan.write("n1", age_s=60)
+    harness.write("n1", age_s=60)
     clock.now += 60
-    after = settled.sweep()
+    after = settled_registry.sweep()
     assert (set(after.present), after.lost, after.settled) == ({"n1"}, (), False)
 
 
 def test_a_node_that_is_lost_when_the_clock_is_set_back_does_not_live_on_for_an_hour(
-    settled: NodeRegistry, lan: RegistryHarness, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    settled_registry: NodeRegistry, harness: RegistryHarness, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lan.write("n1")
-    lan.write("n2")
-    settled.sweep()
+    harness.write("n1")
+    harness.write("n2")
+    settled_registry.sweep()
     monkeypatch.setattr("coordinator.nodes.registry.CLOCK_JUMP_S", 5)
     clock.now += 3600  # ours went on, and Redis' did not
-    lan.write("n1", age_s=-3600)
-    lan.write("n2")
-    after = settled.sweep()
+    harness.write("n1", age_s=-3600)
+    harness.write("n2")
+    after = settled_registry.sweep()
     assert (set(after.present), after.lost, after.settled) == ({"n1", "n2"}, (), False)
     clock.now += NODE_SILENT_AFTER_S
-    settled.sweep()
-    assert lan.client.ttl(presence_key("n1")) <= NODE_SILENT_AFTER_S
+    settled_registry.sweep()
+    assert harness.client.ttl(presence_key("n1")) <= NODE_SILENT_AFTER_S
 
 
 @pytest.mark.parametrize(
@@ -216,88 +220,88 @@ def test_a_node_that_is_lost_when_the_clock_is_set_back_does_not_live_on_for_an_
     ids=range(14),
 )
 def test_a_hostile_or_old_record_hides_its_own_node_only_and_is_logged_once(
-    nodes: NodeRegistry, lan: RegistryHarness, caplog: pytest.LogCaptureFixture, record: str | bytes
+    registry: NodeRegistry, harness: RegistryHarness, caplog: pytest.LogCaptureFixture, record: str | bytes
 ) -> None:
-    lan.write("good")
-    lan.write("bad", record)
+    harness.write("good")
+    harness.write("bad", record)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            assert set(nodes.present()) == {"good"}
+            assert set(registry.present()) == {"good"}
     assert len(caplog.records) <= 1
     assert all("\n" not in line.getMessage() and len(line.getMessage()) < 500 for line in caplog.records)
 
 
 @pytest.mark.parametrize("node_id", ["", "../../x", "a b", "n\n1", "x" * 65, "é", "a:1"])
-def test_a_hostile_node_id_is_nobody(node_id: str, lan: RegistryHarness) -> None:
+def test_a_hostile_node_id_is_nobody(node_id: str, harness: RegistryHarness) -> None:
     with pytest.raises(MalformedContract):
         read_presence(node_id, to_json(a_record(node_id)).encode())
 
 
-def test_a_later_workers_unknown_fields_are_no_matter(nodes: NodeRegistry, lan: RegistryHarness) -> None:
-    lan.write("n1", json.dumps(json.loads(to_json(a_record("n1"))) | {"new": [1]}))
-    assert set(nodes.present()) == {"n1"}
+def test_a_later_workers_unknown_fields_are_no_matter(registry: NodeRegistry, harness: RegistryHarness) -> None:
+    harness.write("n1", json.dumps(json.loads(to_json(a_record("n1"))) | {"new": [1]}))
+    assert set(registry.present()) == {"n1"}
 
 
 def test_a_forgotten_node_loses_its_orders_and_its_record_and_nobody_elses(
-    nodes: NodeRegistry, lan: RegistryHarness, client: redis.Redis
+    registry: NodeRegistry, harness: RegistryHarness, redis_client: redis.Redis
 ) -> None:
     for node_id in ("n1", "n10"):
-        lan.write(node_id)
-        client.rpush(queue_of(node_id), "order")
-        client.rpush(f"{queue_of(node_id)}:9", "urgent")
-    nodes.forget("n1")
-    assert set(nodes.present()) == {"n10"}
-    assert sorted(key.decode() for key in client.keys("farm.*")) == ["farm.n10", "farm.n10:9"]
+        harness.write(node_id)
+        redis_client.rpush(queue_of(node_id), "order")
+        redis_client.rpush(f"{queue_of(node_id)}:9", "urgent")
+    registry.forget("n1")
+    assert set(registry.present()) == {"n10"}
+    assert sorted(key.decode() for key in redis_client.keys("farm.*")) == ["farm.n10", "farm.n10:9"]
 
 
-def test_pcs_of_one_name_are_numbered_and_keep_their_names(nodes: NodeRegistry) -> None:
-    assert [nodes.unique_name(f"n{n}", "pc") for n in range(3)] == ["pc", "pc-02", "pc-03"]
-    assert [nodes.unique_name(f"n{n}", "pc") for n in (2, 0, 1)] == ["pc-03", "pc", "pc-02"]
+def test_pcs_of_one_name_are_numbered_and_keep_their_names(registry: NodeRegistry) -> None:
+    assert [registry.unique_name(f"n{n}", "pc") for n in range(3)] == ["pc", "pc-02", "pc-03"]
+    assert [registry.unique_name(f"n{n}", "pc") for n in (2, 0, 1)] == ["pc-03", "pc", "pc-02"]
 
 
-def test_a_node_that_wants_another_name_gets_it(nodes: NodeRegistry) -> None:
-    nodes.unique_name("n1", "pc")
-    assert nodes.unique_name("n1", "render-box") == "render-box"
-    assert nodes.unique_name("n2", "pc") == "pc"
+def test_a_node_that_wants_another_name_gets_it(registry: NodeRegistry) -> None:
+    registry.unique_name("n1", "pc")
+    assert registry.unique_name("n1", "render-box") == "render-box"
+    assert registry.unique_name("n2", "pc") == "pc"
 
 
-def test_a_name_with_a_number_of_its_own_is_not_taken_for_a_variant(nodes: NodeRegistry) -> None:
-    assert nodes.unique_name("n1", "pc-02") == "pc-02"
-    assert nodes.unique_name("n2", "pc") == "pc"
-    assert nodes.unique_name("n3", "pc") == "pc-03"
-    assert nodes.unique_name("n4", "pc-02") == "pc-02-02"
+def test_a_name_with_a_number_of_its_own_is_not_taken_for_a_variant(registry: NodeRegistry) -> None:
+    assert registry.unique_name("n1", "pc-02") == "pc-02"
+    assert registry.unique_name("n2", "pc") == "pc"
+    assert registry.unique_name("n3", "pc") == "pc-03"
+    assert registry.unique_name("n4", "pc-02") == "pc-02-02"
 
 
 def test_a_name_a_present_node_bears_is_taken_even_when_redis_forgot_it(
-    nodes: NodeRegistry, lan: RegistryHarness
+    registry: NodeRegistry, harness: RegistryHarness
 ) -> None:
-    lan.write("n1", to_json(a_record("n1", name="pc")))
-    nodes.sweep()
-    assert nodes.unique_name("n2", "pc") == "pc-02"
-    assert nodes.unique_name("n1", "pc") == "pc"
+    harness.write("n1", to_json(a_record("n1", name="pc")))
+    registry.sweep()
+    assert registry.unique_name("n2", "pc") == "pc-02"
+    assert registry.unique_name("n1", "pc") == "pc"
 
 
 def test_a_lost_node_finds_its_name_again_and_does_not_block_it_for_ever(
-    nodes: NodeRegistry, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    registry: NodeRegistry, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nodes.unique_name("n1", "pc")
-    nodes.forget("n1")
-    assert nodes.unique_name("n2", "pc") == "pc-02"
-    assert nodes.unique_name("n1", "pc") == "pc"
-    client.zadd(NAMED, {"n1": 1000})
-    assert nodes.unique_name("n3", "pc") == "pc"
-    assert client.hget(NAMES, "n1") is None
+    registry.unique_name("n1", "pc")
+    registry.forget("n1")
+    assert registry.unique_name("n2", "pc") == "pc-02"
+    assert registry.unique_name("n1", "pc") == "pc"
+    redis_client.zadd(NAMED, {"n1": 1000})
+    assert registry.unique_name("n3", "pc") == "pc"
+    assert redis_client.hget(NAMES, "n1") is None
 
 
-def test_a_classroom_that_joins_at_once_gets_as_many_names(redis_url: str, nodes: NodeRegistry) -> None:
+def test_a_classroom_that_joins_at_once_gets_as_many_names(redis_url: str, registry: NodeRegistry) -> None:
     with ThreadPoolExecutor(16) as pool:
-        names = list(pool.map(lambda n: nodes.unique_name(f"n{n}", "pc"), range(60)))
+        names = list(pool.map(lambda n: registry.unique_name(f"n{n}", "pc"), range(60)))
     assert len(set(names)) == 60
     assert set(names) == {"pc"} | {f"pc-{n:02d}" for n in range(2, 61)}
 
 
-def test_long_names_stay_within_bounds_when_they_are_numbered(nodes: NodeRegistry) -> None:
-    names = [nodes.unique_name(f"n{n}", "x" * 100) for n in range(120)]
+def test_long_names_stay_within_bounds_when_they_are_numbered(registry: NodeRegistry) -> None:
+    names = [registry.unique_name(f"n{n}", "x" * 100) for n in range(120)]
     assert len(set(names)) == 120
     assert max(map(len, names)) == 40
 
@@ -327,9 +331,14 @@ def test_a_clean_name_stays_as_it_is(wanted: str) -> None:
 
 def test_without_redis_every_call_says_so_in_bounded_time_and_without_its_address() -> None:
     port = free_port("127.0.0.1")
-    nodes = NodeRegistry(connect(f"redis://:secret@127.0.0.1:{port}/0"))
+    registry = NodeRegistry(connect(f"redis://:secret@127.0.0.1:{port}/0"))
     began = time.monotonic()
-    for call in (nodes.present, nodes.sweep, lambda: nodes.forget("n1"), lambda: nodes.unique_name("n1", "pc")):
+    for call in (
+        registry.present,
+        registry.sweep,
+        lambda: registry.forget("n1"),
+        lambda: registry.unique_name("n1", "pc"),
+    ):
         with pytest.raises(BrokerUnreachable) as caught:
             call()
         assert "secret" not in str(caught.value) + repr(caught.value)
@@ -337,32 +346,34 @@ def test_without_redis_every_call_says_so_in_bounded_time_and_without_its_addres
     assert time.monotonic() - began < 5
 
 
-def test_a_thousand_nodes_are_swept_quickly(nodes: NodeRegistry, lan: RegistryHarness, client: redis.Redis) -> None:
+def test_a_thousand_nodes_are_swept_quickly(
+    registry: NodeRegistry, harness: RegistryHarness, redis_client: redis.Redis
+) -> None:
     archives = tuple(f"{n:032x}" for n in range(20))
     records = {f"n{n}": to_json(a_record(f"n{n}", name=f"pc-{n}", archives=archives)) for n in range(1000)}
-    client.hset(NAMES, mapping=dict.fromkeys(records, "pc"))
-    pipe = client.pipeline()
+    redis_client.hset(NAMES, mapping=dict.fromkeys(records, "pc"))
+    pipe = redis_client.pipeline()
     for node_id, record in records.items():
         pipe.set(presence_key(node_id), record, ex=NODE_SILENT_AFTER_S)
     pipe.execute()
     began = time.process_time()
-    assert len(nodes.sweep().present) == 1000
+    assert len(registry.sweep().present) == 1000
     first = time.process_time() - began
-    nodes.sweep()
+    registry.sweep()
     again = time.process_time() - began - first
     print(f"first sweep {first * 1000:.0f} ms, unchanged records {again * 1000:.0f} ms")
     assert again < first
 
 
-def test_orders_that_wait_are_counted_for_each_node(nodes: NodeRegistry, client: redis.Redis) -> None:
-    client.rpush(queue_of("n1"), "order", "order")
-    assert nodes.waiting_orders(["n1", "n2"]) == {"n1": 2, "n2": 0}
-    assert nodes.waiting_orders([]) == {}
+def test_orders_that_wait_are_counted_for_each_node(registry: NodeRegistry, redis_client: redis.Redis) -> None:
+    redis_client.rpush(queue_of("n1"), "order", "order")
+    assert registry.waiting_orders(["n1", "n2"]) == {"n1": 2, "n2": 0}
+    assert registry.waiting_orders([]) == {}
 
 
-def test_redis_says_what_time_it_is_or_nothing(nodes: NodeRegistry) -> None:
+def test_redis_says_what_time_it_is_or_nothing(registry: NodeRegistry) -> None:
     before = time.time()
-    told = nodes.redis_time()
+    told = registry.redis_time()
     assert told is not None
     assert before - 1 < told < time.time() + 1
     with contextlib.closing(connect("redis://127.0.0.1:1/0")) as nowhere:
