@@ -91,6 +91,16 @@ def test_the_farm_token_and_a_nodes_secret_are_no_persons(farm: FaultyFarm, rend
     assert farm.active() == 1, "it still renders"
 
 
+def test_nothing_in_the_state_folder_is_anybody_elses(farm: FaultyFarm, rendering: Project) -> None:
+    state = farm.folder / "coordinator"
+    names = {str(path.relative_to(state)) for path in state.rglob("*")}
+    secrets = {"ledger.sqlite", "ledger.sqlite.key", "redis/redis.json", "redis/redis.conf"}
+    assert names >= secrets | {f"{role}-password" for role in PEOPLE}
+    open_to_others = [path for path in (state, *state.rglob("*")) if path.lstat().st_mode & 0o077]
+    assert [path for path in open_to_others if path.parent in (state, state / "redis", state / "tls")] == []
+    assert farm.active() == 1, "it was looked at while the session's cookies are in use"
+
+
 def run(farm: FaultyFarm, *arguments: str, **environment: str) -> tuple[int, str]:
     """A command on another PC, which has no state folder: its exit code and its last line."""
     away = {"SHEEPFOLD_STATE_DIR": str(farm.folder / "none"), "SHEEPFOLD_FARM_TOKEN": ""}
