@@ -16,6 +16,7 @@ from coordinator.archives.listener import ArchiveListener
 from coordinator.archives.manifests import ManifestCache
 from coordinator.archives.peers import PeerTable
 from coordinator.archives.tracker import ArchiveTracker
+from coordinator.certificates.node_certificates import node_certificates
 from coordinator.runtime.http_server import UvicornThread
 from coordinator.runtime.stop_request import StopRequest
 from coordinator.scheduling.lease_archives import LeaseArchives
@@ -27,6 +28,7 @@ from coordinator.upstream.session_workers import SessionLoops
 from coordinator.upstream.uploads.session_uploads import SessionUploads
 from coordinator.upstream.uploads.upload_services import UploadServices
 from sheepfold.backoff import Backoff
+from sheepfold.contract.api_messages import archive_key
 
 from .app import AppServices, CoordinatorApp
 from .farm_parts import FarmParts
@@ -47,11 +49,13 @@ def build_coordinator(
     heartbeat = Heartbeat(state.ledger, sessions, parts.events.cancel, at_most_every_s=beats_s, remaining_s=remaining_s)
     uploads = functools.partial(SessionUploads, services=_upload_services(parts, backoff))
     session_loops = SessionLoops(sessions, state.ledger, parts.requester, uploads, parts.events, parts.wakeups, stop)
-    archives = ArchiveListener(state.archives, farm_token, settings, parts.admission)
+    archives = ArchiveListener(state.archives, archive_key(farm_token), settings, parts.admission)
     manifests = ManifestCache(state.archives)
     api = ApiServices(
         farm_token=farm_token,
         passwords=passwords,
+        tokens_from_elsewhere=settings.is_plain_everywhere(),
+        certificates=node_certificates(settings, parts.authority, parts.admission),
         pressure=parts.gauge,
         claims=parts.claims,
         nodes=parts.admission,

@@ -90,6 +90,13 @@ class FarmSettings(SheepfoldSettings):
     admin_password_file: Path | None = None
     #: Where a command finds the coordinator.
     coordinator_url: HttpAddress = "http://127.0.0.1:8420"
+    #: The certificate of the farm's authority (``tls/ca.pem``), for commands on another machine, over https. Unset:
+    #: the one in the state folder; without one, what this system believes.
+    farm_ca: Path | None = None
+    #: The coordinator answers plain HTTP to other machines, too, commands speak it to them, and everybody on the way
+    #: may read it; without, only on this machine, and inside ``docker-compose.yml`` while ``BIND`` is a loopback
+    #: address.
+    allow_plain: bool = False
     #: For example ``redis://:password@host:6379/0``, or ``rediss://``. Unset: the coordinator starts a Redis of its
     #: own.
     redis_url: RedisAddress | None = None
@@ -113,9 +120,6 @@ class CoordinatorSettings(LoginSettings, FarmSettings):
     host: str = Field(default="127.0.0.1", min_length=1)
     #: Port of the LAN API and of the page for operators.
     port: int = Field(default=8420, ge=1, le=65535)
-    #: Plain HTTP is answered to other machines, too, and everybody on the way may read it; without, only to this
-    #: machine, and inside ``docker-compose.yml`` while ``BIND`` is a loopback address.
-    allow_plain: bool = False
     #: A certificate of the studio's own (PEM, with its chain), shown to browsers; PCs go on to check the farm's.
     tls_cert: Path | None = None
     #: Its private key (PEM); both or none.

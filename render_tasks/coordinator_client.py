@@ -11,10 +11,11 @@ import contextlib
 import socket
 from collections.abc import Generator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from sheepfold.contract.api_messages import (
     NODE_SECRET_HEADER,
@@ -30,6 +31,8 @@ from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import ContractError
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.sharing.pieces import pieces_in
+from sheepfold.tls.certificates import COORDINATOR_NAME
+from sheepfold.tls.contexts import TlsFiles
 
 from .errors import (
     ArchiveMissing,
@@ -59,9 +62,20 @@ _NOT_NOW = frozenset({408, 425, 429})
 class CoordinatorClient:
     """The calls of the coordinator's LAN API. Threads share it."""
 
-    def __init__(self, root_url: str, token: str, node_secret: str, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
-        """``node_secret`` proves that this worker is the node its calls name."""
-        self._root = root_url.rstrip("/")
+    def __init__(
+        self,
+        root_url: str,
+        token: str,
+        node_secret: str,
+        *,
+        tls: TlsFiles | None = None,
+        read_timeout_s: float = READ_TIMEOUT_S,
+    ) -> None:
+        """``node_secret`` proves that this worker is the node its calls name, and the certificate of ``tls``, too.
+
+        ``token`` may be empty where there is a certificate.
+        """
+        self._root, self._tls = root_url.rstrip("/"), tls
         self._token, self._node_secret = token, node_secret
         self._read_timeout_s = read_timeout_s
         #: The one used last is used first, so that what a burst needed ends for want of use.
@@ -197,12 +211,24 @@ class CoordinatorClient:
             session = requests.Session()
             # Neither a studio's proxy for the internet nor a .netrc entry has any say about the LAN.
             session.trust_env = False
-            session.headers["Authorization"] = f"Bearer {self._token}"
+            if self._tls is not None:
+                session.mount("https://", _CoordinatorOnly())
+                session.verify = str(self._tls.authority)
+                session.cert = (str(self._tls.certificate), str(self._tls.key))
+            if self._token:
+                session.headers["Authorization"] = f"Bearer {self._token}"
             session.headers[NODE_SECRET_HEADER] = self._node_secret
         try:
             yield session
         finally:
             self._idle.append(session)
+
+
+class _CoordinatorOnly(HTTPAdapter):
+    """Whoever is called must be the farm's coordinator, whatever the address is."""
+
+    def init_poolmanager(self, *arguments: Any, **how: Any) -> None:
+        super().init_poolmanager(*arguments, **how, server_hostname=COORDINATOR_NAME)
 
 
 def _read(call: str, kind: type[T], answer: requests.Response) -> T:
@@ -234,6 +260,8 @@ def _why(error: requests.RequestException) -> str:
         return "no connection in time"
     if isinstance(error, requests.ReadTimeout):
         return "no answer in time"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "who answers there is not this farm's coordinator, and was told nothing"
     if isinstance(error, requests.ConnectionError):
         return "nobody listens there" if "refused" in str(error) else "it cannot be reached"
     return type(error).__name__

@@ -30,6 +30,7 @@
     ├── BadOrder                    the order cannot be carried out by anybody
     ├── NoSandbox                   nothing here keeps renderers in, and the settings ask for it
     ├── RunsAsRoot                  a worker that was not told that it may
+    ├── CopiedMembership            the certificate is another PC's
     └── WorkDirUnusable             the work folder cannot be used: a setting is wrong
         └── WorkDirTaken            ... another worker has it
 
@@ -207,6 +208,18 @@ class RunsAsRoot(NodeError):
     """SHEEPFOLD_ALLOW_ROOT: a worker does not run as root: start it as a user of its own, or set this to 1."""
 
     exit_code = ExitCode.WRONG_SETTING
+
+
+class CopiedMembership(NodeError):
+    """The work folder's certificate is another PC's."""
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, work_dir: Path) -> None:
+        super().__init__(
+            f"SHEEPFOLD_WORK_DIR: {work_dir} is a copy of another PC's, and so is the certificate in it: remove the "
+            "folder, and join by an invitation of this PC's own"
+        )
 
 
 class WorkDirUnusable(NodeError):

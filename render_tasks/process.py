@@ -47,11 +47,20 @@ from .broker.guarded_transport import install_guard
 from .broker.redis_time import redis_time
 from .broker.refusals import Refusals
 from .coordinator_client import CoordinatorClient
-from .errors import CoordinatorUnreachable
+from .errors import CoordinatorUnreachable, CopiedMembership
+from .membership import Membership
 from .node_health import NodeHealth
 from .presence import PresenceWriter
 from .settings import WorkerSettings, cores_of_a_slot
-from .startup.hardening import choose_sandbox, environment_with_token, hide_token, refuse_root, tell_protection
+from .startup.hardening import (
+    choose_sandbox,
+    environment_with_token,
+    hide_token,
+    refuse_plain,
+    refuse_root,
+    tell_protection,
+)
+from .startup.joining import join_farm
 from .startup.pinned_farm import PinnedFarm
 from .startup.rejoining import Rejoining
 from .tasks import install
@@ -70,29 +79,38 @@ ORDERS_PER_SLOT = 5
 GONE_AFTER_S = 8.5
 
 
-def worker() -> int:
-    """Runs until stopped; the exit code.
+def worker(join: str | None = None) -> int:
+    """Runs until stopped; the exit code. ``join``: the line of an invitation, instead of the setting.
 
     Raises pydantic's ValidationError for a wrong setting, RunsAsRoot, NoSandbox, WorkDirUnusable, and TokenRefused,
     CoordinatorRefused or FarmChanged where coordinator and worker do not belong together.
     """
-    settings = WorkerSettings()  # type: ignore[call-arg]
+    settings = WorkerSettings(**({"join": join} if join else {}))  # type: ignore[call-arg]
     hide_token()
     log_to_stderr(quiet=NOISY)
     refuse_root(settings)
     raise_file_limit()
+    refuse_plain(settings)
     with unusable_is_typed(settings.work_dir):
         folder = WorkDir(settings.work_dir)
-    return WorkerProcess(settings, folder, choose_sandbox(settings)).run()
+        membership = join_farm(settings, folder)
+    return WorkerProcess(settings, folder, choose_sandbox(settings), membership).run()
 
 
 class WorkerProcess:
     """The process, from settings to exit code."""
 
-    def __init__(self, settings: WorkerSettings, folder: WorkDir, sandbox: Sandbox) -> None:
+    def __init__(
+        self, settings: WorkerSettings, folder: WorkDir, sandbox: Sandbox, membership: Membership | None = None
+    ) -> None:
         self._settings, self._folder, self._sandbox = settings, folder, sandbox
-        token = settings.farm_token.get_secret_value()
-        self._coordinator = CoordinatorClient(settings.coordinator_url, token, folder.node_secret)
+        self._membership = membership
+        self._coordinator = CoordinatorClient(
+            settings.coordinator_url,
+            "" if membership else settings.token,
+            folder.node_secret,
+            tls=membership.files if membership else None,
+        )
         self._outbox = Outbox(folder.outbox)
         self._blender = LocalBlender(ask=functools.partial(ask_version_in, sandbox))
         self._guard, self._refusals = OrphanGuard(), Refusals()
@@ -136,6 +154,8 @@ class WorkerProcess:
     def _take_identity(self, node_id: str) -> None:
         """The node that the coordinator says we are; empty: the one we said. Raises OSError."""
         if node_id and node_id != self._folder.node_id:
+            if self._membership is not None:
+                raise CopiedMembership(self._folder.path)
             log.warning("%s has another worker's node id: this is a node of its own from now on", self._folder.path)
             self._folder.take_identity(node_id)
 
@@ -180,7 +200,7 @@ class WorkerProcess:
     def _make_node(self, joined: JoinAnswer) -> Node:
         settings, scratch = self._settings, self._folder.scratch
         warm = WarmBlenders(scratch, slots=settings.slots, on_change=self._on_change) if settings.warm else None
-        sharing = ArchiveSharing(self._coordinator, self._folder.node_id, settings)
+        sharing = ArchiveSharing(self._coordinator, self._folder.node_id, joined.archive_key, settings)
         cache = sharing.open(self._folder.archives, on_evict=warm.release if warm else lambda _: None)
         folders = (scratch, self._folder.outbox, self._folder.archives)
         self._health = NodeHealth(self._blender, folders, cache.require_space, self._on_change)
@@ -286,8 +306,7 @@ class WorkerProcess:
         logging.shutdown()
         self._folder.close()
         if os.name == "posix":
-            token = self._settings.farm_token.get_secret_value()
-            os.execve(sys.executable, argv, environment_with_token(token))  # noqa: S606
+            os.execve(sys.executable, argv, environment_with_token(self._settings.token))  # noqa: S606
         return subprocess.call(argv)  # Windows' exec would give the shell its prompt back
 
 

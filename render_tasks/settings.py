@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -14,7 +15,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringCo
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from sheepfold.config import MAX_SECRET_CHARS, HttpAddress, SheepfoldSettings, read_secret_file
+from sheepfold.contract.errors import MalformedContract
+from sheepfold.contract.invitations import Invitation
 from sheepfold.contract.presence import Compute
+
+from .membership import kept_membership
 
 
 class SandboxChoice(StrEnum):
@@ -54,6 +59,13 @@ def _some_token(value: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _invitation(line: object) -> str | None:
+    try:
+        return Invitation.from_line(str(line)).line if line else None
+    except MalformedContract as error:
+        raise ValueError(str(error)) from None
+
+
 def _words(value: object) -> object:
     """``"gpu, fast"`` as an environment has it; each word once, in the order given. A file may hold a list."""
     words = value.split(",") if isinstance(value, str) else value
@@ -87,10 +99,16 @@ class WorkerSettings(WorkDirSettings):
     # An empty SHEEPFOLD_TAGS takes the file's tags away.
     model_config = SettingsConfigDict(env_ignore_empty=False)
 
-    #: Root address of the coordinator, for example ``http://coordinator:8420``.
+    #: The line that ``sheepfold node invite`` printed on the coordinator: with it nothing else is needed. It is used
+    #: once; what it gave is kept in ``WORK_DIR``.
+    join: Annotated[str | None, BeforeValidator(_invitation)] = None
+    #: Root address of the coordinator, for example ``http://127.0.0.1:8420``; not needed by who joined by invitation.
     coordinator_url: HttpAddress
-    #: As on the coordinator; this or ``FARM_TOKEN_FILE``.
-    farm_token: Annotated[SecretStr, AfterValidator(_some_token)]
+    #: As on the coordinator; this or ``FARM_TOKEN_FILE``. On the coordinator's machine and where plain HTTP is allowed
+    #: a PC joins with it alone; elsewhere by ``JOIN``.
+    farm_token: Annotated[SecretStr, AfterValidator(_some_token)] | None
+    #: Plain HTTP to another machine is allowed, and everybody on the way may read the farm token.
+    allow_plain: bool = False
     #: A file whose first line is the farm token; ``-`` is standard input. Passed over where ``FARM_TOKEN`` is set.
     farm_token_file: Path | None = None
     #: What people call this PC; a second PC of that name becomes ``name-02``.
@@ -137,6 +155,25 @@ class WorkerSettings(WorkDirSettings):
         if values.get("farm_token") or not path:
             return values
         return values | {"farm_token": _read_token(Path(str(path)))}
+
+    @property
+    def token(self) -> str:
+        """The farm token; empty for a PC that joined by invitation."""
+        return self.farm_token.get_secret_value() if self.farm_token else ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _farm_of_invitation(cls, values: dict[str, object]) -> dict[str, object]:
+        """Whoever is invited, or was, needs neither address nor token."""
+        if values.get("join"):
+            with contextlib.suppress(MalformedContract):  # told by the field itself
+                url = Invitation.from_line(str(values["join"])).url
+                return values | {"coordinator_url": url, "farm_token": None}
+            return {"coordinator_url": "http://127.0.0.1", "farm_token": None} | values
+        kept = kept_membership(Path(str(values.get("work_dir") or default_work_dir())))
+        if kept is None or values.get("coordinator_url") not in (None, "", kept.coordinator_url):
+            return values
+        return {"farm_token": None} | values | {"coordinator_url": kept.coordinator_url}
 
 
 def cores_of_a_slot(asked: int | None, slots: int, usable: int, present: int) -> int | None:

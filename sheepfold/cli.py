@@ -71,11 +71,15 @@ def coordinator() -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    join: Annotated[
+        str | None, typer.Option(metavar="LINE", help="Join by this line of `sheepfold node invite`, once.")
+    ] = None,
+) -> None:
     """Render on this PC for the coordinator."""
     from render_tasks.process import worker as run_worker
 
-    raise typer.Exit(run_worker())
+    raise typer.Exit(run_worker(join))
 
 
 @app.command()
@@ -202,6 +206,17 @@ def release(name: Annotated[str, typer.Argument(help="The PC's name, as the stat
             f"no PC called {name!r} has a strike or is paused; sheepfold status shows which are quarantined"
         )
     typer.echo(f"{name} may render again")
+
+
+@node_app.command()
+def invite() -> None:
+    """Print the line by which one PC joins the farm, with `sheepfold worker --join LINE`, within 15 minutes."""
+    from coordinator.operator.client import OperatorClient
+    from coordinator.settings import FarmSettings
+
+    given = OperatorClient(FarmSettings()).invite()
+    typer.echo(given["line"])
+    typer.echo(f"the farm's fingerprint is {given['fingerprint']}", err=True)
 
 
 @ledger_app.command()

@@ -43,7 +43,8 @@ PUBLISHED_SECRETS = frozenset({
 SETTINGS = frozenset({
     # coordinator, status, cancel, node, ledger
     "admin_password", "admin_password_file", "allow_plain", "archive_port", "archive_quota", "attempts",
-    "client_version", "config_path", "coordinator_url", "dialect", "extras", "farm_token", "farm_token_file",
+    "client_version", "config_path", "coordinator_url", "dialect", "extras", "farm_ca", "farm_token",
+    "farm_token_file",
     "heartbeat_s", "host", "job_tags", "login", "look_ahead", "max_picture", "no_job_wait_s", "operator_password",
     "operator_password_file", "password", "password_file", "port", "public_url", "ram_unit", "redis_url",
     "render_limit_s", "retry_wait_s", "server_url", "sessions", "state_dir", "tls_cert", "tls_key",
@@ -51,7 +52,7 @@ SETTINGS = frozenset({
     # flower
     "flower_host", "flower_password", "flower_password_file", "flower_port", "flower_user",
     # worker
-    "allow_root", "archive_host", "cache_gb", "compute", "cores", "memory_gb", "node_name",
+    "allow_root", "archive_host", "cache_gb", "compute", "cores", "join", "memory_gb", "node_name",
     "sandbox", "sandbox_reads", "scratch_gb", "share", "slots", "tags", "warm", "work_dir",
     # server
     "chunk_mb", "fault_rate", "fault_seed", "faults", "lease_grace_s", "max_broken_frames", "max_frame_bytes",

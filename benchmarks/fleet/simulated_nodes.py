@@ -39,6 +39,7 @@ from sheepfold.contract.api_messages import (
     ArchiveManifest,
     JoinAnswer,
     JoinRequest,
+    archive_key,
     archive_pass,
 )
 from sheepfold.contract.codec import from_json, to_json
@@ -241,7 +242,7 @@ class Node:
         if status != 200:
             raise RuntimeError(f"archive plan: {status}")
         plan = from_json(ArchiveManifest, body)
-        lines = HttpLines(plan.sources.coordinator, archive_pass(self._plan.farm_token, md5))
+        lines = HttpLines(plan.sources.coordinator, archive_pass(archive_key(self._plan.farm_token), md5))
         # They are small: one piece, and thousands of nodes that find the archive server full come again soon.
         while (answer := await lines.call("GET", f"/archives/{md5}"))[0] == 503:
             await asyncio.sleep(random.uniform(0.1, 0.5))

@@ -33,7 +33,7 @@ from render_tasks.presence import PresenceWriter
 from render_tasks.retry import retry_while_unreachable
 from render_tasks.settings import WorkerSettings
 from sheepfold import __version__
-from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
+from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest, archive_key
 from sheepfold.contract.orders import ArchiveRef
 from sheepfold.contract.presence import Presence
 from sheepfold.hardware import detect
@@ -45,10 +45,10 @@ class LanPeer:
     def __init__(self) -> None:
         self._settings = WorkerSettings()  # type: ignore[call-arg]
         self._node_id = self._settings.node_name
-        token = self._settings.farm_token.get_secret_value()
+        token = self._settings.token
         self._secret = secrets.token_hex(32)
         self._coordinator = CoordinatorClient(self._settings.coordinator_url, token, self._secret)
-        self._sharing = ArchiveSharing(self._coordinator, self._node_id, self._settings)
+        self._sharing = ArchiveSharing(self._coordinator, self._node_id, archive_key(token), self._settings)
         self._cache = self._sharing.open(self._settings.work_dir / "archives", on_evict=lambda _: None)
         self._hardware = detect(())
 

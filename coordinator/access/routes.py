@@ -32,6 +32,9 @@ def _row(role: Role, method: str, path: str, *commands: str) -> Route:
 
 ROUTES = (
     _row(Role.ANYBODY, "GET", "/healthz"),
+    # Who joins: what it compares by fingerprint, and what it has for a code.
+    _row(Role.ANYBODY, "GET", "/farm-ca.pem"),
+    _row(Role.ANYBODY, "POST", "/api/certificate"),
     # Nodes
     _row(Role.NODE, "POST", "/api/leases/{lease}/start"),
     _row(Role.NODE, "PUT", "/api/leases/{lease}/frame"),
@@ -50,6 +53,7 @@ ROUTES = (
     _row(Role.OPERATOR, "POST", "/api/ask", "ask"),
     _row(Role.OPERATOR, "POST", "/api/nodes/{name}/release", "node release"),
     _row(Role.ADMIN, "GET", "/api/broker", "flower"),
+    _row(Role.ADMIN, "POST", "/api/invitations", "node invite"),
 )
 #: Commands that call no coordinator, and what they need instead.
 LOCAL_COMMANDS: Mapping[str, str] = MappingProxyType({

@@ -1,8 +1,9 @@
 """The layer before every route of the LAN API: who calls, and whether the table of routes lets them.
 
-401: nothing was shown, or what was shown is wrong. 403: it is right, and another role is needed. A node shows the farm
-token as a bearer token. A person signs in under a role's name with its password, or shows the password as a bearer
-token. A browser sends a login along with whatever another site makes it send, so a login opens nothing but reading.
+401: nothing was shown, or what was shown is wrong. 403: it is right, and another role is needed. A node shows its
+certificate; on this machine, or where that is allowed from elsewhere, the farm token as a bearer token. A person signs
+in under a role's name with its password, or shows the password as a bearer token. A browser sends a login along with
+whatever another site makes it send, so a login opens nothing but reading.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from coordinator.access.routes import Route, methods_of, route_of
 from sheepfold.serving.errors import TooManyGuesses
 from sheepfold.serving.origins import SAFE_METHODS
 
+from .callers import JOIN_BY_INVITATION, is_from_here, node_shown
 from .errors import RequestRefused
 from .tokens import TokenCheck, address_of
 
@@ -45,8 +47,12 @@ class _Shown:
 class AccessGuard:
     """An ASGI layer: ``app`` sees only what its caller may ask."""
 
-    def __init__(self, app: ASGIApp, tokens: TokenCheck, passwords: PasswordCheck) -> None:
+    def __init__(
+        self, app: ASGIApp, tokens: TokenCheck, passwords: PasswordCheck, *, tokens_from_elsewhere: bool = True
+    ) -> None:
+        """``tokens_from_elsewhere``: whether the farm token makes a node of a worker on another machine."""
         self._app, self._tokens, self._passwords = app, tokens, passwords
+        self._tokens_from_elsewhere = tokens_from_elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -69,12 +75,19 @@ class AccessGuard:
             allowed = ", ".join(sorted(methods_of(path)))
             raise RequestRefused(405 if allowed else 404, "there is no such thing to ask here", {"Allow": allowed})
         if route.role is Role.NODE:
-            shown = _shown(request)
-            token = shown.secret.decode("latin-1") if shown and shown.login == BEARER else ""
-            if not token or not self._tokens.is_right(token, address_of(request)):
-                raise RequestRefused(401, _UNKNOWN_NODE)
+            self._judge_node(request)
         elif route.role is not Role.ANYBODY:
             self._judge_person(request, route)
+
+    def _judge_node(self, request: Request) -> None:
+        if node_shown(request):
+            return
+        shown = _shown(request)
+        token = shown.secret.decode("latin-1") if shown and shown.login == BEARER else ""
+        if not token or not self._tokens.is_right(token, address_of(request)):
+            raise RequestRefused(401, _UNKNOWN_NODE)
+        if not self._tokens_from_elsewhere and not is_from_here(request):
+            raise RequestRefused(403, JOIN_BY_INVITATION)
 
     def _judge_person(self, request: Request, route: Route) -> None:
         shown = _shown(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -33,21 +33,23 @@ from coordinator.nodes.errors import BrokerUnreachable, TooManyJoins, TooManyNod
 from coordinator.scheduling.backpressure import InFlightGauge
 from sheepfold.contract.api_messages import (
     CONTRACT_VERSION,
-    NODE_SECRET_HEADER,
     ArchiveManifest,
     ArchiveSources,
     JoinAnswer,
     JoinRequest,
+    archive_key,
 )
-from sheepfold.contract.codec import from_json, to_json
-from sheepfold.contract.errors import MalformedContract
+from sheepfold.contract.codec import to_json
 from sheepfold.contract.orders import MD5_NAME
 from sheepfold.errors import DiskFull, TooLarge
 from sheepfold.limited.errors import ChildUnavailable
 from sheepfold.serving.origins import PageGuard
 
 from .access_guard import AccessGuard
-from .lease_routes import BROKEN_OFF, NOT_THAT_NODE, STALLED_AFTER_S, ClaimHandler, LeaseRoutes
+from .callers import node_shown, proves_node
+from .joining_routes import JOINING_STATUS, Certificates, add_joining_paths
+from .lease_routes import BROKEN_OFF, NOT_THAT_NODE, ClaimHandler, LeaseRoutes
+from .messages import message_of
 from .tokens import TokenCheck
 
 _PAGE = Path(__file__).parents[1] / "dashboard" / "index.html"
@@ -76,7 +78,10 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     UnknownJob: 404,
     ManifestUnderWay: 503,
     ChildUnavailable: 503,
+    **JOINING_STATUS,
 }
+#: What is said to a node that shows another one's certificate.
+NOT_ITS_CERTIFICATE = "this certificate is another node's: a copied work folder has to be invited by itself"
 _NodeId = Annotated[str, Query(pattern="^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$")]
 _NodeUrl = Annotated[str, Query(max_length=300)]
 _Ask = Callable[[str, str, str, str], object]
@@ -120,6 +125,9 @@ class ApiServices:
     farm_token: str
     #: Of each role of people; without them there are no people.
     passwords: Mapping[Role, str] = field(default_factory=dict[Role, str])
+    #: Whether a worker on another machine joins by the farm token alone.
+    tokens_from_elsewhere: bool = True
+    certificates: Certificates
     claims: ClaimHandler
     nodes: Nodes
     archives: ArchiveAnswers
@@ -144,13 +152,17 @@ def create_api(parts: ApiServices) -> ASGIApp:
         await (leases if to_leases else app)(scope, receive, send)
 
     passwords = PasswordCheck(parts.passwords, parts.farm_token)
-    return PageGuard(AccessGuard(serve, TokenCheck(parts.farm_token), passwords))
+    guard = AccessGuard(
+        serve, TokenCheck(parts.farm_token), passwords, tokens_from_elsewhere=parts.tokens_from_elsewhere
+    )
+    return PageGuard(guard)
 
 
 def fastapi_routes(parts: ApiServices) -> FastAPI:
     """Every route but the leases', open to everybody: what may be called is judged before."""
     app = FastAPI(title="sheepfold LAN API", docs_url=None, redoc_url=None)
     _add_open_paths(app)
+    add_joining_paths(app, parts.certificates)
     _add_node_paths(app, parts)
     _add_operator_paths(app, parts)
     _add_reading_paths(app, parts)
@@ -169,13 +181,16 @@ def _add_open_paths(app: FastAPI) -> None:
 def _add_node_paths(app: FastAPI, parts: ApiServices) -> None:
     @app.post("/api/join")
     async def join(request: Request) -> Response:
-        asked = await _message(request, JoinRequest, MAX_JOIN_BYTES)
+        asked = await message_of(request, JoinRequest, MAX_JOIN_BYTES)
+        if node_shown(request) not in ("", asked.node_id):
+            raise HTTPException(403, NOT_ITS_CERTIFICATE)
         if asked.contract_version != CONTRACT_VERSION:
             older = "worker" if asked.contract_version < CONTRACT_VERSION else "coordinator"
             spoken = f"this coordinator speaks version {CONTRACT_VERSION}, the worker {asked.contract_version}"
             raise HTTPException(426, f"{spoken}: update sheepfold on the {older}'s machine")
         host, address = request.url.hostname or "", request.client.host if request.client else ""
-        return _json(await anyio.to_thread.run_sync(parts.nodes.join, asked, host, address))
+        answer = await anyio.to_thread.run_sync(parts.nodes.join, asked, host, address)
+        return _json(replace(answer, archive_key=archive_key(parts.farm_token)))
 
     @app.get("/api/archives/{md5}")
     def archive(md5: str, request: Request, node: _NodeId, url: _NodeUrl = "") -> Response:
@@ -189,7 +204,7 @@ def _add_node_paths(app: FastAPI, parts: ApiServices) -> None:
 
 
 def _check_is_node(parts: ApiServices, node_id: str, request: Request) -> None:
-    if not parts.nodes.is_node(node_id, request.headers.get(NODE_SECRET_HEADER, "")):
+    if not proves_node(request, node_id, parts.nodes.is_node):
         raise HTTPException(403, NOT_THAT_NODE)
 
 
@@ -258,16 +273,3 @@ async def _refusal(code: int, _request: Request, error: Exception) -> Response:
 
 def _json(message: object) -> Response:
     return Response(to_json(message), media_type="application/json")
-
-
-async def _message(request: Request, kind: type[Any], most_bytes: int) -> Any:
-    body = bytearray()
-    with anyio.fail_after(STALLED_AFTER_S):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > most_bytes:
-                raise HTTPException(413, f"a {kind.__name__} is never larger than {most_bytes} bytes")
-    try:
-        return from_json(kind, bytes(body))
-    except MalformedContract as error:
-        raise HTTPException(422, str(error)) from None

@@ -24,10 +24,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from coordinator.scheduling.backpressure import InFlightGauge
-from sheepfold.contract.api_messages import NODE_SECRET_HEADER, FailureReport, FrameReport, StartAnswer
+from sheepfold.contract.api_messages import FailureReport, FrameReport, StartAnswer
 from sheepfold.contract.codec import from_json, to_json
 from sheepfold.contract.errors import MalformedContract
 
+from .callers import proves_node
 from .errors import RequestRefused
 
 #: A PC that sends nothing for this long is gone; it sends its frame again when it is back.
@@ -149,7 +150,7 @@ class LeaseRoutes:
     def _claim_of(self, request: Request, query: Mapping[str, str]) -> _Claim:
         """What the query claims, once the caller has shown that it is the node it names."""
         claim = _read(_Claim, query)
-        if not self._is_node(claim.node, request.headers.get(NODE_SECRET_HEADER, "")):
+        if not proves_node(request, claim.node, self._is_node):
             raise RequestRefused(403, NOT_THAT_NODE)
         return claim
 

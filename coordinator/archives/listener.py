@@ -24,10 +24,10 @@ class ArchiveListener:
     """The coordinator's archive server: its port, and where others find it."""
 
     def __init__(
-        self, store: ArchiveStore, farm_token: str, settings: CoordinatorSettings, address: PublicAddress
+        self, store: ArchiveStore, archive_key: str, settings: CoordinatorSettings, address: PublicAddress
     ) -> None:
         self._store, self._settings, self._address = store, settings, address
-        self._server = ArchiveServer(store.shared, farm_token, at_once=COORDINATOR_SENDS_AT_ONCE)
+        self._server = ArchiveServer(store.shared, archive_key, at_once=COORDINATOR_SENDS_AT_ONCE)
 
     @property
     def port(self) -> int:

@@ -30,7 +30,7 @@ _CODE_BYTES = 20
 @dataclass(kw_only=True)
 class _Open:
     ends_at: float
-    #: SHA-256 of the request's key that used it; empty: nobody yet.
+    #: Sum of the key that used it, hex; empty: nobody yet.
     used_by: str = ""
 
 
@@ -53,8 +53,8 @@ class Invitations:
             self._open[_hash(code)] = _Open(ends_at=self._clock() + VALID_S)
         return code
 
-    def redeem(self, code: str, key: bytes, address: str) -> None:
-        """The code is used by whoever has this public key, from now on by nobody else.
+    def redeem(self, code: str, key_sum: bytes, address: str) -> None:
+        """The code is used by whoever has the key of this sum, from now on by nobody else.
 
         ``address``: whose guesses are slowed down. Raises BadInvitation and TooManyGuesses.
         """
@@ -62,7 +62,7 @@ class Invitations:
             raise TooManyGuesses("an invitation's code", wait_s)
         with self._lock:
             self._forget_old()
-            invitation, user = self._open.get(_hash(code)), hashlib.sha256(key).hexdigest()
+            invitation, user = self._open.get(_hash(code)), key_sum.hex()
             is_good = invitation is not None and (
                 not invitation.used_by or hmac.compare_digest(invitation.used_by, user)
             )

@@ -92,6 +92,10 @@ class NodeAdmission:
         """Whether a call under this id, with this secret, is that node's."""
         return self._credentials.is_right(node_id, secret)
 
+    def is_taken(self, node_id: str, secret: str) -> bool:
+        """Whether somebody else is this node."""
+        return self._credentials.is_taken(node_id, secret)
+
     def _told_apart(self, request: JoinRequest, address: str) -> JoinRequest:
         """The request, under an identity of its own where the one it names is another worker's."""
         present = self._nodes.present()

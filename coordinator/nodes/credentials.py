@@ -43,6 +43,11 @@ class NodeCredentials:
         known = self._known().get(node_id)
         return known is not None and hmac.compare_digest(known, _hash(secret))
 
+    def is_taken(self, node_id: str, secret: str) -> bool:
+        """Whether the node is known, and by another secret."""
+        known = self._known().get(node_id)
+        return known is not None and not hmac.compare_digest(known, _hash(secret))
+
     def admit(self, node_id: str, secret: str, present: Collection[str]) -> bool:
         """Whether the secret is the node's, or becomes it because nobody has joined under this id yet.
 

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.access.passwords import known_password
 from coordinator.access.routes import route_of
+from sheepfold.config import is_loopback
+from sheepfold.tls.connections import CoordinatorHandler
+from sheepfold.tls.contexts import client_context
+from sheepfold.tls.errors import BadCertificate, PlainRefused
 
 from .errors import NoAnswerFromCoordinator, NotFound, NotYours
 
@@ -23,9 +27,6 @@ TIMEOUT_S = 10
 #: A job of a thousand PCs has thousands of open leases, and the ledger takes the end of each.
 CANCEL_TIMEOUT_S = 60
 
-# A studio's proxy has no business between us and our own coordinator.
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
 
 class OperatorClient:
     """Calls the coordinator's LAN API, one method for each of the operator's commands.
@@ -35,6 +36,8 @@ class OperatorClient:
 
     def __init__(self, settings: FarmSettings) -> None:
         self._url, self._settings = settings.coordinator_url, settings
+        _refuse_plain(settings)
+        self._opener = _opener(settings)
 
     def status(self) -> dict[str, Any]:
         """What the farm does right now."""
@@ -60,6 +63,10 @@ class OperatorClient:
         """Ends a PC's quarantine or pause and forgets its strikes; false when it has none and is not paused."""
         return bool(self._call("POST", f"/api/nodes/{urllib.parse.quote(name, safe='')}/release")["released"])
 
+    def invite(self) -> dict[str, Any]:
+        """Another invitation: ``line``, ``fingerprint`` and ``valid_s``."""
+        return self._call("POST", "/api/invitations")
+
     def redis_url(self) -> str:
         """Where the farm's Redis is; holds a password."""
         return str(self._call("GET", "/api/broker")["redis_url"])
@@ -69,7 +76,7 @@ class OperatorClient:
             self._url + path, method=method, headers={"Authorization": f"Bearer {self._password(method, path)}"}
         )
         try:
-            with _DIRECT.open(request, timeout=timeout_s) as answer:
+            with self._opener.open(request, timeout=timeout_s) as answer:
                 return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             if error.code == HTTPStatus.NOT_FOUND:
@@ -89,6 +96,25 @@ class OperatorClient:
         route = route_of(method, path.partition("?")[0])
         assert route is not None, f"no row is for {method} {path}"
         return known_password(self._settings, route.role).encode().decode("latin-1")
+
+
+def _refuse_plain(settings: FarmSettings) -> None:
+    """Raises PlainRefused where a password would cross the network readable, unless the settings allow it."""
+    parts = urllib.parse.urlsplit(settings.coordinator_url)
+    if parts.scheme == "http" and not settings.allow_plain and not is_loopback(parts.hostname or ""):
+        raise PlainRefused("SHEEPFOLD_COORDINATOR_URL", settings.coordinator_url)
+
+
+def _opener(settings: FarmSettings) -> urllib.request.OpenerDirector:
+    """Believes the farm's authority where it is known, else those that this system believes."""
+    # A studio's proxy has no business between us and our own coordinator.
+    direct, authority = urllib.request.ProxyHandler({}), settings.farm_ca or settings.state_dir / "tls" / "ca.pem"
+    try:
+        return urllib.request.build_opener(direct, CoordinatorHandler(client_context(authority.read_bytes())))
+    except OSError as error:  # ssl.SSLError is one
+        if settings.farm_ca is not None:
+            raise BadCertificate(f"SHEEPFOLD_FARM_CA: {authority} cannot be used: {error.strerror or error}") from None
+        return urllib.request.build_opener(direct)
 
 
 def _query(target: str) -> str:

@@ -20,16 +20,20 @@ log = logging.getLogger(__name__)
 class ArchiveSharing:
     """Opens when the worker has joined; closes with the process."""
 
-    def __init__(self, coordinator: CoordinatorClient, node_id: str, settings: WorkerSettings) -> None:
+    def __init__(
+        self, coordinator: CoordinatorClient, node_id: str, archive_key: str, settings: WorkerSettings
+    ) -> None:
+        """``archive_key``: what the farm's passes of archives are made of."""
         self._coordinator, self._node_id, self._settings = coordinator, node_id, settings
+        self._archive_key = archive_key
         self._server: ArchiveServer | None = None
 
     def open(self, folder: Path, on_evict: Callable[[Path], None]) -> ArchiveCache:
         """The node's cache; from now on other nodes are served, unless this PC is not to share or cannot."""
-        settings, token = self._settings, self._settings.farm_token.get_secret_value()
+        settings, key = self._settings, self._archive_key
         cache = ArchiveCache(
             folder,
-            Swarm(self._coordinator, token, self._node_id, self.url),
+            Swarm(self._coordinator, key, self._node_id, self.url),
             quota_bytes=int(settings.cache_gb * 1000**3),
             share=settings.share,
             on_evict=on_evict,
@@ -37,7 +41,7 @@ class ArchiveSharing:
         if settings.share:
             host, port = settings.archive_host, settings.archive_port
             try:
-                server = ArchiveServer(cache.shared, token, at_once=NODE_SENDS_AT_ONCE).bind(host, port)
+                server = ArchiveServer(cache.shared, key, at_once=NODE_SENDS_AT_ONCE).bind(host, port)
                 self._server = server.start()
             except OSError as error:
                 reason = os.strerror(error.errno or 0)

@@ -61,13 +61,13 @@ class Swarm:
     def __init__(
         self,
         manifests: ManifestSource,
-        farm_token: str,
+        archive_key: str,
         node_id: str,
         own_url: Callable[[], str] = lambda: "",
         *,
         stalled_after_s: float = STALLED_AFTER_S,
     ) -> None:
-        self._manifests, self._token, self._node_id, self.own_url = manifests, farm_token, node_id, own_url
+        self._manifests, self._key, self._node_id, self.own_url = manifests, archive_key, node_id, own_url
         self._stalled_after_s = stalled_after_s
         #: Root URL of nodes that are not asked, and until when; who sends wrong bytes of one archive does so of others.
         self._avoided_until: dict[str, float] = {}
@@ -101,7 +101,7 @@ class Swarm:
 
     def client_for(self, md5: str) -> PeerClient:
         """A client that shows peers the archive's pass; the caller closes it."""
-        return PeerClient(md5, archive_pass(self._token, md5))
+        return PeerClient(md5, archive_pass(self._key, md5))
 
     def avoid(self, url: str, seconds: float) -> None:
         """Asks a node for nothing, of any archive, for so many seconds."""

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from render_tasks.blender.installed import starts_in
 from render_tasks.blender.sandbox.facts import look_at_host
@@ -17,6 +18,8 @@ from render_tasks.blender.sandbox.sandbox import Sandbox
 from render_tasks.blender.sandbox.task_groups import remove_old_groups
 from render_tasks.errors import RunsAsRoot
 from render_tasks.settings import SandboxChoice, WorkerSettings
+from sheepfold.config import is_loopback
+from sheepfold.tls.errors import PlainRefused
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,19 @@ def refuse_root(settings: WorkerSettings) -> None:
     """Raises RunsAsRoot, unless the settings allow it."""
     if _is_root() and not settings.allow_root:
         raise RunsAsRoot
+
+
+def refuse_plain(settings: WorkerSettings) -> None:
+    """Raises PlainRefused where the farm token would cross the network readable, unless the settings allow it."""
+    parts = urlsplit(settings.coordinator_url)
+    if parts.scheme == "https" or is_loopback(parts.hostname or ""):
+        return
+    if not settings.allow_plain:
+        raise PlainRefused("SHEEPFOLD_COORDINATOR_URL", settings.coordinator_url)
+    log.warning(
+        "SHEEPFOLD_ALLOW_PLAIN: %s is plain HTTP, and whoever is on the way reads the farm token and the frames",
+        settings.coordinator_url,
+    )
 
 
 def hide_token() -> None:
@@ -47,7 +63,7 @@ def hide_token() -> None:
 def environment_with_token(token: str) -> dict[str, str]:
     """The environment for starting this program anew in the same process, after :func:`hide_token`."""
     environment: MutableMapping[str, str] = dict(os.environ)
-    if sys.platform == "linux":
+    if token and sys.platform == "linux":
         # In memory, under a number that the program keeps over its exec.
         kept = os.memfd_create("token", 0)
         os.write(kept, token.encode("utf-8"))

@@ -3,6 +3,8 @@
 The coordinator's LAN API (``Authorization: Bearer <farm token>`` on every call, and on every one with a ``node=`` that
 node's secret in :data:`NODE_SECRET_HEADER`, else 403)::
 
+    GET  /farm-ca.pem                                  the farm's authority: for everybody, known by its fingerprint
+    POST /api/certificate                              CertificateRequest → CertificateAnswer; the code is enough
     POST /api/join                                     JoinRequest → JoinAnswer
     GET  /api/archives/{md5}?node=&url=                ArchiveManifest, 404: not here; url: where the asking node serves
     GET  /api/archives/{md5}/sources?node=&url=        ArchiveSources: the same without the sums
@@ -78,6 +80,30 @@ class StartAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CertificateRequest:
+    """A PC asks for the certificate by which it is a node from now on."""
+
+    #: Of the invitation; empty: the PC shows its certificate and asks for another one.
+    code: Annotated[str, msgspec.Meta(max_length=128)] = field(repr=False)
+    #: Who it would like to be.
+    node_id: NodeId
+    #: As in :attr:`JoinRequest.secret`: whoever has it is that node already.
+    secret: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")] = field(repr=False)
+    #: PEM: signed with the PC's own key, which never leaves it.
+    request: Annotated[str, msgspec.Meta(max_length=8192)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateAnswer:
+    """What the farm's authority signed."""
+
+    #: PEM.
+    certificate: str
+    #: Whom it is for; another id where the one that was asked for is another PC's.
+    node_id: NodeId
+
+
+@dataclass(frozen=True, kw_only=True)
 class JoinRequest:
     """A worker asks to be one of the farm's nodes."""
 
@@ -117,6 +143,8 @@ class JoinAnswer:
     order_key: str
     #: Where to find the coordinator from now on; empty: where the join was answered.
     coordinator_url: str = ""
+    #: What the passes of archives are made of, see :func:`archive_pass`.
+    archive_key: str = field(default="", repr=False)
     #: Who the node is from now on, where the id it came with is another living node's; empty: who it said it is.
     node_id: str = ""
 
@@ -195,9 +223,14 @@ class FailureReport:
     memory_kb: int = 0
 
 
-def archive_pass(farm_token: str, md5: str) -> str:
-    """What an archive server wants to see: made of the farm token, which PCs do not show to each other.
+def archive_key(farm_token: str) -> str:
+    """What the farm's PCs make passes of; the farm token cannot be found from it."""
+    return hmac.new(farm_token.encode(), b"archives", hashlib.sha256).hexdigest()
+
+
+def archive_pass(key: str, md5: str) -> str:
+    """What an archive server wants to see: made of the archive key, which PCs do not show to each other.
 
     A peer's address may have been given to somebody else's PC by now: all it learns is a way to this one archive.
     """
-    return hmac.new(farm_token.encode(), f"archive {md5}".encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key.encode(), f"archive {md5}".encode(), hashlib.sha256).hexdigest()

@@ -53,8 +53,8 @@ ArchiveLookup = Callable[[str], SharedArchive | None]
 class ArchiveServer:
     """Serves what ``lookup`` has under an MD5: :meth:`bind`, then :meth:`start`, then :meth:`stop`."""
 
-    def __init__(self, lookup: ArchiveLookup, farm_token: str, *, at_once: int, answer_s: float = ANSWER_S) -> None:
-        self._lookup, self._token, self._at_once, self._answer_s = lookup, farm_token, at_once, answer_s
+    def __init__(self, lookup: ArchiveLookup, archive_key: str, *, at_once: int, answer_s: float = ANSWER_S) -> None:
+        self._lookup, self._key, self._at_once, self._answer_s = lookup, archive_key, at_once, answer_s
         self._socket: socket.socket | None = None
         #: The port it is bound to; 0 before.
         self.port = 0
@@ -178,8 +178,8 @@ class ArchiveServer:
         if not MD5_NAME.fullmatch(md5):
             raise web.HTTPNotFound(text="this archive is not here")
         given = request.headers.get("Authorization", "").encode("utf-8", "replace")
-        if not hmac.compare_digest(given, f"Bearer {archive_pass(self._token, md5)}".encode()):
-            refusal = web.HTTPUnauthorized(text="this is not the archive's pass: compare SHEEPFOLD_FARM_TOKEN")
+        if not hmac.compare_digest(given, f"Bearer {archive_pass(self._key, md5)}".encode()):
+            refusal = web.HTTPUnauthorized(text="this is not the archive's pass")
             refusal.force_close()  # whoever shows no token keeps no connection
             raise refusal
         shared = self._lookup(md5)

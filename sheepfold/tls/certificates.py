@@ -12,6 +12,7 @@ that was called. So addresses may change as they like.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -106,6 +107,14 @@ def requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
     return public
 
 
+def request_key_sum(request: bytes) -> bytes:
+    """Tells a request's key from every other one (SHA-256). Raises BadCertificate."""
+    public = requested_key(request).public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(public).digest()
+
+
 def fingerprint(certificate: bytes) -> str:
     """SHA-256 of a certificate, 64 hexadecimal digits. Raises BadCertificate."""
     return _read(certificate).fingerprint(hashes.SHA256()).hex()
@@ -126,6 +135,11 @@ def is_due(certificate: bytes, now: datetime.datetime) -> bool:
     read = _read(certificate)
     begins, ends = read.not_valid_before_utc, read.not_valid_after_utc
     return (ends - now) < (ends - begins) * RENEWED_BELOW
+
+
+def is_due_now(certificate: bytes) -> bool:
+    """The same, by this machine's clock."""
+    return is_due(certificate, datetime.datetime.now(datetime.UTC))
 
 
 def belong_together(certificate: bytes, key: bytes) -> bool:

@@ -31,14 +31,14 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def client_context(authority: Path, own: TlsFiles | None = None, *, any_member: bool = False) -> ssl.SSLContext:
-    """For a client that believes the farm's authority alone. Raises OSError.
+def client_context(authority: bytes, own: TlsFiles | None = None, *, any_member: bool = False) -> ssl.SSLContext:
+    """For a client that believes the farm's authority (PEM) alone. Raises OSError.
 
     ``any_member``: whatever it signed will do, a node as well; else the name that is asked for is compared.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(authority)
+    context.load_verify_locations(cadata=authority.decode("ascii", "replace"))
     context.check_hostname = not any_member
     if own is not None:
         context.load_cert_chain(own.certificate, own.key)

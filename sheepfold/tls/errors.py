@@ -31,6 +31,6 @@ class PlainRefused(SheepfoldError):
 
     def __init__(self, setting: str, url: str) -> None:
         super().__init__(
-            f"{setting}: {url} is plain HTTP to another machine, and everybody on the way could read the farm token; "
-            "join by the line of `sheepfold node invite`, or set SHEEPFOLD_ALLOW_PLAIN=1"
+            f"{setting}: {url} is plain HTTP to another machine, and everybody on the way could read what is "
+            "secret; use https, a worker the line of `sheepfold node invite`, or set SHEEPFOLD_ALLOW_PLAIN=1"
         )

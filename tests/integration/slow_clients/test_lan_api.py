@@ -79,6 +79,7 @@ def running(tmp_path: Path) -> Iterator[LanApi]:
     parts = ApiServices(
         farm_token=TOKEN,
         claims=claims,
+        certificates=never,
         nodes=cast("Any", OpenAdmission()),
         archives=never,
         operator=never,

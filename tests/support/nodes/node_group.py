@@ -158,6 +158,7 @@ def _parts(tracker: ArchiveTracker) -> ApiServices:
     return ApiServices(
         farm_token=TOKEN,
         claims=None,  # type: ignore[arg-type]
+        certificates=None,  # type: ignore[arg-type]
         nodes=OpenAdmission(),  # type: ignore[arg-type]
         archives=tracker,
         operator=None,  # type: ignore[arg-type]

@@ -151,6 +151,7 @@ class FakeCoordinator:
                 redis_url=self.redis_url,
                 queue=queue_of(wish.node_id),
                 farm_id=self.farm_id,
+                archive_key=TOKEN,
                 order_key=public_key_text(self.key),
             )
             return 200, to_json(answer).encode()

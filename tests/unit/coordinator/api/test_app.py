@@ -15,6 +15,8 @@ from coordinator.access.roles import Role
 from coordinator.api.app import MAX_JOIN_BYTES, ApiServices, create_api
 from coordinator.api.operator_service import FrameLog
 from coordinator.archives.errors import ManifestUnderWay
+from coordinator.certificates.errors import BadInvitation
+from coordinator.certificates.node_certificates import InvitationGiven
 from coordinator.delivery.errors import BrokenPicture, CutOff, NotYourLease, StaleClaim
 from coordinator.jobs.blocks import BlockedBy, JobBlock
 from coordinator.jobs.control import Job, Stopped
@@ -25,6 +27,8 @@ from sheepfold.contract.api_messages import (
     NODE_SECRET_HEADER,
     ArchiveManifest,
     ArchiveSources,
+    CertificateAnswer,
+    CertificateRequest,
     FailureKind,
     FailureReport,
     FrameReport,
@@ -158,11 +162,24 @@ class FakeOperator:
         return found if (job, frame) == ("film", "12") else None
 
 
+class FakeCertificates:
+    """Signs nothing."""
+
+    authority = b"-----BEGIN CERTIFICATE-----"
+
+    def invite(self) -> InvitationGiven:
+        return InvitationGiven(line="sheepfold://a-code", fingerprint="ab", valid_s=900.0)
+
+    def sign(self, wish: CertificateRequest, shown: str, address: str) -> CertificateAnswer:
+        raise BadInvitation
+
+
 def fake_services(claims: FakeClaims, archives: FakeArchives) -> ApiServices:
     return ApiServices(
         farm_token=TOKEN,
         passwords=PASSWORDS,
         claims=claims,
+        certificates=FakeCertificates(),
         nodes=FakeAdmission(),
         archives=archives,
         operator=FakeOperator(),

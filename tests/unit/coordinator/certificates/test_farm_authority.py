@@ -71,7 +71,7 @@ def test_the_authority_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_the_coordinator_is_known_by_its_farms_name_and_by_those_of_its_machine(tmp_path: Path) -> None:
     authority = opened(tmp_path, "localhost", "192.168.1.10")
-    client = client_context(authority.files.authority)
+    client = client_context(authority.certificate)
     for name in (COORDINATOR_NAME, "localhost", "192.168.1.10"):
         handshake(authority.server_context(), client, name)
     with pytest.raises(ssl.SSLCertVerificationError, match="IP address mismatch"):
@@ -81,14 +81,14 @@ def test_the_coordinator_is_known_by_its_farms_name_and_by_those_of_its_machine(
 def test_another_farm_is_not_believed(tmp_path: Path) -> None:
     own, other = opened(tmp_path / "own"), opened(tmp_path / "other")
     with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(other.server_context(), client_context(own.files.authority), COORDINATOR_NAME)
+        handshake(other.server_context(), client_context(own.certificate), COORDINATOR_NAME)
 
 
 def test_a_node_proves_its_id_and_is_not_taken_for_the_coordinator(tmp_path: Path) -> None:
     authority, key = opened(tmp_path / "tls"), new_key()
     (tmp_path / "node-key.pem").write_bytes(key)
     (tmp_path / "node.pem").write_bytes(authority.sign_node(signing_request(key), "pc-1"))
-    ca = authority.files.authority
+    ca = authority.certificate
     node = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     node.load_cert_chain(tmp_path / "node.pem", tmp_path / "node-key.pem")
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
@@ -110,7 +110,7 @@ def test_a_new_address_and_an_old_date_renew_the_certificate_and_nothing_else(tm
     authority.renew_once()
     second = authority.files.certificate.read_bytes()
     assert names_in(second) == {COORDINATOR_NAME, "192.168.1.11"}
-    handshake(authority.server_context(), client_context(authority.files.authority), "192.168.1.11")
+    handshake(authority.server_context(), client_context(authority.certificate), "192.168.1.11")
     clock.now += datetime.timedelta(days=0.7 * COORDINATOR_DAYS)
     authority.renew_once()
     assert authority.files.certificate.read_bytes() not in (first, second)
@@ -120,7 +120,7 @@ def test_a_new_address_and_an_old_date_renew_the_certificate_and_nothing_else(tm
 def test_half_a_certificate_is_made_anew(tmp_path: Path) -> None:
     authority = opened(tmp_path)
     authority.files.certificate.write_bytes(b"half")
-    handshake(opened(tmp_path).server_context(), client_context(authority.files.authority), COORDINATOR_NAME)
+    handshake(opened(tmp_path).server_context(), client_context(authority.certificate), COORDINATOR_NAME)
 
 
 @pytest.mark.parametrize("lost", ["ca-key.pem", "damaged", "another's"])
@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_made_is_told_with_its_setting(tmp_path: Path) -
         opened(tmp_path / "file" / "tls")
 
 
-def studio_of(folder: Path) -> tuple[StudioCertificate, Path]:
+def studio_of(folder: Path) -> tuple[StudioCertificate, bytes]:
     """The studio's own authority, and a certificate of it for its own name."""
     folder.mkdir()
     ca_key, key = new_key(), new_key()
@@ -149,14 +149,14 @@ def studio_of(folder: Path) -> tuple[StudioCertificate, Path]:
     made = coordinator_certificate(Authority(certificate=ca, key=ca_key), key, ["farm.studio"], NOW)
     for name, content in (("ca.pem", ca), ("cert.pem", made), ("key.pem", key)):
         (folder / name).write_bytes(content)
-    return StudioCertificate(certificate=folder / "cert.pem", key=folder / "key.pem"), folder / "ca.pem"
+    return StudioCertificate(certificate=folder / "cert.pem", key=folder / "key.pem"), ca
 
 
 def test_the_studios_certificate_is_shown_to_people_and_the_farms_to_pcs(tmp_path: Path) -> None:
     studio, ca = studio_of(tmp_path / "studio")
     authority = opened(tmp_path / "tls", studio=studio)
     handshake(authority.server_context(), client_context(ca), "farm.studio")
-    handshake(authority.server_context(), client_context(authority.files.authority), COORDINATOR_NAME)
+    handshake(authority.server_context(), client_context(authority.certificate), COORDINATOR_NAME)
 
 
 def test_a_studios_certificate_without_its_key_is_refused(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def connected(port: int) -> Iterator[socket.socket]:
 @contextlib.contextmanager
 def secured(port: int, authority: Path) -> Iterator[ssl.SSLSocket]:
     with connected(port) as plain:
-        yield client_context(authority).wrap_socket(plain, server_hostname=COORDINATOR_NAME)
+        yield client_context(authority.read_bytes()).wrap_socket(plain, server_hostname=COORDINATOR_NAME)
 
 
 def seconds_until_cut(client: socket.socket, drip: bytes = b"") -> float:
