@@ -46,21 +46,13 @@ from sheepfold.serving.file_limit import raise_file_limit
 from .broker.guarded_transport import install_guard
 from .broker.redis_time import redis_time
 from .broker.refusals import Refusals
-from .coordinator_client import CoordinatorClient
 from .errors import CoordinatorUnreachable, CopiedMembership
 from .membership import Membership
 from .node_health import NodeHealth
 from .presence import PresenceWriter
 from .settings import WorkerSettings, cores_of_a_slot
-from .startup.hardening import (
-    choose_sandbox,
-    environment_with_token,
-    hide_token,
-    refuse_plain,
-    refuse_root,
-    tell_protection,
-)
-from .startup.joining import join_farm
+from .startup.hardening import choose_sandbox, environment_with_token, hide_token, refuse_unsafe, tell_protection
+from .startup.joining import client_of, join_farm
 from .startup.pinned_farm import PinnedFarm
 from .startup.rejoining import Rejoining
 from .tasks import install
@@ -88,9 +80,8 @@ def worker(join: str | None = None) -> int:
     settings = WorkerSettings(**({"join": join} if join else {}))  # type: ignore[call-arg]
     hide_token()
     log_to_stderr(quiet=NOISY)
-    refuse_root(settings)
+    refuse_unsafe(settings)
     raise_file_limit()
-    refuse_plain(settings)
     with unusable_is_typed(settings.work_dir):
         folder = WorkDir(settings.work_dir)
         membership = join_farm(settings, folder)
@@ -100,17 +91,9 @@ def worker(join: str | None = None) -> int:
 class WorkerProcess:
     """The process, from settings to exit code."""
 
-    def __init__(
-        self, settings: WorkerSettings, folder: WorkDir, sandbox: Sandbox, membership: Membership | None = None
-    ) -> None:
+    def __init__(self, settings: WorkerSettings, folder: WorkDir, sandbox: Sandbox, member: Membership | None) -> None:
         self._settings, self._folder, self._sandbox = settings, folder, sandbox
-        self._membership = membership
-        self._coordinator = CoordinatorClient(
-            settings.coordinator_url,
-            "" if membership else settings.token,
-            folder.node_secret,
-            tls=membership.files if membership else None,
-        )
+        self._member, self._coordinator = member, client_of(member, settings, folder)
         self._outbox = Outbox(folder.outbox)
         self._blender = LocalBlender(ask=functools.partial(ask_version_in, sandbox))
         self._guard, self._refusals = OrphanGuard(), Refusals()
@@ -154,7 +137,7 @@ class WorkerProcess:
     def _take_identity(self, node_id: str) -> None:
         """The node that the coordinator says we are; empty: the one we said. Raises OSError."""
         if node_id and node_id != self._folder.node_id:
-            if self._membership is not None:
+            if self._member is not None:
                 raise CopiedMembership(self._folder.path)
             log.warning("%s has another worker's node id: this is a node of its own from now on", self._folder.path)
             self._folder.take_identity(node_id)

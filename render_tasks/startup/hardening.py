@@ -29,6 +29,12 @@ _SET_DUMPABLE = 4
 _ENVIRONMENT_FROM, _ENVIRONMENT_TO = 47, 48
 
 
+def refuse_unsafe(settings: WorkerSettings) -> None:
+    """Raises RunsAsRoot or PlainRefused for what the settings do not allow."""
+    refuse_root(settings)
+    refuse_plain(settings)
+
+
 def refuse_root(settings: WorkerSettings) -> None:
     """Raises RunsAsRoot, unless the settings allow it."""
     if _is_root() and not settings.allow_root:

@@ -19,6 +19,7 @@ import ssl
 from collections.abc import Generator
 from urllib.parse import urlsplit
 
+from render_tasks.coordinator_client import CoordinatorClient
 from render_tasks.errors import CoordinatorRefused, CoordinatorUnreachable
 from render_tasks.membership import Membership, keep_membership, kept_membership, own_key
 from render_tasks.settings import WorkerSettings
@@ -53,6 +54,13 @@ def join_farm(settings: WorkerSettings, folder: WorkDir) -> Membership | None:
     if kept is not None and kept.fingerprint == invitation.fingerprint:
         return _renewed(Membership(coordinator_url=invitation.url, files=kept.files), folder)
     return _by_invitation(invitation, folder)
+
+
+def client_of(member: Membership | None, settings: WorkerSettings, folder: WorkDir) -> CoordinatorClient:
+    """The coordinator's client: by this PC's certificate, or by the farm token where it has none."""
+    if member is None:
+        return CoordinatorClient(settings.coordinator_url, settings.token, folder.node_secret)
+    return CoordinatorClient(member.coordinator_url, "", folder.node_secret, tls=member.files)
 
 
 def _by_invitation(invitation: Invitation, folder: WorkDir) -> Membership:

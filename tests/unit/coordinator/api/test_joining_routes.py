@@ -42,7 +42,9 @@ class Admission:
     """Admits everybody; a node's secret is the same for all."""
 
     def join(self, wish: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
-        return JoinAnswer(name=wish.wanted_name, redis_url="redis://h", queue="q", farm_id="f", order_key="k", node_id=wish.node_id)
+        return JoinAnswer(
+            name=wish.wanted_name, redis_url="redis://h", queue="q", farm_id="f", order_key="k", node_id=wish.node_id
+        )
 
     def is_node(self, node_id: str, secret: str) -> bool:
         return secret == SECRET
