@@ -59,6 +59,7 @@ ROUTES = (
 LOCAL_COMMANDS: Mapping[str, str] = MappingProxyType({
     "coordinator": "the account at the server, and the state folder",
     "doctor": "nothing",
+    "forget-farm": "the work folder",
     "lab": "nothing",
     "ledger backup": "the state folder's files",
     "server": "the account of its owner",
