@@ -27,7 +27,8 @@ if bpy.context.scene.render.image_settings.file_format not in {"BMP", "PNG", "JP
 """
 
 
-def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **changes: object) -> RenderJob:
+def job(renderer: Path, scene: Path, folder: Path, frame: str = "0007", /, **changes: object) -> RenderJob:
+    """A job of a renderer for a scene, in a scratch folder below ``folder``; ``changes`` by the fields' names."""
     settings: dict[str, object] = {
         "renderer": renderer,
         "renderer_md5": "1" * 32,
@@ -43,7 +44,7 @@ def job(renderer: Path, scene: Path, scratch: Path, frame: str = "0007", **chang
         "cores": None,
         "time_limit_s": None,
         "memory_limit_kb": None,
-        "scratch": scratch / "attempt",
+        "scratch": folder / "attempt",
         "sandbox": NO_SANDBOX,
     }
     return RenderJob(**(settings | changes))  # type: ignore[arg-type]
