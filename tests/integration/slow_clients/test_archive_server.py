@@ -38,8 +38,9 @@ class Server:
     port: int
     content: bytes
 
-    def steps(self, client: PeerClient) -> Steps:
-        """An honest peer fetches every piece, one after the other over one connection."""
+    def steps(self) -> Steps:
+        """An honest peer connects and fetches every piece, one after the other over one connection."""
+        client = PeerClient(MD5, archive_pass(TOKEN, MD5))
         return [functools.partial(self._fetch, client, start) for start in range(0, SIZE, PIECE_BYTES)] * ROUNDS
 
     def _fetch(self, client: PeerClient, start: int) -> None:
@@ -102,7 +103,5 @@ def many_that_have_asked(port: int) -> Iterator[None]:
 def test_an_honest_peer_is_sent_its_pieces_during_an_attack(
     tmp_path: Path, attack: Callable[[int], contextlib.AbstractContextManager[None]]
 ) -> None:
-    client = PeerClient(MD5, archive_pass(TOKEN, MD5))
     with running(tmp_path) as server, running(tmp_path) as twin:
-        compare(lambda: twin.steps(client), lambda: server.steps(client), lambda: attack(server.port)).check()
-    client.close()
+        compare(twin.steps, server.steps, lambda: attack(server.port)).check()
