@@ -12,6 +12,7 @@ from coordinator.archives.listener import ArchiveListener
 from coordinator.archives.manifests import ManifestCache
 from coordinator.broker.errors import FarmLocked
 from coordinator.broker.farm_lock import FarmLock
+from coordinator.broker.redis_users import RedisUsers
 from coordinator.certificates.farm_authority import FarmAuthority
 from coordinator.delivery.claims import Claims
 from coordinator.jobs.blocks import JobBlocks
@@ -44,6 +45,7 @@ class AppServices:
     state: StateFolder
     authority: FarmAuthority
     farm_lock: FarmLock
+    users: RedisUsers
     quarantine: NodeQuarantine
     blocks: JobBlocks
     claims: Claims
@@ -69,8 +71,8 @@ class CoordinatorApp:
     def run(self) -> int:
         """Runs until :meth:`stop` or a refusal; returns the exit code.
 
-        Raises AuthorityUnusable, LedgerError, FarmLocked, BrokerUnreachable or AddressInUse where it cannot begin;
-        nothing is open then.
+        Raises AuthorityUnusable, LedgerError, FarmLocked, BrokerUnreachable, NoUserForEachNode or AddressInUse where it
+        cannot begin; nothing is open then.
         """
         services = self._services
         try:
@@ -97,6 +99,7 @@ class CoordinatorApp:
         services.state.open_ledger()
         services.authority.open()
         services.farm_lock.take()
+        services.users.open()
         services.state.open_folders()
         services.quarantine.load()
         services.blocks.load()

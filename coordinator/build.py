@@ -60,6 +60,7 @@ def build_coordinator(
         claims=parts.claims,
         nodes=parts.admission,
         archives=ArchiveTracker(state.archives.path_of, manifests, PeerTable(parts.index.nodes), archives.url_for),
+        flower=parts.users,
         operator=_operator(parts),
         jobs=parts.jobs,
         metrics=make_metrics(state.ledger, parts.present, heartbeat, archives.bytes_moved),
@@ -68,6 +69,7 @@ def build_coordinator(
         state=state,
         authority=parts.authority,
         farm_lock=parts.farm_lock,
+        users=parts.users,
         quarantine=parts.quarantine,
         blocks=parts.blocks,
         claims=parts.claims,
@@ -136,6 +138,7 @@ def _loops(
 ) -> FarmLoops:
     services = LoopServices(
         farm_lock=parts.farm_lock,
+        users=parts.users,
         reconciler=parts.reconciler,
         present=parts.present,
         pauses=parts.pauses,

@@ -11,6 +11,8 @@ import random
 from coordinator.archives.launchers import LauncherArchives
 from coordinator.broker.farm_lock import FarmLock
 from coordinator.broker.node_queues import NodeQueues
+from coordinator.broker.redis_users import RedisUsers
+from coordinator.broker.worker_address import WorkerAddress
 from coordinator.certificates.farm_authority import farm_authority
 from coordinator.delivery.claims import Claims
 from coordinator.delivery.validation import FrameValidator
@@ -18,6 +20,7 @@ from coordinator.jobs.blocks import JobBlocks
 from coordinator.jobs.control import JobControl
 from coordinator.jobs.scene_faults import SceneFaults
 from coordinator.nodes.admission import NodeAdmission
+from coordinator.nodes.credentials import NodeCredentials
 from coordinator.nodes.order_signing import OrderSigner
 from coordinator.nodes.pauses import FIRST_PAUSE_S, PAUSE_CAP_S, NodePauses
 from coordinator.nodes.present_nodes import PresentNodes
@@ -32,6 +35,7 @@ from coordinator.scheduling.requirements import RequirementsBuilder
 from coordinator.scheduling.usable_nodes import UsableNodes
 from coordinator.upstream.session_pool import SessionFactory, SessionPool
 from sheepfold.backoff import Backoff, SharedClock, steady_clock
+from sheepfold.config import is_loopback
 from sheepfold.contract.celery_app import make_app
 from sheepfold.limited.picture_inspector import PictureInspector
 from sheepfold.serving.tls_or_plain import TlsRules
@@ -72,8 +76,17 @@ class FarmParts:
             self.events,
             clock=self.clock,
         )
+        credentials = NodeCredentials(self.state.texts)
+        self.users = RedisUsers(
+            redis,
+            _worker_address(settings, redis_url),
+            self.state.texts,
+            credentials,
+            self.registry,
+            may_share=settings.shared_redis_login or is_loopback(settings.host),
+        )
         self.admission = NodeAdmission(
-            self.state.texts, self.registry, self.signer, redis_url, settings.public_url, self.reconciler.joined
+            credentials, self.registry, self.signer, self.users, settings.public_url, self.reconciler.joined
         )
         self.jobs = self._job_control()
         self.gauge, self.stuck = InFlightGauge(), StuckFrames()
@@ -153,6 +166,11 @@ class FarmParts:
             wakeups=self.wakeups,
         )
         return FrameRequester(services)
+
+
+def _worker_address(settings: CoordinatorSettings, redis_url: str) -> WorkerAddress:
+    given = settings.worker_redis_url
+    return WorkerAddress(redis_url, given.get_secret_value() if given else None, settings.public_url)
 
 
 def _pause_waits() -> Backoff:

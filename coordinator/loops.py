@@ -1,9 +1,9 @@
 """What the coordinator does again and again, each in a thread of its own.
 
-*farm-lock* keeps other coordinators out, *reconcile* looks who is on the LAN, *place* orders granted frames,
-*heartbeat* keeps leases alive at the server, *tidy* removes archives nobody needs, *certificates* renews the
-coordinator's. Asking and uploading have loops of
-their own (:mod:`coordinator.upstream.session_workers`).
+*farm-lock* keeps other coordinators out, *redis-users* makes the nodes' users again that Redis forgot, *reconcile*
+looks who is on the LAN, *place* orders granted frames, *heartbeat* keeps leases alive at the server, *tidy* removes
+archives nobody needs, *certificates* renews the coordinator's. Asking and uploading have loops of their own
+(:mod:`coordinator.upstream.session_workers`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from coordinator.archives.store import ArchiveStore
 from coordinator.broker.errors import FarmLocked
 from coordinator.broker.farm_lock import FarmLock
+from coordinator.broker.redis_users import RedisUsers
 from coordinator.certificates.farm_authority import FarmAuthority
 from coordinator.nodes.errors import BrokerUnreachable
 from coordinator.nodes.pauses import NodePauses
@@ -42,6 +43,7 @@ class LoopServices:
     """What the loops do their work with."""
 
     farm_lock: FarmLock
+    users: RedisUsers
     reconciler: Reconciler
     present: PresentNodes
     pauses: NodePauses
@@ -64,6 +66,7 @@ class FarmLoops:
         self._farm_lock = PeriodicThread("farm-lock", services.farm_lock.renew_once, fatal=FarmLocked, on_fatal=fail)
         self._all = (
             self._farm_lock,
+            PeriodicThread("redis-users", self.look_at_users_once, fatal=FatalRefusal, on_fatal=fail),
             PeriodicThread("reconcile", self.reconcile_once, fatal=FatalRefusal, on_fatal=fail),
             PeriodicThread("place", self.place_once, fatal=FatalRefusal, on_fatal=fail, wake=placing),
             PeriodicThread("tidy", self.tidy_once, fatal=FatalRefusal, on_fatal=fail),
@@ -84,6 +87,10 @@ class FarmLoops:
     def join_farm_lock(self, timeout_s: float) -> bool:
         """Waits for a renewal that is under way: it would take the farm again after its release."""
         return self._farm_lock.join(timeout_s)
+
+    def look_at_users_once(self) -> float:
+        """Makes the users that Redis forgot, ends those nobody needs; returns seconds to wait."""
+        return self._services.users.look_once(self._services.present.nodes.keys())
 
     def reconcile_once(self) -> float:
         """Finds who came and went, and what that means for leases, sessions and the node index; seconds to wait."""

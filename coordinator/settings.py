@@ -97,9 +97,6 @@ class FarmSettings(SheepfoldSettings):
     #: may read it; without, only on this machine, and inside ``docker-compose.yml`` while ``BIND`` is a loopback
     #: address.
     allow_plain: bool = False
-    #: For example ``redis://:password@host:6379/0``, or ``rediss://``. Unset: the coordinator starts a Redis of its
-    #: own.
-    redis_url: RedisAddress | None = None
 
 
 class CoordinatorSettings(LoginSettings, FarmSettings):
@@ -129,6 +126,15 @@ class CoordinatorSettings(LoginSettings, FarmSettings):
     archive_port: int | None = Field(default=None, ge=0, le=65535)
     #: The coordinator's address as workers are told it; unset: the one they joined at.
     public_url: HttpAddress | None = None
+    #: For example ``redis://user:password@host:6379/0``, or ``rediss://``; the coordinator alone has this login. Unset:
+    #: it starts a Redis of its own.
+    redis_url: RedisAddress | None = None
+    #: Where workers reach Redis, if that is another address than the coordinator's: ``redis://host:6379`` or
+    #: ``rediss://``. Each is given a user of its own; a login in it is not used.
+    worker_redis_url: RedisAddress | None = None
+    #: All workers may have the coordinator's own login at Redis where it makes no users for them: because it is older
+    #: than 7, or the login in ``REDIS_URL`` may not use ``ACL``. Never refused while ``HOST`` is this machine alone.
+    shared_redis_login: bool = False
     #: One session at the server for all PCs of a platform, or one per PC.
     sessions: SessionMode = SessionMode.FARM
     #: Seconds between two heartbeats of a lease, at most; half of the server's ``max-period`` is the other bound.

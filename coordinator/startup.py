@@ -14,7 +14,7 @@ from coordinator.access.made_secrets import kept_secret
 from coordinator.access.passwords import role_passwords
 from coordinator.access.roles import Role
 from coordinator.broker.embedded_redis import EmbeddedRedis
-from coordinator.broker.errors import EmbeddedRedisError, FarmLocked, RedisMoved
+from coordinator.broker.errors import EmbeddedRedisError, FarmLocked, NoUserForEachNode, RedisMoved
 from coordinator.certificates.errors import AuthorityUnusable
 from coordinator.leases.errors import LedgerError
 from coordinator.nodes.errors import BrokerUnreachable
@@ -101,7 +101,7 @@ def _is_gone(pid: int | None) -> bool:
 def _run(settings: CoordinatorSettings, redis_url: str, farm_token: str, passwords: Mapping[Role, str]) -> int:
     try:
         return _run_until_stopped(build_coordinator(settings, redis_url, farm_token, passwords))
-    except (AddressInUse, AuthorityUnusable, LedgerError, FarmLocked, BrokerUnreachable) as error:
+    except (AddressInUse, AuthorityUnusable, LedgerError, FarmLocked, BrokerUnreachable, NoUserForEachNode) as error:
         log.critical("%s", error)
         return error.exit_code
 

@@ -184,15 +184,16 @@ def log(target: Annotated[str, typer.Argument(metavar="JOB:FRAME", help="Which f
 
 
 @app.command()
-def flower() -> None:
+def flower(
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the coordinator instead of giving up.")] = False,
+) -> None:
     """Show the farm's tasks in Flower, behind a login."""
     from coordinator.operator.client import OperatorClient
     from coordinator.operator.flower import FlowerSettings, run_flower
-    from coordinator.settings import FarmSettings
 
     log_to_stderr(quiet=NOISY)
     settings = FlowerSettings()
-    run_flower(settings, lambda: OperatorClient(FarmSettings()).redis_url())
+    run_flower(settings, OperatorClient(settings).redis_url, wait=wait)
 
 
 @node_app.command()

@@ -47,8 +47,8 @@ SETTINGS = frozenset({
     "farm_token_file",
     "heartbeat_s", "host", "job_tags", "login", "look_ahead", "max_picture", "no_job_wait_s", "operator_password",
     "operator_password_file", "password", "password_file", "port", "public_url", "ram_unit", "redis_url",
-    "render_limit_s", "retry_wait_s", "server_url", "sessions", "state_dir", "tls_cert", "tls_key",
-    "viewer_password", "viewer_password_file",
+    "render_limit_s", "retry_wait_s", "server_url", "sessions", "shared_redis_login", "state_dir", "tls_cert",
+    "tls_key", "viewer_password", "viewer_password_file", "worker_redis_url",
     # flower
     "flower_host", "flower_password", "flower_password_file", "flower_port", "flower_user",
     # worker
@@ -69,7 +69,6 @@ VARIABLES = {
     "redis_image": "In ``docker-compose.yml``: the image of Redis; with a digest nobody exchanges it.",
     "redis_password": "In ``docker-compose.yml``: the password of the farm's Redis.",
     "redis_port": "In ``docker-compose.yml``: the port of Redis on this machine; 8422 unless set.",
-    "redis_address": "In ``docker-compose.yml``: host and port of Redis as workers outside are told it.",
 }
 _NAMES = SETTINGS | VARIABLES.keys()
 #: How the names of the tests' own variables begin.

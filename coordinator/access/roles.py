@@ -16,7 +16,7 @@ class Role(StrEnum):
     VIEWER = "viewer"
     #: A person who pauses, cancels, releases, asks; looks too.
     OPERATOR = "operator"
-    #: A person who is told secrets and says which PCs belong to the farm; operates and looks too.
+    #: A person who says which PCs belong to the farm; operates and looks too.
     ADMIN = "admin"
 
 

@@ -47,12 +47,12 @@ ROUTES = (
     _row(Role.VIEWER, "GET", "/api/status", "status"),
     _row(Role.VIEWER, "GET", "/api/log", "log"),
     _row(Role.VIEWER, "GET", "/metrics"),
+    _row(Role.VIEWER, "GET", "/api/broker", "flower"),
     _row(Role.VIEWER, "GET", "/openapi.json"),
     _row(Role.OPERATOR, "POST", "/api/cancel", "cancel"),
     _row(Role.OPERATOR, "POST", "/api/unblock", "unblock"),
     _row(Role.OPERATOR, "POST", "/api/ask", "ask"),
     _row(Role.OPERATOR, "POST", "/api/nodes/{name}/release", "node release"),
-    _row(Role.ADMIN, "GET", "/api/broker", "flower"),
     _row(Role.ADMIN, "POST", "/api/invitations", "node invite"),
 )
 #: Commands that call no coordinator, and what they need instead.

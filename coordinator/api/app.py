@@ -98,8 +98,13 @@ class Nodes(Protocol):
     """Admits nodes (:class:`coordinator.nodes.admission.NodeAdmission`); ``reached_by`` is our host name for them."""
 
     def join(self, wish: JoinRequest, reached_by: str, address: str, /) -> JoinAnswer: ...
-    def redis_url_for(self, reached_by: str, /) -> str: ...
     def is_node(self, node_id: str, secret: str, /) -> bool: ...
+
+
+class FlowerLogins(Protocol):
+    """Gives Flower its own login at Redis (:class:`coordinator.broker.redis_users.RedisUsers`)."""
+
+    def flower_login(self, reached_by: str, /) -> str: ...
 
 
 class Operator(Protocol):
@@ -132,6 +137,7 @@ class ApiServices:
     nodes: Nodes
     archives: ArchiveAnswers
     operator: Operator
+    flower: FlowerLogins
     jobs: Jobs
     metrics: CollectorRegistry
     #: Knows how many nodes wait for an answer about a lease.
@@ -238,8 +244,8 @@ def _add_operator_paths(app: FastAPI, parts: ApiServices) -> None:
 
     @app.get("/api/broker")
     def broker(request: Request) -> dict[str, str]:
-        """Where the farm's Redis is, with its password."""
-        return {"redis_url": parts.nodes.redis_url_for(request.url.hostname or "")}
+        """Where Redis is, with Flower's own login: it may read events and ask nodes whether they live."""
+        return {"redis_url": parts.flower.flower_login(request.url.hostname or "")}
 
 
 def _add_reading_paths(app: FastAPI, parts: ApiServices) -> None:

@@ -80,11 +80,6 @@ class EmbeddedRedis:
         """For this machine. Holds the password: never log it."""
         return self._started().url
 
-    def url_for(self, host: str) -> str:
-        """The same for a worker that reaches us as ``host``. Holds the password: never log it."""
-        here = self._started()
-        return Address(host=host, port=here.port, password=here.password).url
-
     @property
     def port(self) -> int:
         return self._started().port
@@ -95,7 +90,7 @@ class EmbeddedRedis:
         return self._server.pid if self._server else None
 
     def alive(self) -> bool:
-        """Whether the server takes commands under our password."""
+        """Whether the server takes commands under our user and password."""
         return self._address is not None and health_of(self._address) is Health.READY
 
     def start(self) -> None:
@@ -116,7 +111,7 @@ class EmbeddedRedis:
             if self._launch(self._address):
                 log.info("started the embedded Redis on port %d (%s)", self._address.port, self._binary)
                 return
-        raise RedisFailed(f"no port for the embedded Redis after {PORT_TRIES} tries: {self._last_words()}")
+        raise RedisFailed(f"no port for the embedded Redis after {PORT_TRIES} tries: {self._folder.last_words()}")
 
     def stop(self) -> None:
         """Shut the server down with its data safe on disk, within 8 s whatever happens. Stopping twice is fine."""
@@ -188,7 +183,7 @@ class EmbeddedRedis:
             self._folder.remember(address, self._server)
             return self._wait_until_ready(address, child)
         except psutil.NoSuchProcess:
-            raise RedisFailed(f"the embedded Redis ended at once: {self._last_words()}") from None
+            raise RedisFailed(f"the embedded Redis ended at once: {self._folder.last_words()}") from None
         except BaseException:
             self.stop()
             raise
@@ -198,22 +193,19 @@ class EmbeddedRedis:
         while time.monotonic() < give_up_at:
             if child.poll() is not None:
                 self._server = self._child = None
-                words = self._last_words()
+                words = self._folder.last_words()
                 if "in use" in words.lower():
                     return False
                 raise RedisFailed(f"the embedded Redis ended with code {child.returncode}: {words}")
             if health_of(address) is Health.READY:
                 return True
             time.sleep(LOOK_EVERY_S)
-        raise RedisFailed(f"the embedded Redis was not ready after {READY_WITHIN_S} s: {self._last_words()}")
+        raise RedisFailed(f"the embedded Redis was not ready after {READY_WITHIN_S} s: {self._folder.last_words()}")
 
     def _new_address(self) -> Address:
         host = reachable(self._bind)
         password = self._address.password if self._address else secrets.token_urlsafe(32)
         return Address(host=host, port=free_port(host), password=password)
-
-    def _last_words(self) -> str:
-        return self._folder.last_words(self._address)
 
     def _started(self) -> Address:
         if self._address is None:

@@ -6,6 +6,7 @@
     ├── NoRedis           nothing here can run as a Redis server: one has to be installed
     ├── RedisFailed       it was started and did not come up
     └── RedisMoved        another program took its port while it was down
+    NoUserForEachNode     Redis does not let us keep nodes apart: a setting is wrong, or Redis is older than 7
     FarmLocked            another coordinator uses this Redis
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from sheepfold.errors import SheepfoldError
+from sheepfold.errors import ExitCode, SheepfoldError
 
 
 class EmbeddedRedisError(SheepfoldError):
@@ -30,6 +31,20 @@ class RedisFailed(EmbeddedRedisError):
 
 class RedisMoved(EmbeddedRedisError):
     """The embedded Redis had to come back on another port; restart the coordinator, nothing is lost."""
+
+
+class NoUserForEachNode(SheepfoldError):
+    """Redis makes no users, so every worker would have all rights in it."""
+
+    exit_code = ExitCode.WRONG_SETTING
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"Redis makes no user for each node ({reason}), so every worker would have all rights in it: take Redis 7 "
+            "or later and allow the user in SHEEPFOLD_REDIS_URL all commands, or accept it and set "
+            "SHEEPFOLD_SHARED_REDIS_LOGIN=1"
+        )
 
 
 class LockHolder(Protocol):

@@ -2,14 +2,18 @@
 
 ::
 
-    redis.json   port and password, chosen at the first start and kept, since workers were told both; and the process
-    redis.conf   written anew at each start; the password stands here and in neither argv nor environment
+    redis.json   port and the coordinator's password, chosen at the first start and kept; and the process
+    redis.conf   written anew at each start; the password's hash stands here, in neither argv nor environment
     redis.log    what the server says
     data/        its append-only file
+
+Nobody is let in but the coordinator's user, and the users that the coordinator makes
+(:mod:`coordinator.broker.redis_users`); a server that is started anew has forgotten those.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -20,13 +24,16 @@ from typing import IO, Any, cast
 import psutil
 
 from sheepfold.atomic_files import prepare_folder, write_atomically
+from sheepfold.contract.broker_messages import MAX_MESSAGE_BYTES
 
-from .redis_probe import Address, reachable
+from .redis_probe import COORDINATOR_USER, Address, reachable
 
 log = logging.getLogger(__name__)
 
 #: 4 to 9 connections a worker, and a thousand workers.
 MAX_CLIENTS = 20_000
+#: Twice the largest message; one value of Redis' own limit would be 512 MB.
+MAX_VALUE_BYTES = 2 * MAX_MESSAGE_BYTES
 #: Lines of the server's log that go into an error.
 LOG_LINES = 5
 #: Two readings of one process's birth differ by rounding only.
@@ -36,7 +43,10 @@ _CONFIG = """\
 bind {bind}
 port {port}
 protected-mode yes
-requirepass {password}
+user default reset
+user {user} on #{password_sum} ~* &* +@all
+proto-max-bulk-len {max_value}
+client-query-buffer-limit {max_query}
 daemonize no
 dir "{data}"
 appendonly yes
@@ -69,14 +79,16 @@ class RedisFolder:
 
     def remember(self, address: Address, server: psutil.Process) -> None:
         """Where the server listens and which process it is."""
-        record = {"port": address.port, "password": address.password, "pid": server.pid, "born": server.create_time()}
+        where = {"port": address.port, "coordinator_password": address.password}
+        record = where | {"pid": server.pid, "born": server.create_time()}
         write_atomically(self._record, json.dumps(record).encode())
 
     def address(self, bind: Sequence[str]) -> Address | None:
         """Where the server of an earlier start listened."""
         record = self._read()
         try:
-            return Address(host=reachable(bind), port=int(record["port"]), password=str(record["password"]))
+            password = str(record["coordinator_password"])
+            return Address(host=reachable(bind), port=int(record["port"]), password=password)
         except (KeyError, ValueError, TypeError):
             return None
 
@@ -94,7 +106,7 @@ class RedisFolder:
         return _text_of(self.config_file) == self._config(address, bind)
 
     def configure(self, address: Address, bind: Sequence[str]) -> None:
-        """Writes the server's configuration, the password included, for the next start."""
+        """Writes the server's configuration, with the sum of the password, for the next start."""
         write_atomically(self.config_file, self._config(address, bind).encode())
 
     def open_log(self) -> IO[bytes]:
@@ -102,17 +114,19 @@ class RedisFolder:
         self._log.unlink(missing_ok=True)
         return os.fdopen(os.open(self._log, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
 
-    def last_words(self, address: Address | None) -> str:
-        """The end of the log. A complaint about the configuration quotes the line, so the password is blanked."""
+    def last_words(self) -> str:
+        """The end of the log. A complaint about the configuration quotes a line of it, where no password stands."""
         lines = _text_of(self._log).splitlines()[-LOG_LINES:]
-        words = " | ".join(line.strip() for line in lines if line.strip()) or "it said nothing"
-        return words.replace(address.password, "***") if address else words
+        return " | ".join(line.strip() for line in lines if line.strip()) or "it said nothing"
 
     def _config(self, address: Address, bind: Sequence[str]) -> str:
         return _CONFIG.format(
             bind=" ".join(bind),
             port=address.port,
-            password=address.password,
+            user=COORDINATOR_USER,
+            password_sum=hashlib.sha256(address.password.encode()).hexdigest(),
+            max_value=MAX_VALUE_BYTES,
+            max_query=2 * MAX_VALUE_BYTES,
             data=str(self._data.absolute()).replace("\\", "\\\\").replace('"', '\\"'),
             max_clients=MAX_CLIENTS,
         )

@@ -15,6 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+#: The coordinator's user in a Redis of its own, where there is no other but those that it makes.
+COORDINATOR_USER = "sheepfold-coordinator"
 #: The server is on this machine; one that takes longer than this is stuck.
 PING_TIMEOUT_S = 2
 #: Addresses that mean all of them → the one at which this machine reaches itself then.
@@ -22,7 +24,7 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}  # noqa: S1
 
 
 class Health(StrEnum):
-    """What a server says to PING under our password."""
+    """What a server says to PING under our user and password."""
 
     READY = "ready"
     #: It is ours and still reads its data.
@@ -43,7 +45,7 @@ class Address:
     def url(self) -> str:
         """Holds the password: never log it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"redis://:{self.password}@{host}:{self.port}/0"
+        return f"redis://{COORDINATOR_USER}:{self.password}@{host}:{self.port}/0"
 
 
 def reachable(bind: Sequence[str]) -> str:
@@ -58,6 +60,7 @@ def client_of(address: Address) -> Generator[redis.Redis]:
     client = redis.Redis(
         host=address.host,
         port=address.port,
+        username=COORDINATOR_USER,
         password=address.password,
         socket_timeout=PING_TIMEOUT_S,
         socket_connect_timeout=PING_TIMEOUT_S,

@@ -15,9 +15,8 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit, urlunsplit
+from typing import Protocol
 
-from coordinator.leases.key_value import KeyValueStore
 from sheepfold.contract.api_messages import JoinAnswer, JoinRequest
 from sheepfold.contract.orders import queue_of
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence
@@ -26,12 +25,18 @@ from .credentials import NodeCredentials
 from .join_rate import JoinRate
 from .order_signing import OrderSigner
 from .registry import NodeRegistry
+from .shown_host import shown_host
 
 log = logging.getLogger(__name__)
 
 #: Copies that are remembered until they have written down who they are.
 MOST_COPIES = 1000
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class NodeLogins(Protocol):
+    """Gives nodes what they reach Redis with (:class:`coordinator.broker.redis_users.RedisUsers`)."""
+
+    def login_of(self, node_id: str, name: str, reached_by: str, /) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,39 +53,40 @@ class NodeAdmission:
 
     def __init__(
         self,
-        store: KeyValueStore,
+        credentials: NodeCredentials,
         nodes: NodeRegistry,
         signer: OrderSigner,
-        redis_url: str,
+        logins: NodeLogins,
         public_url: str | None,
         on_join: Callable[[JoinRequest], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock, self._lock = clock, threading.Lock()
-        self._credentials, self._rate = NodeCredentials(store), JoinRate(clock)
+        self._credentials, self._logins, self._rate = credentials, logins, JoinRate(clock)
         #: Node id → the worker that is that node.
         self._joined: dict[str, _Joined] = {}
         #: The id that a copy came with, its installation and its secret → the id it was given.
         self._copies: OrderedDict[tuple[str, str, str], str] = OrderedDict()
-        self._nodes, self._signer, self._on_join = nodes, signer, on_join
-        self._redis_url, self._public_url = redis_url, public_url
+        self._nodes, self._signer, self._public_url, self._on_join = nodes, signer, public_url, on_join
 
     def join(self, request: JoinRequest, reached_by: str, address: str) -> JoinAnswer:
-        """A node's name and addresses. ``reached_by`` is the host name the worker used for us, ``address`` its own.
+        """A node's name and addresses, and its own login at Redis.
 
-        Raises JoinError and BrokerUnreachable.
+        ``reached_by`` is the host name the worker used for us, ``address`` its own. Raises JoinError and
+        BrokerUnreachable.
         """
         with self._lock:
             self._rate.count(address)
             request = self._told_apart(request, address)
             name = self._nodes.unique_name(request.node_id, request.wanted_name)
             self._joined[request.node_id] = _Joined(installation=request.installation, at=self._clock())
+        redis_url = self._logins.login_of(request.node_id, name, reached_by)
         self._on_join(request)
         log.info("%s joined from %s: %s, %d slots", name, address, request.hardware.cpu_model_name, request.slots)
         return JoinAnswer(
             name=name,
-            redis_url=self.redis_url_for(reached_by),
+            redis_url=redis_url,
             queue=queue_of(request.node_id),
             farm_id=self._signer.farm_id,
             order_key=self._signer.order_key,
@@ -133,21 +139,6 @@ class NodeAdmission:
             return joined.installation
         return here.installation if here is not None else ""
 
-    def redis_url_for(self, reached_by: str) -> str:
-        """The Redis address for somebody elsewhere: a loopback one is our own host's, by the name they know it by."""
-        parts = urlsplit(self._redis_url)
-        if parts.hostname not in _LOOPBACK:
-            return self._redis_url
-        login = parts.netloc.rpartition("@")[0]
-        shown = self._shown_host(reached_by)
-        netloc = f"{login}@{shown}:{parts.port or 6379}" if login else f"{shown}:{parts.port or 6379}"
-        return urlunsplit(parts._replace(netloc=netloc))
-
     def archive_url_for(self, reached_by: str, port: int) -> str:
         """Where somebody elsewhere finds our archive server."""
-        return f"http://{self._shown_host(reached_by)}:{port}"
-
-    def _shown_host(self, reached_by: str) -> str:
-        """This machine's name as others know it."""
-        host = (urlsplit(self._public_url).hostname if self._public_url else None) or reached_by
-        return f"[{host}]" if ":" in host else host
+        return f"http://{shown_host(self._public_url, reached_by)}:{port}"

@@ -48,6 +48,10 @@ class NodeCredentials:
         known = self._known().get(node_id)
         return known is not None and not hmac.compare_digest(known, _hash(secret))
 
+    def fingerprint(self, node_id: str) -> str | None:
+        """The hash of the node's secret: another one where another worker is that node; ``None`` for no node."""
+        return self._known().get(node_id)
+
     def admit(self, node_id: str, secret: str, present: Collection[str]) -> bool:
         """Whether the secret is the node's, or becomes it because nobody has joined under this id yet.
 

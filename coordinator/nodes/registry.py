@@ -126,14 +126,14 @@ class NodeRegistry:
 
     def present(self) -> dict[str, Presence]:
         """Node id → record of every node that is not silent, asked from Redis now."""
-        with self._lock, _typed_errors():
+        with self._lock, typed_errors():
             return self._look()[1]
 
     def sweep(self) -> Sweep:
         """Look at everyone and tell the changes since the last sweep."""
         with self._lock:
             try:
-                with _typed_errors():
+                with typed_errors():
                     redis_now, found, left = self._look()
                     self._refresh_names(redis_now, found)
             except BrokerUnreachable:
@@ -156,7 +156,7 @@ class NodeRegistry:
         """How many orders lie in the queue of each of these nodes."""
         if not node_ids:
             return {}
-        with _typed_errors():
+        with typed_errors():
             pipe = self._redis.pipeline(transaction=False)
             for node_id in node_ids:
                 pipe.llen(queue_of(node_id))
@@ -165,7 +165,7 @@ class NodeRegistry:
     def forget(self, node_id: str) -> None:
         """Drop a lost node's orders and its record; its name is kept for a while."""
         queue = queue_of(node_id)
-        with self._lock, _typed_errors():
+        with self._lock, typed_errors():
             self._present.pop(node_id, None)
             self._records.pop(node_id, None)
             self._named.pop(node_id, None)
@@ -175,11 +175,18 @@ class NodeRegistry:
             pipe.zadd(NAMED, {node_id: self._redis.time()[0]})
             pipe.execute()
 
+    def names(self) -> dict[str, str]:
+        """Node id → name, of all nodes that are here or were in the last days."""
+        with typed_errors():
+            kept = self._redis.hgetall(NAMES)
+        with self._lock:
+            return {_text(node_id): _text(name) for node_id, name in kept.items()} | self._named
+
     def unique_name(self, node_id: str, wanted: str) -> str:
         """The name of a node that joins: what it wants, or that with a number. It keeps the name while it lives."""
         with self._lock:
             borne = [text for node in self._present.values() for text in (node.node_id, node.name)]
-        with _typed_errors():
+        with typed_errors():
             name = self._name_script(keys=[NAMES, NAMED], args=[node_id, clean_name(wanted), NAME_KEPT_S, *borne])
         told = _text(name)
         with self._lock:
@@ -280,7 +287,8 @@ def _text(value: bytes | str) -> str:
 
 
 @contextlib.contextmanager
-def _typed_errors() -> Generator[None]:
+def typed_errors() -> Generator[None]:
+    """Whatever Redis or the way there does wrong becomes BrokerUnreachable."""
     try:
         yield
     except (redis.RedisError, OSError) as error:

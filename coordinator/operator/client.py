@@ -68,7 +68,7 @@ class OperatorClient:
         return self._call("POST", "/api/invitations")
 
     def redis_url(self) -> str:
-        """Where the farm's Redis is; holds a password."""
+        """Where Redis is, with Flower's login; holds a password."""
         return str(self._call("GET", "/api/broker")["redis_url"])
 
     def _call(self, method: str, path: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:

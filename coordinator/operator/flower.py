@@ -8,11 +8,13 @@ them anyway.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from coordinator.settings import FarmSettings
 from sheepfold.config import refuse_published
 from sheepfold.contract.celery_app import make_app
 
+from .errors import NoAnswerFromCoordinator
+
 log = logging.getLogger(__name__)
 
 #: Frames kept for the page; at 1,000 PCs that is still a few minutes of work, and 100,000 would be 300 MB.
@@ -33,6 +37,8 @@ MAX_TASKS = 5000
 FORGET_WORKER_AFTER_S = 60
 #: How long workers are waited for when the page asks them about themselves.
 INSPECT_TIMEOUT_MS = 2000
+#: A farm that starts has its first frame a few seconds after its coordinator.
+ASK_AGAIN_S = 0.5
 #: A call to a Redis that hangs must not keep us past the ten seconds every command has to stop.
 STOP_WITHIN_S = 8
 #: What a person wants to know first comes first. Every task has the same name, so that column would say nothing; the
@@ -42,7 +48,7 @@ COLUMN_TITLES = {"args": "Frame", "worker": "PC", "exception": "Reason"}
 
 
 class FlowerSettings(FarmSettings):
-    """What ``sheepfold flower`` reads; without ``redis_url`` the coordinator is asked for it."""
+    """What ``sheepfold flower`` reads; where Redis is, the coordinator tells it, and how Flower logs in there."""
 
     #: Where Flower listens.
     flower_host: str = Field(default="127.0.0.1", min_length=1)
@@ -56,15 +62,17 @@ class FlowerSettings(FarmSettings):
     flower_password_file: Path | None = None
 
 
-def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> None:
+def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str], *, wait: bool = False) -> None:
     """Serve Flower until SIGTERM or Ctrl+C.
 
-    Raises :class:`AddressInUse`, :class:`BadSecretFile` or :class:`PublishedSecret`. ``ask_redis_url`` is called
-    where the settings name no Redis; what it raises goes to the caller.
+    Raises :class:`AddressInUse`, :class:`BadSecretFile` or :class:`PublishedSecret`, and what ``ask_redis_url`` raises;
+    while no coordinator answers, ``wait`` asks again.
     """
     refuse_published(settings.flower_host, {"SHEEPFOLD_FLOWER_PASSWORD": settings.flower_password})
-    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else ask_redis_url()
-    flower = _make_flower(redis_url, settings, _password(settings))
+    password = _password(settings)
+    # The slow part of a start, so that no frame is missed between the coordinator's answer and ours.
+    importlib.import_module("flower.app")
+    flower = _make_flower(_answer(ask_redis_url) if wait else ask_redis_url(), settings, password)
     try:
         flower.start_http_server()
     except OSError as error:
@@ -74,6 +82,18 @@ def run_flower(settings: FlowerSettings, ask_redis_url: Callable[[], str]) -> No
         signal.signal(number, lambda _number, _frame: flower.io_loop.add_callback_from_signal(_stop, flower))
     log.info("Flower is at http://%s:%s, user %s", settings.flower_host, settings.flower_port, settings.flower_user)
     flower.start()
+
+
+def _answer(ask: Callable[[], str]) -> str:
+    is_told = False
+    while True:
+        try:
+            return ask()
+        except NoAnswerFromCoordinator as silent:
+            if not is_told:
+                log.warning("%s; asking again", silent)
+            is_told = True
+        time.sleep(ASK_AGAIN_S)
 
 
 def _stop(flower: Any) -> None:

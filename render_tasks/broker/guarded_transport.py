@@ -3,6 +3,9 @@
 Celery ends its worker for a message that is not JSON or lacks a property, and unpacks whatever says that it is
 compressed. The guard reads each message before kombu does
 (:mod:`sheepfold.contract.broker_messages`); what is wrong is counted and dropped.
+
+kombu would keep in Redis which queues are bound to which exchange. Orders go straight into a node's queue, and control
+messages to all who listen, so nobody reads that of a node; it is not written, and a node needs no right to.
 """
 
 from __future__ import annotations
@@ -30,6 +33,24 @@ def install_guard(refusals: Refusals) -> None:
     aliases["redis"] = aliases["rediss"] = lambda: transport
 
 
+class UnboundChannel(Channel):
+    """A channel that keeps nothing in Redis of what is bound to what."""
+
+    auto_delete_queues: set[str]
+    _fanout_queues: dict[str, tuple[str, str]]
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        if self.typeof(exchange).type == "fanout":
+            self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
+
+    def _delete(self, queue: str, *arguments: Any, **options: Any) -> None:
+        """A queue that ends with its worker is one of control messages, of which Redis keeps none."""
+        self.auto_delete_queues.discard(queue)
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """There is nothing that could expire."""
+
+
 def _guarded_transport(refusals: Refusals) -> type[Transport]:
     def read(what: Refused, reader: Callable[[bytes], dict[str, Any]], raw: bytes) -> bytes:
         """The message made anew; empty where it is refused."""
@@ -49,7 +70,7 @@ def _guarded_transport(refusals: Refusals) -> type[Transport]:
             # ``None`` is what Redis says when nothing came.
             return (queue, message) if message else None
 
-    class GuardedChannel(Channel):
+    class GuardedChannel(UnboundChannel):
         connection_class = BoundedConnection
         connection_class_ssl = BoundedTlsConnection
 

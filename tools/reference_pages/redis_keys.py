@@ -20,8 +20,9 @@ _KEY = re.compile(r"sheepfold:[a-z][a-z:-]*")
 
 INTRODUCTION = """
 What the farm keeps in Redis. None of it is truth: what became of a frame is in the [ledger](../explanation/lease.md),
-and a Redis that comes back empty costs time only. Celery adds `_kombu.binding.*`, and a list for each priority of a
-queue (`farm.<node id>:1` and so on).
+and a Redis that comes back empty costs time only. Celery adds `_kombu.binding.*` for Flower, and a list for each
+priority of a queue (`farm.<node id>:1` and so on). Which user may do what with them is in
+[Use a Redis of your own](../how-to/redis.md#users).
 """
 
 

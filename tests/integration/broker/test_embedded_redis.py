@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -22,7 +23,10 @@ from redis.retry import Retry
 from coordinator.broker import redis_discovery as find_redis
 from coordinator.broker.embedded_redis import EmbeddedRedis
 from coordinator.broker.errors import NoRedis, RedisFailed
-from coordinator.broker.redis_probe import Address, Health, free_port, health_of
+from coordinator.broker.redis_config import MAX_VALUE_BYTES
+from coordinator.broker.redis_probe import COORDINATOR_USER, Address, Health, free_port, health_of
+from sheepfold.contract.broker_messages import MAX_MESSAGE_BYTES
+from tests.support.nodes.redis_users import as_text
 
 SERVERS = {"on PATH": find_redis.on_path, "in the wheel": find_redis.in_wheel}
 
@@ -59,22 +63,59 @@ def server(make_redis: Callable[..., EmbeddedRedis]) -> EmbeddedRedis:
     return started
 
 
+def own_address() -> str:
+    """An address of this machine that is no loopback; a UDP socket that is connected sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        return str(probe.getsockname()[0])
+
+
 @contextlib.contextmanager
 def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
     with contextlib.closing(redis.Redis.from_url(server.url)) as opened:
         yield opened
 
 
-def test_it_takes_commands_under_its_password_only(server: EmbeddedRedis) -> None:
+@pytest.mark.parametrize("login", [{}, {"password": ""}, {"password": "right"}, {"username": COORDINATOR_USER}])
+def test_it_takes_commands_of_the_coordinators_user_only(server: EmbeddedRedis, login: dict[str, str]) -> None:
     assert server.alive()
     with client(server) as ours:
         assert ours.set("key", "value")
+        assert sorted(map(as_text, ours.acl_users())) == ["default", COORDINATOR_USER]
+    if login.get("password"):
+        login = {"password": urlsplit(server.url).password or ""}
     no_retry = Retry(NoBackoff(), 0)
     with (
-        contextlib.closing(redis.Redis(port=server.port, retry=no_retry)) as without_password,
+        contextlib.closing(redis.Redis(port=server.port, retry=no_retry, **login)) as without_password,
         pytest.raises(redis.AuthenticationError),
     ):
         without_password.ping()
+
+
+def test_other_machines_are_let_in_with_a_user_and_not_without(make_redis: Callable[..., EmbeddedRedis]) -> None:
+    """Redis' own protected mode turns everybody away while the default user needs no password."""
+    elsewhere = own_address()
+    server = make_redis(bind=("127.0.0.1", elsewhere))
+    server.start()
+    ours = urlsplit(server.url)
+    login = {"username": ours.username, "password": ours.password}
+    with contextlib.closing(redis.Redis(host=elsewhere, port=server.port, **login)) as known:
+        assert known.ping()
+    with (
+        contextlib.closing(redis.Redis(host=elsewhere, port=server.port, retry=Retry(NoBackoff(), 0))) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        stranger.ping()
+
+
+def test_no_value_is_larger_than_two_orders(server: EmbeddedRedis) -> None:
+    with client(server) as ours:
+        assert ours.set("key", b"x" * MAX_MESSAGE_BYTES)
+        with pytest.raises((redis.RedisError, OSError)):
+            ours.set("key", b"x" * (MAX_VALUE_BYTES + 1))
 
 
 def test_what_it_was_told_survives_a_restart_on_the_same_port(
@@ -104,7 +145,7 @@ def test_it_is_set_up_as_a_broker_needs_it(server: EmbeddedRedis) -> None:
 
 
 def test_the_password_is_nowhere_but_in_its_owners_files(server: EmbeddedRedis, tmp_path: Path) -> None:
-    password = json.loads((tmp_path / "redis" / "redis.json").read_text())["password"]
+    password = json.loads((tmp_path / "redis" / "redis.json").read_text())["coordinator_password"]
     process = psutil.Process(server.pid)
     assert len(password) >= 32
     assert password in server.url
@@ -192,11 +233,11 @@ def test_a_port_a_stranger_took_meanwhile_is_left_to_it(
 
 def test_a_server_program_that_fails_says_why_without_the_password(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    broken.write_text('#!/bin/sh\ngrep requirepass "$1" >&2\necho "bad configuration" >&2\nexit 1\n')
+    broken.write_text('#!/bin/sh\ngrep coordinator "$1" >&2\necho "bad configuration" >&2\nexit 1\n')
     broken.chmod(0o700)
     with pytest.raises(RedisFailed, match="bad configuration") as caught:
         EmbeddedRedis(tmp_path / "redis", binary=broken).start()
-    assert json.loads((tmp_path / "redis" / "redis.json").read_text())["password"] not in str(caught.value)
+    assert json.loads((tmp_path / "redis" / "redis.json").read_text())["coordinator_password"] not in str(caught.value)
 
 
 def test_an_unreadable_record_costs_the_old_port_only(
@@ -207,11 +248,6 @@ def test_an_unreadable_record_costs_the_old_port_only(
     again = make_redis()
     again.start()
     assert again.alive()
-
-
-def test_workers_are_told_the_address_they_can_reach(server: EmbeddedRedis) -> None:
-    assert server.url_for("farm.local").endswith(f"@farm.local:{server.port}/0")
-    assert f"@[fe80::1]:{server.port}/0" in server.url_for("fe80::1")
 
 
 def test_nobody_there_is_silent_in_bounded_time() -> None:

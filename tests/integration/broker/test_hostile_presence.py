@@ -29,7 +29,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 def _huge(client: redis.Redis, key: str) -> None:
-    client.setrange(key, 200 * MB, b"x")
+    client.setrange(key, 30 * MB, b"x")
 
 
 HOSTILE: dict[str, Callable[[redis.Redis, str], object]] = {
@@ -38,7 +38,7 @@ HOSTILE: dict[str, Callable[[redis.Redis, str], object]] = {
     "a set": lambda client, key: client.sadd(key, "x"),
     "a sorted set": lambda client, key: client.zadd(key, {"x": 1}),
     "a stream": lambda client, key: client.xadd(key, {"x": "1"}),
-    "200 MB": _huge,
+    "30 MB": _huge,
     "deep JSON": lambda client, key: client.set(key, "[" * 400_000),
     "not JSON": lambda client, key: client.set(key, b"\xff\x00{"),
     "a number": lambda client, key: client.set(key, "5"),

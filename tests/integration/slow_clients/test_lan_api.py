@@ -83,6 +83,7 @@ def running(tmp_path: Path) -> Iterator[LanApi]:
         nodes=cast("Any", OpenAdmission()),
         archives=never,
         operator=never,
+        flower=never,
         jobs=never,
         metrics=CollectorRegistry(),
     )

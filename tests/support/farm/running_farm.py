@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from coordinator.broker.redis_probe import COORDINATOR_USER
+
 SHEEPFOLD = str(Path(sys.executable).with_name("sheepfold"))
 #: Every command promises to be gone this long after SIGTERM.
 STOPS_WITHIN_S = 10
@@ -125,8 +127,15 @@ class RunningFarm:
         return self._json(self.coordinator_url + "/api/status", f"Bearer {self.password_of('viewer')}")
 
     def redis_url(self) -> str:
-        """Where the farm's Redis is."""
-        return self._json(self.coordinator_url + "/api/broker", f"Bearer {self.password_of('admin')}")["redis_url"]
+        """Where the farm's Redis is, with all rights: that of the settings, or the coordinator's own."""
+        if given := self.extra.get("SHEEPFOLD_REDIS_URL"):
+            return given
+        own = json.loads((self.folder / "coordinator" / "redis" / "redis.json").read_text())
+        return f"redis://{COORDINATOR_USER}:{own['coordinator_password']}@127.0.0.1:{own['port']}/0"
+
+    def flower_redis_url(self) -> str:
+        """Where Flower is told that it is."""
+        return self._json(self.coordinator_url + "/api/broker", f"Bearer {self.password_of('viewer')}")["redis_url"]
 
     def projects(self) -> dict[str, Any]:
         """The lab server's projects."""

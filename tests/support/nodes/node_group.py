@@ -162,6 +162,7 @@ def _parts(tracker: ArchiveTracker) -> ApiServices:
         nodes=OpenAdmission(),  # type: ignore[arg-type]
         archives=tracker,
         operator=None,  # type: ignore[arg-type]
+        flower=None,  # type: ignore[arg-type]
         jobs=None,  # type: ignore[arg-type]
         metrics=CollectorRegistry(),
     )

@@ -104,6 +104,8 @@ class FakeCoordinator:
         self.key = Ed25519PrivateKey.generate()
         self.farm_id = "farm-1"
         self.redis_url = ""
+        #: Where a node that joins is told that Redis is.
+        self.login_of: Callable[[JoinRequest], str] = lambda _: self.redis_url
         self.joins: list[JoinRequest] = []
         self.starts: list[tuple[str, int]] = []
         self.frames: dict[str, bytes] = {}
@@ -148,7 +150,7 @@ class FakeCoordinator:
             wish = self.joins[-1]
             answer = JoinAnswer(
                 name=wish.wanted_name,
-                redis_url=self.redis_url,
+                redis_url=self.login_of(wish),
                 queue=queue_of(wish.node_id),
                 farm_id=self.farm_id,
                 archive_key=TOKEN,

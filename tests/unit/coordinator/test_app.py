@@ -16,8 +16,8 @@ from coordinator.runtime.stop_request import StopRequest
 
 FOLLOWER = Holder(farm_id="b", host="pc", pid=1, since=0.0)
 OPENING = [
-    "state.open_ledger", "authority.open", "farm_lock.take", "state.open_folders", "quarantine.load", "blocks.load",
-    "claims.load", "sessions.open", "archives.bind", "api.bind",
+    "state.open_ledger", "authority.open", "farm_lock.take", "users.open", "state.open_folders", "quarantine.load",
+    "blocks.load", "claims.load", "sessions.open", "archives.bind", "api.bind",
 ]  # fmt: skip
 STARTING = ["archives.start", "api.start", "loops.start", "session_loops.start"]
 CLOSING = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import pytest
@@ -61,6 +61,7 @@ class LoopsHarness:
         self.loops = FarmLoops(
             LoopServices(
                 farm_lock=mine,
+                users=mine,
                 reconciler=mine,
                 present=self.present,
                 pauses=self.pauses,
@@ -84,6 +85,9 @@ class LoopsHarness:
         self.present.nodes = dict(self.seen)
         return has_news
 
+    def look_once(self, present: Collection[str]) -> float:
+        return 0.0 if present else 1.0
+
     def open_new(self) -> None:
         self.opened += 1
 
@@ -105,6 +109,12 @@ class LoopsHarness:
 @pytest.fixture
 def harness(ledger: Ledger) -> LoopsHarness:
     return LoopsHarness(ledger)
+
+
+def test_users_of_redis_are_looked_at_with_the_nodes_that_are_here(harness: LoopsHarness) -> None:
+    assert harness.loops.look_at_users_once() == 1.0
+    harness.loops.reconcile_once()
+    assert harness.loops.look_at_users_once() == 0.0
 
 
 def test_a_node_that_came_is_indexed_and_told_to_its_session(harness: LoopsHarness) -> None:

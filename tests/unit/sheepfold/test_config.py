@@ -233,13 +233,21 @@ def test_each_command_ends_before_it_listens(command: str, settings: dict[str, s
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["SHEEPFOLD_FARM_TOKEN", "SHEEPFOLD_REDIS_PASSWORD", "SHEEPFOLD_FLOWER_PASSWORD"])
+COMPOSE_NEEDS = (
+    "SHEEPFOLD_FARM_TOKEN",
+    "SHEEPFOLD_REDIS_PASSWORD",
+    "SHEEPFOLD_FLOWER_PASSWORD",
+    "SHEEPFOLD_VIEWER_PASSWORD",
+)
+
+
+@pytest.mark.parametrize("name", COMPOSE_NEEDS)
 def test_compose_says_which_secret_of_an_env_file_is_empty(name: str, tmp_path: Path) -> None:
     compose = shutil.which("docker-compose")
     if compose is None:
         missing("no docker-compose: install docker-compose")
-    names = ("SHEEPFOLD_FARM_TOKEN", "SHEEPFOLD_REDIS_PASSWORD", "SHEEPFOLD_FLOWER_PASSWORD")
-    (tmp_path / "studio.env").write_text("".join(f"{each}={'' if each == name else 'own'}\n" for each in names))
+    text = "".join(f"{secret}={'' if secret == name else 'own'}\n" for secret in COMPOSE_NEEDS)
+    (tmp_path / "studio.env").write_text(text)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("SHEEPFOLD_", "COMPOSE_"))}
     done = subprocess.run(
         [str(compose), "--file", str(PROJECT / "docker-compose.yml"), "--env-file", str(tmp_path / "studio.env"),

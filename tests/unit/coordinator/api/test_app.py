@@ -138,11 +138,15 @@ class FakeAdmission:
         name = f"{wish.wanted_name}-{reached_by}"
         return JoinAnswer(name=name, redis_url="redis://h", queue="farm.n1", farm_id="f1", order_key="key")
 
-    def redis_url_for(self, reached_by: str) -> str:
-        return f"redis://{reached_by}"
-
     def is_node(self, node_id: str, secret: str) -> bool:
         return node_id != "another" and secret == NODE_SECRET
+
+
+class FakeLogins:
+    """Knows where Redis is."""
+
+    def flower_login(self, reached_by: str) -> str:
+        return f"redis://{reached_by}"
 
 
 class FakeOperator:
@@ -183,6 +187,7 @@ def fake_services(claims: FakeClaims, archives: FakeArchives) -> ApiServices:
         nodes=FakeAdmission(),
         archives=archives,
         operator=FakeOperator(),
+        flower=FakeLogins(),
         jobs=FakeJobs(),
         metrics=CollectorRegistry(),
     )

@@ -79,6 +79,7 @@ class LanApi:
             nodes=admission,
             archives=never,
             operator=never,
+            flower=never,
             jobs=never,
             metrics=CollectorRegistry(),
         )

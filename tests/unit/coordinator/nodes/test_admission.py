@@ -9,6 +9,7 @@ import pytest
 from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.admission import NodeAdmission
+from coordinator.nodes.credentials import NodeCredentials
 from coordinator.nodes.errors import BrokerUnreachable, TooManyJoins
 from coordinator.nodes.join_rate import BURST
 from coordinator.nodes.order_signing import OrderSigner
@@ -18,7 +19,12 @@ from sheepfold.contract.codec import to_json
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence
 from tests.support.coordinator.fakes import HARDWARE, NODE_SECRET, ManualClock, node
 
-LOCAL = "redis://:s3cret@127.0.0.1:6390/0"
+
+class FakeLogins:
+    """Knows one password."""
+
+    def login_of(self, node_id: str, name: str, reached_by: str) -> str:
+        return f"redis://{node_id}-{name}:s3cret@{reached_by}:6390/0"
 
 
 class FakeRegistry:
@@ -63,12 +69,12 @@ def signer(ledger: Ledger) -> OrderSigner:
 def make_admission(
     ledger: Ledger, registry: FakeRegistry, signer: OrderSigner, joins: list[JoinRequest], clock: ManualClock
 ):
-    def make(redis_url: str = LOCAL, public_url: str | None = None) -> NodeAdmission:
+    def make(public_url: str | None = None) -> NodeAdmission:
         return NodeAdmission(
-            KeyValueStore(ledger.database),
+            NodeCredentials(KeyValueStore(ledger.database)),
             cast("NodeRegistry", registry),
             signer,
-            redis_url,
+            FakeLogins(),
             public_url,
             joins.append,
             clock=clock,
@@ -89,51 +95,16 @@ def wish(node_id: str = "n1", secret: str = NODE_SECRET) -> JoinRequest:
     )
 
 
-@pytest.mark.parametrize(
-    ("redis_url", "reached_by", "expected"),
-    [
-        ("redis://:pw@127.0.0.1:6390/0", "farm.lan", "redis://:pw@farm.lan:6390/0"),
-        ("redis://:pw@localhost/2", "10.0.0.7", "redis://:pw@10.0.0.7:6379/2"),
-        ("redis://user:pw@[::1]:6390/0", "fd00::7", "redis://user:pw@[fd00::7]:6390/0"),
-        ("redis://127.0.0.1:6390", "farm.lan", "redis://farm.lan:6390"),
-        (
-            "rediss://:pw@LOCALHOST:6390/0?ssl_ca_certs=/ca.pem",
-            "farm.lan",
-            "rediss://:pw@farm.lan:6390/0?ssl_ca_certs=/ca.pem",
-        ),
-        # A password is percent-encoded, and stays as it was written.
-        ("redis://:p%40ss%2Fw%3Ard%23%3F@127.0.0.1:1/0", "h", "redis://:p%40ss%2Fw%3Ard%23%3F@h:1/0"),
-        ("redis://:p@ss@127.0.0.1:1/0", "h", "redis://:p@ss@h:1/0"),
-        # Whoever is on this machine too may use the loopback address.
-        ("redis://:pw@127.0.0.1:6390/0", "127.0.0.1", "redis://:pw@127.0.0.1:6390/0"),
-        # An address that is not loopback is everybody's.
-        ("redis://:pw@redis.lan:6379/0", "farm.lan", "redis://:pw@redis.lan:6379/0"),
-        ("redis://:pw@[fd00::9]:6379/0", "farm.lan", "redis://:pw@[fd00::9]:6379/0"),
-    ],
-)
-def test_a_worker_finds_redis_where_it_found_the_coordinator(
-    make_admission, redis_url: str, reached_by: str, expected: str
-) -> None:
-    assert make_admission(redis_url).redis_url_for(reached_by) == expected
-
-
-@pytest.mark.parametrize(
-    ("public_url", "host"),
-    [("http://farm.lan:8420", "farm.lan"), ("https://[fd00::1]:8420", "[fd00::1]"), ("https://farm.lan", "farm.lan")],
-)
-def test_the_public_address_wins_over_the_one_a_worker_happened_to_use(
-    make_admission, public_url: str, host: str
-) -> None:
-    admission = make_admission(public_url=public_url)
-    assert admission.redis_url_for("10.0.0.7") == f"redis://:s3cret@{host}:6390/0"
-    assert admission.join(wish(), "10.0.0.7", "10.0.0.9").coordinator_url == public_url
+def test_the_public_address_is_told_to_workers(make_admission) -> None:
+    admission = make_admission(public_url="http://farm.lan:8420")
+    assert admission.join(wish(), "10.0.0.7", "10.0.0.9").coordinator_url == "http://farm.lan:8420"
 
 
 def test_a_worker_that_joins_gets_all_it_needs(make_admission, signer: OrderSigner, joins: list[JoinRequest]) -> None:
     admission = make_admission()
     answer = admission.join(wish(), "farm.lan", "10.0.0.9")
     assert (answer.name, answer.queue, answer.coordinator_url) == ("pc-02", "farm.n1", "")
-    assert answer.redis_url == "redis://:s3cret@farm.lan:6390/0"
+    assert answer.redis_url == "redis://n1-pc-02:s3cret@farm.lan:6390/0"
     assert joins == [wish()]
     assert (answer.farm_id, answer.order_key) == ("f1", signer.order_key)
 

@@ -10,13 +10,14 @@ import pytest
 from pydantic import ValidationError
 
 from coordinator.operator import flower
+from coordinator.operator.errors import NoAnswerFromCoordinator
 from coordinator.operator.flower import FlowerSettings, password_file, readable
 from sheepfold.errors import BadSecretFile, ExitCode
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_in_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("REDIS_URL", "FLOWER_USER", "FLOWER_PASSWORD", "FLOWER_HOST", "FLOWER_PORT"):
+    for name in ("FLOWER_USER", "FLOWER_PASSWORD", "FLOWER_HOST", "FLOWER_PORT"):
         monkeypatch.delenv(f"SHEEPFOLD_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -44,6 +45,21 @@ def test_an_empty_password_file_is_told_and_nothing_is_served(tmp_path: Path) ->
         flower.run_flower(settings, lambda: "redis://127.0.0.1:1/0")
     assert str(password_file(tmp_path)) in str(refused.value)
     assert refused.value.exit_code == ExitCode.WRONG_SETTING
+
+
+def test_flower_waits_for_a_coordinator_that_is_not_up_yet_and_tells_it_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    silences = [NoAnswerFromCoordinator("nobody"), NoAnswerFromCoordinator("nobody")]
+
+    def ask() -> str:
+        if silences:
+            raise silences.pop()
+        return "redis://h"
+
+    monkeypatch.setattr(flower, "ASK_AGAIN_S", 0.0)
+    assert flower._answer(ask) == "redis://h"
+    assert caplog.text.count("asking again") == 1
 
 
 def test_a_password_that_was_given_is_taken_and_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
