@@ -1,6 +1,6 @@
 """How close the whole chain comes to one Blender that is left alone: the price of going through a farm.
 
-    .venv/bin/python -m benchmarks.end_to_end [--pairs 5] [--frames 12] [--slots 1] [--keep DIR] [--sandbox]
+    .venv/bin/python -m benchmarks.end_to_end [--pairs 5] [--frames 12] [--slots 1] [--keep DIR] [--sandbox [--tls]]
 
 The same light frames (320 × 180, 16 samples) are rendered twice, by turns: through lab server, coordinator, Redis and
 worker, from the first grant to the last validation, with nothing of the scene anywhere on the farm at the start; and by
@@ -9,7 +9,7 @@ one bare Blender process per slot with the same threads, which is the limit of t
 slot, and 48 on two. The exit code is 1 when a median ratio is above the goal.
 
 ``--sandbox`` compares the chain with itself instead: renderers in a sandbox, of the level that ``SHEEPFOLD_SANDBOX``
-names, against renderers without one.
+names, against renderers without one; with ``--tls`` the worker speaks TLS to the coordinator, too, against plain HTTP.
 """
 
 from __future__ import annotations
@@ -143,6 +143,8 @@ class SandboxFigures:
 
     case: Case
     sandbox: str
+    #: Whether the worker spoke TLS inside, too.
+    tls: bool
     inside_s: tuple[float, ...]
     outside_s: tuple[float, ...]
 
@@ -157,7 +159,8 @@ class SandboxFigures:
 
     def table(self) -> str:
         """For a person."""
-        lines = [f"{self.case.frames} frames, {self.case.slots} slot(s), SHEEPFOLD_SANDBOX={self.sandbox}", ""]
+        inside = f"SHEEPFOLD_SANDBOX={self.sandbox}{' and TLS' if self.tls else ''}"
+        lines = [f"{self.case.frames} frames, {self.case.slots} slot(s), {inside}", ""]
         lines += [f"{'':34}{'with s':>9}{'without s':>11}{'ratio':>8}"]
         for number, (inside, outside) in enumerate(zip(self.inside_s, self.outside_s, strict=True), 1):
             lines.append(f"{f'pair {number}':34}{inside:9.2f}{outside:11.2f}{inside / outside:8.3f}")
@@ -166,8 +169,8 @@ class SandboxFigures:
         return "\n".join([*lines, f"{'goal':34}{SANDBOX_GOAL:28.2f}"])
 
 
-def measure_sandbox(case: Case, folder: Path, *, pairs: int = 5) -> SandboxFigures:
-    """With, without, without, with, ...: what changes in the course of a run is in both."""
+def measure_sandbox(case: Case, folder: Path, *, pairs: int = 5, tls: bool = False) -> SandboxFigures:
+    """With, without, without, with, ...: what changes in the course of a run is in both. ``tls`` is with only."""
     sandbox = os.environ.get("SHEEPFOLD_SANDBOX", "required")
     blender = local_blender()
     packed = pack_scene(demo_scene(blender, folder), folder / "scene.zip")
@@ -177,11 +180,13 @@ def measure_sandbox(case: Case, folder: Path, *, pairs: int = 5) -> SandboxFigur
             place = folder / f"farm-{number}-{choice}"
             place.mkdir()
             settings = {"SHEEPFOLD_SANDBOX": choice}
-            with idle_farm(place, blender, slots=case.slots, cores=case.threads, environment=settings) as farm:
+            how = {"environment": settings, "tls": tls and choice == sandbox}
+            with idle_farm(place, blender, slots=case.slots, cores=case.threads, **how) as farm:
                 passage = send_through(farm, packed, frames=case.frames, slots=case.slots, limit_s=LIMIT_S)
             seconds[choice].append(passage.took_s)
         say(f"pair {number + 1}: with {seconds[sandbox][-1]:.2f} s, without {seconds['off'][-1]:.2f} s")
-    return SandboxFigures(case=case, sandbox=sandbox, inside_s=tuple(seconds[sandbox]), outside_s=tuple(seconds["off"]))
+    inside_s, outside_s = tuple(seconds[sandbox]), tuple(seconds["off"])
+    return SandboxFigures(case=case, sandbox=sandbox, tls=tls, inside_s=inside_s, outside_s=outside_s)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -191,8 +196,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, help="one case of so many frames instead of the two")
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--sandbox", action="store_true", help="the chain with a sandbox against the chain without")
+    parser.add_argument("--tls", action="store_true", help="with --sandbox: the worker inside speaks TLS, too")
     parser.add_argument("--keep", type=Path, help="keep logs, ledgers and pictures here (must be empty)")
     given = parser.parse_args(argv)
+    if given.tls and not given.sandbox:
+        parser.error("--tls is measured with --sandbox")
     cases = [Case(frames=given.frames, slots=given.slots)] if given.frames else [ONE_SLOT, TWO_SLOTS]
     met = True
     with tempfile.TemporaryDirectory(prefix="sheepfold-chain-") as temporary:
@@ -200,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder = (given.keep or Path(temporary)) / f"{case.frames}-{case.slots}"
             folder.mkdir(parents=True)
             if given.sandbox:
-                inside = measure_sandbox(case, folder, pairs=given.pairs)
+                inside = measure_sandbox(case, folder, pairs=given.pairs, tls=given.tls)
                 print(inside.table(), end="\n\n", flush=True)
                 met &= inside.ratio <= SANDBOX_GOAL
                 continue

@@ -105,16 +105,26 @@ class FrameTimeline:
 
 @contextlib.contextmanager
 def idle_farm(
-    folder: Path, blender: str, *, slots: int, cores: int | None, environment: Mapping[str, str] | None = None
+    folder: Path,
+    blender: str,
+    *,
+    slots: int,
+    cores: int | None,
+    environment: Mapping[str, str] | None = None,
+    tls: bool = False,
 ) -> Iterator[RunningFarm]:
-    """A farm that has nothing to do; it ends with the block. ``environment`` is added to that of all its parts."""
+    """A farm that has nothing to do; it ends with the block. ``environment`` is added to that of all its parts.
+
+    ``tls``: the worker joins by an invitation, and speaks to the coordinator over TLS.
+    """
     settings = {"SHEEPFOLD_BLENDER": blender, "SHEEPFOLD_SLOTS": str(slots), **(environment or {})}
     if cores:
         settings["SHEEPFOLD_CORES"] = str(cores)
     with running_farm(folder, environment=settings) as farm:
         farm.start_server()
         farm.start_coordinator()
-        farm.start_worker("pc-01")
+        invitation = {"SHEEPFOLD_JOIN": farm.run("node", "invite").stdout.strip()} if tls else {}
+        farm.start_worker("pc-01", **invitation)
         wait_for("the worker takes orders", lambda: "ready." in farm.log_of("pc-01").read_text(), 30)
         wait_for("the coordinator sees it", lambda: farm.status()["nodes"], 30)
         yield farm

@@ -1,4 +1,4 @@
-"""What makes this PC one of a farm's: in ``farm`` below the work folder, each file for its owner alone.
+"""What makes this PC one of a farm's: in ``membership`` below the work folder, each file for its owner alone.
 
 ::
 
@@ -43,7 +43,7 @@ class Membership:
 
 def membership_files(work_dir: Path) -> TlsFiles:
     """Where they are, whether or not they are there."""
-    folder = work_dir / "farm"
+    folder = work_dir / "membership"
     return TlsFiles(authority=folder / "authority.pem", certificate=folder / "certificate.pem", key=folder / "key.pem")
 
 
@@ -51,7 +51,7 @@ def kept_membership(work_dir: Path) -> Membership | None:
     """The farm that this work folder joined by invitation; ``None``: none, or what is kept is not whole."""
     files = membership_files(work_dir)
     with contextlib.suppress(OSError, UnicodeError, BadCertificate):
-        url = (work_dir / "farm" / "coordinator").read_text("ascii")[:_MAX_ADDRESS].strip()
+        url = (work_dir / "membership" / "coordinator").read_text("ascii")[:_MAX_ADDRESS].strip()
         if (
             url
             and belong_together(files.certificate.read_bytes(), files.key.read_bytes())
@@ -72,7 +72,7 @@ def own_key(work_dir: Path) -> bytes:
 
 def keep_membership(work_dir: Path, url: str, authority: bytes, certificate: bytes) -> Membership:
     """Writes what was got for :func:`own_key`. Raises OSError."""
-    files, address = membership_files(work_dir), work_dir / "farm" / "coordinator"
+    files, address = membership_files(work_dir), work_dir / "membership" / "coordinator"
     address.unlink(missing_ok=True)
     write_atomically(files.authority, authority)
     write_atomically(files.certificate, certificate)

@@ -100,7 +100,7 @@ def test_a_line_is_good_for_one_pc(farm: FaultyFarm, cable: Cable) -> None:
     )
     assert done.returncode == 3
     assert "used already" in done.stderr
-    assert not (Path(other) / "farm" / "certificate.pem").exists()
+    assert not (Path(other) / "membership" / "certificate.pem").exists()
 
 
 def test_plain_http_and_the_farm_token_open_nothing_from_another_machine(farm: FaultyFarm, cable: Cable) -> None:

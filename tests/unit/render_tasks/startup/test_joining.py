@@ -53,7 +53,7 @@ def test_a_pc_gets_a_certificate_of_its_id_and_keeps_its_key_to_itself(farm: Inv
     assert joined.coordinator_url == f"https://127.0.0.1:{farm.port}"
     assert names_in(joined.files.certificate.read_bytes()) == {f"{folder.node_id}.node.sheepfold.internal"}
     assert joined.authority == farm.authority.certificate
-    assert {stat.S_IMODE(file.stat().st_mode) for file in (folder.path / "farm").iterdir()} == {0o600}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in (folder.path / "membership").iterdir()} == {0o600}
     assert not secrets_in(farm.requests, joined.files.key.read_text())
     assert [request[:2] for request in farm.requests] == [("GET", "/farm-ca.pem"), ("POST", "/api/certificate")]
 
@@ -72,7 +72,7 @@ def test_a_line_that_was_used_may_stay_in_the_settings(farm: InvitedFarm, folder
 def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_line(farm: InvitedFarm, folder: WorkDir) -> None:
     line = farm.line
     join_farm(settings(folder, join=line), folder)
-    (folder.path / "farm" / "coordinator").unlink()
+    (folder.path / "membership" / "coordinator").unlink()
     assert join_farm(settings(folder, join=line), folder) == kept_membership(folder.path)
 
 
@@ -168,4 +168,4 @@ def test_a_farm_token_for_another_address_wins_over_what_is_kept(farm: InvitedFa
 
 
 def test_files_of_a_membership_lie_in_one_folder(folder: WorkDir) -> None:
-    assert {file.parent for file in vars(membership_files(folder.path)).values()} == {folder.path / "farm"}
+    assert {file.parent for file in vars(membership_files(folder.path)).values()} == {folder.path / "membership"}
