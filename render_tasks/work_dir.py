@@ -5,6 +5,7 @@
     node-secret  proves to the coordinator that this is that node; a copy of the folder has the same one
     node-id      UUID of this node; whoever has the folder is the node, unless a copy of it was there first
     farm         :mod:`render_tasks.startup.pinned_farm`
+    membership/  :mod:`render_tasks.membership`
     lock         locked while a worker runs
     archives/    :mod:`render_tasks.archives.cache`
     outbox/      :mod:`render_tasks.orders.outbox`
