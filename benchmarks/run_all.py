@@ -61,13 +61,13 @@ def chain(pairs: int) -> Iterator[Promise]:
 
 
 def sandbox(pairs: int) -> Iterator[Promise]:
-    """The same frames with renderers in a sandbox, against without."""
+    """The same frames with renderers in a sandbox and a worker that speaks TLS, against without."""
     case = end_to_end.ONE_SLOT
     with tempfile.TemporaryDirectory(prefix="sheepfold-bench-") as folder:
-        found = end_to_end.measure_sandbox(case, Path(folder), pairs=max(pairs, LEAST_SANDBOX_PAIRS))
+        found = end_to_end.measure_sandbox(case, Path(folder), pairs=max(pairs, LEAST_SANDBOX_PAIRS), tls=True)
     print(found.table(), end="\n\n", flush=True)
     yield Promise(
-        what=f"{case.frames} light frames: with a sandbox / without",
+        what=f"{case.frames} light frames: with sandbox and TLS / without",
         measured=f"{found.ratio:.3f}",
         goal=f"<= {end_to_end.SANDBOX_GOAL:g}",
         limit="1",
