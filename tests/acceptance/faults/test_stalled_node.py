@@ -63,7 +63,7 @@ class StalledNode:
     def take_all(self) -> int:
         """Takes what lies in the queue, as a worker that hears again does; how much it was."""
         taken = 0
-        while self.redis.rpop(queue_of(STALLED)):
+        while self.redis.brpop([queue_of(STALLED)], timeout=0.1):
             taken += 1
         return taken
 
