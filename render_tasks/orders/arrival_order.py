@@ -1,8 +1,9 @@
 """Orders for the same archives queue for a slot in the order they came.
 
-The first of them fetches the archives and the others wait for it, so all of them are ready in the same moment; which
-thread runs first then is chance. An order that is ready therefore lets those that came before it, and need the same,
-queue first; not for long, because they may have failed meanwhile.
+The coordinator's answer to one may overtake the answer to another. The first fetches the archives and the others wait
+for it, so all of them are ready in the same moment; which thread runs first then is chance. An order that is ready
+therefore lets those that came before it, and need the same, queue first; not for long, because they may have failed
+meanwhile.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class ArrivalOrder:
 
     @contextmanager
     def preparing(self, needs: Hashable, came_at: float) -> Generator[None]:
-        """An order gets its archives inside the block; it may queue for a slot when the block is left."""
+        """Inside the block an order passes its fence and gets its archives; it may queue for a slot when it is left."""
         mine = _Coming(needs=needs, came_at=came_at)
         with self._lock:
             self._coming.append(mine)

@@ -26,6 +26,7 @@ import functools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -162,12 +163,14 @@ class Node:
 
         Returns when the coordinator has the frame. Raises AttemptFailed (the coordinator knows) or AttemptDropped.
         """
+        came_at = time.monotonic()
         order = self._opened(signed)
         attempt = Attempt(
             lease_id=order.lease_id,
             attempt=order.attempt,
             job_name=order.job_name,
             frame=order.frame,
+            came_at=came_at,
             on_slot=on_slot,
         )
         with self._holding(attempt):
@@ -230,8 +233,7 @@ class Node:
 
     def _through(self, order: RenderOrder, attempt: Attempt) -> None:
         try:
-            start = self._ask_to_start(attempt)
-            parcel = self._frame_of(order, start, attempt)
+            parcel = self._frame_of(order, attempt)
             self._enter(attempt, Stage.DELIVERING)
             self._deliveries.deliver(parcel, attempt)
         except (AttemptFailed, AttemptDropped):
@@ -252,11 +254,11 @@ class Node:
         except CoordinatorRefused as refused:
             raise AttemptFailed.because(FailureKind.INTERNAL, str(refused)) from None
 
-    def _frame_of(self, order: RenderOrder, start: StartAnswer, attempt: Attempt) -> Parcel:
+    def _frame_of(self, order: RenderOrder, attempt: Attempt) -> Parcel:
         scratch = self._services.scratch / f"{order.lease_id}.{order.attempt}"
         cores = self.identity.cores or self.identity.hardware.cpu_cores
         try:
-            rendered = self._renders.render(order, start, attempt, scratch)
+            rendered = self._renders.render(order, lambda: self._ask_to_start(attempt), attempt, scratch)
             keep = functools.partial(self._deliveries.keep, order, rendered, cores)
             return within(KEEP_WITHIN_S, keep, attempt.cancel_token, doing="taking the picture")
         finally:

@@ -1,4 +1,4 @@
-"""From an order that passed its fence to a picture: archives, a slot, the renderer.
+"""From an order to a picture: its fence, archives, a slot, the renderer.
 
 Everything that needs no slot is done before and after one is held: archives are fetched while other frames render, and
 what is said about a render is said when the next one has the slot.
@@ -43,15 +43,19 @@ class RenderPipeline:
         self._slots = Slots(identity.slots, services.warm.open_keys if services.warm else lambda: ())
         self._gaps, self._arrival_order = SlotGaps(), ArrivalOrder()
 
-    def render(self, order: RenderOrder, start: StartAnswer, attempt: Attempt, scratch: Path) -> RenderedFrame:
-        """Renders an order that passed its fence; the picture lies in ``scratch``.
+    def render(
+        self, order: RenderOrder, pass_fence: Callable[[], StartAnswer], attempt: Attempt, scratch: Path
+    ) -> RenderedFrame:
+        """Renders an order that passes its fence; the picture lies in ``scratch``.
 
-        Raises AttemptFailed, AttemptDropped, and what the archives raise (ArchiveError, BadOrder, CoordinatorError).
+        Raises what ``pass_fence`` does, AttemptFailed, AttemptDropped, and what the archives raise (ArchiveError,
+        BadOrder, CoordinatorError).
         """
         needs = ((order.renderer_archive,), order.scene_archives)
         render_frame = self._services.warm.render if self._services.warm else render
         with self._services.cache.using(*needs):
             with self._arrival_order.preparing(needs, attempt.came_at):
+                start = pass_fence()
                 job = self._job(order, *self._archives(order, start, attempt.cancel_token), scratch)
                 self._on_stage(attempt, Stage.WAITING)
             with self._slots.acquire(key_of(job), attempt.cancel_token, came_at=attempt.came_at) as slot:
