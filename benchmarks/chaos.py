@@ -131,7 +131,7 @@ class Chaos:
             if done.returncode:
                 raise SystemExit(f"the demo scene was not taken: {done.stderr}")
             shown = self.farm.api("GET", "/api/projects")["projects"][0]
-            self.projects.append(Project(id=shown["id"], name="blender", stage=self.farm.folder))
+            self.projects.append(Project(id=shown["id"], name="blender", folder=self.farm.folder))
         self.projects.append(self.farm.submit(f"1-{plan.frames}", seconds=plan.render_s, name="scripted"))
 
     def _break_until_done(self, began: float) -> bool:

@@ -147,12 +147,14 @@ def test_the_head_after_a_handshake_has_what_is_left_of_the_time(port: int, file
 
 def test_handshakes_count_among_the_connections_of_an_address(port: int) -> None:
     with contextlib.ExitStack() as stack:
-        for _ in range(RULES.per_address):
-            stack.enter_context(connected(port)).sendall(HALF_HANDSHAKE)
+        waiting = [stack.enter_context(connected(port)) for _ in range(RULES.per_address)]
+        for client in waiting:
+            client.sendall(HALF_HANDSHAKE)
+        one_too_many = stack.enter_context(connected(port))
+        one_too_many.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert one_too_many.recv(1000).startswith(b"HTTP/1.1 200"), "it takes the place of the one that waited longest"
         with contextlib.suppress(ConnectionError):
-            one_too_many = stack.enter_context(connected(port))
-            one_too_many.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-            assert one_too_many.recv(1000) == b""
+            assert waiting[0].recv(1000) == b""
 
 
 def test_an_answer_over_tls_that_nobody_reads_is_cut_off(port: int, files: TlsFiles) -> None:
