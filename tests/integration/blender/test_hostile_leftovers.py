@@ -24,7 +24,7 @@ os.symlink("/proc/%d/environ", folder + "/tmp/a.crash.txt")
 os.mkfifo(folder + "/tmp/b.crash.txt")
 """
 
-#: Runs when the picture is written: newer files, pipes, and 3,000 folders in each other.
+#: Runs when the picture is written: newer files, pipes, and a thousand folders in each other, which can be counted.
 _LEAVE_RUBBISH = """
 import bpy, os
 def leave(*_):
@@ -33,10 +33,19 @@ def leave(*_):
         with open(folder + "/out/" + name, "w") as file:
             file.write("not the picture")
     os.mkfifo(folder + "/out/frame_0007.bmp")
-    for number in range(3000):
+    for number in range(1000):
         os.mkdir("d")
         os.chdir("d")
 bpy.app.handlers.render_write.append(leave)
+"""
+
+#: Makes a folder whose path is longer than any may be, and stays until it is ended.
+_HIDE_FILES = """
+import os, time
+for number in range(3000):
+    os.mkdir("d")
+    os.chdir("d")
+time.sleep(100)
 """
 
 
@@ -77,3 +86,16 @@ def test_the_picture_is_the_one_of_our_name_whatever_is_newer(
     assert rendered.picture.read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "attempt" / "out" / "newest.exr").exists(), "the scene's Python has run"
     assert remove(tmp_path / "attempt")
+
+
+def test_a_folder_too_deep_to_look_into_ends_the_render_and_is_removed(
+    blender_archive: Path, light_scene: Path, tmp_path: Path, guard: OrphanGuard
+) -> None:
+    try:
+        with pytest.raises(AttemptFailed) as failed:
+            run(job(blender_archive, light_scene, tmp_path, script=PNG_SCRIPT + _HIDE_FILES), guard)
+        assert failed.value.report.kind is FailureKind.RESOURCE_LIMIT
+        assert "a folder that nobody can look into" in failed.value.report.reason
+    finally:
+        is_removed = remove(tmp_path / "attempt")
+    assert is_removed
