@@ -61,6 +61,7 @@ def build_coordinator(
         nodes=parts.admission,
         archives=ArchiveTracker(state.archives.path_of, manifests, PeerTable(parts.index.nodes), archives.url_for),
         flower=parts.users,
+        revocation=parts.revocation,
         operator=_operator(parts),
         jobs=parts.jobs,
         metrics=make_metrics(state.ledger, parts.present, heartbeat, archives.bytes_moved),

@@ -27,6 +27,7 @@ from coordinator.nodes.present_nodes import PresentNodes
 from coordinator.nodes.quarantine import NodeQuarantine
 from coordinator.nodes.reconciler import Reconciler
 from coordinator.nodes.registry import NodeRegistry, connect
+from coordinator.nodes.revocation import NodeRevocation
 from coordinator.runtime.wakeups import Wakeups
 from coordinator.scheduling.asking import FrameRequester, RequestServices, StuckFrames
 from coordinator.scheduling.backpressure import InFlightGauge
@@ -88,6 +89,7 @@ class FarmParts:
         self.admission = NodeAdmission(
             credentials, self.registry, self.signer, self.users, settings.public_url, self.reconciler.joined
         )
+        self.revocation = NodeRevocation(credentials, self.registry, self.present, self.users.end, self.events.revoked)
         self.jobs = self._job_control()
         self.gauge, self.stuck = InFlightGauge(), StuckFrames()
         self.requester = self._requester()

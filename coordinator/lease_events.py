@@ -166,6 +166,10 @@ class LeaseEvents:
         if self._quarantine.refused(lease, name, reason):
             self._take_all_from(lease.node_id or "", LeaseState.ORDERED, LeaseState.RENDERING, LeaseState.DELIVERED)
 
+    def revoked(self, node_id: str) -> None:
+        """An operator turned the PC out: what it has not delivered goes to others."""
+        self._take_all_from(node_id, LeaseState.ORDERED, LeaseState.RENDERING, reason="its PC was revoked")
+
     def cancel(self, lease: Lease, reason: str) -> None:
         """Ends a lease without a report, and its renderer with it."""
         self.cancel_all([lease], reason)
@@ -205,13 +209,13 @@ class LeaseEvents:
         for other in of_job:
             self._cancel_on_node(other)
 
-    def _take_all_from(self, node_id: str, *states: LeaseState) -> None:
-        """The PC is quarantined: its leases in these states go to others."""
+    def _take_all_from(self, node_id: str, *states: LeaseState, reason: str = "its PC was quarantined") -> None:
+        """The PC gets no more frames: its leases in these states go to others."""
         self._services.nodes.remove(node_id)
         for lease in self._ledger.leases(*states):
             if lease.node_id == node_id:
                 self._cancel_on_node(lease)
-                self.claims.take_back(lease, "its PC was quarantined")
+                self.claims.take_back(lease, reason)
                 if lease.delivery is not None:
                     self._services.spool.discard(lease.delivery.picture)
 

@@ -220,6 +220,20 @@ def invite() -> None:
     typer.echo(f"the farm's fingerprint is {given['fingerprint']}", err=True)
 
 
+@node_app.command()
+def revoke(name: Annotated[str, typer.Argument(help="The PC's name, as the status shows it, or its node id.")]) -> None:
+    """Turn a PC out of the farm for good: a stolen one, or one that frames may have taken over.
+
+    Its credential and its user of Redis end, and its frames go to other PCs, at once.
+    """
+    from coordinator.operator.client import OperatorClient
+    from coordinator.settings import FarmSettings
+
+    for revoked in OperatorClient(FarmSettings()).revoke(name):
+        later = "" if revoked["is_cut_off"] else "; Redis is away and cuts it off when it is back"
+        typer.echo(f"{revoked['name']} (node {revoked['node_id']}) is revoked{later}")
+
+
 @ledger_app.command()
 def backup(file: Annotated[Path, typer.Argument(help="Where the copy goes.")]) -> None:
     """Copy the ledger while the coordinator runs."""

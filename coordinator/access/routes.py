@@ -54,6 +54,7 @@ ROUTES = (
     _row(Role.OPERATOR, "POST", "/api/ask", "ask"),
     _row(Role.OPERATOR, "POST", "/api/nodes/{name}/release", "node release"),
     _row(Role.ADMIN, "POST", "/api/invitations", "node invite"),
+    _row(Role.ADMIN, "POST", "/api/nodes/{name}/revoke", "node revoke"),
 )
 #: Commands that call no coordinator, and what they need instead.
 LOCAL_COMMANDS: Mapping[str, str] = MappingProxyType({

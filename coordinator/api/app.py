@@ -29,7 +29,8 @@ from coordinator.jobs.blocks import JobBlock
 from coordinator.jobs.control import Stopped
 from coordinator.jobs.errors import UnknownJob
 from coordinator.leases.errors import LedgerError
-from coordinator.nodes.errors import BrokerUnreachable, TooManyJoins, TooManyNodes
+from coordinator.nodes.errors import BrokerUnreachable, NodeRevoked, TooManyJoins, TooManyNodes, UnknownNode
+from coordinator.nodes.revocation import Revoked
 from coordinator.scheduling.backpressure import InFlightGauge
 from sheepfold.contract.api_messages import (
     CONTRACT_VERSION,
@@ -75,7 +76,9 @@ _HTTP_STATUS: dict[type[Exception], int] = {
     BrokerUnreachable: 503,
     TooManyJoins: 429,
     TooManyNodes: 503,
+    NodeRevoked: 403,
     UnknownJob: 404,
+    UnknownNode: 404,
     ManifestUnderWay: 503,
     ChildUnavailable: 503,
     **JOINING_STATUS,
@@ -105,6 +108,12 @@ class FlowerLogins(Protocol):
     """Gives Flower its own login at Redis (:class:`coordinator.broker.redis_users.RedisUsers`)."""
 
     def flower_login(self, reached_by: str, /) -> str: ...
+
+
+class Revocation(Protocol):
+    """Turns nodes out of the farm (:class:`coordinator.nodes.revocation.NodeRevocation`)."""
+
+    def revoke(self, name: str, /) -> list[Revoked]: ...
 
 
 class Operator(Protocol):
@@ -138,6 +147,7 @@ class ApiServices:
     archives: ArchiveAnswers
     operator: Operator
     flower: FlowerLogins
+    revocation: Revocation
     jobs: Jobs
     metrics: CollectorRegistry
     #: Knows how many nodes wait for an answer about a lease.
@@ -241,6 +251,11 @@ def _add_operator_paths(app: FastAPI, parts: ApiServices) -> None:
     def release(name: str) -> dict[str, bool]:
         """Ends the quarantine or the pause of a PC and forgets its strikes; whether it had any."""
         return {"released": parts.operator.release(name)}
+
+    @app.post("/api/nodes/{name}/revoke")
+    def revoke(name: str) -> dict[str, Any]:
+        """Turns a PC out of the farm for good, and gives its frames to others; which nodes had that name or id."""
+        return {"revoked": [asdict(revoked) for revoked in parts.revocation.revoke(name)]}
 
     @app.get("/api/broker")
     def broker(request: Request) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from coordinator.nodes.errors import NodeRevoked
 from coordinator.settings import CoordinatorSettings
 from sheepfold.contract.api_messages import CertificateAnswer, CertificateRequest
 from sheepfold.contract.invitations import Invitation
@@ -35,6 +36,7 @@ class KnownNodes(Protocol):
     """Knows whose an id is (:class:`coordinator.nodes.admission.NodeAdmission`)."""
 
     def is_taken(self, node_id: str, secret: str, /) -> bool: ...
+    def is_revoked(self, node_id: str, /) -> bool: ...
 
 
 class NodeCertificates:
@@ -61,8 +63,10 @@ class NodeCertificates:
     def sign(self, wish: CertificateRequest, shown: str, address: str) -> CertificateAnswer:
         """A certificate for ``shown``, the node whose certificate was shown, or by invitation where none was.
 
-        Raises BadCertificate, BadInvitation and TooManyGuesses.
+        Raises BadCertificate, BadInvitation, NodeRevoked and TooManyGuesses.
         """
+        if shown and self._nodes.is_revoked(shown):
+            raise NodeRevoked(shown)
         request = wish.request.encode()
         key_sum = request_key_sum(request)
         if shown:

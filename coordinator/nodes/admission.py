@@ -22,6 +22,7 @@ from sheepfold.contract.orders import queue_of
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence
 
 from .credentials import NodeCredentials
+from .errors import NodeRevoked
 from .join_rate import JoinRate
 from .order_signing import OrderSigner
 from .registry import NodeRegistry
@@ -102,8 +103,14 @@ class NodeAdmission:
         """Whether somebody else is this node."""
         return self._credentials.is_taken(node_id, secret)
 
+    def is_revoked(self, node_id: str) -> bool:
+        """Whether an operator turned this node out."""
+        return self._credentials.is_revoked(node_id)
+
     def _told_apart(self, request: JoinRequest, address: str) -> JoinRequest:
-        """The request, under an identity of its own where the one it names is another worker's."""
+        """The request, under an identity of its own where the one it names is another worker's. Raises NodeRevoked."""
+        if self._credentials.is_revoked(request.node_id, request.secret):
+            raise NodeRevoked(request.node_id)
         present = self._nodes.present()
         owner = self._owner_of(request.node_id, present)
         if owner and request.installation and owner != request.installation:

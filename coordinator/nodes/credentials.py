@@ -3,7 +3,8 @@
 A worker makes its secret once and keeps it beside its node id. The first to join under an id decides which secret goes
 with it; from then on joins and claims under that id need it. The farm token alone makes nobody another node.
 
-Kept in the ledger under ``node-credentials``, those that joined last at the end::
+Kept in the ledger under ``node-credentials``, those that joined last at the end, and under ``node-revoked`` those whose
+node an operator revoked::
 
     {node id: SHA-256 of its secret, hex}
 """
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 #: More PCs than any studio has. Beyond it, those that joined longest ago and are not here are forgotten.
 MOST_NODES = 5000
-_KEPT = "node-credentials"
+_KEPT, _REVOKED = "node-credentials", "node-revoked"
 
 
 class NodeCredentials:
@@ -37,6 +38,7 @@ class NodeCredentials:
         self._lock = threading.Lock()
         #: Replaced as a whole, so that it is read without the lock.
         self._hashes: dict[str, str] | None = None
+        self._revoked: dict[str, str] | None = None
 
     def is_right(self, node_id: str, secret: str) -> bool:
         """Whether this is the node's secret; false for a node that never joined."""
@@ -44,13 +46,33 @@ class NodeCredentials:
         return known is not None and hmac.compare_digest(known, _hash(secret))
 
     def is_taken(self, node_id: str, secret: str) -> bool:
-        """Whether the node is known, and by another secret."""
+        """Whether the node is known, and by another secret; nobody becomes one that was revoked."""
+        if node_id in self._known_revoked():
+            return True
         known = self._known().get(node_id)
         return known is not None and not hmac.compare_digest(known, _hash(secret))
 
     def fingerprint(self, node_id: str) -> str | None:
         """The hash of the node's secret: another one where another worker is that node; ``None`` for no node."""
         return self._known().get(node_id)
+
+    def node_ids(self) -> Collection[str]:
+        """Every node that has a secret here."""
+        return self._known().keys()
+
+    def revoke(self, node_id: str) -> None:
+        """The node's secret proves nothing from now on, under whatever id it is shown, and nobody else gets its id."""
+        with self._lock:
+            hashes, revoked = dict(self._known()), dict(self._known_revoked())
+            revoked[node_id] = hashes.pop(node_id, "")
+            self._store.put(_REVOKED, json.dumps(revoked))
+            self._store.put(_KEPT, json.dumps(hashes))
+            self._hashes, self._revoked = hashes, revoked
+
+    def is_revoked(self, node_id: str, secret: str = "") -> bool:
+        """Whether this node, or the one that had this secret, was revoked."""
+        revoked = self._known_revoked()
+        return node_id in revoked or _hash(secret) in revoked.values()
 
     def admit(self, node_id: str, secret: str, present: Collection[str]) -> bool:
         """Whether the secret is the node's, or becomes it because nobody has joined under this id yet.
@@ -75,6 +97,11 @@ class NodeCredentials:
         if self._hashes is None:
             self._hashes = _read(self._store.get(_KEPT))
         return self._hashes
+
+    def _known_revoked(self) -> dict[str, str]:
+        if self._revoked is None:
+            self._revoked = _read(self._store.get(_REVOKED))
+        return self._revoked
 
 
 def _hash(secret: str) -> str:

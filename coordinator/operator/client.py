@@ -67,6 +67,10 @@ class OperatorClient:
         """Another invitation: ``line``, ``fingerprint`` and ``valid_s``."""
         return self._call("POST", "/api/invitations")
 
+    def revoke(self, name: str) -> list[dict[str, Any]]:
+        """Turns a PC out of the farm for good; the nodes of that name or id: ``node_id``, ``name``, ``is_cut_off``."""
+        return list(self._call("POST", f"/api/nodes/{urllib.parse.quote(name, safe='')}/revoke")["revoked"])
+
     def redis_url(self) -> str:
         """Where Redis is, with Flower's login; holds a password."""
         return str(self._call("GET", "/api/broker")["redis_url"])

@@ -84,6 +84,7 @@ def running(tmp_path: Path) -> Iterator[LanApi]:
         archives=never,
         operator=never,
         flower=never,
+        revocation=never,
         jobs=never,
         metrics=CollectorRegistry(),
     )

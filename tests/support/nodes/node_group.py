@@ -163,6 +163,7 @@ def _parts(tracker: ArchiveTracker) -> ApiServices:
         archives=tracker,
         operator=None,  # type: ignore[arg-type]
         flower=None,  # type: ignore[arg-type]
+        revocation=None,  # type: ignore[arg-type]
         jobs=None,  # type: ignore[arg-type]
         metrics=CollectorRegistry(),
     )

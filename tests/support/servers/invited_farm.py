@@ -47,6 +47,9 @@ class InvitedFarm:
     def is_taken(self, node_id: str, secret: str) -> bool:
         return node_id in self.taken
 
+    def is_revoked(self, node_id: str) -> bool:
+        return False
+
     @property
     def line(self) -> str:
         """Another invitation."""

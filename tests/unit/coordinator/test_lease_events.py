@@ -267,3 +267,12 @@ def test_a_pc_that_takes_nothing_loses_what_waits_there_and_keeps_what_it_holds(
     assert harness.events.stalled_nodes() == {"n1"}
     harness.events.node_takes_orders("n1")
     assert not harness.pauses.is_paused("n1")
+
+
+def test_a_revoked_pcs_frames_go_to_others_and_its_pictures_stay(harness: LeaseEventsHarness) -> None:
+    waits, renders = harness.ordered("0001"), rendering(harness.ledger, "0002", "n1")
+    arrived, other = harness.delivered("0003"), harness.ordered("0004", "n2")
+    harness.events.revoked("n1")
+    states = [harness.state(lease) for lease in (waits, renders, arrived, other)]
+    assert states == [LeaseState.GRANTED, LeaseState.GRANTED, LeaseState.DELIVERED, LeaseState.ORDERED]
+    assert "placing" in harness.woken()

@@ -21,7 +21,8 @@ from coordinator.delivery.errors import BrokenPicture, CutOff, NotYourLease, Sta
 from coordinator.jobs.blocks import BlockedBy, JobBlock
 from coordinator.jobs.control import Job, Stopped
 from coordinator.jobs.errors import UnknownJob
-from coordinator.nodes.errors import BrokerUnreachable
+from coordinator.nodes.errors import BrokerUnreachable, UnknownNode
+from coordinator.nodes.revocation import Revoked
 from sheepfold.contract.api_messages import (
     CONTRACT_VERSION,
     NODE_SECRET_HEADER,
@@ -149,6 +150,15 @@ class FakeLogins:
         return f"redis://{reached_by}"
 
 
+class FakeRevocation:
+    """Knows one PC."""
+
+    def revoke(self, name: str) -> list[Revoked]:
+        if name != "pc":
+            raise UnknownNode(name)
+        return [Revoked(node_id="n1", name=name, is_cut_off=True)]
+
+
 class FakeOperator:
     """Knows one PC and one failed frame."""
 
@@ -188,6 +198,7 @@ def fake_services(claims: FakeClaims, archives: FakeArchives) -> ApiServices:
         archives=archives,
         operator=FakeOperator(),
         flower=FakeLogins(),
+        revocation=FakeRevocation(),
         jobs=FakeJobs(),
         metrics=CollectorRegistry(),
     )
@@ -308,6 +319,10 @@ def test_people_look_and_operate(client: TestClient) -> None:
     assert unblocked["label"] == "job 7 · film"
     assert client.post("/api/ask", headers=OPERATOR).json()["sessions"][0]["said"] == "asking now"
     assert client.post("/api/nodes/pc/release", headers=OPERATOR).json() == {"released": True}
+    assert client.post("/api/nodes/pc/revoke", headers=OPERATOR).status_code == 403
+    revoked = {"node_id": "n1", "name": "pc", "is_cut_off": True}
+    assert client.post("/api/nodes/pc/revoke", headers=ADMIN).json() == {"revoked": [revoked]}
+    assert client.post("/api/nodes/nobody/revoke", headers=ADMIN).status_code == 404
     assert client.get("/api/broker", headers=ADMIN).json() == {"redis_url": "redis://coordinator"}
     assert client.get("/healthz").json() == {"status": "ok"}
 

@@ -52,6 +52,9 @@ class Admission:
     def is_taken(self, node_id: str, secret: str) -> bool:
         return False
 
+    def is_revoked(self, node_id: str) -> bool:
+        return node_id == "revoked"
+
 
 class Claims:
     """Lets every attempt start."""
@@ -80,6 +83,7 @@ class LanApi:
             archives=never,
             operator=never,
             flower=never,
+            revocation=never,
             jobs=never,
             metrics=CollectorRegistry(),
         )
@@ -185,6 +189,11 @@ def test_a_certificate_renews_itself_for_its_own_node_alone(api: LanApi) -> None
     status, answer = api.ask("POST", "/api/certificate", wish("", node_id="n2"), own=api.node_files("n1"))
     assert (status, answer["node_id"]) == (200, "n1")
     assert api.ask("POST", "/api/certificate", wish(""))[0] == 403
+
+
+def test_a_revoked_nodes_certificate_is_not_renewed(api: LanApi) -> None:
+    status, answer = api.ask("POST", "/api/certificate", wish("", node_id="revoked"), own=api.node_files("revoked"))
+    assert (status, "was revoked" in answer["detail"]) == (403, True)
 
 
 def test_a_node_joins_by_its_certificate_without_the_farm_token(api: LanApi) -> None:

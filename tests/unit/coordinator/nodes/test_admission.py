@@ -10,7 +10,7 @@ from coordinator.leases.key_value import KeyValueStore
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.admission import NodeAdmission
 from coordinator.nodes.credentials import NodeCredentials
-from coordinator.nodes.errors import BrokerUnreachable, TooManyJoins
+from coordinator.nodes.errors import BrokerUnreachable, NodeRevoked, TooManyJoins
 from coordinator.nodes.join_rate import BURST
 from coordinator.nodes.order_signing import OrderSigner
 from coordinator.nodes.registry import NodeRegistry
@@ -225,6 +225,17 @@ def test_who_names_a_node_without_its_secret_is_another_node_and_takes_none_of_i
     assert admission.is_node("n1", NODE_SECRET)
     assert not admission.is_node("n1", "6" * 64)
     assert admission.is_node(answers[0].node_id, "6" * 64)
+
+
+@pytest.mark.parametrize("node_id", ["n1", "n2"])
+def test_a_revoked_node_does_not_join_under_any_id(
+    make_admission, ledger: Ledger, joins: list[JoinRequest], node_id: str
+) -> None:
+    make_admission().join(wish("n1"), "farm.lan", "10.0.0.9")
+    NodeCredentials(KeyValueStore(ledger.database)).revoke("n1")
+    with pytest.raises(NodeRevoked, match="node-secret"):
+        make_admission().join(wish(node_id), "farm.lan", "10.0.0.9")
+    assert len(joins) == 1
 
 
 def test_a_node_that_is_away_is_not_taken_over_either(make_admission) -> None:

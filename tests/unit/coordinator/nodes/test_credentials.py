@@ -50,3 +50,18 @@ def test_beyond_the_limit_those_that_are_away_are_forgotten_and_nobody_who_is_he
 def test_what_cannot_be_read_keeps_nobody_out(store: KeyValueStore, kept: str) -> None:
     store.put("node-credentials", kept)
     assert NodeCredentials(store).admit("n1", FIRST, ())
+
+
+def test_a_revoked_nodes_secret_proves_nothing_under_any_id_and_a_restart_changes_nothing(store: KeyValueStore) -> None:
+    credentials = NodeCredentials(store)
+    credentials.admit("n1", FIRST, ())
+    credentials.admit("n2", SECOND, ())
+    credentials.revoke("n1")
+    for known in (credentials, NodeCredentials(store)):
+        assert not known.is_right("n1", FIRST)
+        assert known.fingerprint("n1") is None
+        assert known.is_revoked("n1")
+        assert known.is_revoked("another", FIRST)
+        assert known.is_taken("n1", FIRST)
+        assert known.is_right("n2", SECOND)
+        assert not known.is_revoked("n2", SECOND)
