@@ -32,7 +32,7 @@ class Membership:
 
     @property
     def authority(self) -> bytes:
-        """PEM. Raises OSError."""
+        """The farm authority's certificate, PEM. Raises OSError."""
         return self.files.authority.read_bytes()
 
     @property

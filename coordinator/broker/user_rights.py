@@ -27,7 +27,7 @@ _WAITING = "_kombu.binding.reply.celery.pidbox"
 
 
 def node_user(node_id: str) -> str:
-    """The user's name."""
+    """The name of a node's user at Redis."""
     return f"{NODE_USER_PREFIX}{node_id}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from coordinator.nodes.shown_host import shown_host
+from coordinator.runtime.shown_host import shown_host
 from sheepfold.config import is_loopback
 
 _PORT = 6379

@@ -45,7 +45,7 @@ LOOK_EVERY_S = 600.0
 
 
 def now() -> datetime.datetime:
-    """The time of certificates."""
+    """This machine's time with its zone, as certificates are dated."""
     return datetime.datetime.now(datetime.UTC)
 
 
@@ -109,7 +109,7 @@ class FarmAuthority:
 
     @property
     def certificate(self) -> bytes:
-        """What PCs believe, in PEM."""
+        """The authority's own certificate, by which PCs check all others; PEM."""
         return self._authority.certificate
 
     @property

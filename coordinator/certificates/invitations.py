@@ -44,7 +44,7 @@ class Invitations:
         self._open: dict[str, _Open] = {}
 
     def issue(self) -> str:
-        """Another code. Raises TooManyInvitations."""
+        """Another code, good for :data:`VALID_S`. Raises TooManyInvitations."""
         code = secrets.token_hex(_CODE_BYTES)
         with self._lock:
             self._forget_old()

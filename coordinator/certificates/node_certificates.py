@@ -50,7 +50,7 @@ class NodeCertificates:
 
     @property
     def authority(self) -> bytes:
-        """The farm's authority, PEM."""
+        """The certificate of the farm's authority, PEM; no secret."""
         return self._authority.certificate
 
     def invite(self) -> InvitationGiven:

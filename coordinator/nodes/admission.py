@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from coordinator.runtime.shown_host import shown_host
 from sheepfold.contract.api_messages import JoinAnswer, JoinRequest
 from sheepfold.contract.orders import queue_of
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Presence
@@ -26,7 +27,6 @@ from .errors import NodeRevoked
 from .join_rate import JoinRate
 from .order_signing import OrderSigner
 from .registry import NodeRegistry
-from .shown_host import shown_host
 
 log = logging.getLogger(__name__)
 

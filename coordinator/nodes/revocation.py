@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Revoked:
-    """A node that was revoked."""
+    """A node that was revoked, and whether Redis has heard of it."""
 
     node_id: str
     name: str

@@ -89,7 +89,7 @@ class MessageOpener:
 
 
 class ReplayMemory:
-    """What was opened lately. Thread-safe."""
+    """What was opened within the time for which messages are good, so that none is followed twice. Thread-safe."""
 
     def __init__(self, good_for_s: float, *, most: int = MOST_REMEMBERED) -> None:
         self._good_for_s, self._most = good_for_s, most

@@ -95,7 +95,7 @@ class CertificateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateAnswer:
-    """What the farm's authority signed."""
+    """The answer to a request for a node's certificate: signed by the farm's authority, and whose it is."""
 
     #: PEM.
     certificate: str

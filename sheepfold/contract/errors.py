@@ -60,7 +60,7 @@ class ExpiredMessage(RefusedMessage):
 
 
 class ReplayedMessage(RefusedMessage):
-    """It was followed here before."""
+    """This node has followed it before, within the time for which it is good."""
 
 
 class AgeUnknown(RefusedMessage):

@@ -32,7 +32,7 @@ class Invitation:
 
     @property
     def url(self) -> str:
-        """Root of the LAN API."""
+        """Root of the LAN API, without a slash at its end."""
         return f"https://{self.address}"
 
     @property

@@ -67,7 +67,7 @@ class SignedMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderEnvelope:
-    """An order with its stamp."""
+    """What is signed of an order: itself, the farm it is from, and when it was sent."""
 
     stamp: Stamp
     order: RenderOrder
@@ -75,7 +75,7 @@ class OrderEnvelope:
 
 @dataclass(frozen=True, kw_only=True)
 class CancelEnvelope:
-    """A cancel with its stamp."""
+    """What is signed of a cancel: itself, the farm it is from, and when it was sent."""
 
     stamp: Stamp
     cancel: Cancel
@@ -96,12 +96,12 @@ class FarmKey:
 
 
 def sign_order(order: RenderOrder, stamp: Stamp, key: Ed25519PrivateKey) -> SignedMessage:
-    """The order as it travels."""
+    """The order as it travels through Redis, signed with the coordinator's key."""
     return _sign(to_json(OrderEnvelope(stamp=stamp, order=order)), key)
 
 
 def sign_cancel(cancel: Cancel, stamp: Stamp, key: Ed25519PrivateKey) -> SignedMessage:
-    """The cancel as it travels."""
+    """The cancel as it travels on the control channel, signed with the coordinator's key."""
     return _sign(to_json(CancelEnvelope(stamp=stamp, cancel=cancel)), key)
 
 
@@ -118,7 +118,7 @@ def open_order(signed: SignedMessage, farm: FarmKey, node_id: str, now: float) -
 
 
 def open_cancel(signed: SignedMessage, farm: FarmKey, node_id: str, now: float) -> CancelEnvelope:
-    """The cancel inside; as :func:`open_order`."""
+    """The cancel inside, for this node; ``now`` and what is raised as for :func:`open_order`."""
     envelope = from_json(CancelEnvelope, _verified(signed, farm, MAX_CANCEL_BYTES))
     _check_addressee(envelope.stamp, envelope.cancel.node_id, farm, node_id)
     _check_age(envelope.stamp, now, CANCEL_GOOD_FOR_S)
