@@ -73,7 +73,12 @@ class LockedEntries:
         try:
             stream = stream_unzip(self._alone(entry), password=self._password, chunk_size=OUT_BYTES)
             _, _, chunks = next(stream)
-            yield from chunks
+            left = entry.file_size
+            for chunk in chunks:
+                left -= len(chunk)
+                if left < 0 and not self._has_opened:  # what a wrong key makes of it may be longer
+                    raise ArchiveLocked
+                yield chunk
         except IncorrectPasswordError:
             raise ArchiveLocked from None
         except UnzipError as error:

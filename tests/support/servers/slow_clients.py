@@ -114,7 +114,7 @@ def compare(twin: Callable[[], Steps], server: Callable[[], Steps], attack: Atta
 
 
 def _is_enough(so_far: Comparison, attacks: int, seconds: float) -> bool:
-    if attacks == ATTACKS and so_far.ratio >= AT_LEAST:
+    if attacks >= ATTACKS and so_far.ratio >= AT_LEAST:
         return True
     return attacks >= MOST_ATTACKS or (attacks >= ATTACKS and seconds > LONGEST_S)
 
