@@ -2,11 +2,10 @@
 
     python -m benchmarks.fleet.simulated_nodes < plan.json
 
-Each node is what a worker is to everybody else: it joins, keeps its presence record alive, waits at its
-own queue in Redis for Celery's messages, listens to Celery's control channel, passes the start-fence, fetches the
-archives it lacks, takes as long for a frame as it is told, and delivers a picture. It has connections of its own for
-all of that, as a worker has. What it leaves out is what a PC pays for alone: the renderer, the unpacking, the
-signature.
+Each node is what a worker is to everybody else: it joins, keeps its presence alive, waits at its queue in Redis for
+Celery's messages, listens to Celery's control channel, passes the start-fence, fetches the archives it lacks, takes as
+long for a frame as it is told, and delivers a picture, over connections of its own. What it leaves out is what a PC
+pays for alone: the renderer, the unpacking, the signature.
 
 The plan is a :class:`Plan` as JSON, on one line. It runs until standard input ends, then writes a :class:`Result`.
 """
@@ -197,8 +196,7 @@ class Node:
 
     def _on_control(self, push: Any) -> None:
         said = json.loads(base64.b64decode(json.loads(push[2])["body"]))
-        # Everybody gets every message.
-        if self._celery_name in said["destination"]:
+        if self._celery_name in said["destination"]:  # everybody gets every message
             cancel = from_json(CancelEnvelope, said["arguments"]["text"]).cancel
             self._result.cancelled.setdefault(f"{cancel.lease_id}.{cancel.attempt}", time.time())
 

@@ -6,10 +6,8 @@ A real lab server, a real coordinator and ten PCs with the worker's own archive 
 cable of its own that is shaped in both directions (``network_namespaces.py``). First one more PC, which shares nothing,
 fetches the archive alone: that is the time of one copy. Then all ten want it in the same moment. *Has it* means
 downloaded, verified, unpacked and on disk. Work folders are in memory where there is enough: ten PCs have ten disks.
-
-Ten PCs have twenty cores and more; here they share what this machine has, and unpack at the same time. On two cores
-that takes four seconds of what is measured, more when the machine has other work, so cables have 100 Mbit/s
-unless told otherwise.
+They have twenty cores, too; here they share this machine's, and unpack at the same time: on two cores that is four
+seconds of what is measured, and more. So cables have 100 Mbit/s unless told otherwise.
 
 Bytes are counted twice: by the coordinator's own figures, and by the kernel at each cable, TCP's headers included.
 """
@@ -211,16 +209,16 @@ def measure(
 ) -> FanoutFigures:
     """One run; nothing of it is left. Raises NoNamespaces or OutOfTime."""
     with _work_folder(folder, (nodes + 3) * 2 * megabytes * 1_000_000) as work, SimulatedLan(mbit) as lan:
-        stage = _FanoutRun(lan, work, time.monotonic() + limit_s)
-        stage.open(pack_renderer(work / "renderer.zip"))
+        run = _FanoutRun(lan, work, time.monotonic() + limit_s)
+        run.open(pack_renderer(work / "renderer.zip"))
         archive = _archive(work / "project.zip", megabytes * 1_000_000)
         ref = {"md5": _md5(archive), "size": archive.stat().st_size}
-        alone = stage.pc("alone", share=False)
-        login = {"server": stage.server_url, "login": "lab", "password": stage.password}
+        alone = run.pc("alone", share=False)
+        login = {"server": run.server_url, "login": "lab", "password": run.password}
         alone.ask("submit", **login, zip=str(archive), scene=SCENE)
         alone.ask("wait", **ref)
         alone_s = alone.ask("fetch", **ref)["seconds"]
-        pcs = [stage.pc(f"pc-{number:02d}") for number in range(1, nodes + 1)]
+        pcs = [run.pc(f"pc-{number:02d}") for number in range(1, nodes + 1)]
         before, wire_before = alone.ask("figures"), lan.bytes_sent("coordinator")
         began = time.monotonic()
         for pc in pcs:
@@ -255,10 +253,10 @@ def _work_folder(folder: Path | None, wanted_bytes: int) -> Iterator[Path]:
 
 def _archive(path: Path, size: int) -> Path:
     """A project whose bytes are as good as random, as textures in a scene are."""
-    stage = path.with_name("stage")
-    stage.mkdir()
+    scene_folder = path.with_name("scene")
+    scene_folder.mkdir()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
-        packed.writestr(SCENE, scene_text(stage, seconds=0, acts=None))
+        packed.writestr(SCENE, scene_text(scene_folder, seconds=0, acts=None))
         with packed.open("textures.bin", "w") as payload:
             for _ in range(size // 1_000_000):
                 payload.write(os.urandom(1_000_000))

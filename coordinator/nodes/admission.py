@@ -91,7 +91,6 @@ class NodeAdmission:
             queue=queue_of(request.node_id),
             farm_id=self._signer.farm_id,
             order_key=self._signer.order_key,
-            coordinator_url=self._public_url or "",
             node_id=request.node_id,
         )
 

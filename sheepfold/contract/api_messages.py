@@ -141,8 +141,6 @@ class JoinAnswer:
     farm_id: ShortText
     #: Ed25519 public key, raw bytes in base64: orders and cancels are signed with its private half.
     order_key: str
-    #: Where to find the coordinator from now on; empty: where the join was answered.
-    coordinator_url: str = ""
     #: What the passes of archives are made of, see :func:`archive_pass`.
     archive_key: str = field(default="", repr=False)
     #: Who the node is from now on, where the id it came with is another living node's; empty: who it said it is.

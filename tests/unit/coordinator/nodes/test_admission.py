@@ -95,15 +95,10 @@ def wish(node_id: str = "n1", secret: str = NODE_SECRET) -> JoinRequest:
     )
 
 
-def test_the_public_address_is_told_to_workers(make_admission) -> None:
-    admission = make_admission(public_url="http://farm.lan:8420")
-    assert admission.join(wish(), "10.0.0.7", "10.0.0.9").coordinator_url == "http://farm.lan:8420"
-
-
 def test_a_worker_that_joins_gets_all_it_needs(make_admission, signer: OrderSigner, joins: list[JoinRequest]) -> None:
     admission = make_admission()
     answer = admission.join(wish(), "farm.lan", "10.0.0.9")
-    assert (answer.name, answer.queue, answer.coordinator_url) == ("pc-02", "farm.n1", "")
+    assert (answer.name, answer.queue) == ("pc-02", "farm.n1")
     assert answer.redis_url == "redis://n1-pc-02:s3cret@farm.lan:6390/0"
     assert joins == [wish()]
     assert (answer.farm_id, answer.order_key) == ("f1", signer.order_key)
