@@ -30,20 +30,11 @@ from sheepfold.contract.presence import (
     Presence,
     presence_key,
 )
+from tests.support.clocks import ManualClock
 
 PC = NodeHardware(
     os="linux", bits="64bit", cpu_family="6", cpu_model="1", cpu_model_name="CPU", cpu_cores=8, ram=16 * 1024**3
 )
-
-
-class ManualClock:
-    """The coordinator's own clock, beside Redis'."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def a_record(node_id: str, name: str = "pc", **fields: Any) -> Presence:

@@ -37,8 +37,9 @@ from sheepfold.contract.signing import SignedMessage
 from sheepfold.protocol.messages import JobAnswer, JobOffer, RendererOffer
 from sheepfold.protocol.session_messages import Hardware
 from sheepfold.protocol.status import JobStatus
+from tests.support.clocks import ManualClock
 from tests.support.coordinator.builders import offer
-from tests.support.coordinator.fakes import HARDWARE, KEY, RENDERER, SCENE, FakeSession, ManualClock, md5_of, node
+from tests.support.coordinator.fakes import HARDWARE, KEY, RENDERER, SCENE, FakeSession, md5_of, node
 
 
 def frame(number: str = "0001", **changes: Any) -> JobOffer:

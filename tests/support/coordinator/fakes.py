@@ -65,16 +65,6 @@ def slot(lease: Lease, stage: Stage = Stage.RENDERING, *, attempt: int | None = 
 
 
 @dataclass
-class ManualClock:
-    """Moves only when the test moves it."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
 class FakeSession:
     """A server session that gives what ``answers`` holds, and archives as ``archives`` says."""
 

@@ -20,6 +20,7 @@ from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureReport
 from sheepfold.protocol.messages import ErrorAnswer, ErrorReport, FrameUpload, ValidationAnswer
 from sheepfold.protocol.status import ValidationStatus, status_of
+from tests.support.clocks import ManualClock
 from tests.support.coordinator.builders import rendering, report
 
 KEY = "farm:linux/64bit"
@@ -69,14 +70,6 @@ class ScriptedSession:
         if isinstance(status, Exception):
             raise status
         return status
-
-
-@dataclass
-class ManualClock:
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def uploads(

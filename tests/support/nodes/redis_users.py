@@ -15,8 +15,9 @@ from coordinator.leases.ledger import Ledger
 from coordinator.nodes.credentials import NodeCredentials
 from coordinator.nodes.registry import connect
 from sheepfold.contract.api_messages import JoinRequest
+from tests.support.clocks import ManualClock
 from tests.support.coordinator.builders import open_ledger
-from tests.support.coordinator.fakes import NODE_SECRET, ManualClock
+from tests.support.coordinator.fakes import NODE_SECRET
 
 
 def as_text(name: bytes | str) -> str:

@@ -8,26 +8,20 @@ from coordinator.access.password_check import BEARER, PasswordCheck
 from coordinator.access.roles import Role
 from sheepfold.serving.errors import TooManyGuesses
 from sheepfold.serving.guesses import FREE_GUESSES, PAUSE_CAP_S
+from tests.support.clocks import ManualClock
 
 TOKEN = "a-token-of-the-farm"
 PASSWORDS = {Role.VIEWER: "a-viewers-pässword", Role.OPERATOR: "an-operators", Role.ADMIN: "an-admins"}
 HOME, ELSEWHERE = "10.0.0.7", "10.0.0.66"
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def passwords(clock: Clock) -> PasswordCheck:
+def passwords(clock: ManualClock) -> PasswordCheck:
     return PasswordCheck(PASSWORDS, TOKEN, clock)
 
 
@@ -58,7 +52,7 @@ def test_the_farm_token_is_a_nodes_and_no_guess(passwords: PasswordCheck) -> Non
     assert passwords.role_of("viewer", TOKEN.encode(), HOME) is None
 
 
-def test_guesses_of_a_login_are_slowed_wherever_they_come_from(passwords: PasswordCheck, clock: Clock) -> None:
+def test_guesses_of_a_login_are_slowed_wherever_they_come_from(passwords: PasswordCheck, clock: ManualClock) -> None:
     for number in range(FREE_GUESSES + 1):
         assert passwords.role_of("admin", b"guess %d" % number, f"10.0.1.{number}") is None
     with pytest.raises(TooManyGuesses):

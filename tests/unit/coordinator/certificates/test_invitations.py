@@ -7,22 +7,16 @@ import pytest
 from coordinator.certificates.errors import BadInvitation, TooManyInvitations
 from coordinator.certificates.invitations import MOST_OPEN, VALID_S, Invitations
 from sheepfold.serving.errors import TooManyGuesses
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clocks import ManualClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def invitations(clock: Clock) -> Invitations:
+def invitations(clock: ManualClock) -> Invitations:
     return Invitations(clock)
 
 
@@ -34,7 +28,7 @@ def test_a_code_lets_one_key_in_and_the_same_one_again_when_its_answer_was_lost(
         invitations.redeem(code, b"key of pc 2", "10.0.0.2")
 
 
-def test_a_code_ends(invitations: Invitations, clock: Clock) -> None:
+def test_a_code_ends(invitations: Invitations, clock: ManualClock) -> None:
     code, used = invitations.issue(), invitations.issue()
     invitations.redeem(used, b"key", "10.0.0.1")
     clock.now += VALID_S - 1
@@ -61,7 +55,7 @@ def test_no_two_codes_are_alike_and_none_is_short(invitations: Invitations) -> N
     assert min(map(len, codes)) == 40
 
 
-def test_so_many_are_open_at_a_time_and_used_ones_do_not_count(invitations: Invitations, clock: Clock) -> None:
+def test_so_many_are_open_at_a_time_and_used_ones_do_not_count(invitations: Invitations, clock: ManualClock) -> None:
     codes = [invitations.issue() for _ in range(MOST_OPEN)]
     with pytest.raises(TooManyInvitations, match="100 invitations are open"):
         invitations.issue()

@@ -17,7 +17,8 @@ from coordinator.nodes.registry import NodeRegistry
 from sheepfold.contract.api_messages import CONTRACT_VERSION, JoinRequest
 from sheepfold.contract.codec import to_json
 from sheepfold.contract.presence import NODE_SILENT_AFTER_S, Compute, Presence
-from tests.support.coordinator.fakes import HARDWARE, NODE_SECRET, ManualClock, node
+from tests.support.clocks import ManualClock
+from tests.support.coordinator.fakes import HARDWARE, NODE_SECRET, node
 
 
 class FakeLogins:

@@ -6,7 +6,7 @@ import pytest
 
 from coordinator.nodes.errors import TooManyJoins
 from coordinator.nodes.join_rate import BURST, MOST_ADDRESSES, PER_S, JoinRate
-from tests.support.coordinator.fakes import ManualClock
+from tests.support.clocks import ManualClock
 
 
 @pytest.fixture

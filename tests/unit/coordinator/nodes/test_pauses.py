@@ -10,8 +10,9 @@ from coordinator.leases.lease import Lease
 from coordinator.leases.ledger import Ledger
 from coordinator.nodes.pauses import TAKES_NOTHING, TOLD_AT_ONCE, NodePauses
 from sheepfold.contract.api_messages import FailureKind, FailureReport
+from tests.support.clocks import ManualClock
 from tests.support.coordinator.builders import offer, rendering
-from tests.support.coordinator.fakes import ManualClock, node
+from tests.support.coordinator.fakes import node
 
 FULL = FailureReport(kind=FailureKind.DISK_FULL, reason="the disk of this PC is full")
 

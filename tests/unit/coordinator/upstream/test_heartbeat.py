@@ -11,6 +11,7 @@ from coordinator.upstream.heartbeat import DEFAULT_MAX_PERIOD_S, RETRY_SHARE, He
 from sheepfold.protocol.messages import Beat, BeatAnswer
 from sheepfold.protocol.session_messages import Endpoints
 from sheepfold.protocol.status import BeatStatus
+from tests.support.clocks import ManualClock
 from tests.support.coordinator.builders import offer, rendering
 
 KEY = "farm:linux/64bit"
@@ -52,14 +53,6 @@ class Server:
         if self.says is None:
             raise ServerSilent("heartbeat", "http://server", "no answer")
         return BeatAnswer(status=self.says)
-
-
-@dataclass
-class ManualClock:
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def heartbeat(

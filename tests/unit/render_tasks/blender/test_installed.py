@@ -8,13 +8,7 @@ import pytest
 
 from render_tasks.blender.installed import ASK_AGAIN_S, LocalBlender
 from sheepfold.blender import ask_version
-
-
-class ManualClock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clocks import ManualClock
 
 
 class InstalledBlenderHarness:

@@ -8,7 +8,7 @@ import pytest
 
 from render_tasks.broker.refusals import TOLD_EVERY_S, Refusals, Refused
 from sheepfold.contract.errors import ForgedMessage, MalformedContract, OtherFarm
-from tests.support.coordinator.fakes import ManualClock
+from tests.support.clocks import ManualClock
 
 
 @pytest.fixture

@@ -5,22 +5,15 @@ from __future__ import annotations
 import pytest
 
 from sheepfold.serving.guesses import FORGOTTEN_AFTER_S, FREE_GUESSES, MOST_NAMES, PAUSE_CAP_S, GuessBrake
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clocks import ManualClock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
-def test_a_person_may_mistype_and_a_machine_has_to_wait(clock: Clock) -> None:
+def test_a_person_may_mistype_and_a_machine_has_to_wait(clock: ManualClock) -> None:
     brake = GuessBrake(clock)
     for _ in range(FREE_GUESSES):
         assert brake.wait_s("anna") == 0
@@ -34,7 +27,7 @@ def test_a_person_may_mistype_and_a_machine_has_to_wait(clock: Clock) -> None:
     assert brake.wait_s("anna") == PAUSE_CAP_S
 
 
-def test_others_do_not_wait_and_a_right_one_ends_the_pause(clock: Clock) -> None:
+def test_others_do_not_wait_and_a_right_one_ends_the_pause(clock: ManualClock) -> None:
     brake = GuessBrake(clock)
     for _ in range(20):
         brake.wrong("anna")
@@ -43,7 +36,7 @@ def test_others_do_not_wait_and_a_right_one_ends_the_pause(clock: Clock) -> None
     assert brake.wait_s("anna") == 0
 
 
-def test_it_is_forgotten(clock: Clock) -> None:
+def test_it_is_forgotten(clock: ManualClock) -> None:
     brake = GuessBrake(clock)
     for _ in range(20):
         brake.wrong("anna")
@@ -52,7 +45,7 @@ def test_it_is_forgotten(clock: Clock) -> None:
     assert brake.wait_s("anna") == 0
 
 
-def test_memory_is_bounded(clock: Clock) -> None:
+def test_memory_is_bounded(clock: ManualClock) -> None:
     brake = GuessBrake(clock)
     for number in range(MOST_NAMES + 10):
         brake.wrong(str(number))

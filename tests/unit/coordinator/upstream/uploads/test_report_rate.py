@@ -12,8 +12,9 @@ from coordinator.upstream.uploads.report_rate import BURST, EVERY_S
 from coordinator.upstream.uploads.session_uploads import SessionUploads
 from sheepfold.contract.api_messages import FailureKind, FailureReport
 from sheepfold.protocol.error_log import is_scenes_fault, reason_in
+from tests.support.clocks import ManualClock
 from tests.support.coordinator.builders import rendering
-from tests.support.coordinator.upload_harness import ManualClock, ScriptedSession, uploads
+from tests.support.coordinator.upload_harness import ScriptedSession, uploads
 
 
 def waiting_reports(ledger: Ledger, reports: ReportBox, kind: FailureKind, count: int) -> None:

@@ -16,8 +16,9 @@ from coordinator.upstream.uploads.report_uploads import SHORT_LOG_CHARS, ReportU
 from coordinator.upstream.uploads.retries import Failures, RetryTable
 from sheepfold.backoff import Backoff
 from sheepfold.contract.api_messages import FailureKind, FailureReport
+from tests.support.clocks import ManualClock
 from tests.support.coordinator.builders import rendering
-from tests.support.coordinator.upload_harness import ManualClock, ScriptedSession, bad_answer
+from tests.support.coordinator.upload_harness import ScriptedSession, bad_answer
 
 CRASHED = FailureReport(kind=FailureKind.RENDERER_CRASHED, reason="crashed", log="x" * (SHORT_LOG_CHARS + 1))
 LEAVING = FailureReport(kind=FailureKind.NODE_LEAVING, reason="the farm was stopped")
